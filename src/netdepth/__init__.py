@@ -1,0 +1,23 @@
+"""netdepth: a laboratory for depth in neural networks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+__version__ = "0.1.0"
+
+_API = ("load", "predict", "sync", "train")
+__all__ = ["__version__", *_API]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the API on first use, so that ``import netdepth`` does not import torch."""
+    if name in _API:
+        from netdepth import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'netdepth' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_API])

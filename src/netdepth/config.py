@@ -1,0 +1,324 @@
+"""What is computed: typed, frozen, JSON in and out, fingerprinted. Standard library only.
+
+`RunConfig` says everything that decides the numbers of a run and is hashed; `Runtime` says
+where and how it runs and never is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from netdepth.errors import BadInput, choose
+
+__all__ = [
+    "SCHEMA",
+    "Component",
+    "Duration",
+    "EarlyStopping",
+    "Overfitting",
+    "RunConfig",
+    "Runtime",
+    "TrainConfig",
+    "apply_overrides",
+    "canonical_json",
+    "derive_seed",
+    "digest",
+    "from_json",
+    "parse_seeds",
+    "to_json",
+]
+
+SCHEMA = 1
+"""Version of every JSON file netdepth writes."""
+
+Stream = Literal["init", "order", "augment", "dropout", "split"]
+MAX_SEED = 2**63 - 1
+
+
+def derive_seed(seed: int, stream: Stream, *index: int) -> int:
+    """The 63-bit seed of a named random stream, e.g. ``derive_seed(0, "order", epoch)``.
+
+    Streams are independent of one another, so the augmentation of step t or the order of
+    epoch e is known without replaying what came before.
+    """
+    text = ":".join([str(seed), stream, *map(str, index)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+@dataclass(frozen=True)
+class Duration:
+    """A length of training: ``64000it`` (optimizer steps) or ``164ep`` (epochs)."""
+
+    value: int
+    unit: Literal["it", "ep"]
+
+    @classmethod
+    def parse(cls, text: object, path: str = "duration") -> Duration:
+        match = re.fullmatch(r"(\d{1,12})(it|ep)", text, re.ASCII) if isinstance(text, str) else None
+        if match is None or int(match[1]) == 0:
+            raise BadInput(f"{path} = {text!r} is not a duration; write steps as 2000it or epochs as 20ep")
+        return cls(int(match[1]), "it" if match[2] == "it" else "ep")
+
+    def steps(self, steps_per_epoch: int) -> int:
+        """The duration in optimizer steps."""
+        return self.value if self.unit == "it" else self.value * steps_per_epoch
+
+    def __str__(self) -> str:
+        return f"{self.value}{self.unit}"
+
+
+@dataclass(frozen=True)
+class Component:
+    """A named choice with its settings; the registry of its room fills in what is left out."""
+
+    name: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop after ``patience`` evaluations in which ``monitor`` did not improve by ``min_delta``."""
+
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    patience: int = 5
+    min_delta: float = 0.0
+
+    def __post_init__(self) -> None:
+        _require(self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
+        _require(self.min_delta >= 0, "early_stopping.min_delta", self.min_delta, "0 or more")
+
+
+@dataclass(frozen=True)
+class Overfitting:
+    """Overfitting: ``patience`` evaluations running in which the validation loss stays more than
+    ``delta`` nats above its best while the training loss goes on below its value at that best."""
+
+    patience: int = 3
+    delta: float = 0.0
+    action: Literal["flag", "stop"] = "flag"
+
+    def __post_init__(self) -> None:
+        _require(self.patience >= 1, "overfitting.patience", self.patience, "1 or more")
+        _require(self.delta >= 0, "overfitting.delta", self.delta, "0 or more (nats)")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and how a network is trained; ``batch_size`` is global, over all processes."""
+
+    budget: str = "20ep"
+    eval_every: str = "1ep"
+    batch_size: int = 128
+    early_stopping: EarlyStopping | None = None
+    overfitting: Overfitting | None = None
+    precision: Literal["float32", "float64"] = "float32"
+    grad_clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "eval_every"):
+            object.__setattr__(self, name, str(Duration.parse(getattr(self, name), f"train.{name}")))
+        _require(1 <= self.batch_size <= 2**20, "train.batch_size", self.batch_size, "1 to 1048576")
+        if self.grad_clip_norm is not None:
+            _require(self.grad_clip_norm > 0, "train.grad_clip_norm", self.grad_clip_norm, "a number above 0, or null")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """Everything that decides the numbers of one run."""
+
+    dataset: Component
+    model: Component
+    objective: Component = Component("cross-entropy")
+    optimizer: Component = Component("adam")
+    schedule: Component = Component("constant")
+    train: TrainConfig = TrainConfig()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
+
+    def with_seed(self, seed: int) -> RunConfig:
+        return dataclasses.replace(self, seed=seed)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where and how a run is made; no field of it enters the fingerprint.
+
+    ``runs_root`` None means ``$NETDEPTH_RUNS`` or ``./runs``; ``data_dir`` None means
+    ``$NETDEPTH_DATA``, then the user cache. ``fresh`` ignores what the run folder holds.
+    """
+
+    device: str = "auto"
+    threads: int | None = None
+    trackers: tuple[str, ...] = ()
+    wandb_online: bool = False
+    runs_root: Path | None = None
+    data_dir: Path | None = None
+    imports: tuple[str, ...] = ()
+    resume: bool = True
+    fresh: bool = False
+
+
+def _require(condition: bool, path: str, value: object, good: str) -> None:
+    if not condition:
+        raise BadInput(f"{path} = {value!r} is out of range; it takes {good}")
+
+
+# --- JSON -------------------------------------------------------------------------------------
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses as plain dicts, tuples as lists; the inverse of `from_json`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(kind: Any, data: Any, path: str = "config") -> Any:
+    """Build the dataclass ``kind`` from parsed JSON.
+
+    Raises:
+        BadInput: an unknown key (with the nearest), a missing one, a value of the wrong type.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        if isinstance(data, str) and kind is Component:
+            return Component(data)
+        if not isinstance(data, Mapping):
+            raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes an object of {kind.__name__} fields")
+        hints = typing.get_type_hints(kind)
+        names = {f.name for f in dataclasses.fields(kind)}
+        for key in data:
+            choose(key, names, f"key in {path}:")
+        values = {key: from_json(hints[key], item, f"{path}.{key}") for key, item in data.items()}
+        try:
+            return kind(**values)
+        except TypeError:
+            required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory]
+            missing = sorted(set(required) - set(values))
+            raise BadInput(f"{path} lacks {', '.join(missing)}") from None
+    if origin in (typing.Union, types.UnionType):
+        if data is None and type(None) in args:
+            return None
+        return from_json(next(a for a in args if a is not type(None)), data, path)
+    if origin is Literal:
+        return choose(data, args, path)
+    if origin in (dict, Mapping) or kind is Mapping or getattr(origin, "__name__", "") == "Mapping":
+        if isinstance(data, Mapping) and all(isinstance(key, str) for key in data):
+            return dict(data)
+    elif kind is float and isinstance(data, int | float) and not isinstance(data, bool):
+        if abs(data) <= 1e300:
+            return float(data)
+    elif isinstance(kind, type) and isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
+        return data
+    name = getattr(kind, "__name__", str(kind))
+    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {name}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def canonical_json(value: Any) -> bytes:
+    """Sorted, compact, without NaN: the bytes that are hashed."""
+    return json.dumps(to_json(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical JSON, in hex."""
+    return hashlib.sha256(canonical_json(value)).hexdigest()
+
+
+# --- command-line values ------------------------------------------------------------------------
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """``"5"`` is five seeds 0..4, ``"0,3,7"`` is those three, ``"7,"`` is seed 7 alone.
+
+    Raises:
+        BadInput: anything else, a repeated seed, or more than 10,000 seeds.
+    """
+    good = "a count such as 5 (seeds 0 to 4) or a list such as 0,3,7"
+    if not re.fullmatch(r"\d{1,19}(,\d{1,19})*,?", text, re.ASCII):
+        raise BadInput(f"--seeds {text!r} is not acceptable; it takes {good}")
+    if "," not in text:
+        _require(1 <= int(text) <= 10_000, "--seeds", text, f"{good}, at most 10000")
+        return tuple(range(int(text)))
+    seeds = tuple(int(part) for part in text.split(",") if part)
+    _require(len(set(seeds)) == len(seeds), "--seeds", text, "each seed once")
+    _require(max(seeds) <= MAX_SEED, "--seeds", text, f"seeds up to {MAX_SEED}")
+    return seeds
+
+
+def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> tuple[RunConfig, list[str]]:
+    """Apply ``--set`` texts such as ``model.width=64`` or ``optimizer=sgd``, in order.
+
+    V is read as JSON, else taken as text. Replacing a component by name drops its settings.
+
+    Returns:
+        The new config, and one announcement per component that lost settings.
+
+    Raises:
+        BadInput: no ``=``, an unknown path, a value of the wrong type.
+    """
+    data = to_json(config)
+    notes: list[str] = []
+    for text in overrides:
+        path, equals, raw = text.partition("=")
+        if not equals or not path:
+            raise BadInput(f"--set {text!r} is not acceptable; write it as path=value, e.g. model.width=64")
+        if path == "seed":
+            raise BadInput("--set seed=... is not acceptable; use --seed or --seeds")
+        _assign(data, path, _value(raw), notes)
+    return from_json(RunConfig, data, "config"), notes
+
+
+def _value(raw: str) -> Any:
+    try:
+        return json.loads(raw)
+    except (ValueError, RecursionError):
+        return raw
+
+
+def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> None:
+    head, _, rest = path.partition(".")
+    choose(head, data, "--set path:")
+    target = data[head]
+    if head == "train" and rest:
+        key, _, leaf = rest.partition(".")
+        choose(key, target, "--set path: train.")
+        if not leaf:
+            target[key] = value
+            return
+        if key not in ("early_stopping", "overfitting"):
+            raise BadInput(f"--set {path}: train.{key} has no settings of its own; write train.{key}=value")
+        target[key] = {**(target[key] or {}), leaf: value}
+    elif head != "train" and rest:
+        target["args"] = {**target["args"], rest: value}
+        target["version"] = None
+    elif head != "train" and isinstance(value, str):
+        if target["name"] != value:
+            if target["args"]:
+                dropped = ", ".join(f"{key}={item!r}" for key, item in sorted(target["args"].items()))
+                notes.append(f"{head} {target['name']} -> {value}: dropped {dropped}")
+            data[head] = {"name": value, "args": {}, "version": None}
+    elif isinstance(value, dict):
+        data[head] = value
+    else:
+        raise BadInput(f"--set {path}={value!r} is not acceptable; it takes a name or an object")

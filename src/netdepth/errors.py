@@ -1,0 +1,62 @@
+"""What can go wrong, each with the exit code the command line answers with.
+
+A message is one line that names the bad value, the good ones and, where there is one,
+the nearest match. Nothing here imports anything of the package.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+__all__ = ["BadInput", "Interrupted", "Locked", "NetdepthError", "RunFailed", "StorageError", "choose"]
+
+
+class NetdepthError(Exception):
+    """Base of every error a user may see; ``exit_code`` is the process's exit status."""
+
+    exit_code = 1
+
+
+class RunFailed(NetdepthError):
+    """A run could not finish (crash, lost worker); the rest of the work went on. Exit 1."""
+
+
+class BadInput(NetdepthError):
+    """A value given by the user, or a file, is not acceptable. Exit 2."""
+
+    exit_code = 2
+
+
+class StorageError(NetdepthError):
+    """Disk full, I/O error, unwritable folder. Exit 74 (EX_IOERR)."""
+
+    exit_code = 74
+
+
+class Locked(NetdepthError):
+    """Another process works in this run folder. Exit 75 (EX_TEMPFAIL)."""
+
+    exit_code = 75
+
+
+class Interrupted(NetdepthError):
+    """Stopped by a signal with everything saved. Exit 130 (SIGINT) or 143 (SIGTERM)."""
+
+    def __init__(self, message: str, signal_number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signal_number
+
+
+def choose(value: object, options: Iterable[str], what: str) -> str:
+    """Return ``value`` if it is one of ``options``.
+
+    Raises:
+        BadInput: naming the value, every option and the nearest match.
+    """
+    names = sorted(options)
+    if isinstance(value, str) and value in names:
+        return value
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    raise BadInput(f"unknown {what} {value!r}{hint}; choose from: {', '.join(names) or 'none'}")

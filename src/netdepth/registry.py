@@ -1,0 +1,198 @@
+"""The one registry: a name stands for a function, and the function's signature is the schema.
+
+A component function takes what its room supplies as positional parameters and its own
+settings as keyword-only parameters, each annotated ``Annotated[type, "meaning"]`` with a
+default. From that one declaration come the defaults in ``config.json``, the checks behind
+``--set`` and the table of ``netdepth list ... -v``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+import typing
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar
+
+from netdepth.config import Component
+from netdepth.errors import BadInput, choose
+
+__all__ = ["Entry", "Field", "Registry", "coerce", "type_name"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One setting of a component: ``type`` as annotated, ``default``, ``meaning`` in words."""
+
+    name: str
+    type: Any
+    default: Any
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Entry(Generic[T]):
+    """A registered component function with its schema.
+
+    ``added`` names the settings that are younger than the component: they stay out of the
+    fingerprint while they have their default, so that old run folders keep their names.
+    """
+
+    name: str
+    function: Callable[..., T]
+    version: int
+    added: frozenset[str]
+    fields: tuple[Field, ...]
+
+    @property
+    def summary(self) -> str:
+        """First line of the function's docstring."""
+        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+
+
+class Registry(Generic[T]):
+    """Named component functions of one kind ("model", "dataset", ...)."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._entries: dict[str, Entry[T]] = {}
+
+    def register(
+        self, name: str, *, version: int = 1, added: Collection[str] = ()
+    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
+        """Register the decorated function as ``name``; a duplicate name is an error.
+
+        Raise ``version`` when a default or the meaning of a setting changes.
+        """
+
+        def decorate(function: Callable[..., T]) -> Callable[..., T]:
+            if name in self._entries:
+                raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
+            self._entries[name] = Entry(name, function, version, frozenset(added), _fields(function))
+            return function
+
+        return decorate
+
+    def names(self) -> list[str]:
+        """Registered names, sorted."""
+        return sorted(self._entries)
+
+    def entry(self, name: str) -> Entry[T]:
+        """The entry called ``name``; raises BadInput with the good names and the nearest."""
+        return self._entries[choose(name, self._entries, self.kind)]
+
+    def resolve(self, component: Component) -> Component:
+        """``component`` with defaults filled in, values checked and its version set.
+
+        Raises:
+            BadInput: unknown name or setting, a value of the wrong type, another version.
+        """
+        entry = self.entry(component.name)
+        if component.version not in (None, entry.version):
+            raise BadInput(
+                f"{self.kind} {entry.name!r} is version {entry.version} here, the config asks for "
+                f"version {component.version}; use the netdepth release that wrote it"
+            )
+        known = {field.name: field for field in entry.fields}
+        for key in component.args:
+            choose(key, known, f"setting of {self.kind} {entry.name!r}:")
+        args = {}
+        for key, field in known.items():
+            value = component.args.get(key, field.default)
+            if value is inspect.Parameter.empty:
+                raise BadInput(f"{self.kind} {entry.name!r} needs {key} ({type_name(field.type)}: {field.meaning})")
+            args[key] = coerce(value, field.type, f"{self.kind}.{key}")
+        return Component(entry.name, args, entry.version)
+
+    def build(self, component: Component, *context: Any) -> T:
+        """Call the component's function with the room's ``context`` and its resolved settings."""
+        resolved = self.resolve(component)
+        return self._entries[resolved.name].function(*context, **resolved.args)
+
+    def hashed(self, component: Component) -> dict[str, Any]:
+        """The part of a resolved component that enters the fingerprint."""
+        entry = self.entry(component.name)
+        defaults = {field.name: field.default for field in entry.fields}
+        args = {k: v for k, v in component.args.items() if not (k in entry.added and v == defaults[k])}
+        return {"name": component.name, "version": component.version, "args": args}
+
+
+def _fields(function: Callable[..., Any]) -> tuple[Field, ...]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            continue
+        annotation = hints[parameter.name]
+        if typing.get_origin(annotation) is not typing.Annotated:
+            raise TypeError(f"{function.__name__}.{parameter.name}: annotate as Annotated[type, 'meaning']")
+        kind, meaning = typing.get_args(annotation)[:2]
+        fields.append(Field(parameter.name, kind, parameter.default, str(meaning)))
+    return tuple(fields)
+
+
+def type_name(kind: Any) -> str:
+    """A type as a user reads it: ``int``, ``'relu' | 'tanh'``, ``list of int``, ``int or null``."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " | ".join(repr(a) for a in args)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else type_name(a) for a in args)
+    if origin in (list, tuple):
+        return f"list of {type_name(args[0])}"
+    return getattr(kind, "__name__", str(kind))
+
+
+def coerce(value: Any, kind: Any, path: str) -> Any:
+    """``value`` as the annotated ``kind``, in plain JSON types; refuses rather than guesses.
+
+    An int is accepted where a float is asked for, never a bool for a number.
+
+    Raises:
+        BadInput: naming ``path``, the value and what is accepted.
+    """
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return value
+    if origin is Literal:
+        if isinstance(value, str):
+            return choose(value, [a for a in args if isinstance(a, str)], path)
+        if value in args and type(value) in {type(a) for a in args}:
+            return value
+    elif origin in (typing.Union, types.UnionType):
+        members = [a for a in args if a is not type(None)]
+        if value is None and len(members) < len(args):
+            return None
+        for member in members[:-1]:
+            try:
+                return coerce(value, member, path)
+            except BadInput:
+                continue
+        if value is not None:
+            return coerce(value, members[-1], path)
+    elif origin in (list, tuple):
+        if isinstance(value, list | tuple):
+            return [coerce(item, args[0], f"{path}[{i}]") for i, item in enumerate(value)]
+    elif kind is dict or origin is dict:
+        if isinstance(value, Mapping):
+            return dict(value)
+    elif kind is bool:
+        if isinstance(value, bool):
+            return value
+    elif kind is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+    elif kind is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            try:
+                if math.isfinite(value):
+                    return float(value)
+            except OverflowError:
+                pass
+    elif kind is str and isinstance(value, str):
+        return value
+    raise BadInput(f"{path} = {value!r} is not acceptable; it takes {type_name(kind)}")

@@ -1,0 +1,315 @@
+"""The run folder: the one truth about a run, written atomically, read with suspicion.
+
+    <slug>-s<seed>-<fingerprint>/
+        config.json environment.json split.json    written first
+        metrics.jsonl                               one line per evaluation, append-only
+        checkpoints/<step>/                         files and MANIFEST.json with their sha256
+        predictions.npz test_access.json
+        result.json                                 written last: its presence means finished
+        failure.json                                why a run could not finish
+
+No torch here and no pickle: a checkpoint is named bytes, a record is a plain dict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netdepth.config import SCHEMA
+from netdepth.errors import BadInput, Locked, StorageError
+
+__all__ = ["RunDir", "find_run", "jsonable", "list_runs", "runs_root", "slug", "write_atomic"]
+
+MANIFEST = "MANIFEST.json"
+
+
+def runs_root(given: Path | None = None) -> Path:
+    """``--runs``, else ``$NETDEPTH_RUNS``, else ``./runs``."""
+    return Path(given or os.environ.get("NETDEPTH_RUNS") or "runs")
+
+
+def slug(text: str) -> str:
+    """A folder-name part: lower-case letters, digits and single hyphens, 48 at most."""
+    cleaned = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
+    return "-".join(part for part in cleaned.split("-") if part)[:48].strip("-") or "run"
+
+
+@contextlib.contextmanager
+def storage(path: Path) -> Iterator[None]:
+    """Turn an OSError into one line that names the path (exit 74)."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def _fsync_dir(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_synced(path: Path, data: bytes) -> None:
+    with open(path, "wb") as handle:
+        handle.write(data)
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write ``data`` so that ``path`` holds the old bytes or all of the new ones, even after a kill."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage(path):
+        try:
+            _write_synced(temporary, data)
+            os.replace(temporary, path)
+            _fsync_dir(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """``record`` with NaN and infinities as null, named with their kind under ``nonfinite``."""
+    nonfinite: dict[str, str] = {}
+
+    def clean(value: Any, path: str) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            nonfinite[path] = str(value)
+            return None
+        if isinstance(value, Mapping):
+            return {k: clean(v, f"{path}.{k}" if path else str(k)) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v, f"{path}[{i}]") for i, v in enumerate(value)]
+        return value
+
+    cleaned = {key: clean(value, key) for key, value in record.items() if key != "nonfinite"}
+    return {**cleaned, "nonfinite": {**record.get("nonfinite", {}), **nonfinite}}
+
+
+class RunDir:
+    """One run's folder. Reading never needs the lock; whoever writes holds `lock`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        """Repairs and fallbacks made while reading, for the user to see."""
+
+    @classmethod
+    def create(cls, study: Path, name: str, seed: int, fingerprint: str) -> RunDir:
+        """The folder of this config and seed in ``study``: an existing one, whatever its slug, or a new one."""
+        tail = f"-s{seed}-{fingerprint}"
+        existing = sorted(p for p in study.glob(f"*{tail}") if p.is_dir()) if study.is_dir() else []
+        path = existing[0] if existing else study / (slug(name) + tail)
+        with storage(path):
+            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for writing; the lock dies with its process.
+
+        Raises:
+            Locked: another process holds it.
+        """
+        import filelock
+
+        lock = filelock.FileLock(self.path / ".lock")
+        with storage(self.path / ".lock"):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise Locked(f"{self.path} is in use by another process; wait for it or use another --runs") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+    # --- JSON files ---
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write ``name`` atomically with the schema number; NaN and Inf as null with a flag."""
+        cleaned = jsonable(value)
+        if not cleaned["nonfinite"]:
+            del cleaned["nonfinite"]
+        text = json.dumps({"schema": SCHEMA, **cleaned}, indent=1, allow_nan=False)
+        write_atomic(self.path / name, text.encode() + b"\n")
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The parsed file, or None where there is none.
+
+        Raises:
+            BadInput: it is not JSON, or of a schema this release cannot read.
+        """
+        path = self.path / name
+        try:
+            value = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as error:
+            raise BadInput(f"{path} is not readable JSON ({error}); delete it or use --fresh") from None
+        except OSError as error:
+            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+            found = value.get("schema") if isinstance(value, dict) else None
+            raise BadInput(f"{path} has schema {found!r}; this netdepth reads schema {SCHEMA}")
+        return value
+
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``, or None while the run is unfinished."""
+        return self.read_json("result.json")
+
+    def status(self) -> str:
+        """``completed``, ``stopped_early``, ``stopped_overfit``, ``diverged``, ``failed`` or ``unfinished``."""
+        result = self.result()
+        if result is not None:
+            return str(result.get("status", "unknown"))
+        return "failed" if (self.path / "failure.json").exists() else "unfinished"
+
+    # --- metrics ---
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Append one evaluation to ``metrics.jsonl``."""
+        path = self.path / "metrics.jsonl"
+        line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False) + "\n"
+        with storage(path), open(path, "ab") as handle:
+            handle.write(line.encode())
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The valid prefix of ``metrics.jsonl``; what is dropped is told in `notes`."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")
+        tail = lines.pop()
+        records: list[dict[str, Any]] = []
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("step"), int):
+                break
+            records.append(record)
+        lost = len(lines) - len(records) + bool(tail)
+        if lost:
+            self.notes.append(f"{path}: {lost} damaged line(s) after record {len(records)} ignored")
+        return records
+
+    def truncate_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Keep only valid records up to ``step`` (what a checkpoint knows of); returns them."""
+        records = [r for r in self.read_metrics() if r["step"] <= step]
+        text = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
+        write_atomic(self.path / "metrics.jsonl", text.encode())
+        return records
+
+    # --- checkpoints ---
+
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes], keep: Sequence[int] = ()) -> None:
+        """Write ``checkpoints/<step>/`` as one whole with its digests.
+
+        Afterwards the two newest checkpoints and the steps in ``keep`` remain.
+        """
+        root = self.path / "checkpoints"
+        temporary = root / f".{step}.{os.getpid()}.tmp"
+        final = root / str(step)
+        with storage(final):
+            try:
+                shutil.rmtree(temporary, ignore_errors=True)
+                temporary.mkdir(parents=True)
+                digests = {}
+                for name, data in files.items():
+                    _write_synced(temporary / name, data)
+                    digests[name] = hashlib.sha256(data).hexdigest()
+                manifest = {"schema": SCHEMA, "step": step, "sha256": digests}
+                _write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+                _fsync_dir(temporary)
+                if final.exists():
+                    shutil.rmtree(final)
+                os.rename(temporary, final)
+                _fsync_dir(root)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+        kept = {*self.checkpoints()[-2:], *keep}
+        for old in set(self.checkpoints()) - kept:
+            shutil.rmtree(root / str(old), ignore_errors=True)
+
+    def checkpoints(self) -> list[int]:
+        """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
+        root = self.path / "checkpoints"
+        return sorted(int(p.name) for p in root.iterdir() if p.name.isdecimal()) if root.is_dir() else []
+
+    def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
+        """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""
+        folder = self.path / "checkpoints" / str(step)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+            wanted = dict(manifest["sha256"])
+            if manifest["schema"] != SCHEMA or manifest["step"] != step or any("/" in name for name in wanted):
+                raise ValueError("its manifest is of another schema or step")
+            files = {name: (folder / name).read_bytes() for name in wanted}
+            for name, data in files.items():
+                if hashlib.sha256(data).hexdigest() != wanted[name]:
+                    raise ValueError(f"the digest of {name} does not match")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self.notes.append(f"checkpoint {folder} is damaged ({error}); using the one before")
+            return None
+        return files
+
+    def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
+        """The newest checkpoint whose digests hold, with its step."""
+        for step in reversed(self.checkpoints()):
+            files = self.load_checkpoint(step)
+            if files is not None:
+                return step, files
+        return None
+
+    def clear(self) -> None:
+        """Remove everything but the lock file (``--fresh``)."""
+        with storage(self.path):
+            for item in self.path.iterdir():
+                if item.name == ".lock":
+                    continue
+                if item.is_dir() and not item.is_symlink():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
+            (self.path / "checkpoints").mkdir()
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """Every run folder below ``root`` (``root/<study>/<run>``), sorted by path."""
+    if not root.is_dir():
+        return []
+    return [RunDir(p.parent) for p in sorted(root.glob("*/*/config.json"))]
+
+
+def find_run(text: str, root: Path) -> RunDir:
+    """RUN on the command line: a path to a run folder, or a unique prefix of a folder name under ``root``.
+
+    Raises:
+        BadInput: none matches (with the nearest names) or several do.
+    """
+    path = Path(text)
+    if (path / "config.json").is_file():
+        return RunDir(path)
+    runs = {run.path.name: run for run in list_runs(root)}
+    matches = sorted(name for name in runs if name.startswith(text.rstrip("/")))
+    if len(matches) == 1:
+        return runs[matches[0]]
+    if len(matches) > 1:
+        raise BadInput(f"run {text!r} is ambiguous; it could be {', '.join(matches[:5])}{', ...' * (len(matches) > 5)}")
+    import difflib
+
+    near = difflib.get_close_matches(text, runs, n=3, cutoff=0.4) or sorted(runs)[:3]
+    hint = f"; the nearest are {', '.join(near)}" if near else f"; {root} holds no runs"
+    raise BadInput(f"no run {text!r} under {root}{hint}")
