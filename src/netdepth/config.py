@@ -85,6 +85,11 @@ class Component:
     version: int | None = None
 
 
+def _require(condition: bool, path: str, value: object, good: str) -> None:
+    if not condition:
+        raise BadInput(f"{path} = {value!r} is out of range; it takes {good}")
+
+
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop after ``patience`` evaluations in which ``monitor`` did not improve by ``min_delta``."""
@@ -168,11 +173,6 @@ class Runtime:
     imports: tuple[str, ...] = ()
     resume: bool = True
     fresh: bool = False
-
-
-def _require(condition: bool, path: str, value: object, good: str) -> None:
-    if not condition:
-        raise BadInput(f"{path} = {value!r} is out of range; it takes {good}")
 
 
 # --- JSON -------------------------------------------------------------------------------------

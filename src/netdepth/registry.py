@@ -8,18 +8,20 @@ default. From that one declaration come the defaults in ``config.json``, the che
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import math
+import pkgutil
 import types
 import typing
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, TypeVar
 
 from netdepth.config import Component
 from netdepth.errors import BadInput, choose
 
-__all__ = ["Entry", "Field", "Registry", "coerce", "type_name"]
+__all__ = ["Entry", "Field", "Registry", "coerce", "import_room", "type_name"]
 
 T = TypeVar("T")
 
@@ -119,6 +121,12 @@ class Registry(Generic[T]):
         defaults = {field.name: field.default for field in entry.fields}
         args = {k: v for k, v in component.args.items() if not (k in entry.added and v == defaults[k])}
         return {"name": component.name, "version": component.version, "args": args}
+
+
+def import_room(package: str, path: Iterable[str]) -> None:
+    """Import every module of a room, so that adding a component is adding one file."""
+    for module in pkgutil.iter_modules(path):
+        importlib.import_module(f"{package}.{module.name}")
 
 
 def _fields(function: Callable[..., Any]) -> tuple[Field, ...]:

@@ -197,7 +197,8 @@ class RunDir:
                 record = json.loads(line)
             except ValueError:
                 record = None
-            if not isinstance(record, dict) or record.get("schema") != SCHEMA or not isinstance(record.get("step"), int):
+            valid = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
+            if not valid:
                 break
             records.append(record)
         lost = len(lines) - len(records) + bool(tail)

@@ -1,0 +1,253 @@
+"""What ``import netdepth as nd`` offers: train, load, predict, sync.
+
+import netdepth as nd
+
+run = nd.train("baseline-mlp", seed=0)
+run.result["test"]["best"]["accuracy"]
+run.metrics()                       # a pandas frame, one row per evaluation
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netdepth.config import RunConfig, Runtime, apply_overrides, from_json, parse_seeds
+from netdepth.errors import BadInput, RunFailed
+from netdepth.store import RunDir, find_run, runs_root
+
+if TYPE_CHECKING:
+    import pandas
+
+    from netdepth.models import Network
+
+__all__ = ["Prediction", "Run", "load", "plan", "predict", "sync", "train"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder as Python sees it."""
+
+    dir: RunDir
+
+    @property
+    def path(self) -> Path:
+        return self.dir.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """``config.json``."""
+        return self.dir.read_json("config.json") or {}
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """``result.json``; empty while the run is unfinished."""
+        return self.dir.result() or {}
+
+    @property
+    def figure(self) -> Path | None:
+        """The learning curves, if they were drawn."""
+        path = self.path / "figures" / "learning_curves.png"
+        return path if path.exists() else None
+
+    def metrics(self) -> pandas.DataFrame:
+        """``metrics.jsonl`` as a frame, one row per evaluation."""
+        import pandas
+
+        return pandas.DataFrame(self.dir.read_metrics())
+
+    def model(self, weights: str | None = None) -> Network:
+        """The network with its ``best`` or ``last`` weights (the reported ones if None), in eval mode.
+
+        Raises:
+            BadInput: the run is unfinished, or its checkpoint is missing or damaged.
+        """
+        return _load_model(self, weights)
+
+    def __repr__(self) -> str:
+        return f"Run({self.path.name!r}, {self.dir.status()})"
+
+    def _repr_html_(self) -> str:
+        import base64
+        import html
+
+        title = f"<p><code>{html.escape(self.path.name)}</code>: {html.escape(self.dir.status())}</p>"
+        if self.figure is None:
+            return title
+        picture = base64.b64encode(self.figure.read_bytes()).decode()
+        return f'{title}<img alt="learning curves" src="data:image/png;base64,{picture}" style="max-width:100%">'
+
+
+def plan(
+    recipe: str | RunConfig,
+    *,
+    seed: int = 0,
+    seeds: str | Sequence[int] | None = None,
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+) -> tuple[str, list[RunConfig], list[str]]:
+    """The runs a command asks for: (recipe name, one config per seed, announcements).
+
+    Raises:
+        BadInput: an unknown recipe, override or seed.
+    """
+    from netdepth import recipes
+
+    if isinstance(recipe, RunConfig):
+        name, config = recipe.model.name, recipe
+    else:
+        name, config = recipes.resolve(recipe)
+    texts = [*([f"dataset={dataset}"] if dataset is not None else []), *overrides]
+    config, notes = apply_overrides(config, texts)
+    if seeds is None:
+        chosen: Sequence[int] = (seed,)
+    else:
+        chosen = parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)
+    return name, [dataclasses.replace(config, seed=s) for s in chosen], notes
+
+
+def train(
+    recipe: str | RunConfig,
+    *,
+    seed: int = 0,
+    seeds: str | Sequence[int] | None = None,
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+    runtime: Runtime | None = None,
+    progress: bool = True,
+) -> Run | list[Run]:
+    """Train ``recipe`` (a name, ``file.py:function``, a ``config.json`` or a `RunConfig`).
+
+    Returns:
+        The run; with ``seeds`` (a count or list as text, or a sequence) a list of runs.
+
+    Raises:
+        BadInput: what the command line would answer with exit 2.
+        RunFailed: a run could not finish; the others did.
+    """
+    from netdepth import recipes
+    from netdepth.launch import launch, settle
+    from netdepth.report.plots import learning_curves
+
+    runtime = runtime or Runtime()
+    for module in runtime.imports:
+        recipes.import_user(module)
+    name, configs, _ = plan(recipe, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides)
+    outcomes = launch(name, configs, runtime, progress=progress)
+    runs = [Run(RunDir(outcome.path)) for outcome in outcomes if outcome.path is not None]
+    for run in runs:
+        if run.figure is None:
+            learning_curves(run.dir)
+    settle(outcomes)
+    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    if failed:
+        raise RunFailed("; ".join(f"seed {outcome.seed}: {outcome.error}" for outcome in failed))
+    return runs[0] if seeds is None else runs
+
+
+def load(run: str | Path, runs_dir: Path | None = None) -> Run:
+    """The run at a path, or the one whose folder name begins with ``run``.
+
+    Raises:
+        BadInput: none or several match.
+    """
+    return Run(find_run(str(run), runs_root(runs_dir)))
+
+
+def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online: bool = False) -> Path:
+    """Rebuild the ``to`` (``"tensorboard"``, ``"wandb"``) mirror of a run from its folder alone."""
+    from netdepth.trackers.mirror import sync as rebuild
+
+    return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
+
+
+def _load_model(run: Run, weights: str | None) -> Network:
+    import torch
+
+    from netdepth import models
+    from netdepth.config import Component
+    from netdepth.engine.checkpoint import MODEL, load_weights
+
+    result, split = run.result, run.dir.read_json("split.json")
+    if not result or split is None:
+        raise BadInput(f"run {run.path.name} is {run.dir.status()}; only a finished run has weights to use")
+    which = weights or result["reported"]
+    if which not in ("best", "last"):
+        raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
+    step = result["best_step"] if which == "best" else result["steps"]
+    files = run.dir.load_checkpoint(step) if step is not None else None
+    if files is None:
+        raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
+    if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result["weights_sha256"]:
+        raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
+    shape = tuple(split["input_shape"])
+    component = from_json(Component, run.config["model"], "config.model")
+    model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
+    if run.config["train"]["precision"] == "float64":
+        model = model.to(torch.float64)
+    load_weights(model, files[MODEL])
+    return model.eval()
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network says of one picture: ``label``, and every class with its probability, most likely first."""
+
+    path: Path
+    label: str
+    probabilities: list[tuple[str, float]]
+    note: str | None
+
+
+def predict(run: Run, images: Sequence[Path], *, invert: bool = False) -> list[Prediction]:
+    """Classify picture files with the reported weights of ``run``.
+
+    A picture is turned to the network's channels and size; ``invert`` swaps black and white
+    (MNIST digits are white on black).
+
+    Raises:
+        BadInput: a file that is not a readable picture, or an unfinished run.
+    """
+    import torch
+
+    model = run.model()
+    split = run.dir.read_json("split.json") or {}
+    predictions = []
+    for path in images:
+        pixels, note = _read_image(Path(path), model.input_shape)
+        if invert:
+            pixels = 255 - pixels
+        with torch.inference_mode():
+            shares = model(pixels.unsqueeze(0))[0].double().softmax(0).tolist()
+        ranked = sorted(zip(split["classes"], shares, strict=True), key=lambda item: -item[1])
+        predictions.append(Prediction(Path(path), ranked[0][0], ranked, note))
+    return predictions
+
+
+def _read_image(path: Path, shape: tuple[int, int, int]) -> tuple[Any, str | None]:
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    channels, height, width = shape
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > 100_000_000:
+                raise BadInput(f"{path} has {opened.width}x{opened.height} pixels; at most 100 million are read")
+            image = opened.convert("L" if channels == 1 else "RGB")
+    except BadInput:
+        raise
+    except FileNotFoundError:
+        raise BadInput(f"no picture {path}") from None
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise BadInput(f"{path} is not a readable picture: {' '.join(str(error).split())}") from None
+    note = None
+    if image.size != (width, height):
+        note = f"resized from {image.width}x{image.height} to {width}x{height}"
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    array = np.asarray(image, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
+    return torch.from_numpy(array.copy()), note

@@ -1,0 +1,227 @@
+"""The command ``netdepth``: its grammar, and how it answers errors. What the commands do is in `commands`.
+
+The parser is argparse, so that ``--help`` and a mistyped option are answered without importing
+anything heavy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from netdepth import __version__
+from netdepth.config import MAX_SEED
+from netdepth.errors import BadInput, NetdepthError, choose
+
+__all__ = ["entry", "main"]
+
+KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "objectives", "trackers")
+EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 74, 130
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code; every error is one line on stderr."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # a stream that a test or a notebook put there
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+    except SystemExit as stop:  # --help and --version
+        return int(stop.code or 0)
+    except NetdepthError as error:
+        return _complain(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        return _complain("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        with contextlib.suppress(OSError, ValueError):  # else the interpreter complains when it flushes at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _debug(error) or _complain(f"{where}{error.strerror or error}", EXIT_STORAGE)
+    except Exception as error:
+        text = f"internal error: {type(error).__name__}: {error} (NETDEPTH_DEBUG=1 shows where)"
+        return _debug(error) or _complain(text, EXIT_INTERNAL)
+    return code
+
+
+def _complain(text: str, code: int) -> int:
+    from netdepth.report.text import printable
+
+    print(f"netdepth: error: {printable(text)}", file=sys.stderr)
+    return code
+
+
+def _debug(error: Exception) -> int:
+    if os.environ.get("NETDEPTH_DEBUG"):
+        raise error
+    return 0
+
+
+def _run(argv: Sequence[str]) -> int:
+    parser = _grammar()
+    args, rest = parser.parse_known_args(list(argv))
+    if rest:
+        _refuse(rest[0], getattr(args, "parser", parser))
+    if getattr(args, "command", None) is None:
+        parser.print_help()
+        return 0
+    from netdepth import commands, recipes
+    from netdepth.report.text import document
+
+    command: Callable[[argparse.Namespace], commands.Answer] = getattr(commands, args.command)
+    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+        for module in args.imports:
+            recipes.import_user(module)
+        answer = command(args)
+    if args.json:
+        print(document(answer.document))
+    else:
+        answer.show()
+    return answer.code
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose every complaint is a `BadInput`."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.options: list[str] = []
+        super().__init__(allow_abbrev=False, **settings)
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        self.options += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None:
+            choose(value, action.choices, (action.metavar if isinstance(action.metavar, str) else action.dest).lower())
+
+
+def _refuse(word: str, parser: Parser) -> NoReturn:
+    if word.startswith("-") and word != "-":
+        choose(word.partition("=")[0], parser.options, f"option of {parser.prog}:")
+    raise BadInput(f"unexpected argument {word!r}; see {parser.prog} --help")
+
+
+def _grammar() -> Parser:
+    parser = Parser(prog="netdepth", description="A laboratory for depth in neural networks.")
+    parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
+
+    def add(name: str, text: str, into: Any = commands, function: str | None = None) -> Parser:
+        made: Parser = into.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        made.set_defaults(command=function or name, parser=made)
+        _everywhere(made)
+        return made
+
+    _train_options(add("quickstart", "train the baseline on data that come with the package, in half a minute"), False)
+    train = add("train", "train a recipe with one or several seeds")
+    train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
+    _train_options(train, True)
+
+    compare = add("compare", "runs side by side, with the mean over seeds and its interval")
+    compare.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    for style in ("markdown", "csv", "latex"):
+        compare.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=f"print as {style}")
+
+    predict = add("predict", "what a trained network says of pictures")
+    predict.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files")
+    predict.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+
+    data = _actions(add("data", "data sets: list, fetch, verify"))
+    add("list", "every data set and where it is", data, "data_list")
+    fetch = add("fetch", "download data sets and check their digests", data, "data_fetch")
+    fetch.add_argument("names", metavar="NAME", nargs="+", help="names of data sets")
+    verify = add("verify", "check the digests of data that are here", data, "data_verify")
+    verify.add_argument("names", metavar="NAME", nargs="+", help="names of data sets")
+
+    listing = add("list", "what can be named in a recipe or a --set", function="list_components")
+    listing.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS, help=f"one of {', '.join(KINDS)}")
+    listing.add_argument("-v", "--verbose", action="store_true", help="every setting: type, default, meaning")
+
+    runs = _actions(add("runs", "run folders: list, rm, gc"))
+    add("list", "every run with its status and size", runs, "runs_list")
+    rm = add("rm", "remove run folders", runs, "runs_rm")
+    rm.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    rm.add_argument("--yes", action="store_true", help="do not ask")
+    add("gc", "drop the optimizer states of finished runs", runs, "runs_gc")
+
+    board = add("board", "show the runs in TensorBoard")
+    board.add_argument("folder", metavar="RUNS", nargs="?", type=_path, help="a folder of runs")
+    board.add_argument("--port", type=_whole("--port", 1, 65535), help="default: TensorBoard's own")
+
+    sync = add("sync", "rebuild a tracker's mirror from run folders")
+    sync.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    sync.add_argument("--to", metavar="TRACKER", required=True, help="tensorboard or wandb")
+    sync.add_argument("--wandb-online", action="store_true", help="upload to Weights & Biases")
+
+    doctor = add("doctor", "device, threads, trackers, data: what works here")
+    doctor.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    return parser
+
+
+def _actions(parser: Parser) -> Any:
+    return parser.add_subparsers(metavar="ACTION", required=True, parser_class=Parser)
+
+
+def _everywhere(parser: Parser) -> None:
+    """Options that every command takes."""
+    parser.add_argument("--data", metavar="DIR", type=_path, help="data folder (NETDEPTH_DATA)")
+    parser.add_argument("--runs", dest="runs_root", metavar="DIR", type=_path, help="runs folder (NETDEPTH_RUNS)")
+    parser.add_argument("--threads", metavar="N", type=_whole("--threads", 1, 1024), help="CPU threads")
+    parser.add_argument(
+        "--import", dest="imports", metavar="FILE", action="append", default=[], help="a file.py to run first"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
+
+
+def _train_options(parser: Parser, full: bool) -> None:
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), help="one seed (else the recipe's)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    parser.add_argument("--fresh", action="store_true", help="ignore what the run folder holds and start again")
+    if not full:
+        return
+    parser.add_argument("--seeds", metavar="LIST", help="5 for seeds 0 to 4, or 0,3,7 for those")
+    parser.add_argument("--dataset", metavar="NAME", help="another data set, as --set dataset=NAME")
+    parser.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. model.hidden=[64,64]"
+    )
+    parser.add_argument("--track", metavar="NAMES", default="tensorboard", help="tensorboard,wandb or none")
+    parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
+
+
+def _name(text: str) -> str:
+    """A RUN or RECIPE: something the file system can be asked about."""
+    too_long = len(text) > 2000 or any(len(os.fsencode(part)) > 250 for part in text.split("/"))
+    if too_long or not text.strip("/ ") or "\0" in text:
+        raise BadInput(f"{text[:60]!r} is no usable name or path")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path("/") if text == "/" else Path(_name(text))
+
+
+def _whole(option: str, low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high:
+            return int(text)
+        raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a whole number from {low} to {high}")
+
+    return parse

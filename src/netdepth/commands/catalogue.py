@@ -1,0 +1,137 @@
+"""What there is and what works here: ``list``, ``data``, ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+from netdepth.commands.answer import Answer, runtime_of
+from netdepth.config import to_json
+from netdepth.registry import Registry, type_name
+from netdepth.report.text import print_table, printable
+
+__all__ = ["data_fetch", "data_list", "data_verify", "doctor", "list_components"]
+
+
+def _registries() -> dict[str, Callable[[], Registry[Any]]]:
+    """The registries by the name ``netdepth list`` has for them, each imported when asked for."""
+
+    def load(module: str, name: str) -> Callable[[], Registry[Any]]:
+        import importlib
+
+        return lambda: getattr(importlib.import_module(f"netdepth.{module}"), name)
+
+    return {
+        "recipes": load("recipes", "RECIPES"),
+        "models": load("models", "MODELS"),
+        "datasets": load("data", "DATASETS"),
+        "optimizers": load("engine.optim", "OPTIMIZERS"),
+        "schedules": load("engine.optim", "SCHEDULES"),
+        "objectives": load("engine.objectives", "OBJECTIVES"),
+        "trackers": load("trackers", "TRACKERS"),
+    }
+
+
+def list_components(args: argparse.Namespace) -> Answer:
+    """Names and summaries of one kind or all; with -v every setting."""
+    import inspect
+
+    registries = _registries()
+    kinds = [args.kind] if args.kind else list(registries)
+    entries = {kind: [registries[kind]().entry(name) for name in registries[kind]().names()] for kind in kinds}
+
+    def default(value: Any) -> Any:
+        return "required" if value is inspect.Parameter.empty else value
+
+    def show() -> None:
+        for kind, found in entries.items():
+            if not args.verbose:
+                print_table((kind, ""), [[entry.name, entry.summary] for entry in found])
+                continue
+            for entry in found:
+                print(f"{printable(entry.name)} (version {entry.version})")
+                for line in (inspect.getdoc(entry.function) or "").splitlines():
+                    print(f"    {printable(line)}")
+                rows = [[f.name, type_name(f.type), repr(default(f.default)), f.meaning] for f in entry.fields]
+                if rows:
+                    print_table(("setting", "type", "default", "meaning"), rows)
+                elif kind == "recipes":
+                    print(f"    {printable(to_json(entry.function()))}")
+                print()
+
+    document = {
+        kind: [
+            {
+                "name": entry.name,
+                "version": entry.version,
+                "summary": entry.summary,
+                "settings": [
+                    {"name": f.name, "type": type_name(f.type), "default": default(f.default), "meaning": f.meaning}
+                    for f in entry.fields
+                ],
+            }
+            for entry in found
+        ]
+        for kind, found in entries.items()
+    }
+    return Answer(document, show)
+
+
+def data_list(args: argparse.Namespace) -> Answer:
+    """Every data set and where it is."""
+    from netdepth.data.manage import list_datasets
+
+    found = list_datasets(args.data)
+
+    def show() -> None:
+        cells = []
+        for row in found:
+            parts = " / ".join(f"{count:,}" for count in row.sizes.values())
+            cells.append([row.name, row.title, parts, row.where, row.licence])
+        print_table(("name", "title", "train / val / test", "where", "licence"), cells)
+
+    return Answer({"datasets": [dataclasses.asdict(row) for row in found]}, show)
+
+
+def data_fetch(args: argparse.Namespace) -> Answer:
+    """Download what is missing, verified."""
+    from netdepth.data.manage import fetch
+
+    places = {name: fetch(name, args.data) for name in args.names}
+
+    def show() -> None:
+        for name, path in places.items():
+            print(printable(f"{name}: {path if path is not None else 'comes with the package'}"))
+
+    return Answer({"datasets": places}, show)
+
+
+def data_verify(args: argparse.Namespace) -> Answer:
+    """Digests of the files that are here; exit 1 if one is wrong or missing."""
+    from netdepth.data.manage import verify
+
+    rows = {name: verify(name, args.data) for name in args.names}
+    bad = any(row.status != "ok" for found in rows.values() for row in found)
+
+    def show() -> None:
+        cells = [
+            [name, row.file, row.status, row.path or "", row.message] for name, found in rows.items() for row in found
+        ]
+        print_table(("name", "file", "state", "path", ""), cells)
+
+    return Answer({name: [dataclasses.asdict(row) for row in found] for name, found in rows.items()}, show, int(bad))
+
+
+def doctor(args: argparse.Namespace) -> Answer:
+    """What works here; exit 1 if training cannot."""
+    from netdepth.doctor import examine
+
+    checks = examine(runtime_of(args))
+    bad = any(check.state == "bad" for check in checks)
+
+    def show() -> None:
+        print_table(("", "state", "found"), [[check.what, check.state, check.found] for check in checks])
+
+    return Answer({"checks": [dataclasses.asdict(check) for check in checks]}, show, int(bad))

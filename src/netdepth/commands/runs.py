@@ -1,0 +1,137 @@
+"""Commands that read and look after run folders: ``compare``, ``predict``, ``runs``, ``board``, ``sync``."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+from netdepth.commands.answer import Answer
+from netdepth.errors import BadInput, NetdepthError
+from netdepth.report.text import percent, print_table, printable, size
+from netdepth.store import find_run, list_runs, runs_root
+
+__all__ = ["board", "compare", "predict", "runs_gc", "runs_list", "runs_rm", "sync"]
+
+
+def compare(args: argparse.Namespace) -> Answer:
+    """Run folders side by side."""
+    from netdepth import analysis
+    from netdepth.report.comparison import print_comparison, render
+
+    made = analysis.compare(find_run(text, runs_root(args.runs_root)) for text in args.runs)
+
+    def show() -> None:
+        if args.style is None:
+            print_comparison(made)
+        else:
+            print(render(made, args.style), end="")
+        for warning in made.warnings:
+            print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
+
+    return Answer(made.as_json(), show)
+
+
+def predict(args: argparse.Namespace) -> Answer:
+    """Labels for pictures."""
+    from netdepth import api
+
+    predictions = api.predict(api.load(args.run, args.runs_root), args.images, invert=args.invert)
+
+    def show() -> None:
+        rows = []
+        for one in predictions:
+            others = ", ".join(f"{name} {percent(share)}" for name, share in one.probabilities[1:3])
+            rows.append([one.path, one.label, percent(one.probabilities[0][1]), others, one.note or ""])
+        print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,))
+
+    return Answer({"predictions": [dataclasses.asdict(one) for one in predictions]}, show)
+
+
+def runs_list(args: argparse.Namespace) -> Answer:
+    """Every run folder with its status and size."""
+    from netdepth.analysis import run_row
+    from netdepth.housekeeping import folder_size
+
+    root = runs_root(args.runs_root)
+    rows = [{**run_row(run), "bytes": folder_size(run.path)} for run in list_runs(root)]
+    keys = ("run", "folder", "status", "recipe", "dataset", "seed", "epochs", "test_best_accuracy", "bytes", "error")
+
+    def show() -> None:
+        cells = []
+        for row in rows:
+            accuracy = row[f"test_{'last' if row['reported'] == 'last' else 'best'}_accuracy"]
+            epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
+            place = str(Path(row["folder"]).relative_to(root))
+            cells.append([place, row["status"], epochs, percent(accuracy), size(row["bytes"])])
+        print_table(("run", "status", "epochs", "test accuracy", "size"), cells, right=(2, 3, 4))
+        print(printable(f"{len(rows)} runs in {root}, {size(sum(row['bytes'] for row in rows))}"))
+
+    return Answer({"root": root, "runs": [{key: row[key] for key in keys} for row in rows]}, show)
+
+
+def runs_rm(args: argparse.Namespace) -> Answer:
+    """Remove run folders of the runs root, after a question."""
+    from netdepth.housekeeping import check_removable, folder_size, remove
+
+    root = runs_root(args.runs_root)
+    chosen = list({run.path.resolve(): run for run in (find_run(text, root) for text in args.runs)}.values())
+    for run in chosen:
+        check_removable(run, root)
+    if not args.yes:
+        if args.json or not sys.stdin.isatty():
+            raise BadInput("runs rm asks before it removes; add --yes where nobody can answer")
+        for run in chosen:
+            print(printable(f"{run.path}  {size(folder_size(run.path))}  {run.status()}"))
+        if input(f"Remove {len(chosen)} run folder(s)? [y/N] ").strip().lower() not in ("y", "yes"):
+            return Answer({"removed": [], "bytes": 0}, lambda: print("nothing removed"))
+    freed = sum(remove(run, root) for run in chosen)
+    names = [run.path for run in chosen]
+    return Answer({"removed": names, "bytes": freed}, lambda: print(f"{len(names)} removed, {size(freed)} freed"))
+
+
+def runs_gc(args: argparse.Namespace) -> Answer:
+    """Drop the optimizer states of finished runs."""
+    from netdepth.housekeeping import drop_optimizer_states
+
+    freed: dict[str, int] = {}
+    skipped: dict[str, str] = {}
+    for run in list_runs(runs_root(args.runs_root)):
+        try:
+            freed[str(run.path)] = drop_optimizer_states(run)
+        except NetdepthError as error:  # one that is busy or damaged does not keep the others
+            skipped[str(run.path)] = str(error)
+
+    def show() -> None:
+        for path, count in freed.items():
+            if count:
+                print(printable(f"{path}: {size(count)} freed"))
+        for reason in skipped.values():
+            print(printable(f"skipped: {reason}"))
+        print(f"{size(sum(freed.values()))} freed in {sum(count > 0 for count in freed.values())} runs")
+
+    return Answer({"freed": freed, "skipped": skipped, "bytes": sum(freed.values())}, show)
+
+
+def board(args: argparse.Namespace) -> Answer:
+    """TensorBoard on the runs, until it is interrupted."""
+    from netdepth.trackers import board_command
+
+    folder = args.folder or runs_root(args.runs_root)
+    if not folder.is_dir():
+        raise BadInput(f"no folder {str(folder)!r} to show; train something first, or name a folder of runs")
+    try:
+        code = subprocess.call(board_command(folder, args.port))
+    except KeyboardInterrupt:
+        code = 0
+    return Answer({"folder": folder}, lambda: None, 1 if code else 0)
+
+
+def sync(args: argparse.Namespace) -> Answer:
+    """Rebuild mirrors from run folders alone."""
+    from netdepth import api
+
+    made = [api.sync(run, to=args.to, runs_dir=args.runs_root, wandb_online=args.wandb_online) for run in args.runs]
+    return Answer({"to": args.to, "folders": made}, lambda: print("\n".join(printable(path) for path in made)))

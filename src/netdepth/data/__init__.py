@@ -1,0 +1,28 @@
+"""The data room: ``load(Component("mnist"), data_dir=None)`` gives train, validation and sealed test.
+
+A new data set is one new file in this folder that registers a function in `DATASETS`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from netdepth.config import Component
+from netdepth.data.splits import DATASETS, DatasetSpec, SealedTest, Split, Splits, train_statistics
+
+__all__ = ["DATASETS", "DatasetSpec", "SealedTest", "Split", "Splits", "load", "train_statistics"]
+
+for _module in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_module.name}")
+
+
+def load(component: Component, *, data_dir: Path | None) -> Splits:
+    """The data set that ``component`` names, with its settings; ``data_dir`` is ``--data``.
+
+    Raises:
+        BadInput: unknown name or setting, or a local file that is not the official one.
+        StorageError: the data are not here and cannot be downloaded, or cannot be read.
+    """
+    return DATASETS.build(component, data_dir)

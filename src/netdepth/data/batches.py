@@ -1,0 +1,41 @@
+"""Which examples make up step t: a function of the seed and the step, gathered in one go."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from netdepth.config import derive_seed
+from netdepth.data.splits import Split
+
+__all__ = ["Batches", "epoch_order"]
+
+
+def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
+    """The order of epoch ``epoch`` (from 0) as int64 ``[size]``, a function of (seed, epoch)."""
+    generator = torch.Generator().manual_seed(derive_seed(seed, "order", epoch))
+    return torch.randperm(size, generator=generator)
+
+
+class Batches:
+    """The training batches of a run by step number; any step can be asked for at any time.
+
+    The last batch of an epoch holds what is left and may be smaller.
+    """
+
+    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+        self.split = split
+        self.batch_size = batch_size
+        self.seed = seed
+        self.steps_per_epoch = -(-len(split) // batch_size)
+        self._epoch = -1
+        self._order = torch.empty(0, dtype=torch.int64)
+
+    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+        """Step ``step`` (from 0): uint8 ``[b, C, H, W]`` and int64 ``[b]``, on the split's device."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        if epoch != self._epoch:
+            self._order = epoch_order(self.seed, epoch, len(self.split)).to(self.split.labels.device)
+            self._epoch = epoch
+        chosen = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        return self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)

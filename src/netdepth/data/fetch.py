@@ -1,0 +1,219 @@
+"""Official files: looked for on this machine, else downloaded, and always verified by digest.
+
+    DIR/<dataset>/<official file name>      DIR is --data, then $NETDEPTH_DATA, then the user cache
+
+The digest is that of the decompressed content: two distributors may compress alike data
+differently. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<file>`` alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from netdepth.data import idx
+from netdepth.data.transfer import Progress, Refused, shown_progress, transfer
+from netdepth.errors import BadInput, StorageError
+
+__all__ = ["SOURCES", "OfficialFile", "Source", "locate", "obtain", "publish", "user_cache", "verified"]
+
+STALL_SECONDS = 20.0
+"""A mirror that sends nothing for so long is given up."""
+
+
+@dataclass(frozen=True)
+class OfficialFile:
+    """A file of a data set; ``sha256`` and ``size`` (bytes) are those of its decompressed content."""
+
+    name: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a data set comes from. ``sizes`` counts train, val and test at the default settings;
+    ``mirrors`` are base addresses of the files; without ``files`` the data come with a package."""
+
+    name: str
+    title: str
+    sizes: dict[str, int]
+    licence: str
+    origin: str
+    files: tuple[OfficialFile, ...] = ()
+    mirrors: tuple[str, ...] = field(default=(), repr=False)
+
+
+SOURCES: dict[str, Source] = {}
+"""What is known of each built-in data set without loading it."""
+
+
+def publish(source: Source) -> Source:
+    """Enter ``source`` in `SOURCES`, for `netdepth data list | fetch | verify`."""
+    SOURCES[source.name] = source
+    return source
+
+
+def user_cache() -> Path:
+    """The folder that downloads go to (``~/.cache/netdepth`` on Linux)."""
+    import pooch
+
+    return Path(pooch.os_cache("netdepth"))
+
+
+def _folders(data_dir: Path | None) -> Iterator[Path]:
+    given = {"--data": data_dir, "NETDEPTH_DATA": os.environ.get("NETDEPTH_DATA")}
+    for name, folder in given.items():
+        if folder:
+            if not os.path.isdir(folder):
+                raise BadInput(f"{name} {str(folder)!r} is not a folder; it takes one that holds <dataset>/<files>")
+            yield Path(folder)
+    yield user_cache()  # last, because it has to import pooch
+
+
+def locate(source: Source, data_dir: Path | None) -> dict[str, Path | None]:
+    """Where each file of ``source`` lies, compressed or not, by official name; None where it does not.
+
+    Raises:
+        BadInput: ``data_dir`` or $NETDEPTH_DATA is not a folder.
+    """
+    found: dict[str, Path | None] = {file.name: None for file in source.files}
+    for folder in _folders(data_dir):
+        for name in found:
+            for path in (folder / source.name / name, folder / source.name / name.removesuffix(".gz")):
+                if found[name] is None and os.path.lexists(path):
+                    found[name] = path
+        if None not in found.values():
+            break
+    return found
+
+
+def _content(path: Path, file: OfficialFile) -> bytes:
+    """The content of ``path`` if it is that of ``file``; else BadInput with the reason alone."""
+    content = idx.read_content(path, file.size)
+    digest = hashlib.sha256(content).hexdigest()
+    if digest != file.sha256:
+        known = [f"{s.name}/{f.name}" for s in SOURCES.values() for f in s.files if f.sha256 == digest]
+        what = f"the content of {known[0]}" if known else idx.describe(content)
+        raise BadInput(f"found sha256 {digest[:12]}, which is {what}")
+    return content
+
+
+def verified(path: Path, file: OfficialFile, source: Source) -> bytes:
+    """The decompressed content of a local file. The file is only read, whatever it holds.
+
+    Raises:
+        BadInput: it is not the official one; the line names it, both digests and what to do.
+        StorageError: it cannot be read.
+    """
+    try:
+        return _content(path, file)
+    except BadInput as reason:
+        raise BadInput(
+            f"{str(path)!r} is not {source.name}/{file.name}: {reason}; expected sha256 {file.sha256[:12]} "
+            f"(of the decompressed content); put the official file there, or move this one away to have it downloaded"
+        ) from None
+
+
+def obtain(
+    source: Source,
+    data_dir: Path | None,
+    *,
+    into: Path | None = None,
+    mirrors: Sequence[str] | None = None,
+    progress: bool = True,
+    stall_seconds: float = STALL_SECONDS,
+) -> dict[str, bytes]:
+    """The verified, decompressed content of every file of ``source``, by official name.
+
+    What is not found locally is downloaded to ``into`` (None: the user cache) from the first of
+    ``mirrors`` that delivers it; there is no network traffic where nothing is missing.
+
+    Raises:
+        BadInput: a local file has another content.
+        StorageError: no mirror delivers a file (the line says what to put where), or the disk fails.
+    """
+    found = locate(source, data_dir)
+    contents = {file.name: verified(path, file, source) for file in source.files if (path := found[file.name])}
+    missing = [file for file in source.files if file.name not in contents]
+    if missing:
+        mirrors = list(_override(source) or source.mirrors if mirrors is None else mirrors)
+        folder = into or user_cache() / source.name
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with shown_progress(progress) as report:
+            contents.update(_download(source, missing, folder, mirrors, report, stall_seconds))
+    return {file.name: contents[file.name] for file in source.files}
+
+
+def _override(source: Source) -> list[str]:
+    """The one mirror that $NETDEPTH_MIRROR names, if any."""
+    url = os.environ.get("NETDEPTH_MIRROR", "")
+    if url and not re.fullmatch(r"https?://[^\s/]\S*", url):
+        raise BadInput(f"NETDEPTH_MIRROR = {url!r} is not an address; it takes http://... or https://...")
+    return [f"{url.rstrip('/')}/{source.name}"] if url else []
+
+
+def _download(
+    source: Source,
+    missing: Sequence[OfficialFile],
+    folder: Path,
+    mirrors: list[str],
+    report: Progress,
+    stall_seconds: float,
+) -> Iterator[tuple[str, bytes]]:
+    for position, file in enumerate(missing):
+        failures = []
+        for mirror in list(mirrors):
+            try:
+                content = _download_one(f"{mirror.rstrip('/')}/{file.name}", file, folder, report, stall_seconds)
+            except (Refused, BadInput) as reason:
+                failures.append(f"{mirror}: {reason}")
+                continue
+            mirrors.remove(mirror)
+            mirrors.insert(0, mirror)  # what answered is asked first for the next file
+            yield file.name, content
+            break
+        else:
+            wanted = ", ".join(f"{f.name} (sha256 {f.sha256[:12]})" for f in missing[position:])
+            raise StorageError(
+                f"no mirror delivers {source.name}/{file.name} [{'; '.join(failures)}]; get {wanted} by other means "
+                f"and put them in {str(folder)!r} or in DIR/{source.name} with --data DIR (netdepth data list -v has "
+                f"the whole digests, of the decompressed content), or use --dataset mnist5k, which needs no download"
+            )
+
+
+def _download_one(url: str, file: OfficialFile, folder: Path, report: Progress, stall_seconds: float) -> bytes:
+    """Download to a temporary file, verify, rename: ``folder`` never shows an unverified file.
+
+    Raises:
+        Refused: the mirror failed. BadInput: it sent something else. StorageError: the disk failed.
+    """
+    temporary = folder / f".{file.name}.{os.getpid()}.tmp"
+    try:
+        with _writing(temporary), open(temporary, "wb") as handle:
+            transfer(url, handle, limit=file.size + idx.OVERHEAD, report=report, stall_seconds=stall_seconds)
+            handle.flush()
+            os.fsync(handle.fileno())
+        content = _content(temporary, file)
+        with _writing(folder), open(temporary, "rb") as handle:
+            # Some servers send a .gz file as a compressed transfer, which arrives decompressed.
+            name = file.name if idx.is_gzip(handle.read(2)) else file.name.removesuffix(".gz")
+            os.replace(temporary, folder / name)
+        return content
+    finally:
+        with _writing(temporary):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error

@@ -1,0 +1,166 @@
+"""The shape every data set has: three disjoint parts of uint8 images, the test part sealed."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from netdepth.config import derive_seed
+from netdepth.errors import BadInput
+from netdepth.registry import Registry
+
+__all__ = [
+    "DATASETS",
+    "SPLIT_SEED",
+    "DatasetSpec",
+    "SealedTest",
+    "Split",
+    "Splits",
+    "array_digest",
+    "stratified_choice",
+    "train_statistics",
+]
+
+SPLIT_SEED = 0
+"""The split has a seed of its own: it is the same for every run, whatever the run's seed."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """One part of a data set: ``inputs`` uint8 ``[N, C, H, W]``, ``labels`` int64 ``[N]``."""
+
+    inputs: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device) -> Split:
+        """The same part on ``device``."""
+        return Split(self.inputs.to(device), self.labels.to(device))
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What is known of a data set without looking at a picture.
+
+    ``input_shape`` is (C, H, W). ``sizes`` counts train, val and test. ``files`` maps each
+    official file to the sha256 of its decompressed content; ``data_digest`` is one digest over
+    them, ``split_digest`` one over the indices of every part.
+    """
+
+    name: str
+    title: str
+    input_shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    sizes: dict[str, int]
+    files: dict[str, str]
+    data_digest: str
+    split_digest: str
+
+
+class SealedTest:
+    """The test part behind a seal: opened once per run, for a stated purpose.
+
+    ``on_open`` is called with the purpose before any test datum is handed out; the conductor
+    makes it write ``test_access.json``.
+    """
+
+    def __init__(self, load: Callable[[], Split], size: int) -> None:
+        self._load = load
+        self.size = size
+        self.opened_for: list[str] = []
+        self.on_open: Callable[[str], None] | None = None
+
+    def open_test(self, purpose: str) -> Split:
+        """The test part, once.
+
+        Raises:
+            BadInput: it was opened before.
+        """
+        if self.opened_for:
+            raise BadInput(
+                f"the test set was opened already for {self.opened_for[0]!r}; a second look, "
+                f"for {purpose!r}, is refused: evaluate all weights in one pass"
+            )
+        self.opened_for.append(purpose)
+        if self.on_open is not None:
+            self.on_open(purpose)
+        return self._load()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set ready to train on. ``test`` is None where the source has none."""
+
+    spec: DatasetSpec
+    train: Split
+    val: Split
+    test: SealedTest | None
+
+
+DATASETS: Registry[Splits] = Registry("dataset")
+"""Every data set: a function of the local data folder (None: the usual places) and its own settings."""
+
+
+def array_digest(*arrays: np.ndarray) -> str:
+    """sha256 over dtype, shape and bytes of ``arrays`` in order."""
+    sha = hashlib.sha256()
+    for array in arrays:
+        contiguous = np.ascontiguousarray(array)
+        sha.update(f"{contiguous.dtype.str}{contiguous.shape}".encode())
+        sha.update(contiguous.data)
+    return sha.hexdigest()
+
+
+def stratified_choice(labels: np.ndarray, size: int, stream: int = 0) -> np.ndarray:
+    """Sorted indices of ``size`` examples whose class shares are those of ``labels``.
+
+    Shares are rounded by largest remainder, ties by class number. The draw depends on
+    ``SPLIT_SEED`` and ``stream`` alone.
+
+    Raises:
+        BadInput: ``size`` leaves nothing to train on.
+    """
+    if not 0 <= size < len(labels):
+        raise BadInput(f"val_size = {size} is out of range; it takes 0 to {len(labels) - 1}")
+    generator = np.random.Generator(np.random.PCG64(derive_seed(SPLIT_SEED, "split", stream)))
+    classes, counts = np.unique(labels, return_counts=True)
+    exact = counts * size / len(labels)
+    quota = np.floor(exact).astype(int)
+    for index in np.argsort(quota - exact, kind="stable")[: size - quota.sum()]:
+        quota[index] += 1
+    chosen = [
+        generator.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, quota, strict=True)
+    ]
+    return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
+
+
+def train_statistics(split: Split) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation per channel, each float64 ``[C]``, of pixels scaled to [0, 1].
+
+    Counted in integers and divided once, so the result is exact to the last bit whatever the
+    device, the thread count or the order of the examples. A constant channel, which only its
+    mean can centre, has deviation 1.
+
+    Raises:
+        BadInput: there is no pixel to count.
+    """
+    if split.inputs.numel() == 0:
+        raise BadInput("the training part is empty: there are no pixels to take a mean of")
+    means, stds = [], []
+    for channel in split.inputs.unbind(dim=1):
+        counts = torch.bincount(channel.reshape(-1), minlength=256).tolist()
+        n = sum(counts)
+        total = sum(value * count for value, count in enumerate(counts))
+        squares = sum(value * value * count for value, count in enumerate(counts))
+        variance = n * squares - total * total  # n² times the variance
+        means.append(total / (255 * n))
+        stds.append(math.sqrt(variance / (255 * n) ** 2) if variance else 1.0)
+    return torch.tensor(means, dtype=torch.float64), torch.tensor(stds, dtype=torch.float64)

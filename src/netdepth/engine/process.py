@@ -1,0 +1,145 @@
+"""The process a run is made in: device, threads, numeric routes, and what is recorded of them.
+
+Each of these changes the bits of a result without changing what is computed, so they stand in
+``environment.json`` and a resumed run restores them.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import netdepth
+from netdepth.config import Runtime
+from netdepth.errors import BadInput, choose
+
+__all__ = ["Process", "configure", "environment"]
+
+MAX_DEFAULT_THREADS = 4
+"""Small products do not gain from more; ``--threads`` overrides."""
+
+
+@dataclass(frozen=True)
+class Process:
+    """How this process computes."""
+
+    device: torch.device
+    threads: int
+    matmul: str
+    """"mkl" or "onednn": the library that multiplies float32 matrices on a CPU."""
+
+
+def configure(runtime: Runtime, recorded: Mapping[str, Any] | None = None) -> Process:
+    """Set threads, device and numeric routes of this process, as ``recorded`` where a run is resumed.
+
+    Raises:
+        BadInput: a device that is not there, a thread count out of range, or a recorded
+            environment that cannot be restored here.
+    """
+    if recorded is not None:
+        _refuse_changed(runtime, recorded)
+    device = _device(recorded["device"] if recorded else runtime.device)
+    threads = recorded["threads"] if recorded else runtime.threads
+    if threads is None:
+        threads = min(available_cores(), MAX_DEFAULT_THREADS)
+    if not 1 <= threads <= 1024:
+        raise BadInput(f"--threads {threads} is out of range; it takes 1 to 1024")
+    torch.set_num_threads(threads)
+    # Denormals make a fused Adam update three times slower and carry no information.
+    torch.set_flush_denormal(True)
+    matmul = recorded["matmul"] if recorded else _matmul_route()
+    torch.set_float32_matmul_precision("medium" if matmul == "onednn" else "highest")
+    return Process(device, threads, matmul)
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any]) -> None:
+    asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
+    now = {**{key: value for key, value in asked.items() if value is not None}, "torch": torch.__version__}
+    for key, value in now.items():
+        if recorded[key] != value:
+            raise BadInput(
+                f"this run was begun with {key} = {recorded[key]}, not {value}, which changes its bits; "
+                f"continue it with {key} = {recorded[key]} or start again with --fresh"
+            )
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    good = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
+    if torch.cuda.is_available():
+        good.append("cuda")
+    return torch.device(choose(name, good, "--device"))
+
+
+def _matmul_route() -> str:
+    """oneDNN where it is exact in float32 and the CPU is one that MKL serves with AVX2 only."""
+    if "AMD" not in cpu_model() or torch.backends.cpu.get_cpu_capability() != "AVX512":
+        return "mkl"
+    generator = torch.Generator().manual_seed(0)
+    a, b = (torch.randn(256, 256, generator=generator) for _ in range(2))
+    torch.set_float32_matmul_precision("medium")
+    error = ((a @ b).double() - a.double() @ b.double()).abs().max()
+    return "onednn" if float(error) < 1e-3 else "mkl"
+
+
+def cpu_model() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def environment(process: Process) -> dict[str, Any]:
+    """What ``environment.json`` records: an explicit list, never the process's environment."""
+    import numpy
+
+    commit, dirty = _code_version()
+    return {
+        "netdepth": netdepth.__version__,
+        "commit": commit,
+        "uncommitted_changes": dirty,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": numpy.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpu": cpu_model(),
+        "cores": available_cores(),
+        "device": str(process.device),
+        "device_name": torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else None,
+        "threads": process.threads,
+        "matmul": process.matmul,
+        "flush_denormal": True,
+        "deterministic": process.device.type == "cpu",
+        "stack": 1,
+        "made": "alone",
+    }
+
+
+def _code_version() -> tuple[str | None, bool | None]:
+    """Commit of the checkout this package runs from and whether it was changed, if it is one."""
+    root = Path(__file__).resolve().parents[3]
+    if not (root / ".git").exists() or sys.platform == "win32":
+        return None, None
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
+        status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+    return head.stdout.strip(), bool(status.stdout.strip())

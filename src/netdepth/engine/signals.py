@@ -1,0 +1,44 @@
+"""Signals while a run is in progress; outside the main thread they are left alone."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+from netdepth.errors import Interrupted
+
+__all__ = ["signals_as_errors", "signals_ignored"]
+
+
+@contextlib.contextmanager
+def signals_as_errors() -> Iterator[None]:
+    """Turn SIGTERM into `Interrupted`, as SIGINT is KeyboardInterrupt already."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Interrupted("interrupted", number)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def signals_ignored() -> Iterator[None]:
+    """Ignore further signals while saving."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

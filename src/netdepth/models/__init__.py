@@ -1,0 +1,83 @@
+"""Networks by name: `build` makes one, `describe` says what it costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from netdepth.config import Component
+from netdepth.models.network import MODELS, Network, Normalize
+from netdepth.registry import import_room
+
+__all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "build", "describe"]
+
+import_room(__name__, __path__)
+
+
+def build(
+    model: str | Component,
+    input_shape: tuple[int, int, int],
+    num_classes: int,
+    *,
+    seed: int = 0,
+    **args: Any,
+) -> Network:
+    """The network called ``model`` for images ``(C, H, W)``; ``seed`` seeds its initial weights.
+
+    Raises:
+        BadInput: an unknown name or setting, or a value out of range.
+    """
+    component = model if isinstance(model, Component) else Component(model, args)
+    return MODELS.build(component, input_shape, num_classes, Generator().manual_seed(seed))
+
+
+@dataclass(frozen=True)
+class LayerInfo:
+    """One weight layer: its parameters, and multiply-adds for one example."""
+
+    name: str
+    kind: str
+    output_shape: tuple[int, ...]
+    parameters: int
+    multiply_adds: int
+
+
+@dataclass(frozen=True)
+class Description:
+    """Depth, parameters and multiply-adds of a network, per layer and in all."""
+
+    depth: int
+    parameters: int
+    multiply_adds: int
+    layers: tuple[LayerInfo, ...]
+
+
+def describe(model: Network) -> Description:
+    """Count the weight layers, parameters and multiply-adds of ``model`` by one pass of one black image."""
+    layers: list[LayerInfo] = []
+    names: Mapping[nn.Module, str] = {module: name for name, module in model.named_modules()}
+
+    def count(module: nn.Module, _inputs: object, output: Tensor) -> None:
+        weight = module.weight
+        assert isinstance(weight, Tensor)
+        shape = tuple(output.shape[1:])
+        positions = output[0, 0].numel() if output.dim() == 4 else 1
+        parameters = sum(p.numel() for p in module.parameters(recurse=False))
+        layers.append(LayerInfo(names[module], type(module).__name__, shape, parameters, weight.numel() * positions))
+
+    hooks = [m.register_forward_hook(count) for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    device = next(model.parameters()).device
+    training = model.training
+    try:
+        with torch.inference_mode():
+            model.eval()(torch.zeros(1, *model.input_shape, dtype=torch.uint8, device=device))
+    finally:
+        model.train(training)
+        for hook in hooks:
+            hook.remove()
+    parameters = sum(p.numel() for p in model.parameters())
+    return Description(model.depth, parameters, sum(layer.multiply_adds for layer in layers), tuple(layers))

@@ -1,0 +1,54 @@
+"""What every network shares: it takes uint8 images and carries its own normalisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from netdepth.registry import Registry
+
+__all__ = ["MODELS", "Network", "Normalize"]
+
+
+class Normalize(nn.Module):
+    """``(x - mean) * scale`` per channel, for uint8 pixels ``[B, C, H, W]``; 0..255 in, floats out.
+
+    ``mean`` and ``scale`` are buffers, so a network that is fine-tuned, distilled, exported or
+    explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1.
+    """
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("scale", torch.full((channels, 1, 1), 1 / 255))
+
+    def set_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Take per-channel ``mean`` and ``std`` ``[C]`` of the training part, in units of 0..1."""
+        with torch.no_grad():
+            self.mean.copy_((mean.double() * 255).view_as(self.mean))
+            self.scale.copy_((1 / (std.double() * 255)).view_as(self.scale))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.to(self.mean.dtype) - self.mean) * self.scale
+
+
+class Network(nn.Module):
+    """Base of all models: ``forward`` maps uint8 ``[B, C, H, W]`` to logits ``[B, num_classes]``.
+
+    ``depth`` counts the weight layers on the main path. A subclass begins its forward pass with
+    ``self.normalize``.
+    """
+
+    def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int) -> None:
+        super().__init__()
+        self.input_shape = input_shape
+        self.num_classes = num_classes
+        self.depth = depth
+        self.normalize = Normalize(input_shape[0])
+
+
+MODELS: Registry[Network] = Registry("model")
+"""A model function takes (input_shape, num_classes, generator) and its own settings."""

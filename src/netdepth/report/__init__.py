@@ -1,0 +1,1 @@
+"""What a person reads: tables, figures, summaries, made from run folders."""

@@ -1,0 +1,200 @@
+"""What every tracker shares: the interface, the registry, the names, the shapes of values."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from netdepth.errors import BadInput
+from netdepth.registry import Registry
+from netdepth.store import slug
+
+__all__ = [
+    "NAMES",
+    "TRACKERS",
+    "Tracker",
+    "Values",
+    "confusion_matrix",
+    "final_metrics",
+    "flat_config",
+    "heatmap",
+    "mirror_folder",
+    "restored",
+    "tracker_record",
+]
+
+
+class Tracker(Protocol):
+    """One mirror of one run. It has its process to itself and may raise, which ends that mirror only.
+
+    Called in this order: ``start`` once, ``log`` per evaluation, ``artifact`` per file,
+    ``finish`` once. Records are plain dicts in which NaN and infinities are floats again.
+    """
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        """``config.json`` of the run, with ``split.json`` and ``environment.json`` as keys of their names."""
+
+    def log(self, record: Mapping[str, Any], step: int) -> None:
+        """Scalars; vectors or dicts of numbers as histograms; matrices as figures."""
+
+    def artifact(self, path: Path) -> None:
+        """A file of the run: the best weights, a picture."""
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        """``result.json``, or ``{"status": "interrupted" | "failed"}`` of a run that has none."""
+
+
+TRACKERS: Registry[Tracker] = Registry("tracker")
+"""Name -> function of ``(run_dir: Path)``. A tracker writes into `mirror_folder` and nowhere else."""
+
+NAMES = {
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "grad_norm": "gradients/norm",
+    "layer_grad_norms": "gradients/layer_norms",
+    "gap": "overfitting/gap",
+    "overfit_count": "overfitting/count",
+    "overfit_onset_epoch": "overfitting/onset_epoch",
+}
+"""Field of ``metrics.jsonl`` -> name in every tracker; other fields keep theirs."""
+
+RESERVED = ("checkpoints", "figures", "probes")
+METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+
+
+def mirror_folder(run_dir: Path, name: str) -> Path:
+    """``<run>/<tracker name>``, the only place a tracker writes to; it is emptied before a rebuild.
+
+    Raises:
+        BadInput: the name is one of the run folder's own or not fit for a folder.
+    """
+    if name in RESERVED or name != slug(name):
+        raise BadInput(
+            f"a tracker cannot be named {name!r}; use lower-case letters, digits and hyphens, "
+            f"and none of {', '.join(RESERVED)}"
+        )
+    return run_dir / name
+
+
+def restored(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with the nulls named under ``nonfinite`` as NaN and infinities again (see `store.jsonable`)."""
+    nonfinite = record.get("nonfinite", {})
+
+    def value(item: Any, path: str) -> Any:
+        if item is None and path in nonfinite:
+            return float(nonfinite[path])
+        if isinstance(item, Mapping):
+            return {k: value(v, f"{path}.{k}" if path else str(k)) for k, v in item.items()}
+        if isinstance(item, list):
+            return [value(v, f"{path}[{i}]") for i, v in enumerate(item)]
+        return item
+
+    return {key: value(item, key) for key, item in record.items() if key not in ("nonfinite", "schema")}
+
+
+def tracker_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """One line of ``metrics.jsonl`` under the trackers' names, without its flags and what is null."""
+    kept = {key: item for key, item in restored(record).items() if key not in ("step", "best") and item is not None}
+    return {NAMES.get(key, key): item for key, item in kept.items()}
+
+
+@dataclass(frozen=True)
+class Values:
+    """A record sorted by shape; what is no number is left out."""
+
+    scalars: dict[str, float] = field(default_factory=dict)
+    vectors: dict[str, list[float]] = field(default_factory=dict)
+    matrices: dict[str, list[list[float]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> Values:
+        """Sort ``record``. Vectors keep only finite numbers, which is all that a histogram can hold."""
+        values = cls()
+        for name, item in record.items():
+            if _number(item):
+                values.scalars[name] = item
+                continue
+            items = list(item.values()) if isinstance(item, Mapping) else item
+            if not isinstance(items, list) or not items:
+                continue
+            if all(_number(x) or x is None for x in items):
+                values.vectors[name] = [x for x in items if x is not None and math.isfinite(x)]
+            elif all(isinstance(row, list) and row and all(map(_number, row)) for row in items):
+                values.matrices[name] = items
+        return values
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def flat_config(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+    """The hyperparameters of ``config.json`` as one level: ``model``, ``model.width``, ``train.budget``, ``seed``."""
+    flat: dict[str, bool | int | float | str] = {}
+
+    def put(path: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                put(f"{path}.{key}", item)
+        else:
+            flat[path] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
+
+    for key, value in config.items():
+        if isinstance(value, Mapping) and set(value) == {"name", "args", "version"}:
+            flat[key] = value["name"]
+            for name, item in value["args"].items():
+                put(f"{key}.{name}", item)
+        elif key in ("train", "seed", "recipe"):
+            put(key, value)
+    return flat
+
+
+def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of the reported weights: ``test/…``, and ``final/train/…``, ``final/val/…`` beside the curves."""
+    metrics = {}
+    for part, prefix in (("test", "test"), ("val", "final/val"), ("train", "final/train")):
+        values = ((result.get(part) or {}).get(result.get("reported"))) or {}
+        metrics.update({f"{prefix}/{name}": values[name] for name in METRICS if values.get(name) is not None})
+    return metrics
+
+
+def confusion_matrix(result: Mapping[str, Any], config: Mapping[str, Any]) -> bytes | None:
+    """The confusion matrix of the result as a PNG, or None where there is none."""
+    matrix = result.get("confusion")
+    if not matrix:
+        return None
+    classes = [str(name) for name in (config.get("split") or {}).get("classes", range(len(matrix)))]
+    return heatmap(matrix, f"confusion matrix ({result.get('evaluated_on', 'test')})", classes, "predicted", "true")
+
+
+def heatmap(
+    matrix: Sequence[Sequence[float]], title: str, labels: Sequence[str] = (), across: str = "", down: str = ""
+) -> bytes:
+    """A matrix ``[rows][columns]`` as a PNG; cells carry their numbers up to 20 rows."""
+    import io
+
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 5.5), layout="constrained")
+    axes = figure.add_subplot()
+    image = axes.imshow(matrix, cmap="Blues")
+    figure.colorbar(image, ax=axes)
+    axes.set(title=title, xlabel=across, ylabel=down)
+    if labels and len(labels) <= 20:
+        axes.set_xticks(range(len(labels)), labels, rotation=45 if max(map(len, labels)) > 3 else 0)
+        axes.set_yticks(range(len(labels)), labels)
+    if len(matrix) <= 20:
+        middle = max(map(max, matrix)) / 2
+        for i, row in enumerate(matrix):
+            for j, value in enumerate(row):
+                colour = "white" if value > middle else "black"
+                axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=7, color=colour)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

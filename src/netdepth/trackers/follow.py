@@ -1,0 +1,223 @@
+"""``python -m netdepth.trackers.follow RUN_DIR --tracker NAME``: mirror one run folder, live or afterwards.
+
+The folder is replayed from its beginning and then followed until ``result.json`` appears or the
+process that started this one goes away (its end of our standard input closes). Whatever goes
+wrong is one line on standard error and an exit code; nobody waits for this process without a
+deadline.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import stat
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from netdepth.config import SCHEMA, Component
+from netdepth.errors import BadInput, NetdepthError, StorageError
+from netdepth.store import RunDir
+from netdepth.trackers.base import TRACKERS, Tracker, mirror_folder, restored, tracker_record
+from netdepth.trackers.processes import TOKEN, end_family
+
+__all__ = ["follow", "load_user_module", "main"]
+
+POLL_SECONDS = 0.2
+GRACE_SECONDS = 30.0
+"""How long this process outlives the one that started it; enough for the last upload."""
+
+
+class Tail:
+    """The whole, valid records that were appended to ``metrics.jsonl`` since the last look."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.inode, self.offset = 0, 0
+        self.step = -1
+        self.damaged = False
+
+    def new(self) -> list[dict[str, Any]]:
+        """A file that was replaced (a resumed run cuts it back) is read again; no step is given twice."""
+        if self.damaged or not self.path.exists():
+            return []
+        with open(self.path, "rb") as handle:
+            inode = os.fstat(handle.fileno()).st_ino
+            if inode != self.inode:
+                self.inode, self.offset = inode, 0
+            handle.seek(self.offset)
+            data = handle.read()
+        whole = data[: data.rfind(b"\n") + 1]
+        self.offset += len(whole)
+        records: list[dict[str, Any]] = []
+        for line in whole.splitlines():
+            record = _parsed(line)
+            if record is None:  # as `RunDir.read_metrics`: what comes after damage is not trusted
+                self.damaged = True
+                break
+            if record["step"] > self.step:
+                self.step = record["step"]
+                records.append(record)
+        return records
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    good = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
+    return record if good else None
+
+
+def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
+    """Drive ``tracker`` over the whole life of ``run``; once ``stop`` is set, with what is there.
+
+    Raises:
+        BadInput: the folder has no config.
+        Exception: whatever the tracker raises.
+    """
+    tail = Tail(run.path / "metrics.jsonl")
+    # split.json is written after config.json; a tracker wants the class names in it.
+    while not stop.is_set() and not (run.path / "split.json").exists() and not tail.path.exists():
+        stop.wait(POLL_SECONDS)
+    config = run.read_json("config.json")
+    if config is None:
+        raise BadInput(f"{run.path} has no config.json; is it a run folder?")
+    for part in ("split", "environment"):
+        found = run.read_json(f"{part}.json")
+        if found is not None:
+            config[part] = {key: value for key, value in found.items() if key != "schema"}
+    tracker.start(config)
+    while True:
+        # Looked at before the metrics: what precedes the end is then complete.
+        ended, result = stop.is_set(), run.result()
+        for record in tail.new():
+            tracker.log(tracker_record(record), record["step"])
+        if ended or result is not None:
+            break
+        stop.wait(POLL_SECONDS)
+    if result is None:
+        result = {"status": "failed" if run.status() == "failed" else "interrupted"}
+    for path in _artifacts(run, result):
+        tracker.artifact(path)
+    tracker.finish(restored(result))
+
+
+def _artifacts(run: RunDir, result: dict[str, Any]) -> list[Path]:
+    weights = run.path / "checkpoints" / str(result.get("best_step")) / "model.safetensors"
+    pictures = [*sorted(run.path.glob("*.png")), *sorted(run.path.glob("figures/*.png"))]
+    return [weights, *pictures] if weights.exists() else pictures
+
+
+def load_user_module(name: str) -> None:
+    """Import a user's module by name, or a file by its path ending in ``.py``."""
+    try:
+        if not name.endswith(".py"):
+            importlib.import_module(name)
+            return
+        path = Path(name).resolve()
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        if spec is None or spec.loader is None:
+            raise BadInput(f"cannot import {name!r}: it is not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[path.stem] = module
+        spec.loader.exec_module(module)
+    except NetdepthError:
+        raise
+    except Exception as error:
+        raise BadInput(f"cannot import {name!r}: {_line(error)}") from error
+
+
+def _line(error: BaseException) -> str:
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _watch_parent(stop: threading.Event) -> None:
+    """Set ``stop`` when the starter's end of standard input closes; later end this process, come what may."""
+    # os.read and not sys.stdin: a thread inside a buffered read aborts the interpreter's exit.
+    while os.read(0, 4096):
+        pass
+    stop.set()
+    time.sleep(GRACE_SECONDS)
+    if TOKEN in os.environ:
+        end_family(os.environ[TOKEN], [os.getpid()])
+    os._exit(1)
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m netdepth.trackers.follow", description="Mirror a run folder.")
+    parser.add_argument("run", type=Path, help="the run folder")
+    parser.add_argument("--tracker", required=True, help="a registered tracker")
+    parser.add_argument("--option", action="append", default=[], metavar="K=V", help="a setting of the tracker")
+    parser.add_argument("--import", action="append", default=[], dest="imports", metavar="MODULE")
+    parser.add_argument("--once", action="store_true", help="mirror what is there now, then end")
+    return parser.parse_args(argv)
+
+
+def _options(texts: Sequence[str]) -> dict[str, Any]:
+    options = {}
+    for text in texts:
+        key, _, raw = text.partition("=")
+        try:
+            options[key] = json.loads(raw)
+        except ValueError:
+            options[key] = raw
+    return options
+
+
+def _mirror(arguments: argparse.Namespace, stop: threading.Event) -> None:
+    import filelock
+
+    import netdepth.trackers  # noqa: F401 (registers the built-in ones)
+
+    for name in arguments.imports:
+        load_user_module(name)
+    folder = mirror_folder(arguments.run, arguments.tracker)
+    tracker = TRACKERS.build(Component(arguments.tracker, _options(arguments.option)), arguments.run)
+    # The follower of a killed training lives on for its grace; two must not write the same mirror.
+    with filelock.FileLock(arguments.run / f".tracker-{arguments.tracker}.lock", timeout=GRACE_SECONDS + 5):
+        if folder.exists():
+            shutil.rmtree(folder)
+        follow(RunDir(arguments.run), tracker, stop)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 the tracker failed, 2 bad input, 74 disk or I/O."""
+    arguments = _arguments(argv)
+    os.nice(5)
+    stop = threading.Event()
+    if arguments.once:
+        stop.set()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    if stat.S_ISFIFO(os.fstat(0).st_mode):
+        threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
+    try:
+        _mirror(arguments, stop)
+    except NetdepthError as error:
+        return _complain(str(error), error.exit_code)
+    except OSError as error:
+        return _complain(_line(error), StorageError.exit_code)
+    except Exception as error:  # a tracker may raise anything; one line is what the user needs
+        return _complain(_line(error), 1)
+    return 0
+
+
+def _complain(text: str, status: int) -> int:
+    # Past sys.stderr, whose buffer would fail once more at exit: the log may lie on the disk that is full.
+    with contextlib.suppress(OSError):
+        os.write(2, f"error: {text}\n".encode())
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""Start, await and end the trackers of a run; rebuild a mirror from a finished folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from netdepth.errors import BadInput, RunFailed, StorageError
+from netdepth.store import RunDir
+from netdepth.trackers.base import TRACKERS, mirror_folder
+from netdepth.trackers.processes import TOKEN, end_family
+
+__all__ = ["Mirrors", "sync"]
+
+
+@dataclass(frozen=True)
+class Child:
+    """A follower at work; its complaints go to ``log``."""
+
+    tracker: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Mirrors:
+    """The trackers of one run, each a process of its own that follows the run folder."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self._token = uuid.uuid4().hex
+        self._children: list[Child] = []
+        self._notes: list[str] = []
+
+    @classmethod
+    def start(
+        cls,
+        run_dir: Path,
+        trackers: Sequence[str],
+        *,
+        wandb_online: bool = False,
+        imports: Sequence[str] = (),
+        once: bool = False,
+    ) -> Mirrors:
+        """Start a follower per tracker and return at once; a failure to start is a note of `finish`.
+
+        Raises:
+            BadInput: a tracker that is not registered; then none is started.
+        """
+        for name in trackers:
+            TRACKERS.entry(name)
+            mirror_folder(run_dir, name)
+        mirrors = cls(run_dir)
+        for name in dict.fromkeys(trackers):
+            command = [sys.executable, "-P", "-m", "netdepth.trackers.follow", str(run_dir), "--tracker", name]
+            command += ["--option", "online=true"] if name == "wandb" and wandb_online else []
+            command += [text for module in imports for text in ("--import", module)]
+            command += ["--once"] if once else []
+            try:
+                mirrors._children.append(mirrors._spawn(name, command))
+            except OSError as error:
+                mirrors._notes.append(mirrors._note(name, f"could not start ({error.strerror or error})"))
+        return mirrors
+
+    def _spawn(self, name: str, command: list[str]) -> Child:
+        # The child sees the modules this process sees, and a stray file in the working folder cannot shadow them.
+        paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
+        quiet = {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", TOKEN: self._token}
+        log = self.run_dir / f"tracker-{name}.log"
+        with contextlib.ExitStack() as stack:
+            errors: IO[bytes] | int
+            try:
+                errors = stack.enter_context(open(log, "wb"))
+            except OSError:
+                errors = subprocess.DEVNULL
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                env={**os.environ, **quiet},
+                start_new_session=True,
+            )
+        return Child(name, process, log)
+
+    def _note(self, tracker: str, what: str) -> str:
+        run = shlex.quote(str(self.run_dir))
+        return f"tracker {tracker}: {what}; rebuild it with: netdepth sync {run} --to {tracker}"
+
+    def finish(self, deadline: float) -> list[str]:
+        """Wait until every mirror is complete or ``deadline`` (of `time.monotonic`), then end what is left.
+
+        Call it once the run has written ``result.json``, or will not. Returns one line per mirror
+        that is not complete. Takes half a second past the deadline at most.
+        """
+        allowed = max(0.0, deadline - time.monotonic())
+        try:
+            for child in self._children:
+                if child.process.stdin is not None:
+                    child.process.stdin.close()  # tells the follower that no more will come
+            self._await(deadline)
+            for child in self._children:
+                status = child.process.returncode
+                if status is None:
+                    self._notes.append(self._note(child.tracker, f"not finished within {allowed:.3g} s"))
+                elif status != 0:
+                    self._notes.append(self._note(child.tracker, _complaint(child)))
+                else:
+                    child.log.unlink(missing_ok=True)
+        finally:
+            self._end()
+        return self._notes
+
+    def _await(self, deadline: float) -> None:
+        for child in self._children:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+
+    def _end(self) -> None:
+        """Leave no process behind: neither a follower nor what it started, wherever that moved."""
+        running = [child.process.pid for child in self._children if child.process.returncode is None]
+        left = end_family(self._token, running)
+        for child in self._children:
+            if child.process.stdin is not None:
+                child.process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):  # uninterruptible, on a dead disk
+                child.process.wait(0.1 if child.process.pid in left else 1.0)
+        self._children = []
+
+    def rebuild(self, timeout: float) -> None:
+        """Wait for the one follower that was started with ``once``.
+
+        Raises:
+            BadInput, RunFailed, StorageError: it failed or took too long, in one line.
+        """
+        try:
+            self._await(time.monotonic() + timeout)
+            if not self._children:
+                raise RunFailed(self._notes[0])
+            (child,) = self._children
+            status = child.process.returncode
+            if status is None:
+                raise RunFailed(f"tracker {child.tracker}: not finished within {timeout:g} s; see {child.log}")
+            if status != 0:
+                kinds = {BadInput.exit_code: BadInput, StorageError.exit_code: StorageError}
+                raise kinds.get(status, RunFailed)(f"tracker {child.tracker}: {_complaint(child)}")
+            child.log.unlink(missing_ok=True)
+        finally:
+            self._end()
+
+
+def _complaint(child: Child) -> str:
+    """The last line that the follower left in its log, else its exit status."""
+    try:
+        lines = child.log.read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    faults = [line for line in lines if line.startswith("error: ")] or [line for line in lines if line.strip()]
+    if faults:
+        return faults[-1].removeprefix("error: ")
+    status = child.process.returncode
+    return "disk full or I/O error" if status == StorageError.exit_code else f"ended with status {status}"
+
+
+def sync(
+    run: RunDir, to: str, *, wandb_online: bool = False, imports: Sequence[str] = (), timeout: float = 60.0
+) -> Path:
+    """Rebuild the mirror ``to`` from the run folder alone and return its folder.
+
+    Raises:
+        BadInput: an unknown tracker, or no run folder.
+        Locked: the run is being trained; its tracker is at work.
+        RunFailed, StorageError: the tracker failed, or took more than ``timeout`` seconds.
+    """
+    TRACKERS.entry(to)
+    if not (run.path / "config.json").is_file():
+        raise BadInput(f"{run.path} has no config.json; is it a run folder?")
+    with run.lock():
+        Mirrors.start(run.path, [to], wandb_online=wandb_online, imports=imports, once=True).rebuild(timeout)
+    return mirror_folder(run.path, to)

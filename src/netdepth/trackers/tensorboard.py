@@ -1,0 +1,127 @@
+"""TensorBoard: event files written with TensorBoard's own protobufs; no TensorFlow, no torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from netdepth.trackers.base import (
+    TRACKERS,
+    Tracker,
+    Values,
+    confusion_matrix,
+    final_metrics,
+    flat_config,
+    heatmap,
+    mirror_folder,
+)
+
+__all__ = ["board_command", "tensorboard"]
+
+
+@TRACKERS.register("tensorboard")
+def tensorboard(run_dir: Path) -> Tracker:
+    """TensorBoard event files: curves, histograms, hyperparameters, confusion matrix."""
+    return TensorBoard(run_dir)
+
+
+def board_command(logdir: Path, port: int | None = None) -> list[str]:
+    """The command that shows every run below ``logdir`` on this machine's loopback address only."""
+    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
+    return command if port is None else [*command, "--port", str(port)]
+
+
+class TensorBoard:
+    """Writes each event at once and in this thread, so that a full disk is an error here and not lost."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.step = 0
+        # Seconds since the epoch at which the run began; the records' own durations are added to it,
+        # so a rebuilt mirror shows the times of the run and not those of the rebuild.
+        self.wall_time = 0.0
+        self.config: Mapping[str, Any] = {}
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        from tensorboard.plugins.hparams import summary_v2
+        from tensorboard.plugins.text.summary_v2 import text_pb
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        self.config = config
+        self.wall_time = (self.run_dir / "config.json").stat().st_mtime
+        folder = mirror_folder(self.run_dir, "tensorboard")
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"events.out.tfevents.{int(self.wall_time):010d}.netdepth"
+        self.writer = RecordWriter(open(folder / name, "wb"))  # noqa: SIM115 (closed in finish)
+        self._event(file_version="brain.Event:2")
+        trial = self.run_dir.name
+        self._event(summary=summary_v2.hparams_pb(flat_config(config), trial, self.wall_time))
+        text = "\n".join(f"    {line}" for line in json.dumps(dict(config), indent=1).splitlines())
+        self._event(summary=text_pb("config", text))
+
+    def log(self, record: Mapping[str, Any], step: int) -> None:
+        from tensorboard.plugins.histogram.summary_v2 import histogram_pb
+
+        self.step = step
+        values = Values.of(record)
+        seconds = values.scalars.get("seconds", 0.0)
+        self.wall_time += seconds if math.isfinite(seconds) else 0.0
+        self._scalars(values.scalars)
+        for name, vector in values.vectors.items():
+            if vector:
+                self._event(summary=histogram_pb(name, vector))
+        for name, matrix in values.matrices.items():
+            self._image(name, heatmap(matrix, name))
+
+    def artifact(self, path: Path) -> None:
+        if path.suffix == ".png":
+            self._image(f"figures/{path.stem}", path.read_bytes())
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+
+        self.step = result.get("steps") or self.step
+        self._scalars(final_metrics(result))
+        picture = confusion_matrix(result, self.config)
+        if picture is not None:
+            self._image("confusion", picture)
+        outcomes = {"failed": api_pb2.STATUS_FAILURE, "interrupted": api_pb2.STATUS_UNKNOWN}
+        status = outcomes.get(result["status"], api_pb2.STATUS_SUCCESS)
+        end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=self.wall_time)
+        about = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
+        value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=about, tensor=metadata.NULL_TENSOR)
+        self._event(summary=Summary(value=[value]))
+        self.writer.close()
+
+    def _scalars(self, scalars: Mapping[str, float]) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        values = [Summary.Value(tag=name, simple_value=_float32(value)) for name, value in scalars.items()]
+        if values:
+            self._event(summary=Summary(value=values))
+
+    def _image(self, name: str, png: bytes) -> None:
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        # Every PNG begins with its signature and the IHDR chunk: width and height stand at bytes 16 to 24.
+        width, height = struct.unpack(">II", png[16:24])
+        image = Summary.Image(width=width, height=height, colorspace=4, encoded_image_string=png)
+        self._event(summary=Summary(value=[Summary.Value(tag=name, image=image)]))
+
+    def _event(self, **content: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+
+        event = Event(wall_time=self.wall_time, step=self.step, **content)
+        self.writer.write(event.SerializeToString())
+        self.writer.flush()
+
+
+def _float32(value: float) -> float:
+    """``value`` as the protobuf's float32 field can hold it: beyond its range is infinite, not an error."""
+    return value if math.isnan(value) or abs(value) <= 3.4028234e38 else math.copysign(math.inf, value)

@@ -1,0 +1,108 @@
+"""Networks: a conformance suite over every registered one, and the MLP against PyTorch."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from netdepth.errors import BadInput
+from netdepth.models import MODELS, build, describe
+from netdepth.models.init import initialise
+
+# One small example of every registered model; a new model adds itself here.
+EXAMPLES = {
+    "mlp": [
+        {"hidden": [16, 8]},
+        {"width": 8, "depth": 4, "init": "he"},
+        {"hidden": [], "init": "xavier"},
+        {"hidden": [8], "activation": "tanh", "dropout": 0.5, "init": "orthogonal"},
+    ],
+}
+CASES = [(name, args) for name in MODELS.names() for args in EXAMPLES[name]]
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_every_model_conforms(name, args):
+    model = build(name, (1, 8, 8), 5, seed=3, **args)
+    images = torch.randint(0, 256, (7, 1, 8, 8), dtype=torch.uint8)
+    logits = model(images)
+    assert logits.shape == (7, 5)
+    nn.functional.cross_entropy(logits, torch.arange(7) % 5).backward()
+    for parameter_name, parameter in model.named_parameters():
+        assert parameter.grad is not None, parameter_name
+        assert torch.isfinite(parameter.grad).all(), parameter_name
+    described = describe(model)
+    weight_layers = [layer for layer in described.layers if layer.kind in ("Linear", "Conv2d")]
+    assert described.depth == model.depth == len(weight_layers)
+    assert described.parameters == sum(p.numel() for p in model.parameters())
+    assert sum(layer.parameters for layer in described.layers) == described.parameters
+
+
+@pytest.mark.parametrize(("name", "args"), CASES)
+def test_the_seed_decides_the_weights_and_nothing_else_does(name, args):
+    before = torch.random.get_rng_state()
+    first = build(name, (1, 8, 8), 5, seed=0, **args).state_dict()
+    assert torch.equal(before, torch.random.get_rng_state())
+    torch.manual_seed(99)
+    again = build(name, (1, 8, 8), 5, seed=0, **args).state_dict()
+    other = build(name, (1, 8, 8), 5, seed=1, **args).state_dict()
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_the_baseline_has_the_numbers_of_its_shape():
+    described = describe(build("mlp", (1, 28, 28), 10, hidden=[256, 128]))
+    assert described.depth == 3
+    assert described.parameters == 784 * 256 + 256 + 256 * 128 + 128 + 128 * 10 + 10 == 235_146
+    assert [layer.multiply_adds for layer in described.layers] == [784 * 256, 256 * 128, 128 * 10]
+
+
+def test_width_and_depth_equal_the_same_list_of_widths():
+    by_depth = build("mlp", (1, 4, 4), 3, width=8, depth=4, seed=5)
+    by_list = build("mlp", (1, 4, 4), 3, hidden=[8, 8, 8], seed=5)
+    assert all(torch.equal(a, b) for a, b in zip(by_depth.parameters(), by_list.parameters(), strict=True))
+
+
+def test_default_init_is_pytorchs():
+    model = build("mlp", (1, 8, 8), 5, hidden=[32], seed=0)
+    initialise(model, "default", "relu", torch.default_generator.manual_seed(11))
+    torch.manual_seed(11)
+    for layer in (*model.hidden, model.head):
+        layer_of_pytorch = nn.Linear(layer.in_features, layer.out_features)
+        assert torch.equal(layer.weight, layer_of_pytorch.weight)
+        assert torch.equal(layer.bias, layer_of_pytorch.bias)
+
+
+@pytest.mark.parametrize(
+    ("init", "std"),
+    [("he", math.sqrt(2 / 400)), ("xavier", math.sqrt(2 / 700)), ("orthogonal", math.sqrt(2) / math.sqrt(400))],
+)
+def test_inits_have_the_variance_of_their_papers(init, std):
+    model = build("mlp", (1, 20, 20), 10, hidden=[300], init=init, seed=0)
+    weight = model.hidden[0].weight.detach()
+    assert weight.std().item() == pytest.approx(std, rel=0.03)
+    assert model.hidden[0].bias.abs().max() == 0
+    if init == "orthogonal":
+        assert torch.allclose(weight @ weight.T, 2 * torch.eye(300), atol=1e-4)
+
+
+def test_forward_equals_a_plain_sequential():
+    model = build("mlp", (1, 6, 6), 4, hidden=[16, 8], seed=2)
+    model.normalize.set_statistics(torch.tensor([0.25]), torch.tensor([0.5]))
+    images = torch.randint(0, 256, (5, 1, 6, 6), dtype=torch.uint8)
+    reference = nn.Sequential(*model.hidden[:1], nn.ReLU(), *model.hidden[1:], nn.ReLU(), model.head)
+    expected = reference((images.float() / 255 - 0.25).div(0.5).flatten(1))
+    assert torch.allclose(model(images), expected, atol=1e-6)
+    assert {"normalize.mean", "normalize.scale"} <= set(model.state_dict())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{}, {"width": 8}, {"depth": 3}, {"hidden": [8], "width": 4}, {"hidden": [0]}, {"hidden": [10**9]},
+     {"width": 8, "depth": 0}, {"width": 8, "depth": 10**9}, {"width": 0, "depth": 1}, {"hidden": [8], "dropout": 1.0},
+     {"hidden": [8], "init": "hee"}, {"hidden": [8], "activation": "swish"}],
+)  # fmt: skip
+def test_bad_settings_are_refused(args):
+    with pytest.raises(BadInput):
+        build("mlp", (1, 4, 4), 3, **args)

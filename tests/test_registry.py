@@ -1,0 +1,84 @@
+"""The registry: schemas from signatures, defaults, refusals, what enters the fingerprint."""
+
+from typing import Annotated, Literal
+
+import pytest
+
+from netdepth.config import Component
+from netdepth.errors import BadInput
+from netdepth.registry import Registry, type_name
+
+
+def make():
+    registry = Registry("thing")
+
+    @registry.register("box", version=2, added=("lid",))
+    def box(
+        context,
+        *,
+        width: Annotated[int, "units"],
+        scale: Annotated[float, "factor"] = 1.0,
+        kind: Annotated[Literal["plain", "fancy"], "look"] = "plain",
+        sizes: Annotated[list[int] | None, "sizes"] = None,
+        lid: Annotated[bool, "closed"] = False,
+    ):
+        """A box."""
+        return context, width, scale, kind, sizes, lid
+
+    return registry
+
+
+def test_resolve_fills_defaults_checks_types_and_sets_the_version():
+    registry = make()
+    resolved = registry.resolve(Component("box", {"width": 3, "scale": 2}))
+    assert resolved.args == {"width": 3, "scale": 2.0, "kind": "plain", "sizes": None, "lid": False}
+    assert type(resolved.args["scale"]) is float
+    assert resolved.version == 2
+    assert registry.resolve(resolved) == resolved
+    assert registry.build(resolved, "ctx") == ("ctx", 3, 2.0, "plain", None, False)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "words"),
+    [
+        ("bix", {}, ["'bix'", "did you mean 'box'"]),
+        ("box", {}, ["needs width"]),
+        ("box", {"widht": 3}, ["'widht'", "did you mean 'width'"]),
+        ("box", {"width": "3"}, ["thing.width = '3'", "int"]),
+        ("box", {"width": True}, ["width = True"]),
+        ("box", {"width": 3, "kind": "fance"}, ["'fance'", "did you mean 'fancy'"]),
+        ("box", {"width": 3, "sizes": [1, "2"]}, ["sizes[1] = '2'"]),
+        ("box", {"width": 3, "scale": float("nan")}, ["scale = nan"]),
+        ("box", {"width": 3, "scale": 10**400}, ["scale"]),
+        ("box", {"width": None}, ["width = None"]),
+    ],
+)
+def test_refusals_name_the_value_and_the_good_ones(name, args, words):
+    with pytest.raises(BadInput) as error:
+        make().resolve(Component(name, args))
+    assert all(word in str(error.value) for word in words), str(error.value)
+
+
+def test_another_version_is_refused():
+    with pytest.raises(BadInput, match="version 2 here, the config asks for version 1"):
+        make().resolve(Component("box", {"width": 1}, 1))
+
+
+def test_duplicates_are_refused():
+    with pytest.raises(BadInput, match="registered already"):
+        make_twice = make()
+        make_twice.register("box")(lambda: None)
+
+
+def test_a_younger_setting_at_its_default_stays_out_of_the_fingerprint():
+    registry = make()
+    plain = registry.hashed(registry.resolve(Component("box", {"width": 3})))
+    lidded = registry.hashed(registry.resolve(Component("box", {"width": 3, "lid": True})))
+    assert "lid" not in plain["args"]
+    assert "kind" in plain["args"]
+    assert lidded["args"]["lid"] is True
+
+
+def test_type_names_read_like_words():
+    assert type_name(list[int] | None) == "list of int or null"
+    assert type_name(Literal["a", "b"]) == "'a' | 'b'"
