@@ -39,6 +39,8 @@ MODULES = {
     "lightning": "lightning",
     "notebook": "notebook",
 }
+QUIET_LOAD = 0.5
+"""Load average above which something else is at work: two threads that wait for each other suffer most."""
 THREAD_SETTINGS = ("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "XLA_", "ONEDNN_", "DNNL_", "TORCH_", "KERAS_", "JAX_")
 
 
@@ -55,7 +57,7 @@ class Contestant:
         command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name, "--arrays", str(arrays)]
         command += ["--batch-size", str(batch_size), "--threads", count]
         command += ["--data", str(data.resolve())] if data is not None else []
-        self.log: IO[bytes] = tempfile.TemporaryFile()
+        self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
         self.process = subprocess.Popen(
             command,
             cwd=HERE,
@@ -185,8 +187,13 @@ def main() -> None:
         "machine": describe_machine(),
         "threads": given.threads,
         "rounds": given.rounds,
+        "load_before": round(os.getloadavg()[0], 2),
         "batches": {},
     }
+    if results["load_before"] > QUIET_LOAD:
+        print(
+            f"the machine is not quiet (load {results['load_before']}): ratios may hold, seconds will not", flush=True
+        )
     with tempfile.TemporaryDirectory() as folder:
         write_arrays(Path(folder), given.data)
         for batch_size in given.batch_size:
@@ -199,4 +206,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -114,7 +114,8 @@ def markdown(results: dict[str, Any]) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     parts = [
         f"Measured on {results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['capability']}; "
-        f"{results['threads']} threads, {results['rounds']} rounds. Python {machine['python']}, {versions}.",
+        f"{results['threads']} threads, {results['rounds']} rounds, load before them {results['load_before']}. "
+        f"Python {machine['python']}, {versions}.",
     ]
     for size, turns in results["batches"].items():
         rows = summarise(turns)

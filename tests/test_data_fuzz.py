@@ -23,7 +23,6 @@ import pytest
 
 from netdepth.data import Splits
 from netdepth.data.fetch import OfficialFile, Source
-from netdepth.data.idx import gunzip, parse_images, parse_labels, read_content
 from netdepth.data.mnist import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, idx_splits
 from netdepth.errors import BadInput, StorageError
 
@@ -169,7 +168,7 @@ def test_500_mutated_files_are_refused_in_one_line_or_hold_the_official_content(
     assert outcomes["resigned loaded"] > 0
 
 
-@pytest.mark.parametrize("make", ["folder", "broken link", "pipe", "circle", "unreadable", "missing", "link"])
+@pytest.mark.parametrize("make", ["folder", "broken link", "pipe", "circle", "missing", "link"])
 def test_what_is_no_plain_file(make: str, tmp_path: Path) -> None:
     put(tmp_path, {name: gzip.compress(data) for name, data in CONTENTS.items()})
     path = tmp_path / "tiny" / TRAIN_LABELS
@@ -183,12 +182,6 @@ def test_what_is_no_plain_file(make: str, tmp_path: Path) -> None:
         os.mkfifo(path)
     elif make == "circle":
         path.symlink_to(path)
-        good = "cannot read"
-    elif make == "unreadable":
-        path.write_bytes(b"x")
-        path.chmod(0)
-        if os.access(path, os.R_OK):
-            pytest.skip("this user may read everything")
         good = "cannot read"
     elif make == "missing":
         good = r"no mirror delivers tiny/train-labels-idx1-ubyte\.gz"
@@ -212,12 +205,13 @@ def test_swapped_files_are_refused(tmp_path: Path) -> None:
 # --- bounded memory ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("megabytes", [30, 200])
-def test_a_bomb_costs_no_more_than_what_was_expected(megabytes: int, tmp_path: Path) -> None:
-    """The small one is under the limit on the file's size and stopped while it unpacks; the large one before."""
-    bomb = gzip.compress(bytes(megabytes * 1_000_000), 9)
-    put(tmp_path, {name: bomb for name in NAMES})
-    del bomb
+@pytest.mark.parametrize("kind", ["bomb", "long gzip", "long plain"])
+def test_what_is_too_long_costs_no_more_than_what_was_expected(kind: str, tmp_path: Path) -> None:
+    """The bomb, 30 kB, is stopped while it unpacks; the long files, with a hole of 500 MB, before."""
+    start = {"bomb": gzip.compress(bytes(30_000_000), 9), "long gzip": b"\x1f\x8b\x08", "long plain": b"\0\0\x08"}
+    put(tmp_path, dict.fromkeys(NAMES, start[kind]))
+    if kind != "bomb":
+        os.truncate(tmp_path / "tiny" / NAMES[0], 500_000_000)
     tracemalloc.start()
     try:
         with pytest.raises(BadInput, match=r"holds more than the \d+ bytes expected"):
@@ -256,72 +250,3 @@ def test_a_bomb_in_the_place_of_mnist_stays_under_a_gigabyte(tmp_path: Path) -> 
     unit = 1 if sys.platform == "darwin" else 1024
     assert int(grown) * unit < 400_000_000
     assert "holds more than the 47040016 bytes expected" in line
-
-
-# --- the parsers by themselves -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("data", "reason"),
-    [
-        (b"", "magic number is 0x,"),
-        (b"\0\0\x08", "magic number is 0x000008,"),
-        (idx(np.zeros((2, 2, 2)), type_code=9), "magic number is 0x00000903"),
-        (idx(np.zeros(3)), r"shape \[3\] has 1 dimensions, not 3"),
-        (idx(np.zeros((2, 2, 2)))[:10], "header ends after 10 of 16 bytes"),
-        (idx(np.zeros((2, 2, 2)))[:-1], "asks for 24 bytes, it has 23"),
-        (idx(np.zeros((2, 2, 2))) + b"\n", "asks for 24 bytes, it has 25"),
-        (idx(np.zeros((2, 0, 2))), "empty dimension"),
-        (b"\0\0\x08\x03" + b"\xff" * 12, f"asks for {(2**32 - 1) ** 3 + 16} bytes, it has 16"),
-    ],
-)
-def test_images_that_are_none(data: bytes, reason: str) -> None:
-    with pytest.raises(BadInput, match=reason):
-        parse_images(data)
-
-
-def test_labels_that_are_none() -> None:
-    with pytest.raises(BadInput, match="holds 3 labels for 4 images"):
-        parse_labels(idx(np.zeros(3)), 4, 10)
-    with pytest.raises(BadInput, match="holds label 10; labels are 0 to 9"):
-        parse_labels(idx(np.array([0, 10])), 2, 10)
-    with pytest.raises(BadInput, match=r"shape \[2, 2\] has 2 dimensions, not 1"):
-        parse_labels(idx(np.zeros((2, 2))), 2, 10)
-
-
-def test_what_is_right_is_read_as_it_is() -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (3, 4, 5)).astype(np.uint8)
-    images = parse_images(idx(pixels))
-    assert images.shape == (3, 1, 4, 5)
-    assert np.array_equal(images[:, 0], pixels)
-    labels = parse_labels(idx(np.array([2, 0, 1])), 3, 3)
-    assert labels.dtype == np.int64
-    assert labels.tolist() == [2, 0, 1]
-
-
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (gzip.compress(b"abc")[:-1], "truncated after 3 of 3 bytes"),
-        (gzip.compress(b"abc")[:12], "truncated after"),
-        (gzip.compress(b"abc")[:-8] + bytes(8), "corrupted"),
-        (gzip.compress(b"abc") + b"x", "1 bytes after the end"),
-        (gzip.compress(b"ab") + gzip.compress(b"c"), "after the end"),
-        (gzip.compress(b"abcd"), "holds more than the 3 bytes"),
-        (b"\x1f\x8b", "truncated after 0 of 3"),
-        (b"plain", "corrupted"),
-    ],
-)
-def test_gzip_streams_that_are_damaged(raw: bytes, reason: str) -> None:
-    with pytest.raises(BadInput, match=reason):
-        gunzip(raw, 3)
-
-
-def test_content_at_its_limits(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    for data in (b"", b"ab", b"abc", gzip.compress(b"abc"), gzip.compress(b"")):
-        path.write_bytes(data)
-        assert read_content(path, 3) == (gzip.decompress(data) if data[:1] == b"\x1f" else data)
-    path.write_bytes(b"abcd")
-    with pytest.raises(BadInput, match="more than the 3 bytes"):
-        read_content(path, 3)

@@ -51,7 +51,9 @@ def test_a_hundred_updates_stay_together_in_float64():
         reference(*batch(step))
         other_adam.step()
     assert torch.allclose(flat, other_flat, atol=1e-10, rtol=0)
-    assert all(torch.equal(p.detach().reshape(-1), q) for p, q in zip(model.parameters(), split(flat, model), strict=True))
+    assert all(
+        torch.equal(p.detach().reshape(-1), q) for p, q in zip(model.parameters(), split(flat, model), strict=True)
+    )
 
 
 def split(flat, model):

@@ -39,7 +39,7 @@ def pytorch_trace(make):
         ("cosine", {"floor": 0.1}, lambda o: CosineAnnealingLR(o, STEPS, eta_min=0.1)),
         ("one-cycle", {}, lambda o: OneCycleLR(o, 1.0, STEPS, cycle_momentum=False)),
         ("one-cycle", {"rise": 0.5, "start": 0.1, "end": 1e-3},
-         lambda o: OneCycleLR(o, 1.0, STEPS, 
+         lambda o: OneCycleLR(o, 1.0, STEPS,
              pct_start=0.5, div_factor=10, final_div_factor=100, cycle_momentum=False)),
     ],
 )  # fmt: skip

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -97,7 +98,8 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **settings: Any) -> None:
         self.options: list[str] = []
-        super().__init__(allow_abbrev=False, **settings)
+        wide = functools.partial(argparse.HelpFormatter, max_help_position=32)
+        super().__init__(allow_abbrev=False, formatter_class=wide, **settings)
 
     def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
         self.options += [name for name in names if name.startswith("--")]
@@ -108,7 +110,7 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None:
-            choose(value, action.choices, (action.metavar if isinstance(action.metavar, str) else action.dest).lower())
+            choose(value, action.choices, str(action.metavar or action.dest).split()[0].lower())
 
 
 def _refuse(word: str, parser: Parser) -> NoReturn:
@@ -120,7 +122,7 @@ def _refuse(word: str, parser: Parser) -> NoReturn:
 def _grammar() -> Parser:
     parser = Parser(prog="netdepth", description="A laboratory for depth in neural networks.")
     parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", parser_class=Parser)
+    commands = parser.add_subparsers(metavar="COMMAND [options]", parser_class=Parser)
 
     def add(name: str, text: str, into: Any = commands, function: str | None = None) -> Parser:
         made: Parser = into.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")

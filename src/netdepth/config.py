@@ -162,6 +162,8 @@ class Runtime:
 
     ``runs_root`` None means ``$NETDEPTH_RUNS`` or ``./runs``; ``data_dir`` None means
     ``$NETDEPTH_DATA``, then the user cache. ``fresh`` ignores what the run folder holds.
+    ``sealed`` never opens the test part, for choosing settings on validation; such runs lie in
+    ``runs/tuning`` and their test metrics are null.
     """
 
     device: str = "auto"
@@ -173,6 +175,7 @@ class Runtime:
     imports: tuple[str, ...] = ()
     resume: bool = True
     fresh: bool = False
+    sealed: bool = False
 
 
 # --- JSON -------------------------------------------------------------------------------------

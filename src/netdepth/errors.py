@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 __all__ = ["BadInput", "Interrupted", "Locked", "NetdepthError", "RunFailed", "StorageError", "choose"]
 
 
 class NetdepthError(Exception):
-    """Base of every error a user may see; ``exit_code`` is the process's exit status."""
+    """Base of every error a user may see; ``exit_code`` is the process's exit status.
+
+    ``path`` is the run folder it happened in, where there is one.
+    """
 
     exit_code = 1
+    path: Path | None = None
 
 
 class RunFailed(NetdepthError):

@@ -63,7 +63,7 @@ def launch(
                 raise
             outcomes.append(Outcome(None, config.seed, "failed", str(error), error.exit_code))
         except (Locked, StorageError, RunFailed) as error:
-            outcomes.append(Outcome(None, config.seed, "failed", str(error), error.exit_code))
+            outcomes.append(Outcome(error.path, config.seed, "failed", str(error), error.exit_code))
         else:
             outcomes.append(
                 Outcome(finished.run.path, config.seed, finished.result["status"], None, 0, finished.notes, finished)

@@ -165,8 +165,8 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
         seeds = Counter(row["seed"] for row in group.rows if row["seed"] is not None)
         twice = sorted(seed for seed, count in seeds.items() if count > 1)
         if twice:
-            names = ", ".join(map(str, twice))
-            warnings.append(f"{group.label}: seed {names} is in several folders and counts each time")
+            which = ", ".join(map(str, twice))
+            warnings.append(f"{group.label}: seed {which} is in several folders and counts each time")
     return warnings
 
 

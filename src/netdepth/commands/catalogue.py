@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import json
 from collections.abc import Callable
 from typing import Any
 
+from netdepth.analysis.table import describe_component
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.config import to_json
 from netdepth.registry import Registry, type_name
@@ -54,11 +56,12 @@ def list_components(args: argparse.Namespace) -> Answer:
                 print(f"{printable(entry.name)} (version {entry.version})")
                 for line in (inspect.getdoc(entry.function) or "").splitlines():
                     print(f"    {printable(line)}")
-                rows = [[f.name, type_name(f.type), repr(default(f.default)), f.meaning] for f in entry.fields]
+                rows = [[f.name, type_name(f.type), json.dumps(default(f.default)), f.meaning] for f in entry.fields]
                 if rows:
                     print_table(("setting", "type", "default", "meaning"), rows)
                 elif kind == "recipes":
-                    print(f"    {printable(to_json(entry.function()))}")
+                    for key, value in to_json(entry.function()).items():
+                        print(printable(f"    {key:<10} {describe_component(value) or json.dumps(value)}"))
                 print()
 
     document = {

@@ -7,7 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.errors import BadInput, NetdepthError, choose
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from netdepth.launch import Outcome
 
 __all__ = ["quickstart", "train"]
+
+T = TypeVar("T")
 
 
 def train(args: argparse.Namespace) -> Answer:
@@ -54,26 +56,30 @@ def _trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
     from netdepth.report.summary import print_run
 
     runs = {outcome.seed: RunDir(outcome.path) for outcome in outcomes if outcome.path is not None}
-    figures = {outcome.seed: _figure(outcome, learning_curves) for outcome in outcomes if outcome.path is not None}
+    figures = {seed: _figure(learning_curves, run, outcomes) for seed, run in runs.items()}
     launch.settle(outcomes)
     together = analysis.compare(runs.values()) if several and runs else None
-    overlay = learning_curves_many(list(runs.values())) if together and any(figures.values()) else None
+    overlay = _figure(learning_curves_many, list(runs.values()), outcomes) if together else None
+    for outcome in outcomes:
+        if outcome.error is not None:
+            print(printable(f"netdepth: error: seed {outcome.seed}: {outcome.error}"), file=sys.stderr)
+        elif outcome.status == "diverged":
+            print(f"netdepth: warning: seed {outcome.seed} diverged: its loss is not finite", file=sys.stderr)
 
     def show() -> None:
-        if together is not None:
-            print_comparison(together)
+        if together is None:
+            for outcome in outcomes:
+                if outcome.path is not None:
+                    print_run(RunDir(outcome.path), outcome.notes, figures[outcome.seed])
+            return
+        print_comparison(together)
+        if len(runs) < len(outcomes):
+            print(f"{len(outcomes) - len(runs)} of {len(outcomes)} seeds failed and are not in this table")
         for outcome in outcomes:
-            if outcome.error is not None:
-                print(printable(f"netdepth: error: seed {outcome.seed}: {outcome.error}"), file=sys.stderr)
-            elif together is None:
-                print_run(runs[outcome.seed], outcome.notes, figures[outcome.seed])
-            else:
-                for note in outcome.notes:
-                    print(printable(f"note: seed {outcome.seed}: {note}"))
-            if outcome.status == "diverged":
-                print(f"netdepth: warning: seed {outcome.seed} diverged: its loss is not finite", file=sys.stderr)
-        if together is not None:
-            print(printable(f"run folders: {next(iter(runs.values())).path.parent}"))
+            for note in outcome.notes:
+                print(printable(f"note: seed {outcome.seed}: {note}"))
+        print(printable(f"run folders: {next(iter(runs.values())).path.parent}"))
+        if overlay is not None:
             print(printable(f"learning curves: {overlay}"))
 
     document = {
@@ -91,12 +97,12 @@ def _trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
     return Answer(document, show, launch.exit_code(outcomes))
 
 
-def _figure(outcome: Outcome, draw: Callable[[RunDir], Path]) -> Path | None:
-    """The run is done and saved: a picture that cannot be made is a note."""
+def _figure(draw: Callable[[T], Path], what: T, outcomes: Sequence[Outcome]) -> Path | None:
+    """A picture of runs that are done and saved: one that cannot be made is a note."""
     try:
-        return draw(RunDir(outcome.path)) if outcome.path is not None else None
+        return draw(what)
     except NetdepthError as error:
-        outcome.notes.append(str(error))
+        outcomes[-1].notes.append(f"no figure: {error}")
         return None
 
 

@@ -65,6 +65,8 @@ def transfer(url: str, handle: IO[bytes], *, limit: int, report: Progress, stall
         Refused: no answer, an error status, too many bytes, or nothing for ``stall_seconds``.
         OSError: ``handle`` cannot be written to.
     """
+    import requests  # noqa: F401  (slow to import: done before the clock starts)
+
     sink = _Sink(handle, limit, lambda received, total: report(url, received, total))
     outcome: list[BaseException | None] = []
     worker = threading.Thread(target=lambda: outcome.append(_fetch(url, sink, stall_seconds)), daemon=True)

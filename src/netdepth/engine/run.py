@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import signal
@@ -25,7 +26,7 @@ from netdepth.engine.process import Process, configure, environment
 from netdepth.engine.result import final_result
 from netdepth.engine.signals import signals_as_errors, signals_ignored
 from netdepth.engine.stopping import BestTracker, EarlyStopper, OverfitDetector
-from netdepth.errors import Interrupted
+from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
 from netdepth.progress import TrainProgress
 from netdepth.registry import Registry
 from netdepth.store import RunDir, runs_root
@@ -87,10 +88,13 @@ def run(config: RunConfig, runtime: Runtime, *, name: str, study: str = "single"
         BadInput: a bad config, data set or environment.
         Locked: another process works in the folder.
         StorageError: the disk is full or fails.
+        RunFailed: anything else that stopped it; the reason stands in ``failure.json``.
         Interrupted: a signal came; everything is saved.
     """
     config = resolve(config)
     splits = data.load(config.dataset, data_dir=runtime.data_dir)
+    if runtime.sealed:
+        splits, study = dataclasses.replace(splits, test=None), "tuning" if study == "single" else study
     mark = fingerprint(config, splits.spec)
     folder = RunDir.create(runs_root(runtime.runs_root) / study, f"{name}-{config.dataset.name}", config.seed, mark)
     with folder.lock(), signals_as_errors():
@@ -101,7 +105,17 @@ def run(config: RunConfig, runtime: Runtime, *, name: str, study: str = "single"
         if runtime.fresh or not runtime.resume:
             folder.clear()
         (folder.path / "failure.json").unlink(missing_ok=True)
-        return _train(config, runtime, splits, folder, name, mark, quiet)
+        try:
+            return _train(config, runtime, splits, folder, name, mark, quiet)
+        except (BadInput, Interrupted):
+            raise
+        except Exception as error:
+            _note_failure(folder, error)
+            if not isinstance(error, NetdepthError):
+                reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+                error = RunFailed(f"{folder.path.name}: {reason}").with_traceback(error.__traceback__)
+            error.path = folder.path
+            raise error from None
 
 
 def _train(
@@ -212,6 +226,12 @@ def _resume(folder: RunDir, model: models.Network, optimizer: torch.optim.Optimi
         saver.resumed(restore(step, files, model, optimizer), best)
         return step
     return 0
+
+
+def _note_failure(folder: RunDir, error: Exception) -> None:
+    """Leave ``failure.json`` for the tables; a disk that cannot take even that has its own error already."""
+    with contextlib.suppress(StorageError):
+        folder.write_json("failure.json", {"error": type(error).__name__, "message": str(error)})
 
 
 def _version_notes(folder: RunDir) -> list[str]:

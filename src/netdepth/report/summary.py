@@ -20,6 +20,7 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     """Train / validation / test with best and last weights, then how the run ended and where it lies."""
     row = run_row(run)
     print_table(HEADER, _metric_lines(row), right=range(2, 7), title=_title(row), ruled=(1, 3))
+    print(f"* the weights this run reports ({'the last ones' if row['reported'] == 'last' else 'best on validation'})")
     print(printable(_capitalised(status_words(row)) + "."))
     for note in notes:
         print(printable(f"note: {note}"))

@@ -92,6 +92,7 @@ def print_table(
     for index, row in enumerate(rows):
         table.add_row(*(Text(printable(cell)) for cell in row), end_section=index in ruled)
     if not console.is_terminal:
+        # The table's own width: a pipe or a file has no edge to wrap at.
         console.width = max(80, console.measure(table, options=console.options.update(max_width=100_000)).maximum)
     console.print(table)
 

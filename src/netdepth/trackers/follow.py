@@ -26,7 +26,7 @@ from typing import Any
 from netdepth.config import SCHEMA, Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.store import RunDir
-from netdepth.trackers.base import TRACKERS, Tracker, mirror_folder, restored, tracker_record
+from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, restored, tracker_record
 from netdepth.trackers.processes import TOKEN, end_family
 
 __all__ = ["follow", "load_user_module", "main"]
@@ -97,6 +97,8 @@ def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
         if found is not None:
             config[part] = {key: value for key, value in found.items() if key != "schema"}
     tracker.start(config)
+    if not stop.is_set() and not (run.path / "result.json").exists():
+        heatmap([[0.0]], "")  # matplotlib and its fonts, loaded now while there is time and not at the end
     while True:
         # Looked at before the metrics: what precedes the end is then complete.
         ended, result = stop.is_set(), run.result()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["TOKEN", "end_family", "family"]
 
-TOKEN = "NETDEPTH_MIRROR"
+TOKEN = "NETDEPTH_TRACKER_FAMILY"
 """Environment variable with a value of its own per run: children inherit it wherever they move."""
 
 

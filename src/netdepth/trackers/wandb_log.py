@@ -27,7 +27,7 @@ def read_log(path: Path) -> Iterator[Any]:
     Raises:
         StorageError: the file is no ``.wandb`` file, or cut off or damaged within a record.
     """
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from wandb.proto import wandb_internal_pb2
 
     data = path.read_bytes()
@@ -46,7 +46,7 @@ def read_log(path: Path) -> Iterator[Any]:
         parts += data[position : position + length]
         position += length
         if kind in (FULL, LAST):
-            message = wandb_internal_pb2.Record()
+            message = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
             try:
                 message.ParseFromString(parts)
             except DecodeError:

@@ -1,0 +1,181 @@
+"""The run folder: atomic, digested, found by prefix, honest about damage."""
+
+import math
+import os
+
+import pytest
+
+from netdepth import store
+from netdepth.errors import BadInput, StorageError
+from netdepth.store import RunDir, find_run, list_runs, slug, write_atomic
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunDir.create(tmp_path / "single", "Baseline MLP!", 3, "0123456789")
+
+
+def test_the_folder_is_named_by_slug_seed_and_fingerprint(folder, tmp_path):
+    assert folder.path.name == "baseline-mlp-s3-0123456789"
+    assert RunDir.create(tmp_path / "single", "other name", 3, "0123456789").path == folder.path
+    assert RunDir.create(tmp_path / "single", "other name", 13, "0123456789").path != folder.path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a b/../c", "a-b-c"),
+        ("<script>", "script"),
+        ("", "run"),
+        ("..", "run"),
+        ("Ünïcode", "n-code"),
+        ("x" * 99, "x" * 48),
+    ],
+)
+def test_slugs_are_safe_file_names(text, expected):
+    assert slug(text) == expected
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    path = tmp_path / "file.json"
+    write_atomic(path, b"old")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, call, full)
+    with pytest.raises(StorageError, match=r"cannot write .*file.json: No space left on device") as error:
+        write_atomic(path, b"new")
+    assert error.value.exit_code == 74
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.json"]
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_checkpoint_save_that_fails_anywhere_leaves_the_old_one(folder, monkeypatch, at):
+    folder.save_checkpoint(10, {"model": b"ten"})
+    calls = iter(range(100))
+    real = {name: getattr(store.os, name) for name in ("fsync", "rename")}
+
+    def failing(name):
+        def call(*args):
+            if next(calls) == at:
+                raise OSError(5, "Input/output error")
+            return real[name](*args)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(store.os, name, failing(name))
+    files = {"model": b"twenty", "optimizer": b"state"}
+    try:
+        folder.save_checkpoint(20, files)
+        failed = False
+    except StorageError:
+        failed = True
+    assert failed == (at < 6), "six calls: three files, their folder, the rename, the parent folder"
+    monkeypatch.undo()
+    newest = folder.newest_checkpoint()
+    assert newest in ((10, {"model": b"ten"}), (20, files))
+    assert not [p for p in (folder.path / "checkpoints").iterdir() if p.name.endswith(".tmp")]
+
+
+def test_two_newest_and_the_kept_checkpoints_remain(folder):
+    for step in (10, 20, 30, 40, 50):
+        folder.save_checkpoint(step, {"model": b"x"}, keep=[20])
+    assert folder.checkpoints() == [20, 40, 50]
+
+
+@pytest.mark.parametrize("name", ["model", "MANIFEST.json"])
+def test_every_flipped_bit_is_noticed(folder, name):
+    folder.save_checkpoint(10, {"model": b"0123456789"})
+    path = folder.path / "checkpoints" / "10" / name
+    original = path.read_bytes()
+    for i in range(len(original) * 8):
+        flipped = bytearray(original)
+        flipped[i // 8] ^= 1 << i % 8
+        path.write_bytes(flipped)
+        loaded = folder.load_checkpoint(10)
+        # A flip in the manifest may spell the same content (white space) or name an absent file.
+        assert loaded is None or loaded == {"model": b"0123456789"}
+    if name == "model":
+        assert len(folder.notes) == len(original) * 8
+
+
+def test_a_manifest_cannot_name_files_elsewhere(folder, tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    folder.save_checkpoint(10, {"model": b"x"})
+    import hashlib
+    import json
+
+    manifest = {"schema": 1, "step": 10, "sha256": {"../../../../secret": hashlib.sha256(b"secret").hexdigest()}}
+    (folder.path / "checkpoints" / "10" / "MANIFEST.json").write_text(json.dumps(manifest))
+    assert folder.load_checkpoint(10) is None
+
+
+def test_nan_and_infinities_become_null_with_a_flag_and_floats_survive_exactly(folder):
+    value = 0.1 + 0.2
+    folder.append_metrics({"step": 1, "loss": math.nan, "norms": {"a": math.inf, "b": value}})
+    (record,) = folder.read_metrics()
+    assert record["loss"] is None
+    assert record["norms"] == {"a": None, "b": value}
+    assert record["nonfinite"] == {"loss": "nan", "norms.a": "inf"}
+
+
+def test_metrics_cut_at_every_byte_give_the_valid_prefix(folder):
+    for step in (1, 2, 3):
+        folder.append_metrics({"step": step, "loss": 0.5})
+    path = folder.path / "metrics.jsonl"
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        folder.notes.clear()
+        records = folder.read_metrics()
+        assert [r["step"] for r in records] == list(range(1, whole[:cut].count(b"\n") + 1))
+        complete = cut == 0 or whole[cut - 1 : cut] == b"\n"
+        assert bool(folder.notes) != complete
+    assert [r["step"] for r in folder.truncate_metrics(2)] == [1, 2]
+    assert [r["step"] for r in folder.read_metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', "null", '{"schema": "1"}', "[" * 100_000])
+def test_unreadable_json_is_one_clear_line(folder, text):
+    (folder.path / "result.json").write_text(text)
+    with pytest.raises(BadInput, match=r"result\.json") as error:
+        folder.result()
+    assert "\n" not in str(error.value)
+
+
+def test_status(folder):
+    assert folder.status() == "unfinished"
+    folder.write_json("failure.json", {"error": "disk"})
+    assert folder.status() == "failed"
+    folder.write_json("result.json", {"status": "completed"})
+    assert folder.status() == "completed"
+
+
+def test_runs_are_found_by_path_or_unique_prefix(tmp_path):
+    for seed in (0, 1):
+        run = RunDir.create(tmp_path / "single", "mlp", seed, "0123456789")
+        run.write_json("config.json", {})
+    assert [r.path.name for r in list_runs(tmp_path)] == ["mlp-s0-0123456789", "mlp-s1-0123456789"]
+    assert find_run("mlp-s1", tmp_path).path.name == "mlp-s1-0123456789"
+    assert find_run(str(tmp_path / "single" / "mlp-s0-0123456789"), tmp_path / "elsewhere").path.name.startswith(
+        "mlp-s0"
+    )
+    with pytest.raises(BadInput, match="ambiguous"):
+        find_run("mlp", tmp_path)
+    with pytest.raises(BadInput, match="the nearest are mlp-s1"):
+        find_run("mpl-s1-0123456789", tmp_path)
+    with pytest.raises(BadInput, match="holds no runs"):
+        find_run("mlp", tmp_path / "nothing")
+
+
+def test_clear_removes_everything_but_the_lock(folder):
+    folder.append_metrics({"step": 1})
+    folder.save_checkpoint(1, {"model": b"x"})
+    with folder.lock():
+        folder.clear()
+    assert folder.checkpoints() == []
+    assert set(os.listdir(folder.path)) <= {".lock", "checkpoints"}

@@ -1,0 +1,79 @@
+"""Make the published tables from run folders, so that no number is typed by hand.
+
+    python tools/publish.py add NAME RUN...   copy the runs' JSON to docs/results/NAME
+    python tools/publish.py render            refresh every table in README.md and docs/
+    python tools/publish.py check             exit 1 if a table is not what its runs say
+
+A table stands between ``<!-- compare: NAME -->`` and ``<!-- /compare -->``; what is between them is
+the output of ``netdepth compare docs/results/NAME/* --markdown``.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+from netdepth.analysis import compare
+from netdepth.errors import NetdepthError
+from netdepth.report.comparison import render
+from netdepth.store import RunDir
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "docs" / "results"
+FILES = ("config.json", "environment.json", "split.json", "metrics.jsonl", "result.json", "test_access.json")
+BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
+
+
+def add(name: str, runs: list[str]) -> None:
+    """Copy what the tables need of finished runs; weights and predictions stay behind."""
+    target = RESULTS / name
+    shutil.rmtree(target, ignore_errors=True)
+    for run in map(Path, runs):
+        if RunDir(run).result() is None:
+            raise SystemExit(f"{run} is not a finished run")
+        (target / run.name).mkdir(parents=True)
+        for file in FILES:
+            shutil.copyfile(run / file, target / run.name / file)
+
+
+def table(name: str) -> str:
+    """The comparison of the published runs called ``name``, as Markdown."""
+    folders = sorted(p for p in (RESULTS / name).iterdir() if (p / "config.json").exists())
+    return render(compare([RunDir(p) for p in folders]), "markdown")
+
+
+def refreshed(text: str) -> str:
+    """``text`` with every table made anew."""
+    return BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
+
+
+def pages() -> list[Path]:
+    """The Markdown files that may hold tables."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def main(arguments: list[str]) -> int:
+    match arguments:
+        case ["add", name, *runs] if runs:
+            add(name, runs)
+        case ["render"]:
+            for page in pages():
+                page.write_text(refreshed(page.read_text()))
+        case ["check"]:
+            stale = [str(page.relative_to(ROOT)) for page in pages() if refreshed(page.read_text()) != page.read_text()]
+            if stale:
+                print(f"tables are not what their runs say: {', '.join(stale)}; run: python tools/publish.py render")
+                return 1
+        case _:
+            print(__doc__)
+            return 2
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except NetdepthError as error:
+        sys.exit(f"publish: {error}")
