@@ -37,6 +37,7 @@ MODULES = {
     "jax-scan": "jax_scan",
     "keras-jax": "keras_jax",
     "lightning": "lightning",
+    "lightning-default": "lightning",
     "notebook": "notebook",
 }
 QUIET_LOAD = 0.5
@@ -199,10 +200,10 @@ def main() -> None:
         for batch_size in given.batch_size:
             turns = measure(names, batch_size, given.threads, given.rounds, Path(folder), given.data)
             results["batches"][str(batch_size)] = turns
+            if given.json is not None:
+                given.json.parent.mkdir(parents=True, exist_ok=True)
+                given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
             report.show(batch_size, turns)
-    if given.json is not None:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

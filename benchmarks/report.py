@@ -19,9 +19,10 @@ WORDS = {
     "jax-scan": "JAX, one `lax.scan` per epoch",
     "netdepth": "**netdepth**, metrics, run folder and progress on",
     "bare": "PyTorch, tensors in memory, fused Adam",
-    "bare-onednn": 'the same, precision "medium"',
+    "bare-onednn": 'PyTorch, the same, precision "medium"',
     "keras-jax": "Keras 3 on JAX",
-    "lightning": "Lightning, TensorDataset, bar, logger and checkpoints off",
+    "lightning": "Lightning, TensorDataset, fused Adam; bar, logger and checkpoints off",
+    "lightning-default": "Lightning, the same with the default Adam",
     "notebook": "notebook: PIL, transforms per sample, DataLoader",
 }
 
@@ -44,6 +45,7 @@ def summarise(turns: dict[str, list[dict[str, Any]]]) -> list[Row]:
 
     The ratio to netdepth is the median of the ratios of each round, so a slow stretch of the
     machine, which hits both, cancels. The limit is its fastest turn.
+    netdepth starts afresh each turn, so its accuracy is a mean over seeds.
     """
     seconds = {name: [turn["seconds"] for turn in replies[1:]] for name, replies in turns.items()}
     limit = min(seconds["limit"]) if "limit" in seconds else None
@@ -53,7 +55,8 @@ def summarise(turns: dict[str, list[dict[str, Any]]]) -> list[Row]:
         paired = None
         if "netdepth" in seconds and name != "limit":
             paired = statistics.median(a / b for a, b in zip(values, seconds["netdepth"], strict=True))
-        reached = [turn["val_accuracy"] for turn in turns[name] if turn["epochs"] == COMPARED_EPOCH]
+        compared = [turn["val_accuracy"] for turn in turns[name] if turn["epochs"] == COMPARED_EPOCH]
+        reached = [accuracy for accuracy in compared if accuracy is not None]
         rows.append(
             Row(
                 name=name,
@@ -62,7 +65,7 @@ def summarise(turns: dict[str, list[dict[str, Any]]]) -> list[Row]:
                 high=max(values),
                 to_limit=median / limit if limit is not None and name != "limit" else None,
                 to_netdepth=paired,
-                val_accuracy=reached[0] if reached else None,
+                val_accuracy=statistics.mean(reached) if reached else None,
             )
         )
     return sorted(rows, key=lambda row: (row.name != "limit", row.median))
@@ -96,7 +99,7 @@ def show(batch_size: int, turns: dict[str, list[dict[str, Any]]]) -> None:
     from rich.table import Table
 
     table = Table(title=f"batch {batch_size}: seconds per epoch", title_justify="left")
-    table.add_column("way")
+    table.add_column("way", no_wrap=True)
     for heading in HEADINGS:
         table.add_column(heading, justify="right")
     for row in summarise(turns):

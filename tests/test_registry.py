@@ -65,9 +65,9 @@ def test_another_version_is_refused():
 
 
 def test_duplicates_are_refused():
+    twice = make().register("box")
     with pytest.raises(BadInput, match="registered already"):
-        make_twice = make()
-        make_twice.register("box")(lambda: None)
+        twice(lambda: None)
 
 
 def test_a_younger_setting_at_its_default_stays_out_of_the_fingerprint():
@@ -82,3 +82,20 @@ def test_a_younger_setting_at_its_default_stays_out_of_the_fingerprint():
 def test_type_names_read_like_words():
     assert type_name(list[int] | None) == "list of int or null"
     assert type_name(Literal["a", "b"]) == "'a' | 'b'"
+
+
+def test_a_users_source_enters_the_fingerprint_and_ours_does_not(tmp_path):
+    from netdepth.models import MODELS
+    from netdepth.recipes import import_user
+
+    assert "source" not in MODELS.hashed(MODELS.resolve(Component("mlp", {"hidden": [8]})))
+    code = (
+        "from netdepth.registry import Registry\nTHINGS = Registry('thing')\n@THINGS.register('mine')\ndef mine(): {}\n"
+    )
+    digests = []
+    for body in ("return 1", "return 2"):
+        path = tmp_path / "mine.py"
+        path.write_text(code.format(body))
+        registry = import_user(str(path)).THINGS
+        digests.append(registry.hashed(registry.resolve(Component("mine")))["source"])
+    assert digests[0] != digests[1]

@@ -437,3 +437,17 @@ def test_float64_is_float64(tmp_path):
     train = TrainConfig(budget="50it", batch_size=64, precision="float64")
     finished = make(tmp_path, RunConfig(CONFIG.dataset, CONFIG.model, train=train))
     assert np.load(finished.run.path / "predictions.npz", allow_pickle=False)["logits"].dtype == np.float64
+
+
+@pytest.mark.data("mnist")
+def test_without_validation_images_there_is_nothing_to_stop_on(tmp_path, real_data):
+    everything = Component("mnist", {"val_size": 0})
+    config = RunConfig(everything, CONFIG.model, train=TrainConfig(budget="20it", early_stopping=EarlyStopping()))
+    with pytest.raises(BadInput, match="no validation images"):
+        make(tmp_path, config, data_dir=real_data("mnist"))
+    finished = make(
+        tmp_path, RunConfig(everything, CONFIG.model, train=TrainConfig(budget="20it")), data_dir=real_data("mnist")
+    )
+    assert finished.result["val"]["last"]["loss"] != finished.result["val"]["last"]["loss"]  # NaN
+    assert finished.run.result()["val"]["last"]["loss"] is None
+    assert 0 < finished.result["test"]["last"]["accuracy"] < 1

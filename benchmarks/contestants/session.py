@@ -55,14 +55,15 @@ class Session:
         images = self.images(part)
         return ((images.reshape(len(images), -1) / np.float32(255) - MEAN) / STD).astype(np.float32)
 
-    def epoch_done(self, val_accuracy: float | None, seconds: float | None = None, epochs: int = 1) -> None:
+    def epoch_done(self, val_accuracy: float | None, seconds: float | None = None, epochs: int | None = None) -> None:
         """Report an epoch and its validation pass, then sleep until the driver wants the next one.
 
-        ``seconds`` is given only by a contestant that keeps its own clock. Ends the process when
-        the driver has closed the line.
+        ``seconds`` is given only by a contestant that keeps its own clock, ``epochs`` (what the
+        accuracy was reached after) by one that starts afresh each turn. Ends the process when the
+        driver has closed the line.
         """
         elapsed = time.perf_counter() - self.started
-        self.epochs += epochs
+        self.epochs = self.epochs + 1 if epochs is None else epochs
         reply = {
             "seconds": elapsed if seconds is None else seconds,
             "val_accuracy": val_accuracy,

@@ -21,6 +21,7 @@ from netdepth.errors import BadInput, NetdepthError, choose
 
 __all__ = ["entry", "main"]
 
+GROUPS = ("data", "runs")
 KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "objectives", "trackers")
 EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 74, 130
 
@@ -114,6 +115,8 @@ class Parser(argparse.ArgumentParser):
 
 
 def _refuse(word: str, parser: Parser) -> NoReturn:
+    if word.partition("=")[0] in parser.options:
+        raise BadInput(f"{word!r} must stand after {parser.prog!r}")
     if word.startswith("-") and word != "-":
         choose(word.partition("=")[0], parser.options, f"option of {parser.prog}:")
     raise BadInput(f"unexpected argument {word!r}; see {parser.prog} --help")
@@ -127,7 +130,8 @@ def _grammar() -> Parser:
     def add(name: str, text: str, into: Any = commands, function: str | None = None) -> Parser:
         made: Parser = into.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
         made.set_defaults(command=function or name, parser=made)
-        _everywhere(made)
+        if name not in GROUPS:  # a default of the action would override what stands before it
+            _everywhere(made)
         return made
 
     _train_options(add("quickstart", "train the baseline on data that come with the package, in half a minute"), False)

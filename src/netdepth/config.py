@@ -221,6 +221,8 @@ def from_json(kind: Any, data: Any, path: str = "config") -> Any:
         return from_json(next(a for a in args if a is not type(None)), data, path)
     if origin is Literal:
         return choose(data, args, path)
+    if origin is tuple and isinstance(data, list | tuple):
+        return tuple(from_json(args[0], item, f"{path}[{index}]") for index, item in enumerate(data))
     if origin in (dict, Mapping) or kind is Mapping or getattr(origin, "__name__", "") == "Mapping":
         if isinstance(data, Mapping) and all(isinstance(key, str) for key in data):
             return dict(data)

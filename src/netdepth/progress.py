@@ -104,13 +104,18 @@ class TrainProgress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        class Screen(Console):
+            def on_broken_pipe(self) -> None:
+                """Rich would end the process here and redirect its stdout; a run outlives its display."""
+                raise BrokenPipeError
+
         self._bar = Progress(
             TextColumn("{task.description}", markup=False, style="bold"),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[place]}", markup=False),
             TextColumn("{task.fields[numbers]}", markup=False, style="cyan"),
             TimeRemainingColumn(compact=True),
-            console=Console(file=self._stream),
+            console=Screen(file=self._stream),
             auto_refresh=False,
             redirect_stdout=False,
             redirect_stderr=self._stream is sys.stderr,
@@ -148,7 +153,9 @@ def describe_record(record: Mapping[str, Any]) -> str:
 
 
 def _loss(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, int | float) else "-"
+    if not isinstance(value, int | float):
+        return "-"
+    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
 
 
 def _percent(value: Any) -> str:

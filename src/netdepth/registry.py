@@ -8,6 +8,7 @@ default. From that one declaration come the defaults in ``config.json``, the che
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import math
@@ -16,6 +17,7 @@ import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
 from netdepth.config import Component
@@ -42,6 +44,8 @@ class Entry(Generic[T]):
 
     ``added`` names the settings that are younger than the component: they stay out of the
     fingerprint while they have their default, so that old run folders keep their names.
+    ``source`` is the sha256 of the file that holds the function, for code outside this package,
+    whose changes no version number announces.
     """
 
     name: str
@@ -49,6 +53,7 @@ class Entry(Generic[T]):
     version: int
     added: frozenset[str]
     fields: tuple[Field, ...]
+    source: str | None = None
 
     @property
     def summary(self) -> str:
@@ -74,7 +79,9 @@ class Registry(Generic[T]):
         def decorate(function: Callable[..., T]) -> Callable[..., T]:
             if name in self._entries:
                 raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
-            self._entries[name] = Entry(name, function, version, frozenset(added), _fields(function))
+            self._entries[name] = Entry(
+                name, function, version, frozenset(added), _fields(function), _source_digest(function)
+            )
             return function
 
         return decorate
@@ -120,13 +127,28 @@ class Registry(Generic[T]):
         entry = self.entry(component.name)
         defaults = {field.name: field.default for field in entry.fields}
         args = {k: v for k, v in component.args.items() if not (k in entry.added and v == defaults[k])}
-        return {"name": component.name, "version": component.version, "args": args}
+        source = {} if entry.source is None else {"source": entry.source}
+        return {"name": component.name, "version": component.version, "args": args, **source}
 
 
 def import_room(package: str, path: Iterable[str]) -> None:
     """Import every module of a room, so that adding a component is adding one file."""
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")
+
+
+def _source_digest(function: Callable[..., Any]) -> str | None:
+    """sha256 of a user's file (or of the function alone, where it was typed in); None for our own."""
+    if function.__module__.startswith("netdepth."):
+        return None
+    try:
+        content = Path(function.__code__.co_filename).read_bytes()
+    except OSError:
+        try:
+            content = inspect.getsource(function).encode()
+        except (OSError, TypeError):
+            content = function.__code__.co_code
+    return hashlib.sha256(content).hexdigest()
 
 
 def _fields(function: Callable[..., Any]) -> tuple[Field, ...]:

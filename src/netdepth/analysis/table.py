@@ -83,7 +83,8 @@ def run_row(run: RunDir) -> dict[str, Any]:
         if column.name in ("dataset", "model"):
             value = describe_component(value)
         row[column.name] = _number(value) if column.number else value
-    row["error"] = failure and failure.get("error")
+    if failure is not None:
+        row["error"] = f"{failure.get('error')}: {failure.get('message')}"
     return row
 
 

@@ -25,6 +25,7 @@ T = TypeVar("T")
 def train(args: argparse.Namespace) -> Answer:
     """One run per seed; the table of one, the comparison of several."""
     from netdepth import api, launch, recipes
+    from netdepth.engine.run import resolve
 
     if args.seed is not None and args.seeds is not None:
         raise BadInput(f"--seed {args.seed} and --seeds {args.seeds} are both given; use one of them")
@@ -35,6 +36,7 @@ def train(args: argparse.Namespace) -> Answer:
     name, configs, notes = api.plan(
         args.recipe, seed=seed, seeds=args.seeds, dataset=args.dataset, overrides=args.overrides
     )
+    resolve(configs[0])  # bad input is answered before anything is announced
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     outcomes = launch.launch(name, configs, runtime)
@@ -69,7 +71,7 @@ def _trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
     def show() -> None:
         if together is None:
             for outcome in outcomes:
-                if outcome.path is not None:
+                if outcome.path is not None and outcome.error is None:
                     print_run(RunDir(outcome.path), outcome.notes, figures[outcome.seed])
             return
         print_comparison(together)
@@ -117,7 +119,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         answer.show()
-        if outcomes[0].path is not None:
+        if outcomes[0].path is not None and outcomes[0].error is None:
             print_quickstart(RunDir(outcomes[0].path), answer.document["runs"][0]["figure"])
 
     return dataclasses.replace(answer, show=show)

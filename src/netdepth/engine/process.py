@@ -69,10 +69,11 @@ def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any]) -> None:
     asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
     now = {**{key: value for key, value in asked.items() if value is not None}, "torch": torch.__version__}
     for key, value in now.items():
-        if recorded[key] != value:
+        then = recorded.get(key)
+        if then != value:
             raise BadInput(
-                f"this run was begun with {key} = {recorded[key]}, not {value}, which changes its bits; "
-                f"continue it with {key} = {recorded[key]} or start again with --fresh"
+                f"this run was begun with {key} = {then}, not {value}, which changes its bits; "
+                f"continue it with {key} = {then} or start again with --fresh"
             )
 
 

@@ -44,7 +44,7 @@ def final_result(
         if snapshot is not None:
             model.load_state_dict(snapshot.model)
         for part, split in parts.items():
-            if snapshot is None:
+            if snapshot is None or len(split) == 0:
                 sections[part][which] = dict.fromkeys(
                     ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted"), float("nan")
                 )

@@ -93,6 +93,11 @@ def run(config: RunConfig, runtime: Runtime, *, name: str, study: str = "single"
     """
     config = resolve(config)
     splits = data.load(config.dataset, data_dir=runtime.data_dir)
+    if len(splits.val) == 0 and (config.train.early_stopping or config.train.overfitting):
+        raise BadInput(
+            "train.early_stopping and train.overfitting watch the validation loss, and dataset.val_size = 0 leaves no "
+            "validation images; set both to null, or val_size to 1 or more"
+        )
     if runtime.sealed:
         splits, study = dataclasses.replace(splits, test=None), "tuning" if study == "single" else study
     mark = fingerprint(config, splits.spec)

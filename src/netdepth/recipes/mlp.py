@@ -34,11 +34,16 @@ def baseline_mlp() -> RunConfig:
 
 @RECIPES.register("mlp-regularised")
 def mlp_regularised() -> RunConfig:
-    """netdepth train mlp-regularised --dataset fashion-mnist: the baseline with dropout and a one-cycle rate."""
+    """netdepth train mlp-regularised --dataset fashion-mnist --seeds 10: mean test accuracy above 89.5 %.
+
+    The baseline's network with dropout and a one-cycle rate over a fixed budget, chosen on
+    validation (docs/experiments.md); the last weights are reported.
+    """
     plain = baseline_mlp()
     return dataclasses.replace(
         plain,
         model=Component("mlp", {**plain.model.args, "dropout": 0.2}),
         optimizer=Component("adamw", {"lr": 1e-3}),
         schedule=Component("one-cycle"),
+        train=dataclasses.replace(plain.train, budget="20ep", early_stopping=None),
     )

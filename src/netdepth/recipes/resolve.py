@@ -70,7 +70,7 @@ def import_user(text: str) -> ModuleType:
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     module.__file__ = str(path)
-    sys.modules[name] = module  # before running: dataclasses and pickling look a module up by name
+    sys.modules[name] = module  # before running: dataclasses look their module up by name
     try:
         with _UserCode(text):
             exec(compile(source, str(path), "exec"), module.__dict__)

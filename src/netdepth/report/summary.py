@@ -61,7 +61,8 @@ def print_quickstart(run: RunDir, figure: Path | None) -> None:
 
 def _title(row: dict[str, Any]) -> str:
     dataset = str(row["dataset"]).partition(" ")[0]
-    return f"{row['recipe']} on {dataset}, seed {row['seed']}: depth {row['depth']}, {row['num_params']:,} parameters"
+    network = f": depth {row['depth']}, {row['num_params']:,} parameters" if row["num_params"] else ""
+    return f"{row['recipe']} on {dataset}, seed {row['seed']}{network}"
 
 
 def _metric_lines(row: dict[str, Any]) -> list[list[str]]:

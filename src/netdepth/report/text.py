@@ -84,7 +84,8 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=stream or sys.stdout, highlight=False, emoji=False)
+    out = stream or sys.stdout
+    console = Console(file=out, highlight=False, emoji=False)
     table = Table(box=box.SIMPLE_HEAD, title=None if title is None else Text(printable(title), style="bold"))
     table.title_justify = "left"
     for index, name in enumerate(header):
@@ -94,7 +95,9 @@ def print_table(
     if not console.is_terminal:
         # The table's own width: a pipe or a file has no edge to wrap at.
         console.width = max(80, console.measure(table, options=console.options.update(max_width=100_000)).maximum)
-    console.print(table)
+    with console.capture() as text:  # written by us: on a closed pipe rich would end the process
+        console.print(table)
+    out.write(text.get())
 
 
 def document(value: Any) -> str:

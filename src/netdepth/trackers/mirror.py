@@ -113,8 +113,6 @@ class Mirrors:
                     self._notes.append(self._note(child.tracker, f"not finished within {allowed:.3g} s"))
                 elif status != 0:
                     self._notes.append(self._note(child.tracker, _complaint(child)))
-                else:
-                    child.log.unlink(missing_ok=True)
         finally:
             self._end()
         return self._notes
@@ -133,6 +131,9 @@ class Mirrors:
                 child.process.stdin.close()
             with contextlib.suppress(subprocess.TimeoutExpired):  # uninterruptible, on a dead disk
                 child.process.wait(0.1 if child.process.pid in left else 1.0)
+            with contextlib.suppress(OSError):  # a log is kept only where it tells of a fault
+                if child.process.returncode == 0 or child.log.stat().st_size == 0:
+                    child.log.unlink()
         self._children = []
 
     def rebuild(self, timeout: float) -> None:
@@ -148,11 +149,10 @@ class Mirrors:
             (child,) = self._children
             status = child.process.returncode
             if status is None:
-                raise RunFailed(f"tracker {child.tracker}: not finished within {timeout:g} s; see {child.log}")
+                raise RunFailed(f"tracker {child.tracker}: not finished within {timeout:g} s")
             if status != 0:
                 kinds = {BadInput.exit_code: BadInput, StorageError.exit_code: StorageError}
                 raise kinds.get(status, RunFailed)(f"tracker {child.tracker}: {_complaint(child)}")
-            child.log.unlink(missing_ok=True)
         finally:
             self._end()
 

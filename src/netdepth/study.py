@@ -1,0 +1,224 @@
+"""What a study asks, written down before its first run. Standard library only.
+
+A study is a grid: depth × the other scientific axes × seeds. The comparisons that may claim
+something are named here, before there is data (`Primary`); all others are exploratory.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from netdepth.config import MAX_SEED, RunConfig, apply_overrides, digest, to_json
+from netdepth.errors import BadInput, choose
+
+__all__ = ["FAMILIES", "Axis", "Cell", "Family", "Nuisance", "Primary", "StudySpec"]
+
+Family = Literal["depth", "shortcut"]
+FAMILIES: tuple[Family, ...] = ("depth", "shortcut")
+"""``depth``: a depth against the grid's shallowest. ``shortcut``: residual against plain at equal depth."""
+
+DEPTH = "depth"
+RESERVED = ("run", "folder", "status", "seed", "condition")
+"""Columns of the table of runs that no axis may be called."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One thing the study varies: ``levels`` maps the name of a level to its settings.
+
+    Settings are paths and values as ``--set`` takes them, e.g. ``{"plain": {"model.shortcut":
+    "none"}}``. The levels of the axis called ``depth`` are named by their depth.
+    """
+
+    name: str
+    levels: Mapping[str, Mapping[str, Any]]
+
+    @classmethod
+    def of_depths(cls, depths: Iterable[int], path: str = "model.depth") -> Axis:
+        """The depth axis: the setting ``path`` takes each depth in turn."""
+        return cls(DEPTH, {str(depth): {path: depth} for depth in depths})
+
+
+@dataclass(frozen=True)
+class Nuisance:
+    """A setting that matters but is not the question, e.g. the learning rate ``optimizer.lr``.
+
+    ``fixed``: one value for the whole study, and the report says so. ``tuned``: the best of
+    ``values`` by validation loss, per cell of the grid, on ``seeds`` that the study does not use.
+    """
+
+    path: str
+    how: Literal["fixed", "tuned"] = "fixed"
+    values: tuple[float, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Primary:
+    """A comparison named beforehand: ``condition`` at ``depth`` against what it is measured by.
+
+    In the family ``depth`` that is the same condition at the grid's shallowest depth and
+    ``against`` is None; in the family ``shortcut`` it is the condition ``against`` (the plain
+    twin) at the same depth.
+    """
+
+    family: Family
+    depth: int
+    condition: str
+    against: str | None = None
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One place of the grid. ``levels`` names the level of each axis; ``config`` has the base's seed."""
+
+    depth: int
+    condition: str
+    levels: Mapping[str, str]
+    config: RunConfig
+
+
+@dataclass(frozen=True)
+class StudySpec:
+    """A study. A ``condition`` is one combination of the levels of all axes but depth.
+
+    ``smallest_effect`` (nats) is the smallest difference of training losses that would matter:
+    an interval inside ± ``smallest_effect`` is evidence that nothing of interest is there.
+    ``looks`` counts how often the runs were judged; adding seeds is one more (`extended`).
+    """
+
+    name: str
+    question: str
+    base: RunConfig
+    scientific: tuple[Axis, ...]
+    seeds: tuple[int, ...]
+    primary: tuple[Primary, ...]
+    smallest_effect: float
+    nuisance: tuple[Nuisance, ...] = ()
+    looks: int = 1
+
+    def __post_init__(self) -> None:
+        for field in ("name", "question"):
+            if not getattr(self, field).strip():
+                raise BadInput(f"study.{field} is empty; it takes words")
+        self._check_axes()
+        self._check_seeds(self.seeds, "study.seeds", at_least=1)
+        for item in self.nuisance:
+            self._check_nuisance(item)
+        if not (math.isfinite(self.smallest_effect) and self.smallest_effect > 0):
+            raise BadInput(f"study.smallest_effect = {self.smallest_effect!r} is out of range; it takes nats above 0")
+        if self.looks < 1:
+            raise BadInput(f"study.looks = {self.looks!r} is out of range; it takes 1 or more")
+        for item in self.primary:
+            self._check_primary(item)
+        if len(set(self.primary)) < len(self.primary):
+            raise BadInput(f"study.primary of {self.name!r} names a comparison twice; each counts once")
+        _ = self.cells  # a setting that the base cannot take is refused here, not at the first run
+
+    # --- the grid ---
+
+    @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every place of the grid, conditions in the order given, each from shallow to deep."""
+        axes = [axis for axis in self.scientific if axis.name != DEPTH]
+        levels = next(axis for axis in self.scientific if axis.name == DEPTH).levels
+        made = []
+        for names in itertools.product(*(axis.levels for axis in axes)):
+            chosen = dict(zip((axis.name for axis in axes), names, strict=True))
+            for depth in sorted(levels, key=int):
+                settings = [levels[depth], *(axis.levels[chosen[axis.name]] for axis in axes)]
+                texts = [f"{path}={json.dumps(value)}" for part in settings for path, value in part.items()]
+                config, _ = apply_overrides(self.base, texts)
+                made.append(Cell(int(depth), self.condition_of(chosen), {DEPTH: depth, **chosen}, config))
+        return tuple(made)
+
+    def condition_of(self, row: Mapping[str, Any]) -> str:
+        """The name of the condition that ``row`` (a value per axis) belongs to."""
+        return ", ".join(str(row[axis.name]) for axis in self.scientific if axis.name != DEPTH)
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """The depths of the grid, ascending; the first is what depth is compared with."""
+        return tuple(sorted({cell.depth for cell in self.cells}))
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        """The conditions in the order given."""
+        return tuple(dict.fromkeys(cell.condition for cell in self.cells))
+
+    @property
+    def early_stopping(self) -> bool:
+        """Whether any run may stop before its budget; then depths are not compared."""
+        trains = [cell.config.train for cell in self.cells]
+        return any(t.early_stopping is not None or (t.overfitting and t.overfitting.action == "stop") for t in trains)
+
+    # --- identity ---
+
+    def fingerprint(self) -> str:
+        """Ten hex digits over all but seeds and looks: only adding seeds leaves a study the same study."""
+        data = to_json(self)
+        del data["seeds"], data["looks"], data["base"]["seed"]
+        return digest(data)[:10]
+
+    def extended(self, seeds: Iterable[int]) -> StudySpec:
+        """The same study with further ``seeds``: one more look, so its p-values are multiplied by one more.
+
+        Raises:
+            BadInput: a seed of the plan is missing among ``seeds``, or none is new.
+        """
+        new = tuple(seeds)
+        lost = sorted(set(self.seeds) - set(new))
+        if lost or len(new) == len(self.seeds):
+            what = f"drops seed {lost[0]}" if lost else "adds no seed"
+            raise BadInput(f"extending study {self.name!r} {what}; name all planned seeds and some new ones")
+        return dataclasses.replace(self, seeds=new, looks=self.looks + 1)
+
+    # --- checks ---
+
+    def _check_axes(self) -> None:
+        names = [axis.name for axis in self.scientific]
+        if len(set(names)) < len(names) or names.count(DEPTH) != 1:
+            raise BadInput(f"study.scientific has axes {names}; it takes one called 'depth' and others, each once")
+        for axis in self.scientific:
+            if axis.name in RESERVED or not axis.name:
+                raise BadInput(f"axis name {axis.name!r} is reserved; choose another than {', '.join(RESERVED)}")
+            if not axis.levels:
+                raise BadInput(f"axis {axis.name!r} has no levels; it takes one or more")
+            for level, settings in axis.levels.items():
+                if not isinstance(settings, Mapping):
+                    raise BadInput(f"level {level!r} of axis {axis.name!r} is {settings!r}; it takes paths and values")
+                if axis.name == DEPTH and not (level.isascii() and level.isdecimal() and str(int(level)) == level):
+                    raise BadInput(f"level {level!r} of the depth axis is not a depth; it takes whole numbers such as 8")
+
+    @staticmethod
+    def _check_seeds(seeds: tuple[int, ...], path: str, at_least: int) -> None:
+        if len(seeds) < at_least or len(set(seeds)) < len(seeds) or any(not 0 <= s <= MAX_SEED for s in seeds):
+            raise BadInput(f"{path} = {list(seeds)} is out of range; it takes {at_least} or more, each once, 0 or above")
+
+    def _check_nuisance(self, item: Nuisance) -> None:
+        tuned = item.how == "tuned"
+        if tuned != bool(item.values) or tuned != bool(item.seeds):
+            raise BadInput(f"nuisance {item.path!r} is {item.how}; a tuned one takes values and seeds, a fixed one neither")
+        self._check_seeds(item.seeds, f"nuisance {item.path!r}: seeds", at_least=0)
+        shared = sorted(set(item.seeds) & set(self.seeds))
+        if shared:
+            raise BadInput(f"nuisance {item.path!r} is tuned on seed {shared[0]} of the study; take seeds it does not use")
+
+    def _check_primary(self, item: Primary) -> None:
+        what = "study.primary: condition"
+        choose(item.family, FAMILIES, "study.primary: family")
+        choose(item.condition, self.conditions, what)
+        choose(str(item.depth), map(str, self.depths), "study.primary: depth")
+        if item.family == "shortcut":
+            choose(item.against, [name for name in self.conditions if name != item.condition], f"{what} against")
+        elif item.against is not None:
+            raise BadInput(f"study.primary: against = {item.against!r}; a depth is compared with the shallowest: null")
+        elif item.depth == self.depths[0]:
+            raise BadInput(f"study.primary: depth {item.depth} is the shallowest; it cannot be compared with itself")
