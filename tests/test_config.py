@@ -85,6 +85,8 @@ def test_durations():
     assert Duration.parse("164ep").steps(352) == 164 * 352
     assert Duration.parse("64000it").steps(352) == 64000
     assert TrainConfig(budget="007ep").budget == "7ep"
+    with pytest.raises(BadInput, match=r"config\.train\.budget = 3 .* written as 2000it, or epochs, as 20ep"):
+        apply_overrides(CONFIG, ["train.budget=3"])
     for bad in ("3", "ep", "0it", "-1ep", "1.5ep", "3 ep", "٣ep", None, 5):
         with pytest.raises(BadInput, match="not a duration"):
             Duration.parse(bad)

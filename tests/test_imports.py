@@ -12,12 +12,25 @@ import netdepth
 ROOT = Path(netdepth.__file__).parent
 BASE = {"config", "errors", "registry"}
 ENGINE = BASE | {"data", "models", "store", "trackers", "probes", "progress"}
-ALL = ENGINE | {"engine", "launch", "analysis", "report", "recipes", "api", "housekeeping", "doctor", "commands", "cli"}
+ALL = ENGINE | {
+    "study",
+    "engine",
+    "launch",
+    "analysis",
+    "report",
+    "recipes",
+    "api",
+    "housekeeping",
+    "doctor",
+    "commands",
+    "cli",
+}
 
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "config": {"errors"},
+    "study": {"config", "errors"},
     "registry": {"config", "errors"},
     "data": BASE,
     "models": BASE,
@@ -25,10 +38,10 @@ MAY_IMPORT = {
     "trackers": BASE | {"store"},
     "probes": BASE | {"data", "models"},
     "engine": ENGINE,
-    "launch": {"config", "errors", "store", "engine", "progress"},
-    "analysis": {"config", "errors", "store"},
-    "report": {"config", "errors", "store", "analysis"},
-    "recipes": BASE,
+    "launch": {"config", "errors", "study", "store", "engine", "progress"},
+    "analysis": {"config", "errors", "study", "store"},
+    "report": {"config", "errors", "study", "store", "analysis"},
+    "recipes": BASE | {"study"},
     "housekeeping": {"config", "errors", "store"},
     "api": ALL - {"cli", "commands", "doctor"},
     "doctor": ALL - {"cli", "commands", "api"},

@@ -85,12 +85,14 @@ class Run:
 def plan(
     recipe: str | RunConfig,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     seeds: str | Sequence[int] | None = None,
     dataset: str | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[str, list[RunConfig], list[str]]:
     """The runs a command asks for: (recipe name, one config per seed, announcements).
+
+    Without ``seed`` and ``seeds`` the recipe's own seed is kept (0, or that of a ``config.json``).
 
     Raises:
         BadInput: an unknown recipe, override or seed.
@@ -103,17 +105,17 @@ def plan(
         name, config = recipes.resolve(recipe)
     texts = [*([f"dataset={dataset}"] if dataset is not None else []), *overrides]
     config, notes = apply_overrides(config, texts)
-    if seeds is None:
-        chosen: Sequence[int] = (seed,)
+    if seeds is not None:
+        chosen: Sequence[int] = parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)
     else:
-        chosen = parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)
+        chosen = (config.seed if seed is None else seed,)
     return name, [dataclasses.replace(config, seed=s) for s in chosen], notes
 
 
 def train(
     recipe: str | RunConfig,
     *,
-    seed: int = 0,
+    seed: int | None = None,
     seeds: str | Sequence[int] | None = None,
     dataset: str | None = None,
     overrides: Sequence[str] = (),

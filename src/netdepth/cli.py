@@ -209,6 +209,9 @@ def _train_options(parser: Parser, full: bool) -> None:
         "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. model.hidden=[64,64]"
     )
     parser.add_argument("--track", metavar="NAMES", default="tensorboard", help="tensorboard,wandb or none")
+    parser.add_argument(
+        "--no-test", dest="sealed", action="store_true", help="leave the test data sealed: for choosing settings"
+    )
     parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
 
 

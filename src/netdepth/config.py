@@ -65,7 +65,7 @@ class Duration:
     def parse(cls, text: object, path: str = "duration") -> Duration:
         match = re.fullmatch(r"(\d{1,12})(it|ep)", text, re.ASCII) if isinstance(text, str) else None
         if match is None or int(match[1]) == 0:
-            raise BadInput(f"{path} = {text!r} is not a duration; write steps as 2000it or epochs as 20ep")
+            raise BadInput(f"{path} = {text!r} is not a duration; it takes {DURATIONS}")
         return cls(int(match[1]), "it" if match[2] == "it" else "ep")
 
     def steps(self, steps_per_epoch: int) -> int:
@@ -117,12 +117,15 @@ class Overfitting:
         _require(self.delta >= 0, "overfitting.delta", self.delta, "0 or more (nats)")
 
 
+DURATIONS = "steps, written as 2000it, or epochs, as 20ep"
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """How long and how a network is trained; ``batch_size`` is global, over all processes."""
 
-    budget: str = "20ep"
-    eval_every: str = "1ep"
+    budget: str = field(default="20ep", metadata={"takes": DURATIONS})
+    eval_every: str = field(default="1ep", metadata={"takes": DURATIONS})
     batch_size: int = 128
     early_stopping: EarlyStopping | None = None
     overfitting: Overfitting | None = None
@@ -173,7 +176,6 @@ class Runtime:
     runs_root: Path | None = None
     data_dir: Path | None = None
     imports: tuple[str, ...] = ()
-    resume: bool = True
     fresh: bool = False
     sealed: bool = False
 
@@ -192,8 +194,8 @@ def to_json(value: Any) -> Any:
     return value
 
 
-def from_json(kind: Any, data: Any, path: str = "config") -> Any:
-    """Build the dataclass ``kind`` from parsed JSON.
+def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = None) -> Any:
+    """Build the dataclass ``kind`` from parsed JSON; ``takes`` says in words what is accepted.
 
     Raises:
         BadInput: an unknown key (with the nearest), a missing one, a value of the wrong type.
@@ -205,10 +207,10 @@ def from_json(kind: Any, data: Any, path: str = "config") -> Any:
         if not isinstance(data, Mapping):
             raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes an object of {kind.__name__} fields")
         hints = typing.get_type_hints(kind)
-        names = {f.name for f in dataclasses.fields(kind)}
+        takes_of = {f.name: f.metadata.get("takes") for f in dataclasses.fields(kind)}
         for key in data:
-            choose(key, names, f"key in {path}:")
-        values = {key: from_json(hints[key], item, f"{path}.{key}") for key, item in data.items()}
+            choose(key, takes_of, f"key in {path}:")
+        values = {key: from_json(hints[key], item, f"{path}.{key}", takes_of[key]) for key, item in data.items()}
         try:
             return kind(**values)
         except TypeError:
@@ -231,8 +233,8 @@ def from_json(kind: Any, data: Any, path: str = "config") -> Any:
             return float(data)
     elif isinstance(kind, type) and isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data
-    name = getattr(kind, "__name__", str(kind))
-    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {name}")
+    takes = takes or getattr(kind, "__name__", str(kind))
+    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {takes}")
 
 
 def _shown(value: object) -> str:

@@ -25,7 +25,7 @@ FAMILIES: tuple[Family, ...] = ("depth", "shortcut")
 """``depth``: a depth against the grid's shallowest. ``shortcut``: residual against plain at equal depth."""
 
 DEPTH = "depth"
-RESERVED = ("run", "folder", "status", "seed", "condition")
+RESERVED = ("run", "folder", "status", "seed")
 """Columns of the table of runs that no axis may be called."""
 
 
@@ -116,8 +116,8 @@ class StudySpec:
             raise BadInput(f"study.smallest_effect = {self.smallest_effect!r} is out of range; it takes nats above 0")
         if self.looks < 1:
             raise BadInput(f"study.looks = {self.looks!r} is out of range; it takes 1 or more")
-        for item in self.primary:
-            self._check_primary(item)
+        for comparison in self.primary:
+            self._check_primary(comparison)
         if len(set(self.primary)) < len(self.primary):
             raise BadInput(f"study.primary of {self.name!r} names a comparison twice; each counts once")
         _ = self.cells  # a setting that the base cannot take is refused here, not at the first run
@@ -195,21 +195,21 @@ class StudySpec:
                 if not isinstance(settings, Mapping):
                     raise BadInput(f"level {level!r} of axis {axis.name!r} is {settings!r}; it takes paths and values")
                 if axis.name == DEPTH and not (level.isascii() and level.isdecimal() and str(int(level)) == level):
-                    raise BadInput(f"level {level!r} of the depth axis is not a depth; it takes whole numbers such as 8")
+                    raise BadInput(f"level {level!r} of axis depth is not a depth; it takes whole numbers such as 8")
 
     @staticmethod
     def _check_seeds(seeds: tuple[int, ...], path: str, at_least: int) -> None:
         if len(seeds) < at_least or len(set(seeds)) < len(seeds) or any(not 0 <= s <= MAX_SEED for s in seeds):
-            raise BadInput(f"{path} = {list(seeds)} is out of range; it takes {at_least} or more, each once, 0 or above")
+            raise BadInput(f"{path} = {list(seeds)} is out of range; it takes {at_least} or more, each once, from 0")
 
     def _check_nuisance(self, item: Nuisance) -> None:
         tuned = item.how == "tuned"
         if tuned != bool(item.values) or tuned != bool(item.seeds):
-            raise BadInput(f"nuisance {item.path!r} is {item.how}; a tuned one takes values and seeds, a fixed one neither")
+            raise BadInput(f"nuisance {item.path!r} is {item.how}; tuned takes values and seeds, fixed neither")
         self._check_seeds(item.seeds, f"nuisance {item.path!r}: seeds", at_least=0)
         shared = sorted(set(item.seeds) & set(self.seeds))
         if shared:
-            raise BadInput(f"nuisance {item.path!r} is tuned on seed {shared[0]} of the study; take seeds it does not use")
+            raise BadInput(f"nuisance {item.path!r} is tuned on seed {shared[0]} of the study; take other seeds")
 
     def _check_primary(self, item: Primary) -> None:
         what = "study.primary: condition"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +10,21 @@ from typing import Literal
 
 from netdepth.errors import BadInput
 
-__all__ = ["Estimate", "mean_interval"]
+__all__ = [
+    "BOOTSTRAP_FROM",
+    "Estimate",
+    "Scale",
+    "bootstrap_interval",
+    "difference_interval",
+    "mean_interval",
+    "prediction_interval",
+    "seeds_needed",
+]
+
+Scale = Literal["linear", "log"]
+
+BOOTSTRAP_FROM = 20
+"""Fewer values than this resample too little: the 95 % interval of six covers the mean in 87 % of cases."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +40,7 @@ class Estimate:
     method: str
 
 
-def mean_interval(values: Sequence[float], level: float = 0.95, scale: Literal["linear", "log"] = "linear") -> Estimate:
+def mean_interval(values: Sequence[float], level: float = 0.95, scale: Scale = "linear") -> Estimate:
     """The mean with Student's t interval, of the values or (for losses) of their logarithms.
 
     On the log scale the value is the geometric mean and the interval is asymmetric. One value
@@ -34,22 +49,138 @@ def mean_interval(values: Sequence[float], level: float = 0.95, scale: Literal["
     Raises:
         BadInput: a level outside (0, 1), a value that is not finite, one <= 0 on the log scale.
     """
+    return _student(values, level, scale, one_more=False)
+
+
+def prediction_interval(values: Sequence[float], level: float = 0.95, scale: Scale = "linear") -> Estimate:
+    """Where one more run would fall, with probability ``level``: mean ± t · s · sqrt(1 + 1/n).
+
+    Of the values or of their logarithms, as `mean_interval`. This is what a single run of one's
+    own is to be held against; the interval of the mean is narrower.
+
+    Raises:
+        BadInput: as `mean_interval`.
+    """
+    return _student(values, level, scale, one_more=True)
+
+
+def difference_interval(
+    a: Sequence[float], b: Sequence[float], level: float = 0.95, scale: Scale = "linear"
+) -> Estimate:
+    """Mean of ``a`` minus mean of ``b``, unpaired, with Welch's t interval (1947: unequal variances).
+
+    On the log scale the value is the ratio of the geometric means. A group of one value or
+    none gives no interval.
+
+    Raises:
+        BadInput: as `mean_interval`.
+    """
+    statistic, method = ("difference of means", "Welch t")
+    if scale == "log":
+        statistic, method = "ratio of geometric means", "Welch t on logarithms"
+    groups = [_points(values, level, scale) for values in (a, b)]
+    n = min(len(a), len(b))
+    if n == 0:
+        return Estimate(statistic, None, None, None, level, 0, "none: no value in a group")
+    back = math.exp if scale == "log" else float
+    difference = _mean(groups[0]) - _mean(groups[1])
+    if n == 1:
+        return Estimate(statistic, back(difference), None, None, level, 1, "none: one value in a group")
+    parts = [_variance(points) / len(points) for points in groups]
+    error = math.sqrt(sum(parts))
+    half = 0.0
+    if error > 0:  # the degrees of freedom are Welch's and Satterthwaite's
+        shares = [part / sum(parts) for part in parts]
+        freedom = 1 / sum(s**2 / (len(points) - 1) for s, points in zip(shares, groups, strict=True))
+        half = _t_quantile(freedom, (1 + level) / 2) * error
+    return Estimate(statistic, back(difference), back(difference - half), back(difference + half), level, n, method)
+
+
+def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
+    """The mean with a percentile bootstrap interval (Efron 1979): 9,999 resamples, fixed seed.
+
+    Raises:
+        BadInput: fewer than 20 values (Student's t serves there), or as `mean_interval`.
+    """
+    points = _points(values, level, "linear")
+    n = len(points)
+    if n < BOOTSTRAP_FROM:
+        raise BadInput(
+            f"{n} values are too few for a bootstrap; it takes {BOOTSTRAP_FROM} or more (Student's t serves)"
+        )
+    import numpy as np
+
+    resamples = np.random.Generator(np.random.PCG64(0)).choice(sorted(points), size=(9_999, n))
+    low, high = np.quantile(resamples.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
+    return Estimate("mean", _mean(points), float(low), float(high), level, n, "percentile bootstrap, 9999 resamples")
+
+
+def seeds_needed(
+    margin: float, variances: Sequence[float], level: float = 0.05, power: float = 0.8, most: int = 1000
+) -> int | None:
+    """The fewest seeds per cell for which a t test at ``level`` (two-sided) finds a difference of ``margin``
+    with probability ``power``, if the runs scatter with ``variances``: one of paired differences, or
+    one per unpaired cell. None if more than ``most``.
+
+    It is the n at which (t at 1 - level/2 + t at power) standard errors fit into the margin, a
+    usual approximation (Julious 2004, with t for z): ten pairs for one standard deviation.
+
+    Raises:
+        BadInput: a margin that is not above 0.
+    """
+    if not margin > 0:
+        raise BadInput(f"margin = {margin!r} is out of range; it takes a number above 0")
+    total = math.fsum(variances)
+    if total <= 0:
+        return 2
+    groups = 1 / math.fsum((v / total) ** 2 for v in variances)  # 1 if paired, 2 with two equal variances
+
+    def enough(n: int) -> bool:
+        freedom = (n - 1) * groups
+        errors = _t_quantile(freedom, 1 - level / 2) + _t_quantile(freedom, power)
+        return errors * math.sqrt(total / n) <= margin
+
+    n = 2 + bisect.bisect_left(range(2, most + 1), True, key=enough)
+    return n if n <= most else None
+
+
+def _student(values: Sequence[float], level: float, scale: Scale, one_more: bool) -> Estimate:
+    statistic, method = ("mean", "Student t") if scale == "linear" else ("geometric mean", "Student t on logarithms")
+    if one_more:
+        method += ", of one more run"
+    points = _points(values, level, scale)
+    n = len(points)
+    if n == 0:
+        return Estimate(statistic, None, None, None, level, 0, "none: no value")
+    back = math.exp if scale == "log" else float
+    mean = _mean(points)
+    if n == 1:
+        return Estimate(statistic, back(mean), None, None, level, 1, "none: one value")
+    spread = math.sqrt(_variance(points) * (1 / n + one_more))
+    half = _t_quantile(n - 1, (1 + level) / 2) * spread
+    return Estimate(statistic, back(mean), back(mean - half), back(mean + half), level, n, method)
+
+
+def _points(values: Sequence[float], level: float, scale: Scale) -> list[float]:
+    """The values on their scale, checked."""
     if not 0 < level < 1:
         raise BadInput(f"level = {level!r} is out of range; it takes a number between 0 and 1")
     for value in values:
         if not math.isfinite(value) or (scale == "log" and value <= 0):
             raise BadInput(f"value {value!r} has no mean on the {scale} scale; leave such runs out and count them")
-    statistic, method = ("mean", "Student t") if scale == "linear" else ("geometric mean", "Student t on logarithms")
-    n = len(values)
-    if n == 0:
-        return Estimate(statistic, None, None, None, level, 0, "none: no value")
-    points = [math.log(value) for value in values] if scale == "log" else [float(value) for value in values]
-    back = math.exp if scale == "log" else float
-    mean = math.fsum(points) / n
-    if n == 1:
-        return Estimate(statistic, back(mean), None, None, level, 1, "none: one value")
+    return [math.log(value) for value in values] if scale == "log" else [float(value) for value in values]
+
+
+def _mean(points: Sequence[float]) -> float:
+    return math.fsum(points) / len(points)
+
+
+def _variance(points: Sequence[float]) -> float:
+    mean = _mean(points)
+    return math.fsum((point - mean) ** 2 for point in points) / (len(points) - 1)
+
+
+def _t_quantile(freedom: float, probability: float) -> float:
     from scipy.special import stdtrit  # the t quantile alone: scipy.stats takes a second to import
 
-    variance = math.fsum((point - mean) ** 2 for point in points) / (n - 1)
-    half = float(stdtrit(n - 1, (1 + level) / 2)) * math.sqrt(variance / n)
-    return Estimate(statistic, back(mean), back(mean - half), back(mean + half), level, n, method)
+    return float(stdtrit(freedom, probability))

@@ -31,4 +31,5 @@ def runtime_of(args: argparse.Namespace, trackers: tuple[str, ...] = ()) -> Runt
         data_dir=args.data,
         imports=tuple(args.imports),
         fresh=getattr(args, "fresh", False),
+        sealed=getattr(args, "sealed", False),
     )

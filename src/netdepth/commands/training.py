@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 def train(args: argparse.Namespace) -> Answer:
     """One run per seed; the table of one, the comparison of several."""
-    from netdepth import api, launch, recipes
+    from netdepth import api, launch
     from netdepth.engine.run import resolve
 
     if args.seed is not None and args.seeds is not None:
@@ -32,9 +32,8 @@ def train(args: argparse.Namespace) -> Answer:
     runtime = runtime_of(args, _trackers(args.track))
     if args.wandb_online and "wandb" not in runtime.trackers:
         raise BadInput("--wandb-online needs --track wandb (or --track tensorboard,wandb)")
-    seed = recipes.resolve(args.recipe)[1].seed if args.seed is None else args.seed
     name, configs, notes = api.plan(
-        args.recipe, seed=seed, seeds=args.seeds, dataset=args.dataset, overrides=args.overrides
+        args.recipe, seed=args.seed, seeds=args.seeds, dataset=args.dataset, overrides=args.overrides
     )
     resolve(configs[0])  # bad input is answered before anything is announced
     for note in notes:

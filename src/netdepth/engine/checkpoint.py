@@ -13,10 +13,10 @@ import time
 from dataclasses import dataclass
 
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from netdepth.config import SCHEMA
+from netdepth.engine.optim import Optimizer
 from netdepth.store import RunDir
 
 __all__ = ["Checkpointer", "Snapshot", "load_weights", "restore", "take_snapshot"]
@@ -43,16 +43,10 @@ class Snapshot:
         }
 
 
-def take_snapshot(step: int, model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
+def take_snapshot(step: int, model: nn.Module, optimizer: Optimizer) -> Snapshot:
     """Copy the state of ``model`` and ``optimizer`` after ``step`` steps."""
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    state = {
-        f"{index}.{key}": value.detach().clone()
-        for index, values in optimizer.state_dict()["state"].items()
-        for key, value in values.items()
-        if isinstance(value, Tensor)
-    }
-    return Snapshot(step, weights, state)
+    return Snapshot(step, weights, {name: tensor.clone() for name, tensor in optimizer.state.items()})
 
 
 def load_weights(model: nn.Module, data: bytes) -> None:
@@ -60,15 +54,12 @@ def load_weights(model: nn.Module, data: bytes) -> None:
     model.load_state_dict(safetensors.torch.load(data))
 
 
-def restore(step: int, files: dict[str, bytes], model: nn.Module, optimizer: torch.optim.Optimizer) -> Snapshot:
+def restore(step: int, files: dict[str, bytes], model: nn.Module, optimizer: Optimizer) -> Snapshot:
     """Put ``model`` and ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
     load_weights(model, files[MODEL])
-    state: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in safetensors.torch.load(files[OPTIMIZER]).items():
-        index, _, key = name.partition(".")
-        state.setdefault(int(index), {})[key] = tensor
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": state, "param_groups": groups})
+    saved = safetensors.torch.load(files[OPTIMIZER])
+    for name, tensor in optimizer.state.items():
+        tensor.copy_(saved[name])
     return take_snapshot(step, model, optimizer)
 
 

@@ -8,14 +8,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.batches import Batches
 from netdepth.engine.evaluate import loss_and_accuracy
 from netdepth.engine.gradients import Gradients
-from netdepth.engine.optim import Schedule
+from netdepth.engine.optim import Optimizer, Schedule
 from netdepth.models import Network
 
 __all__ = ["EpochRecord", "Tick", "fit"]
@@ -59,7 +59,7 @@ def fit(
     model: Network,
     flat: nn.Parameter,
     gradients: Gradients,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Optimizer,
     schedule: Schedule,
     batches: Batches,
     val: Split,
@@ -75,49 +75,46 @@ def fit(
     per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.budget).steps(per_epoch)
     period = Duration.parse(config.eval_every).steps(per_epoch)
-    base_lr = optimizer.param_groups[0]["lr"]
     eager_check = flat.device.type == "cpu"  # where reading a scalar costs nothing, read every loss
-    step, diverged = start_step, False
+    step, diverged, lr = start_step, False, optimizer.lr * schedule(start_step)
     yielded = ticked = time.perf_counter()
 
     while step < budget and not diverged:
         end = min(budget, (step // period + 1) * period)
-        losses = torch.empty(end - step, dtype=flat.dtype, device=flat.device)
-        right = torch.zeros((), dtype=torch.int64, device=flat.device)
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
         torch.manual_seed(derive_seed(seed, "dropout", step))
         model.train()
-        start, seen = step, 0
+        seen = 0
         while step < end and not diverged:
             inputs, labels = batches(step)
             loss, hits = gradients(inputs, labels)
-            losses[step - start] = loss
-            right += hits
+            losses.append(loss)
+            right.append(hits)
             seen += len(labels)
             if eager_check and not math.isfinite(loss):
                 diverged = True
                 break
             if config.grad_clip_norm is not None:
                 nn.utils.clip_grad_norm_([flat], config.grad_clip_norm)
-            lr = base_lr * schedule(step)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.step()
+            lr = optimizer.lr * schedule(step)
+            optimizer.step(lr)
             step += 1
             if (now := time.perf_counter()) - ticked > TICK_SECONDS:
                 ticked = now
                 yield Tick(step)
         norms = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
         layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
-        train_loss = float(losses[: step - start + diverged].double().mean())
+        train_loss = float(torch.stack(losses).double().mean())
         diverged = diverged or not math.isfinite(train_loss)
         val_loss, val_accuracy = (math.nan, math.nan) if diverged else loss_and_accuracy(model, val)
         now = time.perf_counter()
         yield EpochRecord(
             step=step,
             epoch=step / per_epoch,
-            lr=optimizer.param_groups[0]["lr"],
+            lr=lr,
             train_loss=train_loss,
-            train_accuracy=float(right) / seen,
+            train_accuracy=float(torch.stack(right).sum()) / seen,
             val_loss=val_loss,
             val_accuracy=val_accuracy,
             gap=val_loss - train_loss,

@@ -59,11 +59,14 @@ def mlp_gradients(model: MLP) -> Gradients:
     the gradient of the input is never formed. Equal to autograd up to rounding.
     """
     layers = [*model.hidden, model.head]
+    last = len(layers) - 1
     weights = [layer.weight.detach() for layer in layers]
+    weights_t = [weight.t() for weight in weights]
     biases = [layer.bias.detach() for layer in layers]
     weight_grads = [layer.weight.grad for layer in layers]
     bias_grads = [layer.bias.grad for layer in layers]
     mean, scale = model.normalize.mean, model.normalize.scale
+    onehot = torch.eye(model.num_classes, dtype=mean.dtype)
     buffers: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
 
     def allocate(batch: int) -> tuple[list[Tensor], list[Tensor]]:
@@ -80,14 +83,13 @@ def mlp_gradients(model: MLP) -> Gradients:
         x = inputs.to(mean.dtype).sub_(mean).mul_(scale).flatten(1)
         h = x
         for i, z in enumerate(outputs):
-            torch.addmm(biases[i], h, weights[i].t(), out=z)
-            h = z.relu_() if i < len(outputs) - 1 else z
-        log_p = torch.log_softmax(h, 1)
-        right = (log_p.argmax(1) == labels).sum()
-        chosen = labels.unsqueeze(1)
-        loss = log_p.gather(1, chosen).mean().neg_()
-        error = log_p.exp_().scatter_add_(1, chosen, torch.full_like(chosen, -1, dtype=log_p.dtype)).div_(batch)
-        for i in range(len(layers) - 1, -1, -1):
+            torch.addmm(biases[i], h, weights_t[i], out=z)
+            h = z.relu_() if i < last else z
+        right = (h.argmax(1) == labels).sum()
+        log_p, target = torch.log_softmax(h, 1), onehot.index_select(0, labels)
+        loss = torch.dot(log_p.view(-1), target.view(-1)).div_(-batch)
+        error = log_p.exp_().sub_(target).div_(batch)
+        for i in range(last, -1, -1):
             below = outputs[i - 1] if i else x
             torch.mm(error.t(), below, out=weight_grads[i])
             torch.sum(error, 0, out=bias_grads[i])

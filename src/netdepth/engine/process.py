@@ -24,7 +24,11 @@ from netdepth.errors import BadInput, choose
 __all__ = ["Process", "configure", "environment"]
 
 MAX_DEFAULT_THREADS = 4
-"""Small products do not gain from more; ``--threads`` overrides."""
+"""More than this has not been measured to pay; ``--threads`` overrides."""
+
+ONE_THREAD_BELOW = 2**24
+"""Multiply-adds per step below which one thread is the default: two gain under a fifth there, and on a
+machine that does anything else they wait for each other (measured: up to ten times slower)."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +41,11 @@ class Process:
     """"mkl" or "onednn": the library that multiplies float32 matrices on a CPU."""
 
 
-def configure(runtime: Runtime, recorded: Mapping[str, Any] | None = None) -> Process:
+def configure(runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, Any] | None = None) -> Process:
     """Set threads, device and numeric routes of this process, as ``recorded`` where a run is resumed.
+
+    The default number of threads follows from the ``multiply_adds`` of a training step's forward
+    pass and the cores there are, never from a stopwatch.
 
     Raises:
         BadInput: a device that is not there, a thread count out of range, or a recorded
@@ -49,7 +56,7 @@ def configure(runtime: Runtime, recorded: Mapping[str, Any] | None = None) -> Pr
     device = _device(recorded["device"] if recorded else runtime.device)
     threads = recorded["threads"] if recorded else runtime.threads
     if threads is None:
-        threads = min(available_cores(), MAX_DEFAULT_THREADS)
+        threads = 1 if multiply_adds < ONE_THREAD_BELOW else min(available_cores(), MAX_DEFAULT_THREADS)
     if not 1 <= threads <= 1024:
         raise BadInput(f"--threads {threads} is out of range; it takes 1 to 1024")
     torch.set_num_threads(threads)

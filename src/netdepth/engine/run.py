@@ -21,7 +21,7 @@ from netdepth.engine.fit import Tick, fit
 from netdepth.engine.flat import flatten
 from netdepth.engine.gradients import choose_gradients
 from netdepth.engine.objectives import OBJECTIVES
-from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.engine.optim import OPTIMIZERS, SCHEDULES, Optimizer
 from netdepth.engine.process import Process, configure, environment
 from netdepth.engine.result import final_result
 from netdepth.engine.signals import signals_as_errors, signals_ignored
@@ -107,7 +107,7 @@ def run(config: RunConfig, runtime: Runtime, *, name: str, study: str = "single"
         if result is not None:
             notes = _version_notes(folder)
             return Finished(folder, result, [*notes, f"already finished: {folder.path}"], cached=True)
-        if runtime.fresh or not runtime.resume:
+        if runtime.fresh:
             folder.clear()
         (folder.path / "failure.json").unlink(missing_ok=True)
         try:
@@ -126,15 +126,18 @@ def run(config: RunConfig, runtime: Runtime, *, name: str, study: str = "single"
 def _train(
     config: RunConfig, runtime: Runtime, splits: data.Splits, folder: RunDir, name: str, mark: str, quiet: bool
 ) -> Finished:
+    torch.set_num_threads(1)  # initial weights do not depend on the thread count
+    model = build_model(config, splits)
     recorded = folder.read_json("environment.json") if folder.checkpoints() else None
-    process = configure(runtime, recorded)
+    multiply_adds = config.train.batch_size * models.describe(model).multiply_adds
+    process = configure(runtime, multiply_adds, recorded)
     folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(config)})
     if recorded is None:
         folder.write_json("environment.json", environment(process))
     folder.write_json("split.json", to_json(splits.spec))
     mirrors = Mirrors.start(folder.path, runtime.trackers, wandb_online=runtime.wandb_online, imports=runtime.imports)
     try:
-        result, trained_until = _conduct(config, process, splits, folder, f"{name} seed {config.seed}", quiet)
+        result, trained_until = _conduct(config, model, process, splits, folder, f"{name} seed {config.seed}", quiet)
     except BaseException:
         mirrors.finish(time.monotonic() + 1.0)
         raise
@@ -142,15 +145,21 @@ def _train(
 
 
 def _conduct(
-    config: RunConfig, process: Process, splits: data.Splits, folder: RunDir, title: str, quiet: bool
+    config: RunConfig,
+    model: models.Network,
+    process: Process,
+    splits: data.Splits,
+    folder: RunDir,
+    title: str,
+    quiet: bool,
 ) -> tuple[dict[str, Any], float]:
     """Train from the newest checkpoint to the end and evaluate; the result and when training ended."""
     started = time.perf_counter()
     train, val = splits.train.to(process.device), splits.val.to(process.device)
-    model = build_model(config, splits).to(process.device)
+    model = model.to(process.device)
     flat = flatten(model)
     objective = OBJECTIVES.build(config.objective)
-    optimizer = OPTIMIZERS.build(config.optimizer, [flat])
+    optimizer = OPTIMIZERS.build(config.optimizer, flat)
     batches = Batches(train, config.train.batch_size, config.seed)
     budget = Duration.parse(config.train.budget).steps(batches.steps_per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, batches.steps_per_epoch)
@@ -215,7 +224,7 @@ def _judge(
     return "stopped_early" if stop_early else "stopped_overfit" if stop_overfit else "completed", is_best
 
 
-def _resume(folder: RunDir, model: models.Network, optimizer: torch.optim.Optimizer, saver: Checkpointer) -> int:
+def _resume(folder: RunDir, model: models.Network, optimizer: Optimizer, saver: Checkpointer) -> int:
     """Restore the newest checkpoint whose digests and best checkpoint hold; returns its step, 0 for none."""
     for step in reversed(folder.checkpoints()):
         files = folder.load_checkpoint(step)

@@ -1,0 +1,267 @@
+"""What a verdict says, in plain words; every number with its interval and n."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from netdepth.analysis.contrasts import Cause, Contrast, Label
+from netdepth.analysis.labels import ACCURACY, CHANCE_SHARE, LOSS, RATIO, CellRuns, Scale
+from netdepth.study import StudySpec
+
+if TYPE_CHECKING:
+    from netdepth.analysis.verdict import CellVerdict
+
+__all__ = ["Sentence", "notes", "of_cell", "of_conditions", "of_contrast", "of_primary", "of_twins"]
+
+OUTCOMES: dict[Label, str] = {
+    "exploded": "explodes",
+    "vanished": "the signal vanishes",
+    "degraded": "trains worse",
+    "helps": "trains better",
+    "no_evidence": "no evidence of a difference",
+    "undecided": "undecided",
+    "exploratory": "not among the comparisons named beforehand",
+}
+
+CAUSES: dict[Cause, str] = {
+    "explosion": "{0} explodes",
+    "vanishing": "the signal of {0} vanishes",
+    "stuck": "{0} stays at chance, and no vanishing gradient was measured",
+    "mixed": "some runs of {0} explode or stay at chance",
+    "optimisation": "{0} neither explodes nor stays at chance: it is harder to train",
+}
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """Something the study says, with the folders of the runs and the ``file:field`` it rests on."""
+
+    text: str
+    runs: tuple[str, ...]
+    fields: tuple[str, ...]
+
+
+# --- one cell, one comparison ---
+
+
+def of_cell(cell: CellRuns, scale: Scale) -> str:
+    """The training loss a cell reached, and what kept its runs from training."""
+    n = len(cell.runs)
+    if n == 0:
+        return f"{_capital(cell.place)}: no finished run."
+    loss = f"{_number(cell.loss.value)} nats{_interval(cell.loss.low, cell.loss.high)}"
+    text = f"{_capital(cell.place)}: training loss {loss}, {n} run{'s' * (n > 1)}"
+    text += f" of {n + len(cell.missing)} planned." if cell.missing else "."
+    exploded, vanished, chance = (cell.of_kind(kind) for kind in ("exploded", "vanished", "at chance"))
+    if exploded:
+        finite = [run.loss for run in exploded if math.isfinite(run.loss)]
+        largest = f"; the largest finite one is {_number(max(finite))}" if finite else ""
+        text += (
+            f" {len(exploded)} of {n} exploded: the loss is not finite or above 2 ln {scale.classes} = "
+            f"{_number(2 * scale.chance)}{largest}."
+        )
+    if vanished or chance:
+        text += (
+            f" {len(vanished) + len(chance)} of {n} stayed at chance: the loss is at least {CHANCE_SHARE} of the "
+            f"entropy of the labels, {_number(scale.entropy)}."
+        )
+    if vanished:
+        ratio = f"{_number(cell.gradient_ratio)} of the last layer's gradient (median)"
+        text += f" In {len(vanished)} of them the signal vanishes: at initialisation the first layer receives {ratio}."
+    if any(run.capped < run.loss or not math.isfinite(run.loss) for run in cell.runs):
+        text += f" Losses above ln {scale.classes} = {_number(scale.chance)} count as that."
+    return text
+
+
+def of_contrast(contrast: Contrast, scale: Scale, smallest_effect: float, looks: int) -> str:
+    """The outcome of one comparison with its numbers, its cause and whether it is overfitting."""
+    cell, against = contrast.cell, contrast.against
+    other = f"depth {against.depth}" if contrast.family == "depth" else against.condition
+    left, right = contrast.runs
+    if not left or not right:
+        return f"{_capital(_versus(contrast))}: {OUTCOMES[contrast.label]}; there are no runs to compare."
+    difference = contrast.difference
+    count = f"{len(left)} and {len(right)} runs"
+    if contrast.family == "shortcut":
+        count = f"{len(left)} pair{'s' * (len(left) > 1)} of runs by seed"
+    text = (
+        f"{_capital(_versus(contrast))}: {OUTCOMES[contrast.label]}. Mean training loss {_number(contrast.means[0])} "
+        f"against {_number(contrast.means[1])} nats, difference {_signed(difference.value)}"
+        f"{_interval(difference.low, difference.high)}, {count}; "
+    )
+    if contrast.corrected_p is None:
+        text += f"p {_p(contrast.p)}, not corrected ({contrast.test}): exploratory, it claims nothing."
+    else:
+        times = f" and for {looks} looks" if looks > 1 else ""
+        text += f"p {_p(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})."
+    if contrast.label == "no_evidence":
+        text += f" The interval lies inside ± {_number(smallest_effect)} nats, the smallest effect of interest."
+    if contrast.label == "undecided":
+        text += f" {_more(contrast)}."
+    if contrast.cause in CAUSES and contrast.label in ("helps", "degraded"):
+        place = contrast.worse.place
+        text += f" Cause: {CAUSES[contrast.cause].format(place)}."
+    errors = f"{_percent(contrast.val_means[0])} against {_percent(contrast.val_means[1])}"
+    if contrast.harm == "training":
+        text += f" The harm is on the training data, so it is not overfitting (validation error {errors})."
+    if contrast.harm == "validation only":
+        p = f"corrected p {_p(contrast.val_corrected_p or 0.0)}"
+        text += f" Only the validation error is worse, {errors} ({p}): overfitting."
+    if contrast.left_out:
+        seeds = ", ".join(map(str, contrast.left_out))
+        text += f" Left out, for want of a partner at {cell.depth} layers in {other}: seed {seeds}."
+    return text
+
+
+# --- the study ---
+
+
+def of_conditions(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> list[Sentence]:
+    """What depth does: a sentence per condition."""
+    conditions: dict[str, list[CellVerdict]] = {}
+    for cell in cells:
+        conditions.setdefault(cell.cell.condition, []).append(cell)
+    return [_of_condition(name, found, fields) for name, found in conditions.items()]
+
+
+def _of_condition(name: str, cells: Sequence[CellVerdict], fields: Mapping[str, str]) -> Sentence:
+    """The depths of one condition, gathered by their label."""
+    shallowest = cells[0].cell.depth
+    parts = []
+    for label, outcome in OUTCOMES.items():
+        found = [item for item in cells if item.label == label]
+        if not found:
+            continue
+        text = f"{outcome} at {_depths(item.cell.depth for item in found)}"
+        if label == "exploded" or label == "vanished":
+            text += f" ({', '.join(f'{len(i.cell.of_kind(label))} of {len(i.cell.runs)}' for i in found)} runs)"
+        if label == "degraded":
+            text += f" than at depth {shallowest}, on the training data: not overfitting"
+        if label == "helps":
+            text += f" than at depth {shallowest}"
+        parts.append(text)
+    overfits = [item.cell.depth for item in cells if item.harm == "validation only"]
+    parts += [f"overfits at {_depths(overfits)}: only the validation error is worse"] if overfits else []
+    text = "; ".join(parts) or f"only depth {shallowest}, nothing to compare"
+    return Sentence(f"{name or 'depth'}: {text}.", _folders(i.cell for i in cells), _used(fields))
+
+
+def of_twins(contrasts: Iterable[Contrast], fields: Mapping[str, str]) -> list[Sentence]:
+    """What the shortcut does: a sentence per pair of conditions compared."""
+    twins: dict[tuple[str, str], list[Contrast]] = {}
+    for contrast in contrasts:
+        if contrast.family == "shortcut" and contrast.primary:
+            twins.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
+    made = []
+    for (name, other), found in twins.items():
+        found.sort(key=lambda contrast: contrast.cell.depth)
+        parts = []
+        for label, cause in dict.fromkeys((c.label, c.cause) for c in found):
+            same = [c for c in found if (c.label, c.cause) == (label, cause)]
+            text = f"{OUTCOMES[label]} at {_depths(c.cell.depth for c in same)}"
+            if cause in CAUSES and label in ("helps", "degraded"):
+                text += f" ({CAUSES[cause].format(same[0].worse.condition)})"
+            parts.append(text)
+        runs = _folders(cell for c in found for cell in (c.cell, c.against))
+        made.append(Sentence(f"{name} against {other}: {'; '.join(parts)}.", runs, _used(fields)))
+    return made
+
+
+def of_primary(
+    contrasts: Iterable[Contrast], scale: Scale, spec: StudySpec, fields: Mapping[str, str]
+) -> list[Sentence]:
+    """The comparisons named beforehand, one sentence group each."""
+    return [
+        Sentence(
+            of_contrast(contrast, scale, spec.smallest_effect, spec.looks),
+            tuple(run.folder for runs in contrast.runs for run in runs),
+            _used(fields),
+        )
+        for contrast in contrasts
+        if contrast.primary
+    ]
+
+
+def notes(cells: Iterable[CellRuns], spec: StudySpec, fields: Mapping[str, str]) -> list[Sentence]:
+    """What a reader must know beside the results: missing runs, looks, the nuisance settings, early stopping."""
+    made = []
+    if spec.early_stopping:
+        made.append(
+            "No verdict: the runs of this study may stop before their budget, so their depths had different "
+            "budgets; use a fixed one (train.early_stopping=null, train.overfitting.action=flag)."
+        )
+    missing = [(cell, item) for cell in cells for item in cell.missing]
+    if missing:
+        planned = len(spec.cells) * len(spec.seeds)
+        listed = [f"seed {item.seed} of {cell.place} ({item.reason})" for cell, item in missing]
+        shown = ", ".join(listed[:5]) + (f" and {len(listed) - 5} more" if len(listed) > 5 else "")
+        made.append(f"Preliminary: {len(missing)} of {planned} planned runs have no result: {shown}.")
+    if spec.looks > 1:
+        made.append(
+            f"The seeds were extended: this is look {spec.looks}, so each p-value is multiplied by {spec.looks}."
+        )
+    for item in spec.nuisance:
+        tried = ", ".join(f"{value:g}" for value in item.values)
+        how = f"tuned among {tried} on other seeds" if tried else "the same everywhere"
+        made.append(f"{item.path} is not what is compared: it was {how}.")
+    folders = tuple(item.folder for _, item in missing if item.folder is not None)
+    return [Sentence(text, folders if text.startswith("Preliminary") else (), ()) for text in made]
+
+
+# --- pieces ---
+
+
+def _versus(contrast: Contrast) -> str:
+    """Who is compared with whom."""
+    if contrast.family == "depth":
+        return f"{contrast.cell.place} against depth {contrast.against.depth}"
+    return f"{contrast.cell.condition} against {contrast.against.condition} at depth {contrast.cell.depth}"
+
+
+def _more(contrast: Contrast) -> str:
+    if contrast.more_seeds is None:
+        return "Not even a thousand seeds would decide it"
+    n = contrast.more_seeds
+    return f"About {n} more seed{'s' * (n > 1)} would decide it, if it goes on as measured"
+
+
+def _depths(depths: Iterable[int]) -> str:
+    """``depth 8``, ``depths 8, 16 and 32``."""
+    names = [str(depth) for depth in depths]
+    return f"depth {names[0]}" if len(names) == 1 else f"depths {', '.join(names[:-1])} and {names[-1]}"
+
+
+def _folders(cells: Iterable[CellRuns]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(run.folder for cell in cells for run in cell.runs))
+
+
+def _used(fields: Mapping[str, str]) -> tuple[str, ...]:
+    return tuple(fields[name] for name in (LOSS, ACCURACY, RATIO))
+
+
+def _number(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:#.3g}".rstrip(".")
+
+
+def _signed(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:+#.3g}".rstrip(".")
+
+
+def _p(p: float) -> str:
+    return "below 0.0001" if p < 0.0001 else f"= {p:.2g}"
+
+
+def _percent(value: float | None) -> str:
+    return "unknown" if value is None else f"{100 * value:.2f} %"
+
+
+def _interval(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f" [{_number(low)}, {_number(high)}] (95 % interval)"
+
+
+def _capital(text: str) -> str:
+    """``Depth 8 …``; the name of a condition stays as it is."""
+    return f"D{text[1:]}" if text.startswith("depth") else text
