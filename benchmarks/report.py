@@ -135,8 +135,28 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def summary(results: dict[str, Any], batch_size: str) -> str:
+    """A short table of one batch size, for the README."""
+    rows = [row for row in summarise(results["batches"][batch_size]) if row.to_netdepth is not None]
+    lines = [f"| One epoch at batch {batch_size} | median s | × netdepth |", "| --- | ---: | ---: |"]
+    lines += [f"| {WORDS[row.name]} | {row.median:.2f} | {row.to_netdepth:.2f} |" for row in rows]
+    return "\n".join(lines)
+
+
+def rendered(page: str, results: dict[str, Any]) -> str:
+    """``page`` with the tables of ``results`` between its markers.
+
+    Raises:
+        SystemExit: the page lacks its markers.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise SystemExit(f"the page must hold {BEGIN} and {END} once each")
+    head, rest = page.split(BEGIN)
+    return f"{head}{BEGIN}\n\n{markdown(results)}\n\n{END}{rest.split(END)[1]}"
+
+
 def render(results: Path, page: Path) -> bool:
-    """Write the table of ``results`` between the markers of ``page``; True if the page changed.
+    """Write the tables of ``results`` into ``page``; True if the page changed.
 
     Raises:
         SystemExit: the page lacks its markers, or there are no results.
@@ -144,10 +164,6 @@ def render(results: Path, page: Path) -> bool:
     if not results.exists():
         raise SystemExit(f"{results} is missing; measure with --json {results}")
     before = page.read_text(encoding="utf-8")
-    if before.count(BEGIN) != 1 or before.count(END) != 1:
-        raise SystemExit(f"{page} must hold {BEGIN} and {END} once each")
-    head, rest = before.split(BEGIN)
-    tail = rest.split(END)[1]
-    after = f"{head}{BEGIN}\n\n{markdown(json.loads(results.read_text(encoding='utf-8')))}\n\n{END}{tail}"
+    after = rendered(before, json.loads(results.read_text(encoding="utf-8")))
     page.write_text(after, encoding="utf-8")
     return after != before

@@ -44,7 +44,7 @@ def study_spec(seeds: int = 10) -> StudySpec:
             *(Primary("depth", depth, name) for name in CONDITIONS for depth in DEPTHS[1:]),
             *(Primary("shortcut", depth, "residual-he-scaled", "plain-he") for depth in DEPTHS[1:]),
         ),
-        smallest_effect=0.01,
+        smallest_effect=0.05,  # most cells are told to be without a difference, so overfitting may be claimed
     )
 
 

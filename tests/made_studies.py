@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from netdepth.analysis import Verdict
+from netdepth.analysis.contrasts import Contrast
+from netdepth.analysis.verdict import CellVerdict
 from netdepth.config import Component, RunConfig
 from netdepth.study import Axis, Primary, StudySpec
 
@@ -96,3 +99,18 @@ def renamed(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 def shuffled(frame: pd.DataFrame, permute: Callable[[int], Any]) -> pd.DataFrame:
     """The same rows in another order."""
     return frame.iloc[permute(len(frame))].reset_index(drop=True)
+
+
+def cell(found: Verdict, condition: str, depth: int) -> CellVerdict:
+    """The verdict on one place of the grid."""
+    return next(c for c in found.cells if (c.cell.condition, c.cell.depth) == (condition, depth))
+
+
+def contrast(found: Verdict, family: str, condition: str, depth: int) -> Contrast:
+    """The comparison of one place."""
+    return next(c for c in found.contrasts if (c.family, c.cell.condition, c.cell.depth) == (family, condition, depth))
+
+
+def said(found: Verdict) -> str:
+    """Every sentence, a line each."""
+    return "\n".join(sentence.text for sentence in found.sentences)

@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from made_studies import CONDITIONS, DEPTHS, around, make_spec, make_table, renamed, shuffled
+from made_studies import CONDITIONS, DEPTHS, around, make_spec, make_table, renamed, said, shuffled
 
 from netdepth.analysis import verdict
 from netdepth.study import Axis, Primary, StudySpec
@@ -79,14 +79,14 @@ def test_exchanging_the_runs_of_the_two_families_turns_the_sentence_round() -> N
     assert a.p == b.p
     assert a.cause == b.cause == "optimisation"
     assert [a.difference.value, a.difference.low] == pytest.approx([-b.difference.value, -b.difference.high])
-    assert "residual against plain: no evidence of a difference at depth 8; trains better at depth 32" in texts(ours)
-    assert "residual against plain: no evidence of a difference at depth 8; trains worse at depth 32" in texts(theirs)
+    assert "residual against plain: no evidence of a difference at depth 8; trains better at depth 32" in said(ours)
+    assert "residual against plain: no evidence of a difference at depth 8; trains worse at depth 32" in said(theirs)
 
 
 def test_asking_the_other_way_round_finds_the_same_winner() -> None:
     table = make_table(SPEC, {("plain", 32): around(0.5), ("residual", 32): around(0.08)})
     turned = dataclasses.replace(SPEC, primary=tuple(Primary("shortcut", d, "plain", "residual") for d in DEPTHS[1:]))
-    assert "plain against residual: no evidence of a difference at depth 8; trains worse at depth 32" in texts(
+    assert "plain against residual: no evidence of a difference at depth 8; trains worse at depth 32" in said(
         verdict(table, turned)
     )
 
@@ -112,7 +112,3 @@ def test_the_spec_survives_its_json_and_judges_the_same() -> None:
 
     again = from_json(StudySpec, json.loads(json.dumps(to_json(SPEC))))
     assert verdict(interesting(), again) == verdict(interesting(), SPEC)
-
-
-def texts(found) -> str:
-    return "\n".join(sentence.text for sentence in found.sentences)

@@ -22,6 +22,7 @@ ALL = ENGINE | {
     "api",
     "housekeeping",
     "doctor",
+    "conformance",
     "commands",
     "cli",
 }
@@ -43,8 +44,9 @@ MAY_IMPORT = {
     "report": {"config", "errors", "study", "store", "analysis"},
     "recipes": BASE | {"study"},
     "housekeeping": {"config", "errors", "store"},
-    "api": ALL - {"cli", "commands", "doctor"},
+    "api": ALL - {"cli", "commands", "doctor", "conformance"},
     "doctor": ALL - {"cli", "commands", "api"},
+    "conformance": ALL - {"cli", "commands", "api"},
     "commands": ALL - {"cli"},
     "cli": ALL,
     "__main__": ALL,

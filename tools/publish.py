@@ -5,15 +5,21 @@
     python tools/publish.py check             exit 1 if a table is not what its runs say
 
 A table stands between ``<!-- compare: NAME -->`` and ``<!-- /compare -->``; what is between them is
-the output of ``netdepth compare docs/results/NAME/* --markdown``.
+the output of ``netdepth compare docs/results/NAME/* --markdown``. ``<!-- benchmark: SIZE -->`` holds the
+short form of benchmarks/results/epoch.json for one batch size.
 """
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+import report
 
 from netdepth.analysis import compare
 from netdepth.errors import NetdepthError
@@ -23,6 +29,8 @@ from netdepth.store import RunDir
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "environment.json", "split.json", "metrics.jsonl", "result.json", "test_access.json")
+BENCHMARK = ROOT / "benchmarks" / "results" / "epoch.json"
+BENCHMARK_BLOCK = re.compile(r"(<!-- benchmark: (\d+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
 
 
@@ -35,7 +43,8 @@ def add(name: str, runs: list[str]) -> None:
             raise SystemExit(f"{run} is not a finished run")
         (target / run.name).mkdir(parents=True)
         for file in FILES:
-            shutil.copyfile(run / file, target / run.name / file)
+            if (run / file).exists():  # a run with sealed test data has no test_access.json
+                shutil.copyfile(run / file, target / run.name / file)
 
 
 def table(name: str) -> str:
@@ -46,7 +55,10 @@ def table(name: str) -> str:
 
 def refreshed(text: str) -> str:
     """``text`` with every table made anew."""
-    return BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
+    text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
+    measured = json.loads(BENCHMARK.read_text())
+    text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)
+    return report.rendered(text, measured) if report.BEGIN in text else text
 
 
 def pages() -> list[Path]:

@@ -160,6 +160,9 @@ def _grammar() -> Parser:
     listing.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS, help=f"one of {', '.join(KINDS)}")
     listing.add_argument("-v", "--verbose", action="store_true", help="every setting: type, default, meaning")
 
+    check = add("check", "try out what a file of yours registers")
+    check.add_argument("file", metavar="FILE.py", type=_name, help="a file that registers a model, a data set, ...")
+
     runs = _actions(add("runs", "run folders: list, rm, gc"))
     add("list", "every run with its status and size", runs, "runs_list")
     rm = add("rm", "remove run folders", runs, "runs_rm")

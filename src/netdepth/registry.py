@@ -16,7 +16,7 @@ import pkgutil
 import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 
@@ -45,7 +45,8 @@ class Entry(Generic[T]):
     ``added`` names the settings that are younger than the component: they stay out of the
     fingerprint while they have their default, so that old run folders keep their names.
     ``source`` is the sha256 of the file that holds the function, for code outside this package,
-    whose changes no version number announces.
+    whose changes no version number announces. ``example`` holds settings for trying it out, where
+    the defaults alone do not make one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Entry(Generic[T]):
     added: frozenset[str]
     fields: tuple[Field, ...]
     source: str | None = None
+    example: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def summary(self) -> str:
@@ -69,7 +71,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
 
     def register(
-        self, name: str, *, version: int = 1, added: Collection[str] = ()
+        self, name: str, *, version: int = 1, added: Collection[str] = (), example: Mapping[str, Any] | None = None
     ) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Register the decorated function as ``name``; a duplicate name is an error.
 
@@ -80,7 +82,7 @@ class Registry(Generic[T]):
             if name in self._entries:
                 raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
             self._entries[name] = Entry(
-                name, function, version, frozenset(added), _fields(function), _source_digest(function)
+                name, function, version, frozenset(added), _fields(function), _source_digest(function), example or {}
             )
             return function
 
@@ -106,15 +108,15 @@ class Registry(Generic[T]):
                 f"{self.kind} {entry.name!r} is version {entry.version} here, the config asks for "
                 f"version {component.version}; use the netdepth release that wrote it"
             )
-        known = {field.name: field for field in entry.fields}
+        known = {setting.name: setting for setting in entry.fields}
         for key in component.args:
             choose(key, known, f"setting of {self.kind} {entry.name!r}:")
         args = {}
-        for key, field in known.items():
-            value = component.args.get(key, field.default)
+        for key, setting in known.items():
+            value = component.args.get(key, setting.default)
             if value is inspect.Parameter.empty:
-                raise BadInput(f"{self.kind} {entry.name!r} needs {key} ({type_name(field.type)}: {field.meaning})")
-            args[key] = coerce(value, field.type, f"{self.kind}.{key}")
+                raise BadInput(f"{self.kind} {entry.name!r} needs {key} ({type_name(setting.type)}: {setting.meaning})")
+            args[key] = coerce(value, setting.type, f"{self.kind}.{key}")
         return Component(entry.name, args, entry.version)
 
     def build(self, component: Component, *context: Any) -> T:
@@ -125,7 +127,7 @@ class Registry(Generic[T]):
     def hashed(self, component: Component) -> dict[str, Any]:
         """The part of a resolved component that enters the fingerprint."""
         entry = self.entry(component.name)
-        defaults = {field.name: field.default for field in entry.fields}
+        defaults = {setting.name: setting.default for setting in entry.fields}
         args = {k: v for k, v in component.args.items() if not (k in entry.added and v == defaults[k])}
         source = {} if entry.source is None else {"source": entry.source}
         return {"name": component.name, "version": component.version, "args": args, **source}

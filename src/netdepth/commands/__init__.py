@@ -1,11 +1,11 @@
 """What each command does: it works, and answers with a JSON document and a way to show it to a person."""
 
 from netdepth.commands.answer import Answer
-from netdepth.commands.catalogue import data_fetch, data_list, data_verify, doctor, list_components
+from netdepth.commands.catalogue import check, data_fetch, data_list, data_verify, doctor, list_components
 from netdepth.commands.runs import board, compare, predict, runs_gc, runs_list, runs_rm, sync
 from netdepth.commands.training import quickstart, train
 
 __all__ = [
-    "Answer", "board", "compare", "data_fetch", "data_list", "data_verify", "doctor", "list_components", "predict",
+    "Answer", "board", "check", "compare", "data_fetch", "data_list", "data_verify", "doctor", "list_components", "predict",
     "quickstart", "runs_gc", "runs_list", "runs_rm", "sync", "train",
 ]  # fmt: skip

@@ -14,7 +14,7 @@ from netdepth.config import to_json
 from netdepth.registry import Registry, type_name
 from netdepth.report.text import print_table, printable
 
-__all__ = ["data_fetch", "data_list", "data_verify", "doctor", "list_components"]
+__all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
 
 
 def _registries() -> dict[str, Callable[[], Registry[Any]]]:
@@ -138,3 +138,18 @@ def doctor(args: argparse.Namespace) -> Answer:
         print_table(("", "state", "found"), [[check.what, check.state, check.found] for check in checks])
 
     return Answer({"checks": [dataclasses.asdict(check) for check in checks]}, show, int(bad))
+
+
+def check(args: argparse.Namespace) -> Answer:
+    """The conformance suites over what a user's file registers."""
+    from netdepth.conformance import check_file
+
+    findings = check_file(args.file, args.data)
+    broken = [finding for finding in findings if not finding.kept]
+
+    def show() -> None:
+        rows = [(f"{f.kind} {f.name}", f.promise, "kept" if f.kept else "BROKEN", f.detail) for f in findings]
+        print_table(("component", "promise", "", "seen"), rows)
+        print(printable(f"{args.file}: {len(findings) - len(broken)} of {len(findings)} promises kept"))
+
+    return Answer({"findings": [dataclasses.asdict(f) for f in findings]}, show, 1 if broken else 0)

@@ -32,7 +32,9 @@ def build(
         BadInput: an unknown name or setting, or a value out of range.
     """
     component = model if isinstance(model, Component) else Component(model, args)
-    return MODELS.build(component, input_shape, num_classes, Generator().manual_seed(seed))
+    # Constructing a layer draws from PyTorch's global generator; the fork leaves the caller's untouched.
+    with torch.random.fork_rng(devices=[]):
+        return MODELS.build(component, input_shape, num_classes, Generator().manual_seed(seed))
 
 
 @dataclass(frozen=True)

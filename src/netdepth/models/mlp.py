@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 from typing import Annotated, Literal
 
-import torch
 from torch import Generator, Tensor, nn
 
 from netdepth.errors import BadInput
@@ -51,7 +50,7 @@ class MLP(Network):
         return logits
 
 
-@MODELS.register("mlp")
+@MODELS.register("mlp", example={"hidden": [16, 8]})
 def mlp(
     input_shape: tuple[int, int, int],
     num_classes: int,
@@ -84,8 +83,6 @@ def mlp(
             raise BadInput(f"hidden width {units} is out of range; it takes 1 to {MAX_WIDTH}")
     if not 0 <= dropout < 1:
         raise BadInput(f"model.dropout = {dropout} is out of range; it takes 0 up to, not including, 1")
-    # Construction draws from PyTorch's global generator; the fork leaves the caller's untouched.
-    with torch.random.fork_rng(devices=[]):
-        model = MLP(input_shape, num_classes, hidden, activation, dropout)
+    model = MLP(input_shape, num_classes, hidden, activation, dropout)
     initialise(model, init, activation, generator)
     return model

@@ -1,0 +1,208 @@
+"""What every component must keep, whoever wrote it: ``netdepth check my.py`` runs this over a user's file.
+
+Each suite takes a registered name, builds it with its default settings (or the ``example`` it was
+registered with) and yields what it promises and whether that was kept.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netdepth.config import Component, RunConfig
+from netdepth.errors import BadInput
+from netdepth.registry import Registry
+
+__all__ = ["Finding", "check_component", "check_file", "registries"]
+
+SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 6
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One promise of one component, kept or not; ``detail`` says what was seen."""
+
+    kind: str
+    name: str
+    promise: str
+    kept: bool
+    detail: str = ""
+
+
+Promises = Iterator[tuple[str, bool, str]]
+
+
+def registries() -> dict[str, Registry[Any]]:
+    """Every registry a user's file may add to, by kind."""
+    from netdepth.engine.run import COMPONENTS
+    from netdepth.recipes import RECIPES
+    from netdepth.trackers import TRACKERS
+
+    return {**COMPONENTS, "tracker": TRACKERS, "recipe": RECIPES}
+
+
+def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
+    """Import ``path`` and check all that it registers.
+
+    Raises:
+        BadInput: it cannot be imported, or registers nothing.
+    """
+    from netdepth import recipes
+
+    module = recipes.import_user(path).__name__
+    findings: list[Finding] = []
+    for kind, registry in registries().items():
+        for name in registry.names():
+            if registry.entry(name).function.__module__ == module:
+                findings += check_component(kind, name, data_dir)
+    if not findings:
+        raise BadInput(
+            f"{path} registers nothing; decorate a function, e.g. with @netdepth.models.MODELS.register(...)"
+        )
+    return findings
+
+
+def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[Finding]:
+    """Run the suite of ``kind`` over the component ``name``; an exception is a promise not kept."""
+    entry = registries()[kind].entry(name)
+    component = Component(name, entry.example)
+    findings = [Finding(kind, name, "has a docstring", bool(entry.summary), entry.summary)]
+    promise = "works with its default settings"
+    try:
+        for promise, kept, detail in SUITES[kind](component, data_dir):
+            findings.append(Finding(kind, name, promise, kept, detail))
+    except Exception as error:  # a user's code may raise anything, which is what is reported
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        findings.append(Finding(kind, name, f"goes on after: {promise}", False, reason))
+    return findings
+
+
+def _model(component: Component, data_dir: Path | None) -> Promises:
+    import torch
+
+    from netdepth import models
+
+    model = models.build(component, SHAPE, CLASSES, seed=0)
+    images = torch.randint(0, 256, (BATCH, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    logits = model(images)
+    shape = tuple(logits.shape)
+    yield f"maps uint8 {[BATCH, *SHAPE]} to logits {[BATCH, CLASSES]}", shape == (BATCH, CLASSES), str(list(shape))
+    loss = torch.nn.functional.cross_entropy(logits, torch.arange(BATCH) % CLASSES)
+    yield "has a finite loss", bool(torch.isfinite(loss)), f"{loss:.4g}"
+    loss.backward()  # type: ignore[no-untyped-call]
+    without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    yield "gives every parameter a gradient", not without, ", ".join(without)
+    layers = len(models.describe(model).layers)
+    yield "counts its depth (weight layers on the main path)", 1 <= model.depth <= layers, f"{model.depth} of {layers}"
+    first, again, other = (models.build(component, SHAPE, CLASSES, seed=s).state_dict() for s in (0, 0, 1))
+    yield "has the weights its seed decides", all(torch.equal(first[k], again[k]) for k in first), ""
+    yield "has other weights with another seed", any(not torch.equal(first[k], other[k]) for k in first), ""
+
+
+def _dataset(component: Component, data_dir: Path | None) -> Promises:
+    import torch
+
+    from netdepth import data
+
+    splits, again = (data.load(component, data_dir=data_dir) for _ in range(2))
+    yield "is the same every time", splits.spec == again.spec, splits.spec.split_digest[:12]
+    parts = {"train": splits.train, "val": splits.val}
+    if splits.test is not None:
+        parts["test"] = splits.test.open_test("checking the data set")
+    for part, split in parts.items():
+        inputs, labels = split.inputs, split.labels
+        good = inputs.dtype == torch.uint8 and tuple(inputs.shape[1:]) == splits.spec.input_shape and inputs.dim() == 4
+        yield f"{part} images are uint8 [N, C, H, W]", good, f"{inputs.dtype} {list(inputs.shape)}"
+        known = labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < len(splits.spec.classes))).all())
+        yield f"{part} labels are int64 class numbers", known, f"{labels.dtype}"
+        size = splits.spec.sizes.get(part)
+        yield f"{part} has the size it states", len(inputs) == len(labels) == size, f"{len(inputs)}, stated {size}"
+
+
+def _optimizer(component: Component, data_dir: Path | None) -> Promises:
+    import torch
+
+    from netdepth.engine.optim import OPTIMIZERS
+
+    def start() -> tuple[torch.nn.Parameter, Any]:
+        flat = torch.nn.Parameter(torch.linspace(1.0, 2.0, 8))
+        flat.grad = torch.zeros(8)
+        return flat, OPTIMIZERS.build(component, flat)
+
+    def descend(flat: torch.nn.Parameter, optimizer: Any, steps: int) -> None:
+        assert flat.grad is not None
+        for _ in range(steps):
+            flat.grad.copy_(flat.detach())  # the gradient of |x|^2 / 2
+            optimizer.step(1e-2)
+
+    flat, optimizer = start()
+    descend(flat, optimizer, 10)
+    yield "lowers a quadratic", float(flat.detach().norm()) < float(torch.linspace(1.0, 2.0, 8).norm()), ""
+    other, restored = start()
+    with torch.no_grad():
+        other.copy_(flat)
+    for key, tensor in restored.state.items():
+        tensor.copy_(optimizer.state[key])
+    descend(flat, optimizer, 5)
+    descend(other, restored, 5)
+    yield "continues from a saved state to the same bits", torch.equal(flat, other), ", ".join(optimizer.state)
+
+
+def _schedule(component: Component, data_dir: Path | None) -> Promises:
+    from netdepth.engine.optim import SCHEDULES
+
+    for total in (1, 2, 1000):
+        factors = [SCHEDULES.build(component, total, 10)(step) for step in range(total)]
+        good = all(0 <= factor < float("inf") for factor in factors)
+        yield f"has finite factors of 0 or more over {total} steps", good, f"{min(factors):.3g} to {max(factors):.3g}"
+
+
+def _objective(component: Component, data_dir: Path | None) -> Promises:
+    import torch
+
+    from netdepth.engine.objectives import OBJECTIVES
+
+    logits = torch.linspace(-1, 1, BATCH * CLASSES).view(BATCH, CLASSES).requires_grad_()
+    loss = OBJECTIVES.build(component)(logits, torch.arange(BATCH) % CLASSES)
+    yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), f"{loss.detach():.4g}"
+    loss.backward()  # type: ignore[no-untyped-call]
+    yield "has a gradient", logits.grad is not None and bool(logits.grad.abs().sum() > 0), ""
+
+
+def _tracker(component: Component, data_dir: Path | None) -> Promises:
+    from netdepth.trackers import TRACKERS
+
+    config = {"fingerprint": "0123456789", "seed": 0, "recipe": "check", "train": {}, "split": {"classes": ["a", "b"]}}
+    with tempfile.TemporaryDirectory() as folder:
+        tracker = TRACKERS.build(component, Path(folder))
+        tracker.start(config)
+        yield "starts", True, ""
+        record = {"train/loss": 0.5, "val/loss": float("nan"), "gradients/layer_norms": {"a": 1.0, "b": 2.0}}
+        tracker.log({**record, "epoch": 1.0, "seconds": 0.1}, 10)
+        yield "takes a record with NaN and a histogram", True, ""
+        tracker.finish({"status": "completed", "reported": "last", "confusion": [[1, 0], [0, 1]], "test": None})
+        yield "finishes", True, ""
+
+
+def _recipe(component: Component, data_dir: Path | None) -> Promises:
+    from netdepth.engine.run import resolve
+    from netdepth.recipes import RECIPES
+
+    config = RECIPES.build(component)
+    yield "returns a RunConfig", isinstance(config, RunConfig), type(config).__name__
+    resolve(config)
+    yield "names components and settings that exist", True, ""
+
+
+SUITES: dict[str, Callable[[Component, Path | None], Promises]] = {
+    "model": _model,
+    "dataset": _dataset,
+    "optimizer": _optimizer,
+    "schedule": _schedule,
+    "objective": _objective,
+    "tracker": _tracker,
+    "recipe": _recipe,
+}

@@ -1,0 +1,84 @@
+"""The conformance suites: everything built in keeps its promises, and a broken component is found out."""
+
+import pytest
+
+from netdepth.conformance import check_component, check_file, registries
+from netdepth.errors import BadInput
+
+NEEDS_DATA = {("dataset", "mnist"), ("dataset", "fashion-mnist")}
+SLOW = {("tracker", "wandb")}  # its whole life is tested in test_trackers.py
+BUILT_IN = [
+    (kind, name)
+    for kind, registry in registries().items()
+    for name in registry.names()
+    if (kind, name) not in NEEDS_DATA | SLOW and registry.entry(name).source is None
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), BUILT_IN)
+def test_everything_built_in_keeps_its_promises(kind, name):
+    findings = check_component(kind, name)
+    assert len(findings) >= 2
+    assert [f for f in findings if not f.kept] == []
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_the_official_data_keep_theirs(name, real_data):
+    assert [f for f in check_component("dataset", name, real_data(name)) if not f.kept] == []
+
+
+GOOD = """
+from typing import Annotated
+from torch import nn
+from netdepth.models import MODELS, Network
+from netdepth.models.init import initialise
+
+class Linear(Network):
+    def __init__(self, input_shape, num_classes):
+        super().__init__(input_shape, num_classes, depth={depth})
+        self.head = nn.Linear(input_shape[0] * input_shape[1] * input_shape[2], num_classes)
+        self.unused = nn.Linear(2, 2) if {unused} else None
+
+    def forward(self, x):
+        return self.head(self.normalize(x).flatten(1))
+
+@MODELS.register("{name}")
+def linear(input_shape, num_classes, generator):
+    "Softmax regression."
+    model = Linear(input_shape, num_classes)
+    if {seeded}:
+        initialise(model, "default", "relu", generator)
+    return model
+"""
+
+
+def checked(tmp_path, **changes):
+    values = {"depth": 1, "unused": False, "seeded": True, "name": f"user-{tmp_path.name}", **changes}
+    path = tmp_path / "mine.py"
+    path.write_text(GOOD.format(**values))
+    return [finding.promise for finding in check_file(str(path)) if not finding.kept]
+
+
+@pytest.mark.parametrize(
+    ("changes", "broken"),
+    [
+        ({}, []),
+        ({"depth": 7}, ["counts its depth"]),
+        ({"unused": True}, ["gives every parameter a gradient"]),
+        ({"seeded": False}, ["has other weights with another seed"]),
+    ],
+)
+def test_each_broken_promise_of_a_users_model_is_named(tmp_path, changes, broken):
+    found = checked(tmp_path, **changes)
+    assert len(found) == len(broken)
+    assert all(text.startswith(promise) for text, promise in zip(found, broken, strict=True))
+
+
+def test_a_file_that_registers_nothing_or_raises_is_one_clear_line(tmp_path):
+    path = tmp_path / "empty.py"
+    path.write_text("x = 1\n")
+    with pytest.raises(BadInput, match="registers nothing"):
+        check_file(str(path))
+    path.write_text("1 / 0\n")
+    with pytest.raises(BadInput, match="ZeroDivisionError"):
+        check_file(str(path))
