@@ -45,7 +45,10 @@ def test_class_report_and_confusion():
     assert matrix.sum() == 500
     assert [row["class"] for row in report["per_class"]] == list("abcdef")
     assert report["per_class"][5]["precision"] == 0.0
+    expected = classification_report(LABELS.numpy(), LOGITS.argmax(1).numpy(), output_dict=True, zero_division=0)
     for i, row in enumerate(report["per_class"]):
+        for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            assert row[name] == pytest.approx(expected[str(i)][column], abs=1e-12)
         assert row["support"] == matrix[i].sum()
         assert row["recall"] == pytest.approx(matrix[i, i] / matrix[i].sum(), abs=1e-12)
 

@@ -1,6 +1,7 @@
 """The published tables: generated from run folders, and as good as promised."""
 
 import json
+import re
 import statistics
 import subprocess
 import sys
@@ -39,3 +40,15 @@ def test_published_runs_reach_what_is_promised(name):
         assert mean(metric) >= promised[metric]
     if "loss" in promised:
         assert mean("loss") <= promised["loss"]
+
+
+def test_every_test_that_the_list_of_mistakes_names_exists():
+    page = (ROOT / "docs" / "mistakes.md").read_text()
+    rows = [line for line in page.splitlines() if line.startswith("| ") and "`test_" in line]
+    assert len(rows) >= 15
+    for row in rows:
+        cell, source = row.rstrip(" |").rpartition(" | ")[2], ""
+        for file, name in re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", cell):
+            source = (ROOT / "tests" / file).read_text() if file else source
+            assert f"def {name}(" in source, name
+        assert source, f"no test in: {row}"

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "exit_code", "launch", "settle"]
 
-TRACKER_SECONDS = 4.0
+TRACKER_SECONDS = 3.5
 """How long after a run's last training step its trackers may still work; with the process's own
 end this keeps the promise of five seconds."""
 

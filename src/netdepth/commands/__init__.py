@@ -6,6 +6,6 @@ from netdepth.commands.runs import board, compare, predict, runs_gc, runs_list, 
 from netdepth.commands.training import quickstart, train
 
 __all__ = [
-    "Answer", "board", "check", "compare", "data_fetch", "data_list", "data_verify", "doctor", "list_components", "predict",
-    "quickstart", "runs_gc", "runs_list", "runs_rm", "sync", "train",
+    "Answer", "board", "check", "compare", "data_fetch", "data_list", "data_verify", "doctor", "list_components",
+    "predict", "quickstart", "runs_gc", "runs_list", "runs_rm", "sync", "train",
 ]  # fmt: skip

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from netdepth.data import Split
 
-__all__ = ["class_report", "logits_of", "loss_and_accuracy", "metrics"]
+__all__ = ["class_report", "confusion", "logits_of", "loss_and_accuracy", "metrics"]
 
 CHUNK = 1000
 """Images per forward pass: large enough to be efficient, small enough to stay in cache."""
@@ -41,36 +41,43 @@ def loss_and_accuracy(model: nn.Module, split: Split) -> tuple[float, float]:
 def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     """Loss, accuracy and weighted precision, recall and F1 of ``logits`` ``[N, K]``, in float64.
 
-    A class that is never predicted has precision 0, as in scikit-learn with ``zero_division=0``.
+    Weighted by class frequency, as scikit-learn's ``average="weighted"`` with ``zero_division=0``: a
+    class that is never predicted has precision 0.
     """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    truth = labels.cpu().numpy()
-    predicted = logits.argmax(1).cpu().numpy()
-    precision, recall, f1, _ = precision_recall_fscore_support(truth, predicted, average="weighted", zero_division=0)
+    matrix = confusion(logits, labels)
+    weights = matrix.sum(axis=1) / matrix.sum()
+    precision, recall, f1 = (float(weights @ values) for values in _scores(matrix))
     return {
         "loss": float(F.cross_entropy(logits.double(), labels)),
-        "accuracy": float(np.mean(truth == predicted)),
-        "precision_weighted": float(precision),
-        "recall_weighted": float(recall),
-        "f1_weighted": float(f1),
+        "accuracy": float(np.trace(matrix) / matrix.sum()),
+        "precision_weighted": precision,
+        "recall_weighted": recall,
+        "f1_weighted": f1,
     }
+
+
+def confusion(logits: Tensor, labels: Tensor) -> np.ndarray:
+    """Counts ``[true class, predicted class]`` of ``logits`` ``[N, K]``."""
+    classes = logits.shape[1]
+    pairs = labels.cpu() * classes + logits.argmax(1).cpu()
+    counts: np.ndarray = torch.bincount(pairs, minlength=classes * classes).view(classes, classes).numpy()
+    return counts
+
+
+def _scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of each class ``[K]``, 0 where undefined."""
+    hits, predicted, actual = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    precision = hits / np.maximum(predicted, 1)
+    recall = hits / np.maximum(actual, 1)
+    return precision, recall, 2 * hits / np.maximum(predicted + actual, 1)
 
 
 def class_report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
     """``per_class`` precision, recall, F1 and support, and ``confusion`` ``[true][predicted]``."""
-    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
-
-    truth = labels.cpu().numpy()
-    predicted = logits.argmax(1).cpu().numpy()
-    index = list(range(len(classes)))
-    columns = precision_recall_fscore_support(truth, predicted, labels=index, zero_division=0)
-    names = ("precision", "recall", "f1", "support")
+    matrix = confusion(logits, labels)
+    columns = zip(classes, *_scores(matrix), matrix.sum(axis=1), strict=True)
     per_class = [
-        {
-            "class": label,
-            **{name: (int if name == "support" else float)(col[i]) for name, col in zip(names, columns, strict=True)},
-        }
-        for i, label in enumerate(classes)
+        {"class": label, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for label, p, r, f, n in columns
     ]
-    return {"per_class": per_class, "confusion": confusion_matrix(truth, predicted, labels=index).tolist()}
+    return {"per_class": per_class, "confusion": matrix.tolist()}

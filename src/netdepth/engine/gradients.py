@@ -67,20 +67,21 @@ def mlp_gradients(model: MLP) -> Gradients:
     bias_grads = [layer.bias.grad for layer in layers]
     mean, scale = model.normalize.mean, model.normalize.scale
     onehot = torch.eye(model.num_classes, dtype=mean.dtype)
-    buffers: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+    buffers: dict[int, tuple[Tensor, list[Tensor], list[Tensor]]] = {}
 
-    def allocate(batch: int) -> tuple[list[Tensor], list[Tensor]]:
+    def allocate(batch: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+        images = torch.empty(batch, *model.input_shape, dtype=mean.dtype)
         outputs = [torch.empty(batch, w.shape[0], dtype=w.dtype) for w in weights]
         errors = [torch.empty_like(h) for h in outputs]
-        return outputs, errors
+        return images, outputs, errors
 
     @torch.no_grad()
     def compute(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         batch = len(labels)
         if batch not in buffers:
             buffers[batch] = allocate(batch)
-        outputs, errors = buffers[batch]
-        x = inputs.to(mean.dtype).sub_(mean).mul_(scale).flatten(1)
+        images, outputs, errors = buffers[batch]
+        x = images.copy_(inputs).sub_(mean).mul_(scale).view(batch, -1)
         h = x
         for i, z in enumerate(outputs):
             torch.addmm(biases[i], h, weights_t[i], out=z)
