@@ -11,14 +11,13 @@ from netdepth.config import (
     EarlyStopping,
     RunConfig,
     TrainConfig,
-    apply_overrides,
     derive_seed,
     digest,
     from_json,
-    parse_seeds,
     to_json,
 )
 from netdepth.errors import BadInput
+from netdepth.overrides import apply_overrides, parse_seeds
 
 CONFIG = RunConfig(
     dataset=Component("mnist5k"),

@@ -10,9 +10,10 @@ import pytest
 import netdepth
 
 ROOT = Path(netdepth.__file__).parent
-BASE = {"config", "errors", "registry"}
+BASE = {"atomic", "config", "errors", "registry"}
 ENGINE = BASE | {"data", "models", "store", "trackers", "probes", "progress"}
 ALL = ENGINE | {
+    "overrides",
     "study",
     "engine",
     "launch",
@@ -30,8 +31,10 @@ ALL = ENGINE | {
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
+    "atomic": {"errors"},
     "config": {"errors"},
-    "study": {"config", "errors"},
+    "overrides": {"config", "errors"},
+    "study": {"config", "errors", "overrides"},
     "registry": {"config", "errors"},
     "data": BASE,
     "models": BASE,
@@ -41,12 +44,12 @@ MAY_IMPORT = {
     "engine": ENGINE,
     "launch": {"config", "errors", "study", "store", "engine", "progress"},
     "analysis": {"config", "errors", "study", "store"},
-    "report": {"config", "errors", "study", "store", "analysis"},
+    "report": {"atomic", "config", "errors", "study", "store", "analysis"},
     "recipes": BASE | {"study"},
-    "housekeeping": {"config", "errors", "store"},
+    "housekeeping": {"atomic", "config", "errors", "store"},
     "api": ALL - {"cli", "commands", "doctor", "conformance"},
-    "doctor": ALL - {"cli", "commands", "api"},
-    "conformance": ALL - {"cli", "commands", "api"},
+    "doctor": ALL - {"cli", "commands", "api", "conformance"},
+    "conformance": ALL - {"cli", "commands", "api", "doctor"},
     "commands": ALL - {"cli"},
     "cli": ALL,
     "__main__": ALL,

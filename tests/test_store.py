@@ -6,8 +6,9 @@ import os
 import pytest
 
 from netdepth import store
+from netdepth.atomic import write_atomic
 from netdepth.errors import BadInput, StorageError
-from netdepth.store import RunDir, find_run, list_runs, slug, write_atomic
+from netdepth.store import RunDir, find_run, list_runs, slug
 
 
 @pytest.fixture

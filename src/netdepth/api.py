@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.config import RunConfig, Runtime, apply_overrides, from_json, parse_seeds
+from netdepth.config import RunConfig, Runtime, from_json
 from netdepth.errors import BadInput, RunFailed
+from netdepth.overrides import apply_overrides, parse_seeds
 from netdepth.store import RunDir, find_run, runs_root
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -28,12 +28,11 @@ __all__ = [
     "RunConfig",
     "Runtime",
     "TrainConfig",
-    "apply_overrides",
     "canonical_json",
     "derive_seed",
     "digest",
     "from_json",
-    "parse_seeds",
+    "require",
     "to_json",
 ]
 
@@ -85,7 +84,8 @@ class Component:
     version: int | None = None
 
 
-def _require(condition: bool, path: str, value: object, good: str) -> None:
+def require(condition: bool, path: str, value: object, good: str) -> None:
+    """Raise BadInput, naming ``path``, ``value`` and the ``good`` values, unless ``condition`` holds."""
     if not condition:
         raise BadInput(f"{path} = {value!r} is out of range; it takes {good}")
 
@@ -99,8 +99,8 @@ class EarlyStopping:
     min_delta: float = 0.0
 
     def __post_init__(self) -> None:
-        _require(self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
-        _require(self.min_delta >= 0, "early_stopping.min_delta", self.min_delta, "0 or more")
+        require(self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
+        require(self.min_delta >= 0, "early_stopping.min_delta", self.min_delta, "0 or more")
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,8 @@ class Overfitting:
     action: Literal["flag", "stop"] = "flag"
 
     def __post_init__(self) -> None:
-        _require(self.patience >= 1, "overfitting.patience", self.patience, "1 or more")
-        _require(self.delta >= 0, "overfitting.delta", self.delta, "0 or more (nats)")
+        require(self.patience >= 1, "overfitting.patience", self.patience, "1 or more")
+        require(self.delta >= 0, "overfitting.delta", self.delta, "0 or more (nats)")
 
 
 DURATIONS = "steps, written as 2000it, or epochs, as 20ep"
@@ -135,9 +135,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("budget", "eval_every"):
             object.__setattr__(self, name, str(Duration.parse(getattr(self, name), f"train.{name}")))
-        _require(1 <= self.batch_size <= 2**20, "train.batch_size", self.batch_size, "1 to 1048576")
+        require(1 <= self.batch_size <= 2**20, "train.batch_size", self.batch_size, "1 to 1048576")
         if self.grad_clip_norm is not None:
-            _require(self.grad_clip_norm > 0, "train.grad_clip_norm", self.grad_clip_norm, "a number above 0, or null")
+            require(self.grad_clip_norm > 0, "train.grad_clip_norm", self.grad_clip_norm, "a number above 0, or null")
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,7 @@ class RunConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        _require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
+        require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
 
     def with_seed(self, seed: int) -> RunConfig:
         return dataclasses.replace(self, seed=seed)
@@ -250,82 +250,3 @@ def canonical_json(value: Any) -> bytes:
 def digest(value: Any) -> str:
     """sha256 of the canonical JSON, in hex."""
     return hashlib.sha256(canonical_json(value)).hexdigest()
-
-
-# --- command-line values ------------------------------------------------------------------------
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """``"5"`` is five seeds 0..4, ``"0,3,7"`` is those three, ``"7,"`` is seed 7 alone.
-
-    Raises:
-        BadInput: anything else, a repeated seed, or more than 10,000 seeds.
-    """
-    good = "a count such as 5 (seeds 0 to 4) or a list such as 0,3,7"
-    if not re.fullmatch(r"\d{1,19}(,\d{1,19})*,?", text, re.ASCII):
-        raise BadInput(f"--seeds {text!r} is not acceptable; it takes {good}")
-    if "," not in text:
-        _require(1 <= int(text) <= 10_000, "--seeds", text, f"{good}, at most 10000")
-        return tuple(range(int(text)))
-    seeds = tuple(int(part) for part in text.split(",") if part)
-    _require(len(set(seeds)) == len(seeds), "--seeds", text, "each seed once")
-    _require(max(seeds) <= MAX_SEED, "--seeds", text, f"seeds up to {MAX_SEED}")
-    return seeds
-
-
-def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> tuple[RunConfig, list[str]]:
-    """Apply ``--set`` texts such as ``model.width=64`` or ``optimizer=sgd``, in order.
-
-    V is read as JSON, else taken as text. Replacing a component by name drops its settings.
-
-    Returns:
-        The new config, and one announcement per component that lost settings.
-
-    Raises:
-        BadInput: no ``=``, an unknown path, a value of the wrong type.
-    """
-    data = to_json(config)
-    notes: list[str] = []
-    for text in overrides:
-        path, equals, raw = text.partition("=")
-        if not equals or not path:
-            raise BadInput(f"--set {text!r} is not acceptable; write it as path=value, e.g. model.width=64")
-        if path == "seed":
-            raise BadInput("--set seed=... is not acceptable; use --seed or --seeds")
-        _assign(data, path, _value(raw), notes)
-    return from_json(RunConfig, data, "config"), notes
-
-
-def _value(raw: str) -> Any:
-    try:
-        return json.loads(raw)
-    except (ValueError, RecursionError):
-        return raw
-
-
-def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> None:
-    head, _, rest = path.partition(".")
-    choose(head, data, "--set path:")
-    target = data[head]
-    if head == "train" and rest:
-        key, _, leaf = rest.partition(".")
-        choose(key, target, "--set path: train.")
-        if not leaf:
-            target[key] = value
-            return
-        if key not in ("early_stopping", "overfitting"):
-            raise BadInput(f"--set {path}: train.{key} has no settings of its own; write train.{key}=value")
-        target[key] = {**(target[key] or {}), leaf: value}
-    elif head != "train" and rest:
-        target["args"] = {**target["args"], rest: value}
-        target["version"] = None
-    elif head != "train" and isinstance(value, str):
-        if target["name"] != value:
-            if target["args"]:
-                dropped = ", ".join(f"{key}={item!r}" for key, item in sorted(target["args"].items()))
-                notes.append(f"{head} {target['name']} -> {value}: dropped {dropped}")
-            data[head] = {"name": value, "args": {}, "version": None}
-    elif isinstance(value, dict):
-        data[head] = value
-    else:
-        raise BadInput(f"--set {path}={value!r} is not acceptable; it takes a name or an object")

@@ -15,6 +15,7 @@ from typing import Any
 from netdepth.config import Component, RunConfig
 from netdepth.errors import BadInput
 from netdepth.registry import Registry
+from netdepth.store import RunDir
 
 __all__ = ["Finding", "check_component", "check_file", "registries"]
 
@@ -175,10 +176,12 @@ def _objective(component: Component, data_dir: Path | None) -> Promises:
 def _tracker(component: Component, data_dir: Path | None) -> Promises:
     from netdepth.trackers import TRACKERS
 
-    config = {"fingerprint": "0123456789", "seed": 0, "recipe": "check", "train": {}, "split": {"classes": ["a", "b"]}}
+    config = {"fingerprint": "0123456789", "seed": 0, "recipe": "check", "train": {}}
     with tempfile.TemporaryDirectory() as folder:
-        tracker = TRACKERS.build(component, Path(folder))
-        tracker.start(config)
+        run = RunDir.create(Path(folder), "check", 0, "0123456789")
+        run.write_json("config.json", config)
+        tracker = TRACKERS.build(component, run.path)
+        tracker.start({**config, "split": {"classes": ["a", "b"]}})
         yield "starts", True, ""
         record = {"train/loss": 0.5, "val/loss": float("nan"), "gradients/layer_norms": {"a": 1.0, "b": 2.0}}
         tracker.log({**record, "epoch": 1.0, "seconds": 0.1}, 10)

@@ -8,8 +8,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from netdepth.atomic import storage, write_atomic
 from netdepth.errors import BadInput
-from netdepth.store import MANIFEST, RunDir, storage, write_atomic
+from netdepth.store import MANIFEST, RunDir
 
 __all__ = ["check_removable", "drop_optimizer_states", "folder_size", "remove"]
 

@@ -23,10 +23,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from netdepth.atomic import fsync_folder, storage, write_atomic, write_synced
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
 
-__all__ = ["RunDir", "find_run", "jsonable", "list_runs", "runs_root", "slug", "write_atomic"]
+__all__ = ["RunDir", "find_run", "jsonable", "list_runs", "runs_root", "slug"]
 
 MANIFEST = "MANIFEST.json"
 
@@ -40,42 +41,6 @@ def slug(text: str) -> str:
     """A folder-name part: lower-case letters, digits and single hyphens, 48 at most."""
     cleaned = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(part for part in cleaned.split("-") if part)[:48].strip("-") or "run"
-
-
-@contextlib.contextmanager
-def storage(path: Path) -> Iterator[None]:
-    """Turn an OSError into one line that names the path (exit 74)."""
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
-
-
-def _fsync_dir(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _write_synced(path: Path, data: bytes) -> None:
-    with open(path, "wb") as handle:
-        handle.write(data)
-        handle.flush()
-        os.fsync(handle.fileno())
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds the old bytes or all of the new ones, even after a kill."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage(path):
-        try:
-            _write_synced(temporary, data)
-            os.replace(temporary, path)
-            _fsync_dir(path.parent)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,15 +194,15 @@ class RunDir:
                 temporary.mkdir(parents=True)
                 digests = {}
                 for name, data in files.items():
-                    _write_synced(temporary / name, data)
+                    write_synced(temporary / name, data)
                     digests[name] = hashlib.sha256(data).hexdigest()
                 manifest = {"schema": SCHEMA, "step": step, "sha256": digests}
-                _write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-                _fsync_dir(temporary)
+                write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
+                fsync_folder(temporary)
                 if final.exists():
                     shutil.rmtree(final)
                 os.rename(temporary, final)
-                _fsync_dir(root)
+                fsync_folder(root)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
         kept = {*self.checkpoints()[-2:], *keep}

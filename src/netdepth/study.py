@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from netdepth.config import MAX_SEED, RunConfig, apply_overrides, digest, to_json
+from netdepth.config import MAX_SEED, RunConfig, digest, to_json
 from netdepth.errors import BadInput, choose
+from netdepth.overrides import apply_overrides
 
 __all__ = ["FAMILIES", "Axis", "Cell", "Family", "Nuisance", "Primary", "StudySpec"]
 

@@ -5,17 +5,15 @@ A new data set is one new file in this folder that registers a function in `DATA
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from pathlib import Path
 
 from netdepth.config import Component
 from netdepth.data.splits import DATASETS, DatasetSpec, SealedTest, Split, Splits, train_statistics
+from netdepth.registry import import_room
 
 __all__ = ["DATASETS", "DatasetSpec", "SealedTest", "Split", "Splits", "load", "train_statistics"]
 
-for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+import_room(__name__, __path__)
 
 
 def load(component: Component, *, data_dir: Path | None) -> Splits:

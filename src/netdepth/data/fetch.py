@@ -8,7 +8,6 @@ differently. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
@@ -16,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from netdepth.atomic import storage
 from netdepth.data import idx
 from netdepth.data.transfer import Progress, Refused, shown_progress, transfer
 from netdepth.errors import BadInput, StorageError
@@ -144,7 +144,7 @@ def obtain(
     if missing:
         mirrors = list(_override(source) or source.mirrors if mirrors is None else mirrors)
         folder = into or user_cache() / source.name
-        with _writing(folder):
+        with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with shown_progress(progress) as report:
             contents.update(_download(source, missing, folder, mirrors, report, stall_seconds))
@@ -196,24 +196,16 @@ def _download_one(url: str, file: OfficialFile, folder: Path, report: Progress, 
     """
     temporary = folder / f".{file.name}.{os.getpid()}.tmp"
     try:
-        with _writing(temporary), open(temporary, "wb") as handle:
+        with storage(temporary), open(temporary, "wb") as handle:
             transfer(url, handle, limit=file.size + idx.OVERHEAD, report=report, stall_seconds=stall_seconds)
             handle.flush()
             os.fsync(handle.fileno())
         content = _content(temporary, file)
-        with _writing(folder), open(temporary, "rb") as handle:
+        with storage(folder), open(temporary, "rb") as handle:
             # Some servers send a .gz file as a compressed transfer, which arrives decompressed.
             name = file.name if idx.is_gzip(handle.read(2)) else file.name.removesuffix(".gz")
             os.replace(temporary, folder / name)
         return content
     finally:
-        with _writing(temporary):
+        with storage(temporary):
             temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise StorageError(f"cannot write {str(path)!r}: {error.strerror or error}") from error

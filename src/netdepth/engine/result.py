@@ -10,11 +10,12 @@ import numpy as np
 from torch import Tensor
 
 from netdepth import data, models
+from netdepth.atomic import write_atomic
 from netdepth.config import RunConfig
 from netdepth.engine.checkpoint import MODEL, Checkpointer, Snapshot
 from netdepth.engine.evaluate import class_report, logits_of, metrics
 from netdepth.engine.stopping import BestTracker, OverfitDetector
-from netdepth.store import RunDir, write_atomic
+from netdepth.store import RunDir
 
 __all__ = ["final_result"]
 

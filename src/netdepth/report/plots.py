@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.analysis.table import run_row
+from netdepth.atomic import storage, write_atomic
 from netdepth.errors import BadInput
 from netdepth.report.text import printable, status_words
-from netdepth.store import RunDir, slug, storage, write_atomic
+from netdepth.store import RunDir, slug
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
