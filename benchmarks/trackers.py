@@ -1,6 +1,6 @@
 """What trackers cost: whole `netdepth train` commands with and without them, in turn.
 
-    python benchmarks/trackers.py --data DIR --rounds 5
+    python benchmarks/trackers.py --data DIR --rounds 3 > benchmarks/results/trackers.md
 
 Each round runs the command once with every choice of trackers, in a shuffled order, into a fresh
 folder. Printed are the medians of the training time (the sum of the records' ``seconds``) and of the
@@ -47,7 +47,7 @@ def main() -> None:
     for _ in range(given.rounds):
         for track in shuffler.sample(CHOICES, len(CHOICES)):
             turns[track].append(measure(track, given.data))
-    print(f"{EPOCHS} epochs of the baseline on MNIST, {given.rounds} rounds, medians")
+    print(f"{EPOCHS} epochs of the baseline on MNIST, {given.rounds} rounds, medians\n")
     print("| trackers | training s | × none | whole command s | × none |\n| --- | ---: | ---: | ---: | ---: |")
     for track, values in turns.items():
         cells = []
