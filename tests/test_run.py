@@ -292,6 +292,35 @@ def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path,
     assert not (folder.path / "failure.json").exists()
 
 
+BROKEN = """
+from netdepth.trackers import TRACKERS
+
+class Broken:
+    def start(self, config): pass
+    def log(self, record, step): raise RuntimeError("no luck")
+    def artifact(self, path): pass
+    def finish(self, result): pass
+
+@TRACKERS.register("broken")
+def broken(run_dir):
+    "Raises at the first record."
+    return Broken()
+"""
+
+
+def test_a_tracker_that_raises_changes_no_bit_of_the_run(reference, tmp_path):
+    from netdepth.recipes import import_user
+
+    path = tmp_path / "mine.py"
+    path.write_text(BROKEN)
+    import_user(str(path))
+    finished = make(tmp_path / "runs", trackers=("broken",), imports=(str(path),))
+    notes = finished.mirrors.finish(time.monotonic() + 20)
+    assert len(notes) == 1
+    assert "tracker broken: RuntimeError: no luck; rebuild it with: netdepth sync" in notes[0]
+    same(reference.run, finished.run)
+
+
 # --- stopping, test data, divergence ------------------------------------------------------------
 
 OVERFITTING = RunConfig(
