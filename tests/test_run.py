@@ -308,9 +308,11 @@ def broken(run_dir):
 """
 
 
-def test_a_tracker_that_raises_changes_no_bit_of_the_run(reference, tmp_path):
+def test_a_tracker_that_raises_changes_no_bit_of_the_run(reference, tmp_path, monkeypatch):
     from netdepth.recipes import import_user
+    from netdepth.trackers import TRACKERS
 
+    monkeypatch.setattr(TRACKERS, "_entries", dict(TRACKERS._entries))  # other tests see the built-in ones
     path = tmp_path / "mine.py"
     path.write_text(BROKEN)
     import_user(str(path))
