@@ -202,6 +202,27 @@ def test_a_damaged_checkpoint_is_announced_and_the_one_before_used(reference, tm
     same(reference.run, finished.run)
 
 
+@pytest.mark.parametrize("damaged", [[141], [94, 141]])
+def test_what_was_damaged_is_written_anew(tmp_path, monkeypatch, damaged):
+    """The run ends at step 141, whose damaged checkpoint must not stay; with both gone it starts from scratch."""
+    config = RunConfig(CONFIG.dataset, CONFIG.model, train=TrainConfig(budget="3ep", batch_size=64))
+    expected = make(tmp_path / "whole", config)
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "WRITE_EVERY_SECONDS", 0.0)
+        interrupted_after(patch, 3)
+        with pytest.raises(Interrupted):
+            make(tmp_path, config)
+    folder = RunDir(next((tmp_path / "single").iterdir()))
+    assert folder.checkpoints() == [94, 141]
+    for step in damaged:
+        path = folder.path / "checkpoints" / str(step) / "model.safetensors"
+        path.write_bytes(path.read_bytes()[:-1])
+    finished = make(tmp_path, config)
+    assert sum("is damaged" in note for note in finished.notes) == len(damaged)
+    same(expected.run, finished.run)
+    assert all(finished.run.load_checkpoint(step) for step in finished.run.checkpoints())
+
+
 def test_a_run_begun_elsewhere_is_refused_in_one_line(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         interrupted_after(patch, 2)

@@ -19,7 +19,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -205,14 +205,17 @@ class RunDir:
                 fsync_folder(root)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        kept = {*self.checkpoints()[-2:], *keep}
-        for old in set(self.checkpoints()) - kept:
-            shutil.rmtree(root / str(old), ignore_errors=True)
+        self.drop_checkpoints({*self.checkpoints()[-2:], *keep})
 
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
         root = self.path / "checkpoints"
         return sorted(int(p.name) for p in root.iterdir() if p.name.isdecimal()) if root.is_dir() else []
+
+    def drop_checkpoints(self, keep: Collection[int]) -> None:
+        """Remove every checkpoint but those in ``keep``: what a resumed run does not go on from must not stay."""
+        for step in set(self.checkpoints()) - set(keep):
+            shutil.rmtree(self.path / "checkpoints" / str(step), ignore_errors=True)
 
     def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
         """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""

@@ -74,9 +74,10 @@ class Checkpointer:
         self._written = time.monotonic()
 
     def resumed(self, newest: Snapshot, best: Snapshot | None) -> None:
-        """Start from what the run folder holds."""
+        """Start from what the run folder holds; other checkpoints in it are damaged or later, and removed."""
         self.newest, self.best = newest, best
-        self.on_disk = set(self.run.checkpoints())
+        self.on_disk = {snapshot.step for snapshot in (newest, best) if snapshot is not None}
+        self.run.drop_checkpoints(self.on_disk)
 
     def offer(self, snapshot: Snapshot, is_best: bool) -> None:
         """Take note of a new snapshot; write if the last write is ten seconds old."""

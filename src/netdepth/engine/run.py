@@ -239,6 +239,7 @@ def _resume(folder: RunDir, model: models.Network, optimizer: Optimizer, saver: 
             best = restore(best_step, best_files, model, optimizer)
         saver.resumed(restore(step, files, model, optimizer), best)
         return step
+    folder.drop_checkpoints(())
     return 0
 
 
