@@ -13,6 +13,7 @@ ROOT = Path(netdepth.__file__).parent
 BASE = {"atomic", "config", "errors", "registry"}
 ENGINE = BASE | {"data", "models", "store", "trackers", "probes", "progress"}
 ALL = ENGINE | {
+    "usercode",
     "overrides",
     "study",
     "engine",
@@ -32,6 +33,7 @@ MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
     "atomic": {"errors"},
+    "usercode": {"errors"},
     "config": {"errors"},
     "overrides": {"config", "errors"},
     "study": {"config", "errors", "overrides"},
@@ -39,13 +41,13 @@ MAY_IMPORT = {
     "data": BASE,
     "models": BASE,
     "store": BASE,
-    "trackers": BASE | {"store"},
+    "trackers": BASE | {"store", "usercode"},
     "probes": BASE | {"data", "models"},
     "engine": ENGINE,
     "launch": {"config", "errors", "study", "store", "engine", "progress"},
     "analysis": {"config", "errors", "study", "store"},
     "report": {"atomic", "config", "errors", "study", "store", "analysis"},
-    "recipes": BASE | {"study"},
+    "recipes": BASE | {"study", "usercode"},
     "housekeeping": {"atomic", "config", "errors", "store"},
     "api": ALL - {"cli", "commands", "doctor", "conformance"},
     "doctor": ALL - {"cli", "commands", "api", "conformance"},

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import importlib.util
 import json
 import os
 import shutil
@@ -28,8 +27,9 @@ from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.store import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, restored, tracker_record
 from netdepth.trackers.processes import TOKEN, end_family
+from netdepth.usercode import import_user
 
-__all__ = ["follow", "load_user_module", "main"]
+__all__ = ["follow", "main"]
 
 POLL_SECONDS = 0.2
 GRACE_SECONDS = 30.0
@@ -120,25 +120,6 @@ def _artifacts(run: RunDir, result: dict[str, Any]) -> list[Path]:
     return [weights, *pictures] if weights.exists() else pictures
 
 
-def load_user_module(name: str) -> None:
-    """Import a user's module by name, or a file by its path ending in ``.py``."""
-    try:
-        if not name.endswith(".py"):
-            importlib.import_module(name)
-            return
-        path = Path(name).resolve()
-        spec = importlib.util.spec_from_file_location(path.stem, path)
-        if spec is None or spec.loader is None:
-            raise BadInput(f"cannot import {name!r}: it is not a Python file")
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[path.stem] = module
-        spec.loader.exec_module(module)
-    except NetdepthError:
-        raise
-    except Exception as error:
-        raise BadInput(f"cannot import {name!r}: {_line(error)}") from error
-
-
 def _line(error: BaseException) -> str:
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
@@ -183,7 +164,7 @@ def _mirror(arguments: argparse.Namespace, stop: threading.Event) -> None:
     import netdepth.trackers  # noqa: F401 (registers the built-in ones)
 
     for name in arguments.imports:
-        load_user_module(name)
+        import_user(name)
     folder = mirror_folder(arguments.run, arguments.tracker)
     tracker = TRACKERS.build(Component(arguments.tracker, _options(arguments.option)), arguments.run)
     # The follower of a killed training lives on for its grace; two must not write the same mirror.
