@@ -97,4 +97,4 @@ def make_run(
 def add_checkpoint(run: RunDir, step: int, state: bytes = b"o" * 1000) -> None:
     """A whole checkpoint with stand-in files."""
     files = {"model.safetensors": b"m", "optimizer.safetensors": state, "state.json": b"{}"}
-    run.save_checkpoint(step, files, keep=[step])
+    run.save_checkpoint(step, files)

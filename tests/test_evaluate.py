@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, log_loss
 
 from netdepth.data import Split
-from netdepth.engine.evaluate import class_report, logits_of, loss_and_accuracy, metrics
+from netdepth.engine.evaluate import class_report, logits_of, losses_and_accuracies, metrics
 from netdepth.models import build
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -58,10 +58,11 @@ def test_evaluation_is_in_eval_mode_and_puts_the_mode_back():
     images = torch.randint(0, 256, (2300, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
     split = Split(images, torch.randint(0, 6, (2300,), generator=GENERATOR))
     model.train()
-    first, second = logits_of(model, split), logits_of(model, split)
+    (first,), (second, third) = logits_of([model], split), logits_of([model, model], split)
     assert model.training
-    assert torch.equal(first, second)
-    loss, accuracy = loss_and_accuracy(model, split)
+    assert torch.equal(first, second)  # one alone, and two that share the normalised images
+    assert torch.equal(second, third)
+    ((loss, accuracy),) = losses_and_accuracies([model], split)
     full = metrics(first, split.labels)
     assert loss == pytest.approx(full["loss"], abs=1e-6)
     assert accuracy == pytest.approx(full["accuracy"], abs=1e-12)

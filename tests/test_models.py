@@ -17,6 +17,11 @@ EXAMPLES = {
         {"width": 8, "depth": 4, "init": "he"},
         {"hidden": [], "init": "xavier"},
         {"hidden": [8], "activation": "tanh", "dropout": 0.5, "init": "orthogonal"},
+        {"width": 8, "depth": 5, "shortcut": "identity", "norm": "layer", "init": "lsuv"},
+        {"width": 8, "depth": 6, "shortcut": "identity", "block_layers": 2, "norm": "batch", "pre_activation": True},
+        {"width": 8, "depth": 6, "shortcut": "identity", "block_layers": 2, "branch_scale": "rezero"},
+        {"width": 8, "depth": 6, "shortcut": "identity", "block_layers": 2, "branch_scale": "fixup", "init": "he"},
+        {"width": 8, "depth": 2, "shortcut": "identity", "branch_scale": "blocks^-1/2"},
     ],
 }
 CASES = [(name, args) for name in MODELS.names() for args in EXAMPLES[name]]
@@ -36,7 +41,10 @@ def test_every_model_conforms(name, args):
     weight_layers = [layer for layer in described.layers if layer.kind in ("Linear", "Conv2d")]
     assert described.depth == model.depth == len(weight_layers)
     assert described.parameters == sum(p.numel() for p in model.parameters())
-    assert sum(layer.parameters for layer in described.layers) == described.parameters
+    outside_layers = [p for k, p in model.named_parameters() if not k.startswith(("hidden.", "head."))]
+    assert sum(layer.parameters for layer in described.layers) + sum(map(torch.numel, outside_layers)) == (
+        described.parameters
+    )
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from netdepth.config import Component
-from netdepth.engine.flat import flatten
+from netdepth.engine.stack import Stack
 from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
 from netdepth.errors import BadInput
 
@@ -92,7 +92,7 @@ def test_one_flat_update_equals_pytorchs_per_layer_update(name, args, reference)
         return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
 
     ours, theirs = network(), network()
-    flat = flatten(ours)
+    flat = Stack([ours]).flat
     mine, other = OPTIMIZERS.build(Component(name, args), flat), reference(theirs.parameters())
     for step in range(20):
         x = torch.randn(8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(step))

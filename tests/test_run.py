@@ -11,7 +11,7 @@ from real_runs import CONFIG, make, same, weights
 
 from netdepth import data
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
-from netdepth.engine import run as conductor
+from netdepth.engine import assemble, conduct
 from netdepth.errors import BadInput
 from netdepth.store import RunDir
 
@@ -75,7 +75,7 @@ def test_a_finished_run_is_returned_at_once_also_under_another_name(reference):
 
 def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
     splits = data.load(CONFIG.dataset, data_dir=None)
-    mark = conductor.fingerprint(conductor.resolve(CONFIG), splits.spec)
+    mark = assemble.fingerprint(assemble.resolve(CONFIG), splits.spec)
     assert mark == reference.run.read_json("config.json")["fingerprint"]
     explicit = RunConfig(
         dataset=CONFIG.dataset,
@@ -83,9 +83,9 @@ def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
         train=TrainConfig(budget="004ep", batch_size=64),
         seed=5,
     )
-    assert conductor.fingerprint(conductor.resolve(explicit), splits.spec) == mark
+    assert assemble.fingerprint(assemble.resolve(explicit), splits.spec) == mark
     changed = RunConfig(dataset=CONFIG.dataset, model=CONFIG.model, train=TrainConfig(budget="5ep", batch_size=64))
-    assert conductor.fingerprint(conductor.resolve(changed), splits.spec) != mark
+    assert assemble.fingerprint(assemble.resolve(changed), splits.spec) != mark
 
 
 # --- stopping, test data, divergence ------------------------------------------------------------
@@ -201,11 +201,11 @@ def test_divergence_is_a_result_caught_within_one_step(tmp_path):
 
 @pytest.mark.parametrize("step", [0, 46, 47, 100])
 def test_a_nan_at_any_step_is_caught_at_that_step(tmp_path, monkeypatch, step):
-    original = conductor.choose_gradients
+    original = conduct.choose_gradients
     calls = iter(range(10**6))
 
-    def poisoned(model, flat, objective):
-        gradients = original(model, flat, objective)
+    def poisoned(stack, objective):
+        gradients = original(stack, objective)
 
         def compute(inputs, labels):
             loss, right = gradients(inputs, labels)
@@ -213,7 +213,7 @@ def test_a_nan_at_any_step_is_caught_at_that_step(tmp_path, monkeypatch, step):
 
         return compute
 
-    monkeypatch.setattr(conductor, "choose_gradients", poisoned)
+    monkeypatch.setattr(conduct, "choose_gradients", poisoned)
     finished = make(tmp_path)
     assert finished.result["status"] == "diverged"
     assert finished.run.read_metrics()[-1]["step"] == step

@@ -82,10 +82,18 @@ def test_a_checkpoint_save_that_fails_anywhere_leaves_the_old_one(folder, monkey
     assert not [p for p in (folder.path / "checkpoints").iterdir() if p.name.endswith(".tmp")]
 
 
-def test_two_newest_and_the_kept_checkpoints_remain(folder):
+def test_only_the_checkpoints_to_keep_remain(folder):
     for step in (10, 20, 30, 40, 50):
-        folder.save_checkpoint(step, {"model": b"x"}, keep=[20])
+        folder.save_checkpoint(step, {"model": b"x"})
+    folder.drop_checkpoints({20, 40, 50, 60})
     assert folder.checkpoints() == [20, 40, 50]
+
+
+def test_probes_of_steps_beyond_are_removed(folder):
+    for name in ("init", "step-10", "step-20", "step-x"):
+        folder.write_json(f"probes/{name}.json", {"step": 0})
+    folder.truncate_probes(10)
+    assert sorted(p.stem for p in (folder.path / "probes").iterdir()) == ["init", "step-10", "step-x"]
 
 
 @pytest.mark.parametrize("name", ["model", "MANIFEST.json"])

@@ -166,7 +166,7 @@ class Runtime:
     ``runs_root`` None means ``$NETDEPTH_RUNS`` or ``./runs``; ``data_dir`` None means
     ``$NETDEPTH_DATA``, then the user cache. ``fresh`` ignores what the run folder holds.
     ``sealed`` never opens the test part, for choosing settings on validation; such runs lie in
-    ``runs/tuning`` and their test metrics are null.
+    ``runs/tuning`` and their test metrics are null. ``probes``: look inside the network along training.
     """
 
     device: str = "auto"
@@ -178,6 +178,7 @@ class Runtime:
     imports: tuple[str, ...] = ()
     fresh: bool = False
     sealed: bool = False
+    probes: bool = True
 
 
 # --- JSON -------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def _machine(runtime: Runtime) -> list[Check]:
     versions = f"netdepth {__version__}, Python {platform.python_version()}, torch {torch.__version__}"
     checks = [Check("versions", "ok", versions)]
     try:
-        found = environment(configure(runtime, ONE_THREAD_BELOW))
+        found = environment(configure(runtime, ONE_THREAD_BELOW), seeds=(0,))
     except NetdepthError as error:
         return [*checks, Check("device", "bad", str(error))]
     name = found["device_name"] or found["cpu"]
@@ -72,17 +72,17 @@ def _baseline_epoch() -> float:
     import torch
 
     from netdepth import models
-    from netdepth.engine.flat import flatten
     from netdepth.engine.gradients import choose_gradients
     from netdepth.engine.objectives import CrossEntropy
     from netdepth.engine.optim import Adam
+    from netdepth.engine.stack import Stack
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as a run of this size does
     model = models.build("mlp", (1, 28, 28), 10, hidden=[256, 128])
-    flat = flatten(model)
-    gradients = choose_gradients(model, flat, CrossEntropy(0.0))
-    optimizer = Adam(flat, 1e-3, (0.9, 0.999), 1e-8, 0.0, decoupled=False)
+    stack = Stack([model])
+    gradients = choose_gradients(stack, CrossEntropy(0.0))
+    optimizer = Adam(stack.flat, 1e-3, (0.9, 0.999), 1e-8, 0.0, decoupled=False)
     images = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8)
     labels = torch.arange(64) % 10
     trials = []

@@ -191,6 +191,8 @@ def coerce(value: Any, kind: Any, path: str) -> Any:
     if kind is Any:
         return value
     if origin is Literal:
+        if isinstance(value, int) and not isinstance(value, bool) and str(value) in args:
+            return str(value)  # --set reads branch_scale=1 as the number
         if isinstance(value, str):
             return choose(value, [a for a in args if isinstance(a, str)], path)
         if value in args and type(value) in {type(a) for a in args}:

@@ -3,6 +3,7 @@
     <slug>-s<seed>-<fingerprint>/
         config.json environment.json split.json    written first
         metrics.jsonl                               one line per evaluation, append-only
+        probes/init.json probes/step-<step>.json    gradients and activations per layer
         checkpoints/<step>/                         files and MANIFEST.json with their sha256
         predictions.npz test_access.json
         result.json                                 written last: its presence means finished
@@ -19,7 +20,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -107,7 +108,10 @@ class RunDir:
         if not cleaned["nonfinite"]:
             del cleaned["nonfinite"]
         text = json.dumps({"schema": SCHEMA, **cleaned}, indent=1, allow_nan=False)
-        write_atomic(self.path / name, text.encode() + b"\n")
+        path = self.path / name
+        with storage(path):
+            path.parent.mkdir(exist_ok=True)
+        write_atomic(path, text.encode() + b"\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The parsed file, or None where there is none.
@@ -178,13 +182,17 @@ class RunDir:
         write_atomic(self.path / "metrics.jsonl", text.encode())
         return records
 
+    def truncate_probes(self, step: int) -> None:
+        """Keep only the probes made up to ``step``."""
+        for path in (self.path / "probes").glob("step-*.json"):
+            if path.stem.removeprefix("step-").isdecimal() and int(path.stem.removeprefix("step-")) > step:
+                with storage(path):
+                    path.unlink()
+
     # --- checkpoints ---
 
-    def save_checkpoint(self, step: int, files: Mapping[str, bytes], keep: Sequence[int] = ()) -> None:
-        """Write ``checkpoints/<step>/`` as one whole with its digests.
-
-        Afterwards the two newest checkpoints and the steps in ``keep`` remain.
-        """
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write ``checkpoints/<step>/`` as one whole with its digests."""
         root = self.path / "checkpoints"
         temporary = root / f".{step}.{os.getpid()}.tmp"
         final = root / str(step)
@@ -205,7 +213,6 @@ class RunDir:
                 fsync_folder(root)
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
-        self.drop_checkpoints({*self.checkpoints()[-2:], *keep})
 
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,24 +20,25 @@ def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
 
 
 class Batches:
-    """The training batches of a run by step number; any step can be asked for at any time.
+    """The training batches of a run, or of several seeds side by side, by step number.
 
-    The last batch of an epoch holds what is left and may be smaller.
+    Any step can be asked for at any time. The last batch of an epoch holds what is left and may be smaller.
     """
 
-    def __init__(self, split: Split, batch_size: int, seed: int) -> None:
+    def __init__(self, split: Split, batch_size: int, seeds: Sequence[int]) -> None:
         self.split = split
         self.batch_size = batch_size
-        self.seed = seed
+        self.seeds = tuple(seeds)
         self.steps_per_epoch = -(-len(split) // batch_size)
         self._epoch = -1
-        self._order = torch.empty(0, dtype=torch.int64)
+        self._orders = torch.empty(0, 0, dtype=torch.int64)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Step ``step`` (from 0): uint8 ``[b, C, H, W]`` and int64 ``[b]``, on the split's device."""
+        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]`` and int64 ``[S·b]``, seed after seed, on the split's device."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
-            self._order = epoch_order(self.seed, epoch, len(self.split)).to(self.split.labels.device)
+            orders = [epoch_order(seed, epoch, len(self.split)) for seed in self.seeds]
+            self._orders = torch.stack(orders).to(self.split.labels.device)
             self._epoch = epoch
-        chosen = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        chosen = self._orders[:, position * self.batch_size : (position + 1) * self.batch_size].reshape(-1)
         return self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)

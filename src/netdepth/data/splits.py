@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
 import math
 from collections.abc import Callable
@@ -78,6 +80,10 @@ class SealedTest:
         self.opened_for: list[str] = []
         self.on_open: Callable[[str], None] | None = None
 
+    def again(self) -> SealedTest:
+        """The same test part behind an unbroken seal."""
+        return SealedTest(self._load, self.size)
+
     def open_test(self, purpose: str) -> Split:
         """The test part, once.
 
@@ -103,6 +109,15 @@ class Splits:
     train: Split
     val: Split
     test: SealedTest | None
+
+    @functools.cached_property
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """`train_statistics` of the training part, computed once."""
+        return train_statistics(self.train)
+
+    def for_another_run(self) -> Splits:
+        """The same data with a seal of its own, for one of several runs made together."""
+        return self if self.test is None else dataclasses.replace(self, test=self.test.again())
 
 
 DATASETS: Registry[Splits] = Registry("dataset")

@@ -1,15 +1,14 @@
 """Snapshots of a run in memory, and the few of them that go to disk.
 
 A snapshot is taken after every evaluation (a copy of the weights and the optimizer state).
-It is written when the last write is over ten seconds old, and at the end or on a signal; the
-best one is written with it. A kill therefore loses at most the running period or ten seconds,
+The newest is written when the last write is over ten seconds old, and at the end or on a signal;
+the best one is written with it. A kill therefore loses at most the running period or ten seconds,
 and a short run pays for one write, not for one per epoch.
 """
 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import dataclass
 
 import safetensors.torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from netdepth.config import SCHEMA
 from netdepth.engine.optim import Optimizer
+from netdepth.engine.stack import Stack
 from netdepth.store import RunDir
 
 __all__ = ["Checkpointer", "Snapshot", "load_weights", "restore", "take_snapshot"]
@@ -43,10 +43,17 @@ class Snapshot:
         }
 
 
-def take_snapshot(step: int, model: nn.Module, optimizer: Optimizer) -> Snapshot:
-    """Copy the state of ``model`` and ``optimizer`` after ``step`` steps."""
-    weights = {name: tensor.detach().clone().contiguous() for name, tensor in model.state_dict().items()}
-    return Snapshot(step, weights, {name: tensor.clone() for name, tensor in optimizer.state.items()})
+def take_snapshot(step: int, stack: Stack, lane: int, optimizer: Optimizer) -> Snapshot:
+    """Copy the weights of one lane and its part of the optimizer's state after ``step`` steps."""
+    state = stack.models[lane].state_dict()
+    weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
+    return Snapshot(step, weights, {name: tensor.clone() for name, tensor in _state(stack, lane, optimizer).items()})
+
+
+def _state(stack: Stack, lane: int, optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's state of one lane: its row ``[P]`` where there is one per lane, else what all share."""
+    rows = stack.flat.shape
+    return {name: tensor[lane] if tensor.shape == rows else tensor for name, tensor in optimizer.state.items()}
 
 
 def load_weights(model: nn.Module, data: bytes) -> None:
@@ -54,45 +61,54 @@ def load_weights(model: nn.Module, data: bytes) -> None:
     model.load_state_dict(safetensors.torch.load(data))
 
 
-def restore(step: int, files: dict[str, bytes], model: nn.Module, optimizer: Optimizer) -> Snapshot:
-    """Put ``model`` and ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
-    load_weights(model, files[MODEL])
+def restore(step: int, files: dict[str, bytes], stack: Stack, lane: int, optimizer: Optimizer) -> Snapshot:
+    """Put one lane and its part of ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
+    load_weights(stack.models[lane], files[MODEL])
     saved = safetensors.torch.load(files[OPTIMIZER])
-    for name, tensor in optimizer.state.items():
+    for name, tensor in _state(stack, lane, optimizer).items():
         tensor.copy_(saved[name])
-    return take_snapshot(step, model, optimizer)
+    return take_snapshot(step, stack, lane, optimizer)
 
 
 class Checkpointer:
-    """Keeps the newest and the best snapshot of a run and writes them when it is time."""
+    """The newest and the best snapshot of a run, and which of its snapshots are on disk.
+
+    `write` and `prune` are two acts so that the members of a stack can all write before any
+    removes the checkpoint they have in common.
+    """
 
     def __init__(self, run: RunDir) -> None:
         self.run = run
         self.newest: Snapshot | None = None
         self.best: Snapshot | None = None
         self.on_disk: set[int] = set()
-        self._written = time.monotonic()
+        self._now: set[int] = set()
+        self._before: set[int] = set()
 
     def resumed(self, newest: Snapshot, best: Snapshot | None) -> None:
         """Start from what the run folder holds; other checkpoints in it are damaged or later, and removed."""
         self.newest, self.best = newest, best
         self.on_disk = {snapshot.step for snapshot in (newest, best) if snapshot is not None}
+        self._now = set(self.on_disk)
         self.run.drop_checkpoints(self.on_disk)
 
     def offer(self, snapshot: Snapshot, is_best: bool) -> None:
-        """Take note of a new snapshot; write if the last write is ten seconds old."""
+        """Take note of a new snapshot."""
         self.newest = snapshot
         if is_best:
             self.best = snapshot
-        if time.monotonic() - self._written >= WRITE_EVERY_SECONDS:
-            self.flush()
 
-    def flush(self) -> None:
+    def write(self) -> None:
         """Write the best and the newest snapshot if they are not on disk yet, in this order."""
-        best_step = self.best.step if self.best else None
-        keep = [best_step] if best_step is not None else []
         for snapshot in (self.best, self.newest):
             if snapshot is not None and snapshot.step not in self.on_disk:
-                self.run.save_checkpoint(snapshot.step, snapshot.files(best_step), keep=keep)
+                self.run.save_checkpoint(snapshot.step, snapshot.files(self.best.step if self.best else None))
                 self.on_disk.add(snapshot.step)
-        self._written = time.monotonic()
+
+    def prune(self) -> None:
+        """Keep what was written now and the time before, should the newer be damaged."""
+        wanted = {snapshot.step for snapshot in (self.best, self.newest) if snapshot is not None}
+        if wanted != self._now:
+            self._now, self._before = wanted, self._now
+        self.on_disk &= self._now | self._before
+        self.run.drop_checkpoints(self.on_disk)

@@ -7,35 +7,48 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from netdepth.data import Split
+from netdepth.models import Network
 
-__all__ = ["class_report", "confusion", "logits_of", "loss_and_accuracy", "metrics"]
+__all__ = ["class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics"]
 
 CHUNK = 1000
 """Images per forward pass: large enough to be efficient, small enough to stay in cache."""
 
 
 @torch.inference_mode()
-def logits_of(model: nn.Module, split: Split) -> Tensor:
-    """Logits ``[N, K]`` of ``model`` in eval mode on ``split``; the mode is put back afterwards."""
-    training = model.training
-    model.eval()
+def logits_of(models: Sequence[Network], split: Split) -> list[Tensor]:
+    """Logits ``[N, K]`` of each model in eval mode on ``split``; the modes are put back afterwards.
+
+    The models carry the same statistics (they were trained on the same data), so the images are
+    normalised once for all.
+    """
+    modes = [model.training for model in models]
+    parts: list[list[Tensor]] = [[] for _ in models]
     try:
-        return torch.cat([model(chunk) for chunk in torch.split(split.inputs, CHUNK)])
+        for model in models:
+            model.eval()
+        for chunk in torch.split(split.inputs, CHUNK):
+            pixels = models[0].normalize(chunk) if len(models) > 1 else chunk
+            for model, logits in zip(models, parts, strict=True):
+                logits.append(model(pixels))
     finally:
-        model.train(training)
+        for model, mode in zip(models, modes, strict=True):
+            model.train(mode)
+    return [torch.cat(logits) for logits in parts]
 
 
 @torch.inference_mode()
-def loss_and_accuracy(model: nn.Module, split: Split) -> tuple[float, float]:
-    """Mean cross-entropy (nats) and accuracy of ``model`` in eval mode; summed in float64."""
-    logits = logits_of(model, split)
-    loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
-    accuracy = (logits.argmax(1) == split.labels).double().mean()
-    return float(loss), float(accuracy)
+def losses_and_accuracies(models: Sequence[Network], split: Split) -> list[tuple[float, float]]:
+    """Mean cross-entropy (nats) and accuracy of each model in eval mode; summed in float64."""
+    found = []
+    for logits in logits_of(models, split) if models else []:
+        loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
+        found.append((float(loss), float((logits.argmax(1) == split.labels).double().mean())))
+    return found
 
 
 def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:

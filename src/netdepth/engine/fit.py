@@ -8,17 +8,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.batches import Batches
-from netdepth.engine.evaluate import loss_and_accuracy
+from netdepth.engine.evaluate import losses_and_accuracies
 from netdepth.engine.gradients import Gradients
 from netdepth.engine.optim import Optimizer, Schedule
-from netdepth.models import Network
+from netdepth.engine.stack import Stack
 
-__all__ = ["EpochRecord", "Tick", "fit"]
+__all__ = ["EpochRecord", "Evaluation", "Tick", "fit"]
 
 TICK_SECONDS = 0.5
 
@@ -37,8 +37,8 @@ class EpochRecord:
     ``train_*`` are means over the period's batches, in training mode, as the weights moved; ``val_*``
     in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
     ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
-    ``seconds`` is wall time since the previous record was yielded. ``diverged``: the loss of the
-    last step was NaN or Inf; its update was not made and training ends.
+    ``seconds`` is wall time since the previous record was yielded; in a stack, a live lane's share
+    of it. ``diverged``: the loss of the last step was NaN or Inf; its update was not made.
     """
 
     step: int
@@ -55,72 +55,110 @@ class EpochRecord:
     diverged: bool = field(default=False)
 
 
+Evaluation = dict[int, EpochRecord]
+"""Records by lane: of all live lanes at the end of a period, of some alone where they diverge."""
+
+
 def fit(
-    model: Network,
-    flat: nn.Parameter,
+    stack: Stack,
     gradients: Gradients,
     optimizer: Optimizer,
     schedule: Schedule,
     batches: Batches,
     val: Split,
     config: TrainConfig,
-    seed: int,
     start_step: int = 0,
-) -> Iterator[Tick | EpochRecord]:
-    """Train ``model`` from ``start_step`` to the end of the budget; one record per evaluation.
+) -> Iterator[Tick | Evaluation]:
+    """Train ``stack`` from ``start_step`` to the end of the budget, or until no lane is live.
 
-    Everything random is a function of (seed, step), so a run that starts at a step another run
-    has reached, with its weights and optimizer state, continues it bit for bit.
+    The caller retires lanes (`Stack.retire`), those whose record says ``diverged`` among them.
+    Everything random is a function of (seed, step), so runs that start at a step they have reached
+    before, with its weights and optimizer state, continue bit for bit.
     """
     per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.budget).steps(per_epoch)
     period = Duration.parse(config.eval_every).steps(per_epoch)
-    eager_check = flat.device.type == "cpu"  # where reading a scalar costs nothing, read every loss
-    step, diverged, lr = start_step, False, optimizer.lr * schedule(start_step)
+    eager_check = stack.flat.device.type == "cpu"  # where reading a scalar costs nothing, read every loss
+    step, lr = start_step, optimizer.lr * schedule(start_step)
     yielded = ticked = time.perf_counter()
 
-    while step < budget and not diverged:
+    while step < budget and stack.live:
         end = min(budget, (step // period + 1) * period)
         losses: list[Tensor] = []
         right: list[Tensor] = []
-        torch.manual_seed(derive_seed(seed, "dropout", step))
-        model.train()
+        torch.manual_seed(derive_seed(batches.seeds[0], "dropout", step))  # what is stacked has no dropout
+        for model in stack.models:
+            model.train()
         seen = 0
-        while step < end and not diverged:
+        while step < end and stack.live:
             inputs, labels = batches(step)
             loss, hits = gradients(inputs, labels)
             losses.append(loss)
             right.append(hits)
-            seen += len(labels)
-            if eager_check and not math.isfinite(loss):
-                diverged = True
-                break
+            seen += len(labels) // len(stack)
+            if eager_check and not math.isfinite(loss.sum()):
+                lost = [lane for lane in stack.live if not math.isfinite(loss[lane])]
+                if lost:
+                    now = time.perf_counter()
+                    yield _records(stack, lost, step, lr, per_epoch, losses, right, seen, None, now - yielded)
+                    if not stack.live:
+                        return
             if config.grad_clip_norm is not None:
-                nn.utils.clip_grad_norm_([flat], config.grad_clip_norm)
+                _clip(stack.gradient, config.grad_clip_norm)
             lr = optimizer.lr * schedule(step)
             optimizer.step(lr)
             step += 1
             if (now := time.perf_counter()) - ticked > TICK_SECONDS:
                 ticked = now
                 yield Tick(step)
-        norms = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
-        layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
-        train_loss = float(torch.stack(losses).double().mean())
-        diverged = diverged or not math.isfinite(train_loss)
-        val_loss, val_accuracy = (math.nan, math.nan) if diverged else loss_and_accuracy(model, val)
         now = time.perf_counter()
-        yield EpochRecord(
+        yield _records(stack, stack.live, step, lr, per_epoch, losses, right, seen, val, now - yielded)
+        yielded = ticked = time.perf_counter()
+
+
+def _clip(gradient: Tensor, most: float) -> None:
+    """Scale each row of ``gradient`` ``[S, P]`` down to a norm of ``most``, as `clip_grad_norm_` does."""
+    norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
+    gradient.mul_((most / (norms + 1e-6)).clamp(max=1.0))
+
+
+def _records(
+    stack: Stack,
+    lanes: list[int],
+    step: int,
+    lr: float,
+    per_epoch: int,
+    losses: list[Tensor],
+    right: list[Tensor],
+    seen: int,
+    val: Split | None,
+    seconds: float,
+) -> Evaluation:
+    """One record per lane of ``lanes``; without ``val`` they have diverged."""
+    started = time.perf_counter()
+    train_loss = torch.stack(losses).double().mean(0).tolist()
+    train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
+    sound = [lane for lane in lanes if val is not None and math.isfinite(train_loss[lane])]
+    judged = losses_and_accuracies([stack.models[lane] for lane in sound], val) if val is not None else []
+    val_of = dict(zip(sound, judged, strict=True))
+    share = (seconds + time.perf_counter() - started) / len(stack.live)
+    made = {}
+    for lane in lanes:
+        norms = {name: p.grad for name, p in stack.models[lane].named_parameters() if p.grad is not None}
+        layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
+        val_loss, val_accuracy = val_of.get(lane, (math.nan, math.nan))
+        made[lane] = EpochRecord(
             step=step,
             epoch=step / per_epoch,
             lr=lr,
-            train_loss=train_loss,
-            train_accuracy=float(torch.stack(right).sum()) / seen,
+            train_loss=train_loss[lane],
+            train_accuracy=train_accuracy[lane],
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            gap=val_loss - train_loss,
+            gap=val_loss - train_loss[lane],
             grad_norm=math.hypot(*layer_norms),
             layer_grad_norms=dict(zip(norms, layer_norms, strict=True)),
-            seconds=now - yielded,
-            diverged=diverged,
+            seconds=share,
+            diverged=lane not in val_of,
         )
-        yielded = ticked = now
+    return made

@@ -10,7 +10,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import netdepth
 from netdepth.config import Runtime
 from netdepth.errors import BadInput, choose
 
-__all__ = ["Process", "configure", "environment"]
+__all__ = ["Process", "configure", "environment", "find_device"]
 
 MAX_DEFAULT_THREADS = 4
 """More than this has not been measured to pay; ``--threads`` overrides."""
@@ -53,7 +53,7 @@ def configure(runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, A
     """
     if recorded is not None:
         _refuse_changed(runtime, recorded)
-    device = _device(recorded["device"] if recorded else runtime.device)
+    device = find_device(recorded["device"] if recorded else runtime.device)
     threads = recorded["threads"] if recorded else runtime.threads
     if threads is None:
         threads = 1 if multiply_adds < ONE_THREAD_BELOW else min(available_cores(), MAX_DEFAULT_THREADS)
@@ -84,7 +84,8 @@ def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any]) -> None:
             )
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device that ``--device`` names; raises BadInput with those that are here."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     good = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
@@ -113,8 +114,11 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(process: Process) -> dict[str, Any]:
-    """What ``environment.json`` records: an explicit list, never the process's environment."""
+def environment(process: Process, seeds: Sequence[int]) -> dict[str, Any]:
+    """What ``environment.json`` records: an explicit list, never the process's environment.
+
+    ``seeds`` are those of the stack the run is made in, its own alone if it is made alone.
+    """
     import numpy
 
     commit, dirty = _code_version()
@@ -134,8 +138,9 @@ def environment(process: Process) -> dict[str, Any]:
         "matmul": process.matmul,
         "flush_denormal": True,
         "deterministic": process.device.type == "cpu",
-        "stack": 1,
-        "made": "alone",
+        "made": "alone" if len(seeds) == 1 else "cohort",
+        "stack": len(seeds),
+        "seeds": list(seeds),
     }
 
 

@@ -30,7 +30,10 @@ def final_result(
     folder: RunDir,
     status: str,
 ) -> dict[str, Any]:
-    """Evaluate the best and the last weights on every part, the test part in one pass, and sum up."""
+    """Evaluate the best and the last weights on every part, the test part in one pass, and sum up.
+
+    Where the last weights are the best, they are evaluated once.
+    """
     device = next(model.parameters()).device
     reported = "best" if config.train.early_stopping and saver.best else "last"
     last = None if status == "diverged" else saver.newest
@@ -42,6 +45,9 @@ def final_result(
     sections: dict[str, dict[str, Any]] = {part: {} for part in parts}
     shown: tuple[Tensor, Tensor] | None = None
     for which, snapshot in snapshots.items():
+        if which == "last" and snapshot is not None and snapshot is snapshots["best"]:
+            sections = {part: {"best": found["best"], "last": found["best"]} for part, found in sections.items()}
+            continue
         if snapshot is not None:
             model.load_state_dict(snapshot.model)
         for part, split in parts.items():
@@ -50,9 +56,9 @@ def final_result(
                     ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted"), float("nan")
                 )
                 continue
-            logits = logits_of(model, split.to(device)).cpu()
+            logits = logits_of([model], split.to(device))[0].cpu()
             sections[part][which] = metrics(logits, split.labels)
-            if which == reported and part == ("test" if "test" in parts else "val"):
+            if snapshot is snapshots[reported] and part == ("test" if "test" in parts else "val"):
                 shown = logits, split.labels
     report: dict[str, Any] = {"per_class": None, "confusion": None}
     if shown is not None:

@@ -10,7 +10,7 @@ from types import FrameType
 
 from netdepth.errors import Interrupted
 
-__all__ = ["signals_as_errors", "signals_ignored"]
+__all__ = ["signals_as_errors", "signals_held", "signals_ignored"]
 
 
 @contextlib.contextmanager
@@ -42,3 +42,16 @@ def signals_ignored() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait: what is done inside is done whole or not begun."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Literal, get_args
 
+import torch
 from torch import Generator, Tensor, nn
 
-__all__ = ["Init", "initialise"]
+__all__ = ["Init", "initialise", "rescale_fixup", "rescale_lsuv"]
 
-Init = Literal["default", "he", "xavier", "orthogonal"]
+Init = Literal["default", "he", "xavier", "orthogonal", "lsuv"]
+LSUV_TOLERANCE, LSUV_TRIES = 0.1, 10
+"""Tol_var and T_max of Mishkin & Matas 2016, algorithm 1."""
 
 
 def _default(weight: Tensor, activation: str, generator: Generator) -> None:
@@ -39,6 +44,7 @@ _INITS: dict[str, Callable[[Tensor, str, Generator], None]] = {
     "he": _he,
     "xavier": _xavier,
     "orthogonal": _orthogonal,
+    "lsuv": _orthogonal,
 }
 assert set(_INITS) == set(get_args(Init))
 
@@ -46,7 +52,8 @@ assert set(_INITS) == set(get_args(Init))
 def initialise(model: nn.Module, name: Init, activation: str, generator: Generator) -> None:
     """Initialise every linear and convolution layer of ``model`` in the order of its modules.
 
-    Biases are zero, except for "default", which draws them as PyTorch does.
+    Biases are zero, except for "default", which draws them as PyTorch does. "lsuv" is drawn as
+    "orthogonal"; its second half needs images: `rescale_lsuv`.
     """
     for module in model.modules():
         if not isinstance(module, nn.Linear | nn.Conv2d):
@@ -59,3 +66,57 @@ def initialise(model: nn.Module, name: Init, activation: str, generator: Generat
             nn.init.uniform_(module.bias, -bound, bound, generator=generator)
         else:
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def rescale_fixup(branches: Sequence[Sequence[nn.Linear]], head: nn.Linear) -> None:
+    """Fixup's starting point for residual ``branches``, each the linear layers of one block in order.
+
+    Zhang, Dauphin & Ma 2019, "Fixup Initialization", §3: the head and the last layer of every
+    branch are zero, its other layers are scaled by (number of branches)^(-1 / (2k - 2)), k the
+    layers of a branch. What was drawn for the zeroed layers is dropped, so that the draws of all
+    other layers are those of the plain twin.
+    """
+    for *inner, last in branches:
+        for layer in inner:
+            factor = len(branches) ** (-1 / (2 * len(inner)))
+            for parameter in layer.parameters():
+                parameter.mul_(factor)
+        _zero(last)
+    _zero(head)
+
+
+def _zero(layer: nn.Linear) -> None:
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
+@torch.no_grad()
+def rescale_lsuv(model: nn.Module, inputs: Tensor) -> None:
+    """Scale each weight matrix so that the layer's output on ``inputs`` uint8 ``[B, C, H, W]`` has variance 1.
+
+    Mishkin & Matas 2016, "All you need is a good init", algorithm 1: layer by layer in the order
+    in which they are used, weight / std(output) until the variance over images and units is
+    within 0.1 of 1 or ten tries are made; a layer whose output is constant stays as it is. Draws
+    nothing. Batch normalisation uses the statistics of ``inputs`` here, as it would in training,
+    and dropout is off. Mode and buffers of ``model`` stay as they are.
+    """
+    copied = copy.deepcopy(model).train()  # running statistics and modes change in the copy only
+
+    def rescale(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor, *, weight: Tensor) -> Tensor:
+        assert isinstance(layer.weight, Tensor)
+        for _ in range(LSUV_TRIES):
+            variance = output.var(correction=0)
+            if abs(variance - 1) < LSUV_TOLERANCE or not 0 < variance < math.inf:
+                break
+            weight.div_(variance.sqrt())
+            layer.weight.copy_(weight)
+            output = layer.forward(*args)
+        return output  # what the next layers see
+
+    for name, module in copied.named_modules():
+        if isinstance(module, nn.Dropout):
+            module.eval()
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            module.register_forward_hook(partial(rescale, weight=model.get_parameter(f"{name}.weight")))
+    copied(inputs)

@@ -14,7 +14,9 @@ class Normalize(nn.Module):
     """``(x - mean) * scale`` per channel, for uint8 pixels ``[B, C, H, W]``; 0..255 in, floats out.
 
     ``mean`` and ``scale`` are buffers, so a network that is fine-tuned, distilled, exported or
-    explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1.
+    explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1. What comes
+    as floats is taken as normalised already and passes as it is, so that several networks with the
+    same statistics can share the work.
     """
 
     mean: Tensor
@@ -32,7 +34,7 @@ class Normalize(nn.Module):
             self.scale.copy_((1 / (std.double() * 255)).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x.to(self.mean.dtype) - self.mean) * self.scale
+        return x if x.is_floating_point() else (x.to(self.mean.dtype) - self.mean) * self.scale
 
 
 class Network(nn.Module):
@@ -41,6 +43,9 @@ class Network(nn.Module):
     ``depth`` counts the weight layers on the main path. A subclass begins its forward pass with
     ``self.normalize``.
     """
+
+    lsuv: bool = False
+    """Its weights still have to be rescaled on images (`models.init.rescale_lsuv`) before training."""
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int) -> None:
         super().__init__()

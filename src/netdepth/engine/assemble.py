@@ -1,0 +1,63 @@
+"""From a config to its parts: components resolved, the fingerprint, the untrained network."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from netdepth import data, models
+from netdepth.config import RunConfig, derive_seed, digest
+from netdepth.engine.gradients import by_hand
+from netdepth.engine.objectives import OBJECTIVES
+from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.models.init import rescale_lsuv
+from netdepth.registry import Registry
+
+__all__ = ["COMPONENTS", "build_model", "fingerprint", "resolve", "stackable"]
+
+COMPONENTS: dict[str, Registry[Any]] = {
+    "dataset": data.DATASETS,
+    "model": models.MODELS,
+    "objective": OBJECTIVES,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+}
+DTYPES = {"float32": torch.float32, "float64": torch.float64}
+LSUV_IMAGES = 512
+"""Training images, evenly spread and the same for every seed, on which LSUV rescales the weights."""
+
+
+def resolve(config: RunConfig) -> RunConfig:
+    """``config`` with every component's defaults filled in and checked."""
+    parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
+    return dataclasses.replace(config, **parts)
+
+
+def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
+    """The first 10 hex digits over what is computed: resolved config without seed, data, split."""
+    parts = {name: registry.hashed(getattr(config, name)) for name, registry in COMPONENTS.items()}
+    content = {**parts, "train": config.train, "data": spec.data_digest, "split": spec.split_digest}
+    return digest(content)[:10]
+
+
+def build_model(config: RunConfig, splits: data.Splits) -> models.Network:
+    """The untrained network of a resolved ``config``, carrying the training part's statistics."""
+    model = models.build(
+        config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
+    ).to(DTYPES[config.train.precision])
+    model.normalize.set_statistics(*splits.statistics)
+    if model.lsuv:
+        count = min(LSUV_IMAGES, len(splits.train))
+        rescale_lsuv(model, splits.train.inputs[torch.arange(count) * len(splits.train) // count])
+    return model
+
+
+def stackable(config: RunConfig) -> bool:
+    """Whether several seeds of ``config`` can be made as one stack (`run_cohort`); decided by the config alone."""
+    config = resolve(config)
+    if config.model.name != "mlp":
+        return False
+    model = models.build(config.model, (1, 1, 1), 2)  # the images' shape and classes decide nothing here
+    return by_hand(model, OBJECTIVES.build(config.objective))

@@ -1,0 +1,144 @@
+"""From locked run folders to finished runs: the members of a stack train together, in plain order."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+from netdepth import data, models, probes
+from netdepth.config import Duration, RunConfig
+from netdepth.data.batches import Batches
+from netdepth.engine.fit import Tick, fit
+from netdepth.engine.gradients import choose_gradients
+from netdepth.engine.member import Member, newest_common_step
+from netdepth.engine.objectives import OBJECTIVES
+from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.engine.process import Process
+from netdepth.engine.signals import signals_held, signals_ignored
+from netdepth.engine.stack import Stack
+from netdepth.errors import Interrupted
+
+__all__ = ["Watch", "Watcher", "conduct"]
+
+WRITE_EVERY_SECONDS = 10.0
+
+
+class Watcher(Protocol):
+    """What is told how far a training is (`netdepth.progress.TrainProgress` is one)."""
+
+    def advance(self, step: int) -> None: ...
+
+    def evaluated(self, record: Mapping[str, Any]) -> None: ...
+
+
+Watch = Callable[[str, int, int], AbstractContextManager[Watcher]]
+"""(title, total steps, steps per epoch) to a watcher, entered while the training lasts."""
+
+
+def conduct(
+    config: RunConfig,
+    networks: Sequence[models.Network],
+    members: Sequence[Member],
+    process: Process,
+    splits: data.Splits,
+    *,
+    title: str,
+    watch: Watch,
+    probing: bool = True,
+) -> float:
+    """Train ``members`` from what their folders hold to their ends and finish every one.
+
+    ``config`` is theirs but for the seed, ``networks`` are theirs before training.
+
+    Returns:
+        `time.monotonic` after the last training step.
+
+    Raises:
+        Interrupted: a signal came; everything is saved.
+    """
+    started = time.perf_counter()
+    train, val = splits.train.to(process.device), splits.val.to(process.device)
+    stack = Stack([network.to(process.device) for network in networks])
+    objective = OBJECTIVES.build(config.objective)
+    optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
+    rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
+    batches = Batches(train, config.train.batch_size, [member.config.seed for member in members])
+    per_epoch = batches.steps_per_epoch
+    budget = Duration.parse(config.train.budget).steps(per_epoch)
+    schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
+    look = probes.probe_batch(train) if probing else None
+
+    def finish(ended: Sequence[Member]) -> None:
+        if look is not None:
+            for member in ended:
+                member.probe(stack, look, member.last_step, per_epoch)
+        _save(ended)
+        for member in ended:
+            member.finish(splits.for_another_run(), stack, started)
+            stack.retire(member.lane, rows)
+
+    for member in members:
+        if member.result is not None:
+            stack.retire(member.lane, rows)
+    live = [member for member in members if member.result is None]
+    resumed = newest_common_step(live)
+    for member in live:
+        member.resume(resumed, stack, optimizer)
+        if resumed:
+            member.folder.notes.append(f"continued from step {resumed} (epoch {resumed / per_epoch:.4g})")
+        elif look is not None:
+            member.probe(stack, look, 0, per_epoch)
+    finish([member for member in live if member.status != "completed"])
+
+    gradients = choose_gradients(stack, objective)
+    saved_at = time.monotonic()
+    with watch(title, budget, per_epoch) as watcher:
+        try:
+            for event in fit(stack, gradients, optimizer, schedule, batches, val, config.train, resumed):
+                if isinstance(event, Tick):
+                    watcher.advance(event.step)
+                    continue
+                present = [members[lane] for lane in event]
+                with signals_held():  # no lane's snapshot is of another evaluation than its neighbour's
+                    records = [member.take(event[member.lane]) for member in present]
+                    for member, record in zip(present, records, strict=True):
+                        member.offer(record, stack, optimizer)
+                if time.monotonic() - saved_at >= WRITE_EVERY_SECONDS:
+                    _save([member for member in members if member.result is None])
+                    saved_at = time.monotonic()
+                if look is not None:
+                    for member in present:
+                        if member.evaluations & (member.evaluations - 1) == 0:
+                            member.probe(stack, look, member.last_step, per_epoch)
+                watcher.evaluated(_mean(records))
+                finish([member for member in present if member.status != "completed"])
+        except (KeyboardInterrupt, Interrupted) as error:
+            unfinished = [member for member in members if member.result is None]
+            with signals_ignored():
+                _save(unfinished)
+            number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
+            done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)
+            raise Interrupted(f"interrupted; saved up to step {done}; the same command continues it", number) from None
+    trained_until = time.monotonic()
+    finish([member for member in members if member.result is None])
+    return trained_until
+
+
+def _save(members: Sequence[Member]) -> None:
+    """Put the newest and best state of all on disk, and only then remove older ones."""
+    for member in members:
+        member.saver.write()
+    for member in members:
+        member.saver.prune()
+
+
+def _mean(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The records of a stack as one to show: means of the numbers that a watcher shows."""
+    if len(records) == 1:
+        return records[0]
+    names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
+    return {"step": records[0]["step"], **{name: statistics.fmean(r[name] for r in records) for name in names}}

@@ -1,0 +1,195 @@
+"""Gradients and activations of every weight layer on one batch.
+
+Four tensors belong to a weight layer l (`nn.Linear`, `nn.Conv2d`), in the order of the forward pass:
+
+- its weight W_l and the gradient of the mean cross-entropy with respect to it;
+- the output of the first `nn.ReLU` that runs after it, for dead units;
+- its *representation* r_l: what the next weight layer receives, and the logits for the last one. That
+  is after normalisation, nonlinearity and shortcut: in a residual net the block's sum, in which a
+  signal grows, shrinks or collapses, not the branch alone. Mean, variance and cosine are those of r_l.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netdepth.data import Split
+
+__all__ = ["BATCH_SIZE", "probe", "probe_batch"]
+
+BATCH_SIZE = 256
+
+
+def probe_batch(split: Split) -> tuple[Tensor, Tensor]:
+    """At most 256 images and labels spread evenly over ``split``: always the same ones."""
+    count = min(BATCH_SIZE, len(split))
+    chosen = torch.arange(count, device=split.labels.device) * len(split) // count
+    return split.inputs[chosen], split.labels[chosen]
+
+
+@dataclass
+class _Layer:
+    """A weight layer as it runs; the numbers stay on the device until all are there."""
+
+    name: str
+    kind: str
+    shape: list[int]
+    dead: Tensor | None = None
+    representation: Tensor | None = None
+    """Mean, variance, cosine, number of examples that are not zero: float64 ``[4]``."""
+
+
+def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
+    """Gradient and activation statistics of every weight layer of ``model`` on one batch.
+
+    Measured in training mode (batch norm uses the batch) with dropout off: its noise would hide
+    that two inputs look alike. Weights, gradients, buffers, mode and the global random state are
+    after it what they were before.
+
+    Args:
+        model: maps ``inputs`` to logits ``[B, C]``.
+        inputs: uint8 ``[B, C, H, W]``.
+        labels: int64 ``[B]``.
+
+    Returns:
+        Plain values; a float may be NaN or infinite. ``batch`` = B; ``loss``: mean cross-entropy in
+        nats; ``gradient_ratio``: gradient norm of the first layer's weight over the last layer's;
+        ``layers``, in the order of the forward pass, each with
+
+        - ``name``, ``kind``, ``shape`` (of its output for one example);
+        - ``grad_norm``, ``weight_norm`` (Frobenius), ``grad_to_weight``, their quotient (None for a zero weight);
+        - ``activation_mean``, ``activation_var`` over all examples and units of its representation;
+        - ``dead_fraction``: share of units (channels of a convolution) that the ReLU leaves at zero for
+          every example; None where no `nn.ReLU` module follows;
+        - ``cosine``: mean cosine similarity of the representations over all pairs of different examples,
+          a zero representation left out; None where fewer than two are left.
+    """
+    parameters = {name: p.detach() for name, p in model.named_parameters()}
+    buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    with torch.random.fork_rng(devices=devices), torch.enable_grad(), _training(model), _watched(model) as layers:
+        torch.manual_seed(0)  # for a network that draws
+        for name in _weight_layers(model):
+            parameters[f"{name}.weight"].requires_grad_(True)
+        logits: Tensor = torch.func.functional_call(model, (parameters, buffers), (inputs,))
+        loss = F.cross_entropy(logits, labels)
+        if layers:
+            layers[-1].representation = _describe(logits)
+        weights = [parameters[f"{layer.name}.weight"] for layer in layers]
+        gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
+    grad_norms, weight_norms = _norms(gradients), _norms(weights)
+    described = _values([layer.representation for layer in layers], 4)
+    dead = _values([layer.dead for layer in layers], 1)
+    rows = []
+    for index, layer in enumerate(layers):
+        mean, variance, cosine, count = described[index]
+        rows.append(
+            {
+                "name": layer.name,
+                "kind": layer.kind,
+                "shape": layer.shape,
+                "grad_norm": grad_norms[index],
+                "weight_norm": weight_norms[index],
+                "grad_to_weight": grad_norms[index] / weight_norms[index] if weight_norms[index] else None,
+                "activation_mean": mean,
+                "activation_var": variance,
+                "dead_fraction": None if layer.dead is None else dead[index][0],
+                "cosine": cosine if count >= 2 else None,
+            }
+        )
+    ratio = grad_norms[0] / grad_norms[-1] if grad_norms and grad_norms[-1] else math.nan
+    return {"batch": len(labels), "loss": float(loss.detach()), "gradient_ratio": ratio, "layers": rows}
+
+
+def _weight_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The linear and convolution layers of ``model`` by name whose weight is a parameter."""
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d) and "weight" in module._parameters
+    }
+
+
+@contextlib.contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """Training mode without dropout; every module's own mode afterwards."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.train()
+        for module, _ in modes:
+            if isinstance(module, nn.modules.dropout._DropoutNd):
+                module.eval()
+        yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+@contextlib.contextmanager
+def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
+    """A list that a forward pass of ``model`` fills with its weight layers.
+
+    What a hook is given is measured at once: a layer further on may work in place.
+    """
+    layers: list[_Layer] = []
+    names = {module: name for name, module in _weight_layers(model).items()}
+
+    def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        if layers and args:
+            layers[-1].representation = _describe(args[0])
+
+    def after(module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+        layers.append(_Layer(names[module], type(module).__name__, list(output.shape[1:])))
+
+    def rectified(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+        if layers and layers[-1].dead is None and output.dim() > 1:
+            largest = output.detach().transpose(0, 1).flatten(1).amax(1)  # [units], never below zero
+            silent = torch.where(largest.isnan(), math.nan, (largest == 0).double())
+            layers[-1].dead = silent.mean(0, keepdim=True)
+
+    hooks = [module.register_forward_pre_hook(before) for module in names]
+    hooks += [module.register_forward_hook(after) for module in names]
+    hooks += [m.register_forward_hook(rectified) for m in model.modules() if isinstance(m, nn.ReLU)]
+    try:
+        yield layers
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def _describe(representation: Tensor) -> Tensor:
+    """Mean, variance, mean cosine over pairs and number of rows that are not zero of ``[B, ...]``; float64 ``[4]``.
+
+    With unit rows u_i the pairs i < j need no product of their own: |Σ u_i|² = n + 2 Σ u_i·u_j.
+    """
+    # Squares of large or small float32 values are beyond float32.
+    rows = representation.detach().reshape(len(representation), -1).double()
+    mean = rows.mean()
+    lengths = torch.linalg.vector_norm(rows, dim=1)
+    variance = (rows - mean).square().mean()
+    count = (lengths != 0).sum()
+    total = lengths.where(lengths != 0, 1).reciprocal() @ rows
+    cosine = (total.dot(total) - count) / (count * (count - 1))
+    return torch.stack([mean, variance, cosine.clamp(-1, 1), count])
+
+
+@torch.no_grad()
+def _norms(tensors: Sequence[Tensor]) -> list[float]:
+    """Frobenius norms in float64: a tiny gradient has squares that float32 cannot hold."""
+    return [value for (value,) in _values([torch.linalg.vector_norm(t, dtype=torch.float64)[None] for t in tensors], 1)]
+
+
+def _values(tensors: Sequence[Tensor | None], length: int) -> list[list[float]]:
+    """Tensors ``[length]``, NaN for None, as lists: read from the device in one go."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    read = iter(torch.stack(there).tolist() if there else [])
+    return [[math.nan] * length if tensor is None else next(read) for tensor in tensors]
