@@ -26,7 +26,7 @@ import pandas as pd
 from netdepth.analysis import holm, sign_flip_test, verdict
 from netdepth.analysis.contrasts import LEVEL
 from netdepth.config import Component, RunConfig
-from netdepth.study import Axis, Primary, StudySpec
+from netdepth.studyspec import Axis, Primary, StudySpec
 
 DEPTHS = (2, 4, 8, 16, 24, 32, 40)
 CONDITIONS = ("plain-default", "plain-he", "residual-he", "residual-he-scaled", "residual-default")

@@ -14,6 +14,9 @@ from made_runs import add_checkpoint, make_run
 from netdepth.cli import main
 from netdepth.config import RunConfig, Runtime
 from netdepth.launch import Outcome
+from netdepth.launch.study import Conducted
+from netdepth.studydir import StudyDir
+from netdepth.studyspec import StudySpec
 
 RECIPE = """
 from netdepth.config import Component, RunConfig
@@ -29,15 +32,19 @@ def broken():
 """
 
 
-@dataclass
+@dataclass(repr=False)  # hypothesis would print every config of `launched`, which takes seconds
 class World:
-    """``folder`` is the working folder, ``runs`` the runs folder; ``launched`` what `launch` was asked for."""
+    """``folder`` is the working folder, ``runs`` the runs folder; ``launched`` and ``conducted`` are what was asked for."""
 
     folder: Path
     runs: Path
-    launched: list[tuple[str, list[RunConfig], Runtime]] = field(default_factory=list, repr=False)
+    launched: list[tuple[str, list[RunConfig], Runtime]] = field(default_factory=list)
+    conducted: list[tuple[StudySpec, Runtime]] = field(default_factory=list)
     failing: dict[int, tuple[str, int]] = field(default_factory=dict)
     status: str = "stopped_early"
+
+    def __repr__(self) -> str:
+        return f"World({self.folder})"
 
     def launch(self, name: str, configs: list[RunConfig], runtime: Runtime, **_: Any) -> list[Outcome]:
         """Stands for `netdepth.launch.launch`: one made folder per seed, or the failure asked for."""
@@ -51,6 +58,11 @@ class World:
                 run = make_run(self.folder.parent / "made", seed=config.seed, recipe=name, status=self.status)
                 outcomes.append(Outcome(run.path, config.seed, self.status))
         return outcomes
+
+    def conduct(self, spec: StudySpec, runtime: Runtime, **_: Any) -> Conducted:
+        """Stands for `netdepth.launch.study.conduct`: a study without a run."""
+        self.conducted.append((spec, runtime))
+        return Conducted(StudyDir(self.folder.parent / "made" / "study"))
 
     def tree(self) -> dict[str, tuple[int, int]]:
         """Every file below with size and time of change."""
@@ -70,6 +82,7 @@ def build_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(world.folder)
     monkeypatch.setenv("NETDEPTH_RUNS", str(world.runs))
     monkeypatch.setattr("netdepth.launch.launch", world.launch)
+    monkeypatch.setattr("netdepth.launch.study.conduct", world.conduct)
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal: nobody can answer a question
     return world
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -13,35 +16,56 @@ REQUIRED = os.environ.get("NETDEPTH_REQUIRE", "").split(",")
 BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Threads and the plotting backend are read at import time, also by the processes that tests start.
-os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg")
+# Ray reads once per process whether a token is asked for, and keeps tokens in the home that every test has anew.
+os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", RAY_AUTH_MODE="disabled")
+
+
+def lacking(what: str, reason: str) -> NoReturn:
+    """Skip the test with ``reason``, or fail it if NETDEPTH_REQUIRE (a list with commas) names ``what``."""
+    if what in REQUIRED:
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
 
 
 def find_data(name: str) -> Path:
     """The folder to give as ``--data`` so that the data set ``name`` is found there.
 
-    It is $NETDEPTH_DATA, else ``shared/data`` beside the repository. Where it lacks the data
-    the test skips with the reason, or fails if NETDEPTH_REQUIRE names ``data``.
+    It is $NETDEPTH_DATA, else ``shared/data`` beside the repository.
     """
     root = Path(GIVEN_DATA).absolute() if GIVEN_DATA else BESIDE
     if (root / name).is_dir() and any((root / name).iterdir()):
         return root
     where = f"in NETDEPTH_DATA={root}" if GIVEN_DATA else "(NETDEPTH_DATA is not set)"
-    reason = f"no {name} data {where}; get them with: netdepth data fetch {name}"
-    if "data" in REQUIRED:
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+    lacking("data", f"no {name} data {where}; get them with: netdepth data fetch {name}")
+
+
+def find_chromium() -> str:
+    """The path of a Chromium or Chrome that can run headless."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or lacking("browser", f"no browser: none of {', '.join(names)} is on the PATH")
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """``@pytest.mark.data("mnist")`` skips or fails a test before any of its fixtures run."""
+    """The markers ``data("mnist")``, ``browser`` and ``ray`` skip or fail a test before any of its fixtures run."""
     for mark in item.iter_markers("data"):
         find_data(*mark.args)
+    if item.get_closest_marker("browser"):
+        find_chromium()
+    if item.get_closest_marker("ray") and importlib.util.find_spec("ray") is None:
+        lacking("ray", "Ray is not installed; get it with: pip install netdepth[ray]")
 
 
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """``real_data("mnist")`` is the folder for ``--data``; skips where the data are missing."""
     return find_data
+
+
+@pytest.fixture
+def chromium() -> str:
+    """The path of the browser, for tests marked ``browser``."""
+    return find_chromium()
 
 
 @pytest.fixture(scope="session")
@@ -66,9 +90,7 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, _shared_home: Path, monk
     # Port 9 discards: a test that would download meets a refused connection, not the network.
     monkeypatch.setenv("NETDEPTH_MIRROR", "http://127.0.0.1:9")
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
-        folder = home / name.lower()
-        folder.mkdir()
-        monkeypatch.setenv(name, str(folder))
+        monkeypatch.setenv(name, str(home))  # it must be there, else W&B takes a folder of its own choice
 
 
 @pytest.fixture(autouse=True)

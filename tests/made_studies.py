@@ -13,7 +13,7 @@ from netdepth.analysis import Verdict
 from netdepth.analysis.contrasts import Contrast
 from netdepth.analysis.verdict import CellVerdict
 from netdepth.config import Component, RunConfig
-from netdepth.study import Axis, Primary, StudySpec
+from netdepth.studyspec import Axis, Primary, StudySpec
 
 CHANCE = math.log(10)
 CONDITIONS = {

@@ -11,7 +11,7 @@ from made_studies import CHANCE, around, cell, contrast, make_spec, make_table, 
 from netdepth.analysis import permutation_test, verdict
 from netdepth.analysis.permutation import seeds_to_reach
 from netdepth.analysis.stats import seeds_needed
-from netdepth.study import Primary
+from netdepth.studyspec import Primary
 
 SPEC = make_spec()
 NAN, INF = math.nan, math.inf

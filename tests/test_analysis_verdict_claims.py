@@ -13,7 +13,7 @@ from netdepth.analysis import LABELS, out_of_reach, permutation_test, sign_flip_
 from netdepth.analysis.permutation import seeds_to_reach
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
-from netdepth.study import Axis, Nuisance, Primary
+from netdepth.studyspec import Axis, Nuisance, Primary
 
 SPEC = make_spec()
 NAN, INF = math.nan, math.inf

@@ -11,7 +11,7 @@ import pytest
 from made_studies import CONDITIONS, DEPTHS, around, make_spec, make_table, renamed, said, shuffled
 
 from netdepth.analysis import verdict
-from netdepth.study import Axis, Primary, StudySpec
+from netdepth.studyspec import Axis, Primary, StudySpec
 
 SPEC = make_spec()
 

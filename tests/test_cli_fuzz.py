@@ -1,4 +1,7 @@
-"""A thousand mutated command lines and configs: no traceback, one line, nothing touched that was there."""
+"""A thousand mutated command lines and configs: no traceback, one line, nothing touched that was there.
+
+A plain run takes the first few of each; all are marked ``slow``.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +24,19 @@ from netdepth.cli import main
 
 # The same examples every time; NETDEPTH_FUZZ=5000 draws that many new ones.
 RANDOM_EXAMPLES = int(os.environ.get("NETDEPTH_FUZZ", "0"))
-FUZZ = settings(
-    max_examples=RANDOM_EXAMPLES or 500,
-    derandomize=not RANDOM_EXAMPLES,
-    deadline=None,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+
+
+def fuzz(examples: int) -> settings:
+    return settings(
+        max_examples=RANDOM_EXAMPLES or examples,
+        derandomize=not RANDOM_EXAMPLES,
+        deadline=None,
+        database=None,
+        suppress_health_check=[HealthCheck.function_scoped_fixture],
+    )
+
+
+A_FEW, MANY = fuzz(50), fuzz(500)
 
 LINES = [
     ["train", "baseline-mlp", "--seed", "3", "--dataset", "mnist5k", "--set", "train.budget=2ep", "--threads", "1"],
@@ -35,6 +44,8 @@ LINES = [
     ["train", "my.py:tiny", "--import", "my.py", "--set", "optimizer=sgd", "--set", "optimizer.lr=0.1", "--fresh"],
     ["train", "config.json", "--device", "cpu", "--track", "tensorboard,wandb", "--wandb-online"],
     ["quickstart", "--seed", "1", "--runs", "somewhere"],
+    ["study", "depth-mlp5k", "--seeds", "9", "--depths", "2,8,32", "--set", "train.budget=2ep", "--workers", "2"],
+    ["study", "depth-mlp5k", "--tune", "lr", "--no-report", "--json"],
     ["compare", "baseline-mlp-s0", "baseline-mlp-s1", "--markdown"],
     ["compare", "baseline-mlp-s0", "--csv", "--json"],
     ["predict", "baseline-mlp-s0", "my.py", "--invert"],
@@ -156,13 +167,20 @@ def mutated_lines(draw: st.DrawFn) -> list[str]:
     return line
 
 
-@FUZZ
+@A_FEW
 @given(argv=mutated_lines())
 @example(argv=["train", "baseline-mlp", "--seeds", "10000"])
 @example(argv=["compare", "baseline-mlp-s0", "--runs", "/dev/null"])
 @example(argv=["board", "/", "--port", "1"])
 @example(argv=["runs", "--json", "list"])
 def test_mutated_command_lines(world: World, argv: list[str]) -> None:
+    check(world, argv, world.folder.parent)
+
+
+@pytest.mark.slow
+@MANY
+@given(argv=mutated_lines())
+def test_500_mutated_command_lines(world: World, argv: list[str]) -> None:
     check(world, argv, world.folder.parent)
 
 
@@ -192,9 +210,21 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return [path, *(place for key, item in items for place in _places(item, (*path, key)))]
 
 
-@FUZZ
+@A_FEW
 @given(data=st.data())
 def test_mutated_configs(world: World, data: st.DataObject) -> None:
+    check_mutated_config(world, data)
+
+
+@pytest.mark.slow
+@MANY
+@given(data=st.data())
+def test_500_mutated_configs(world: World, data: st.DataObject) -> None:
+    check_mutated_config(world, data)
+
+
+def check_mutated_config(world: World, data: st.DataObject) -> None:
+    """Train from a config with up to three places replaced, removed or added."""
     config = json.loads((world.folder / "config.json").read_text())
     for _ in range(data.draw(st.integers(1, 3))):
         place = data.draw(st.sampled_from(_places(config)))

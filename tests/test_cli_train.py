@@ -116,6 +116,16 @@ def test_a_figure_that_cannot_be_drawn_is_a_note(ask: Ask, monkeypatch: pytest.M
 def test_quickstart_needs_no_download_and_no_tracker(ask: Ask, world: World) -> None:
     code, out, _ = ask("quickstart")
     ((name, (config,), runtime),) = world.launched
-    assert (code, name, config.dataset.name, runtime.trackers) == (0, "baseline-mlp", "mnist5k", ())
+    assert (name, config.dataset.name, runtime.trackers) == ("baseline-mlp", "mnist5k", ())
+    ((spec, runtime),) = world.conducted
+    assert (spec.base.dataset.name, spec.depths, len(spec.seeds)) == ("mnist5k", (2, 4, 8, 16, 32), 7)
+    assert [(p.family, p.depth, p.against) for p in spec.primary] == [("shortcut", 32, "plain he")]
+    assert code == 0
     assert "97.00 % of 1,000 digits" in out
     assert "netdepth train baseline-mlp" in out
+
+
+def test_quickstart_stops_at_a_baseline_that_failed(ask: Ask, world: World) -> None:
+    world.failing[0] = "no space", 74
+    assert ask("quickstart")[0] == 74
+    assert not world.conducted

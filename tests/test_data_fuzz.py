@@ -221,6 +221,7 @@ def test_what_is_too_long_costs_no_more_than_what_was_expected(kind: str, tmp_pa
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_bomb_in_the_place_of_mnist_stays_under_a_gigabyte(tmp_path: Path) -> None:
     """A process of its own may not grow by more: 4 GB of zeros named as MNIST's training images."""
     code = """

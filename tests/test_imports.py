@@ -15,13 +15,15 @@ ENGINE = BASE | {"data", "models", "store", "trackers", "probes", "progress"}
 ALL = ENGINE | {
     "usercode",
     "overrides",
-    "study",
+    "studyspec",
+    "studydir",
     "engine",
     "launch",
     "analysis",
     "report",
     "recipes",
     "api",
+    "api_study",
     "housekeeping",
     "doctor",
     "conformance",
@@ -29,6 +31,7 @@ ALL = ENGINE | {
     "cli",
 }
 
+STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
@@ -36,7 +39,8 @@ MAY_IMPORT = {
     "usercode": {"errors"},
     "config": {"errors"},
     "overrides": {"config", "errors"},
-    "study": {"config", "errors", "overrides"},
+    "studyspec": {"config", "errors", "overrides"},
+    "studydir": {"atomic", "config", "errors", "store", "studyspec"},
     "registry": {"config", "errors"},
     "data": BASE,
     "models": BASE,
@@ -44,18 +48,19 @@ MAY_IMPORT = {
     "trackers": BASE | {"store", "usercode"},
     "probes": BASE | {"data", "models"},
     "engine": ENGINE,
-    "launch": {"config", "errors", "study", "store", "engine", "progress"},
-    "analysis": {"config", "errors", "study", "store"},
-    "report": {"atomic", "config", "errors", "study", "store", "analysis"},
-    "recipes": BASE | {"study", "usercode"},
+    "launch": BASE | STUDIES | {"data", "models", "engine", "overrides", "progress", "usercode"},
+    "analysis": {"config", "errors"} | STUDIES,
+    "report": {"atomic", "config", "errors", "analysis"} | STUDIES,
+    "recipes": BASE | {"studyspec", "usercode"},
     "housekeeping": {"atomic", "config", "errors", "store"},
-    "api": ALL - {"cli", "commands", "doctor", "conformance"},
-    "doctor": ALL - {"cli", "commands", "api", "conformance"},
-    "conformance": ALL - {"cli", "commands", "api", "doctor"},
+    "api": ALL - {"cli", "commands", "doctor", "conformance", "api_study"},
+    "api_study": ALL - {"cli", "commands", "doctor", "conformance"},
+    "doctor": ALL - {"cli", "commands", "api", "api_study", "conformance"},
+    "conformance": ALL - {"cli", "commands", "api", "api_study", "doctor"},
     "commands": ALL - {"cli"},
     "cli": ALL,
     "__main__": ALL,
-    "__init__": {"api"},
+    "__init__": {"api", "api_study"},
 }
 """What each room may import besides itself and the bare package (its version)."""
 

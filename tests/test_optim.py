@@ -8,8 +8,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
 from netdepth.config import Component
-from netdepth.engine.stack import Stack
 from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.engine.stack import Stack
 from netdepth.errors import BadInput
 
 STEPS = 400

@@ -12,7 +12,7 @@ from made_studies import DEPTHS, make_spec
 
 from netdepth.config import MAX_SEED, Component, from_json, to_json
 from netdepth.errors import BadInput
-from netdepth.study import Axis, Nuisance, Primary, StudySpec
+from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
 SPEC = make_spec(nuisance=(Nuisance("optimizer.lr", "tuned", values=(1e-2, 1e-3), seeds=(100, 101)),))
 
@@ -129,5 +129,5 @@ def test_bad_json_names_the_value(change, words) -> None:
 
 
 def test_it_needs_nothing_but_the_standard_library() -> None:
-    code = "import sys, netdepth.study; print(sorted({'numpy', 'torch', 'pandas'} & set(sys.modules)))"
+    code = "import sys, netdepth.studyspec; print(sorted({'numpy', 'torch', 'pandas'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

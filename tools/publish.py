@@ -6,7 +6,8 @@
 
 A table stands between ``<!-- compare: NAME -->`` and ``<!-- /compare -->``; what is between them is
 the output of ``netdepth compare docs/results/NAME/* --markdown``. ``<!-- benchmark: SIZE -->`` holds the
-short form of benchmarks/results/epoch.json for one batch size.
+short form of benchmarks/results/epoch.json for one batch size, ``<!-- study-benchmark: SEEDS -->`` that of
+benchmarks/results/study.json for one number of seeds, or with ``all`` for SEEDS all its tables.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import findings
 import report
+import study_report
 
 from netdepth.analysis import compare
 from netdepth.errors import NetdepthError
@@ -30,6 +33,8 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "environment.json", "split.json", "metrics.jsonl", "result.json", "test_access.json")
 BENCHMARK = ROOT / "benchmarks" / "results" / "epoch.json"
+STUDY = ROOT / "benchmarks" / "results" / "study.json"
+STUDY_BLOCK = re.compile(r"(<!-- study-benchmark: (\d+|all) -->\n).*?(<!-- /study-benchmark -->)", re.DOTALL)
 BENCHMARK_BLOCK = re.compile(r"(<!-- benchmark: (\d+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
 
@@ -53,11 +58,13 @@ def table(name: str) -> str:
     return render(compare([RunDir(p) for p in folders]), "markdown")
 
 
-def refreshed(text: str) -> str:
-    """``text`` with every table made anew."""
+def refreshed(page: Path) -> str:
+    """The text of ``page`` with every table made anew."""
+    text = findings.refreshed(page.read_text(), page)
     text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
     measured = json.loads(BENCHMARK.read_text())
     text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)
+    text = STUDY_BLOCK.sub(lambda match: f"{match[1]}\n{study_report.block(STUDY, match[2])}\n\n{match[3]}", text)
     return report.rendered(text, measured) if report.BEGIN in text else text
 
 
@@ -72,9 +79,9 @@ def main(arguments: list[str]) -> int:
             add(name, runs)
         case ["render"]:
             for page in pages():
-                page.write_text(refreshed(page.read_text()))
+                page.write_text(refreshed(page))
         case ["check"]:
-            stale = [str(page.relative_to(ROOT)) for page in pages() if refreshed(page.read_text()) != page.read_text()]
+            stale = [str(page.relative_to(ROOT)) for page in pages() if refreshed(page) != page.read_text()]
             if stale:
                 print(f"tables are not what their runs say: {', '.join(stale)}; run: python tools/publish.py render")
                 return 1

@@ -6,16 +6,17 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_API = ("load", "predict", "sync", "train")
+_API = {"load": "api", "predict": "api", "study": "api_study", "sync": "api", "train": "api"}
+"""What is offered, and the module that has it."""
 __all__ = ["__version__", *_API]
 
 
 def __getattr__(name: str) -> Any:
     """Load the API on first use, so that ``import netdepth`` does not import torch."""
     if name in _API:
-        from netdepth import api
+        import importlib
 
-        return getattr(api, name)
+        return getattr(importlib.import_module(f"netdepth.{_API[name]}"), name)
     raise AttributeError(f"module 'netdepth' has no attribute {name!r}")
 
 

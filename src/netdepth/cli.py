@@ -134,15 +134,27 @@ def _grammar() -> Parser:
             _everywhere(made)
         return made
 
-    _train_options(add("quickstart", "train the baseline on data that come with the package, in half a minute"), False)
+    text = "the baseline and a small depth study with its report, on data that come with the package, in a minute"
+    _train_options(add("quickstart", text), False)
     train = add("train", "train a recipe with one or several seeds")
     train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
     _train_options(train, True)
+
+    _study_options(add("study", "conduct a depth study: many seeds, a verdict with statistics, a report"))
+
+    report = add("report", "the page of a study: report.html, and report.md with figures for a repository")
+    report.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
+    report.add_argument("--check", action="store_true", help="write nothing: is the page there whole and up to date?")
+    verdict = add("verdict", "what a study found, in sentences and one table")
+    verdict.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
 
     compare = add("compare", "runs side by side, with the mean over seeds and its interval")
     compare.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
     for style in ("markdown", "csv", "latex"):
         compare.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=f"print as {style}")
+
+    inspect = add("inspect", "gradients and activations of a run's network per layer: table, picture, words")
+    inspect.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
 
     predict = add("predict", "what a trained network says of pictures")
     predict.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
@@ -216,6 +228,23 @@ def _train_options(parser: Parser, full: bool) -> None:
         "--no-test", dest="sealed", action="store_true", help="leave the test data sealed: for choosing settings"
     )
     parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
+
+
+def _study_options(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a study.json")
+    parser.add_argument("--seeds", metavar="LIST", help="10 for seeds 0 to 9, or 0,3,7; more than before extends")
+    parser.add_argument("--depths", metavar="LIST", help="other depths than the recipe's, e.g. 2,8,24")
+    parser.add_argument("--dataset", metavar="NAME", help="another data set, as --set dataset=NAME")
+    parser.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="for all runs"
+    )
+    parser.add_argument("--tune", metavar="SETTING", help="lr: choose it per cell, on validation and other seeds")
+    parser.add_argument("--workers", metavar="N", type=_whole("--workers", 0, 1024), help="processes (else the cores)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster: its address, or auto")
+    parser.add_argument("--dry-run", action="store_true", help="only say what it would cost")
+    parser.add_argument("--no-report", action="store_true", help="leave the report to: netdepth report")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    parser.add_argument("--fresh", action="store_true", help="remove the study's runs and start again")
 
 
 def _name(text: str) -> str:

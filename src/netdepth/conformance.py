@@ -16,6 +16,7 @@ from netdepth.config import Component, RunConfig
 from netdepth.errors import BadInput
 from netdepth.registry import Registry
 from netdepth.store import RunDir
+from netdepth.studyspec import StudySpec
 
 __all__ = ["Finding", "check_component", "check_file", "registries"]
 
@@ -194,9 +195,10 @@ def _recipe(component: Component, data_dir: Path | None) -> Promises:
     from netdepth.engine.run import resolve
     from netdepth.recipes import RECIPES
 
-    config = RECIPES.build(component)
-    yield "returns a RunConfig", isinstance(config, RunConfig), type(config).__name__
-    resolve(config)
+    made = RECIPES.build(component)
+    yield "returns a RunConfig or a StudySpec", isinstance(made, RunConfig | StudySpec), type(made).__name__
+    for config in [made] if isinstance(made, RunConfig) else [cell.config for cell in made.cells]:
+        resolve(config)
     yield "names components and settings that exist", True, ""
 
 

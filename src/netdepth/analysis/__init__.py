@@ -4,6 +4,7 @@ from netdepth.analysis.compare import Comparison, Group, compare
 from netdepth.analysis.contrasts import LABELS, Contrast, out_of_reach
 from netdepth.analysis.permutation import holm, permutation_test, sign_flip_test
 from netdepth.analysis.stats import Estimate, difference_interval, mean_interval, prediction_interval
+from netdepth.analysis.study_table import study_table
 from netdepth.analysis.table import run_row, runs_table, source
 from netdepth.analysis.verdict import Verdict, verdict
 
@@ -25,5 +26,6 @@ __all__ = [
     "runs_table",
     "sign_flip_test",
     "source",
+    "study_table",
     "verdict",
 ]

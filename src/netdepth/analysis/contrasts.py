@@ -16,7 +16,7 @@ from typing import Literal
 from netdepth.analysis.labels import CellRun, CellRuns
 from netdepth.analysis.permutation import Design, holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
 from netdepth.analysis.stats import Estimate, difference_interval, mean_interval, seeds_needed
-from netdepth.study import FAMILIES, Family, Primary, StudySpec
+from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
 __all__ = ["DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "Contrast", "Harm", "Label", "contrasts_of", "out_of_reach"]
 

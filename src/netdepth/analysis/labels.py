@@ -24,7 +24,7 @@ from netdepth.analysis.stats import (
 )
 from netdepth.analysis.table import COLUMNS
 from netdepth.errors import BadInput, choose
-from netdepth.study import StudySpec
+from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
     import pandas

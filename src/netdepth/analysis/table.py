@@ -15,7 +15,9 @@ from netdepth.store import RunDir
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["COLUMNS", "METRICS", "Column", "describe_component", "run_row", "runs_table", "source"]
+__all__ = [
+    "COLUMNS", "METRICS", "Column", "describe_component", "field_of", "number_of", "run_row", "runs_table", "source",
+]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 PARTS = ("train", "val", "test")
@@ -79,10 +81,10 @@ def run_row(run: RunDir) -> dict[str, Any]:
         return row
     files["metrics.jsonl"] = records[-1] if records else {}
     for column in COLUMNS:
-        value = _field(files[column.file], column.field)
+        value = field_of(files[column.file], column.field)
         if column.name in ("dataset", "model"):
             value = describe_component(value)
-        row[column.name] = _number(value) if column.number else value
+        row[column.name] = number_of(value) if column.number else value
     if failure is not None:
         row["error"] = f"{failure.get('error')}: {failure.get('message')}"
     return row
@@ -119,7 +121,8 @@ def describe_component(value: Any) -> str | None:
     return " ".join([value["name"], *texts])
 
 
-def _field(data: Mapping[str, Any], path: str) -> Any:
+def field_of(data: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted ``path`` of a file of a run's folder; NaN and Inf come back as such, None if absent."""
     value: Any = data
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
@@ -129,7 +132,7 @@ def _field(data: Mapping[str, Any], path: str) -> Any:
     return value
 
 
-def _number(value: Any) -> float | int | None:
+def number_of(value: Any) -> float | int | None:
     """``value`` if it is a number that fits a float, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

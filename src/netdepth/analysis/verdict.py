@@ -19,7 +19,7 @@ from netdepth.analysis.labels import ACCURACY, LOSS, RATIO, CellRun, CellRuns, S
 from netdepth.analysis.words import Sentence
 from netdepth.config import SCHEMA
 from netdepth.store import jsonable
-from netdepth.study import StudySpec
+from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
     import pandas

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from netdepth.analysis.contrasts import Cause, Contrast, Label
 from netdepth.analysis.labels import ACCURACY, CHANCE_SHARE, LOSS, RATIO, CellRuns, Scale
-from netdepth.study import StudySpec
+from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
     from netdepth.analysis.verdict import CellVerdict

@@ -2,10 +2,15 @@
 
 from netdepth.commands.answer import Answer
 from netdepth.commands.catalogue import check, data_fetch, data_list, data_verify, doctor, list_components
+from netdepth.commands.inspect import inspect
+from netdepth.commands.quickstart import quickstart
+from netdepth.commands.report import report, verdict
 from netdepth.commands.runs import board, compare, predict, runs_gc, runs_list, runs_rm, sync
-from netdepth.commands.training import quickstart, train
+from netdepth.commands.study import study
+from netdepth.commands.training import train
 
 __all__ = [
-    "Answer", "board", "check", "compare", "data_fetch", "data_list", "data_verify", "doctor", "list_components",
-    "predict", "quickstart", "runs_gc", "runs_list", "runs_rm", "sync", "train",
+    "Answer", "board", "check", "compare", "data_fetch", "data_list", "data_verify", "doctor", "inspect",
+    "list_components", "predict", "quickstart", "report", "runs_gc", "runs_list", "runs_rm", "study", "sync", "train",
+    "verdict",
 ]  # fmt: skip

@@ -11,8 +11,9 @@ from typing import Any
 from netdepth.analysis.table import describe_component
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.config import to_json
-from netdepth.registry import Registry, type_name
+from netdepth.registry import Entry, Registry, type_name
 from netdepth.report.text import print_table, printable
+from netdepth.studyspec import StudySpec
 
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
 
@@ -50,7 +51,7 @@ def list_components(args: argparse.Namespace) -> Answer:
     def show() -> None:
         for kind, found in entries.items():
             if not args.verbose:
-                print_table((kind, ""), [[entry.name, entry.summary] for entry in found])
+                print_table((kind, ""), [[f"{entry.name}{_mark(entry)}", entry.summary] for entry in found])
                 continue
             for entry in found:
                 print(f"{printable(entry.name)} (version {entry.version})")
@@ -60,7 +61,7 @@ def list_components(args: argparse.Namespace) -> Answer:
                 if rows:
                     print_table(("setting", "type", "default", "meaning"), rows)
                 elif kind == "recipes":
-                    for key, value in to_json(entry.function()).items():
+                    for key, value in _settings(entry.function()).items():
                         print(printable(f"    {key:<10} {describe_component(value) or json.dumps(value)}"))
                 print()
 
@@ -68,6 +69,7 @@ def list_components(args: argparse.Namespace) -> Answer:
         kind: [
             {
                 "name": entry.name,
+                **({"study": bool(_mark(entry))} if kind == "recipes" else {}),
                 "version": entry.version,
                 "summary": entry.summary,
                 "settings": [
@@ -80,6 +82,20 @@ def list_components(args: argparse.Namespace) -> Answer:
         for kind, found in entries.items()
     }
     return Answer(document, show)
+
+
+def _mark(entry: Entry[Any]) -> str:
+    """`` (study)`` behind the name of a recipe that says it returns one."""
+    return " (study)" if entry.function.__annotations__.get("return") in (StudySpec, StudySpec.__name__) else ""
+
+
+def _settings(made: Any) -> dict[str, Any]:
+    """What a recipe returned, key by key; a study by what is varied in it and the config it varies."""
+    if not isinstance(made, StudySpec):
+        return dict(to_json(made))
+    keys = ("question", "depths", "conditions", "seeds", "smallest_effect")
+    comparisons = {"primary": f"{len(made.primary)} comparisons named beforehand"}
+    return {**{key: getattr(made, key) for key in keys}, **comparisons, **to_json(made.base.with_seed(made.seeds[0]))}
 
 
 def data_list(args: argparse.Namespace) -> Answer:

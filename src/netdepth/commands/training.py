@@ -1,9 +1,8 @@
-"""``train`` and ``quickstart``."""
+"""``train``."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from netdepth.store import RunDir
 if TYPE_CHECKING:
     from netdepth.launch import Outcome
 
-__all__ = ["quickstart", "train"]
+__all__ = ["train", "trained"]
 
 T = TypeVar("T")
 
@@ -39,7 +38,7 @@ def train(args: argparse.Namespace) -> Answer:
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     outcomes = launch.launch(name, configs, runtime)
-    return _trained(outcomes, several=args.seeds is not None)
+    return trained(outcomes, several=args.seeds is not None)
 
 
 def _trackers(text: str) -> tuple[str, ...]:
@@ -50,7 +49,8 @@ def _trackers(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(choose(name, [*TRACKERS.names(), "none"], "tracker") for name in text.split(",")))
 
 
-def _trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
+def trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
+    """The answer about finished runs: the table of one, the comparison of several, and their pictures."""
     from netdepth import analysis, launch
     from netdepth.report.comparison import print_comparison
     from netdepth.report.plots import learning_curves, learning_curves_many
@@ -105,20 +105,3 @@ def _figure(draw: Callable[[T], Path], what: T, outcomes: Sequence[Outcome]) -> 
     except NetdepthError as error:
         outcomes[-1].notes.append(f"no figure: {error}")
         return None
-
-
-def quickstart(args: argparse.Namespace) -> Answer:
-    """The baseline on the digits that come with the package, and what was to be seen."""
-    from netdepth import api, launch
-    from netdepth.report.summary import print_quickstart
-
-    name, configs, _ = api.plan("baseline-mlp", seed=args.seed or 0, dataset="mnist5k")
-    outcomes = launch.launch(name, configs, runtime_of(args))
-    answer = _trained(outcomes, several=False)
-
-    def show() -> None:
-        answer.show()
-        if outcomes[0].path is not None and outcomes[0].error is None:
-            print_quickstart(RunDir(outcomes[0].path), answer.document["runs"][0]["figure"])
-
-    return dataclasses.replace(answer, show=show)

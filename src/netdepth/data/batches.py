@@ -34,7 +34,7 @@ class Batches:
         self._orders = torch.empty(0, 0, dtype=torch.int64)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]`` and int64 ``[S·b]``, seed after seed, on the split's device."""
+        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]`` and int64 ``[S·b]``, on the split's device."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             orders = [epoch_order(seed, epoch, len(self.split)) for seed in self.seeds]

@@ -115,6 +115,12 @@ class Splits:
         """`train_statistics` of the training part, computed once."""
         return train_statistics(self.train)
 
+    @functools.cached_property
+    def label_entropy(self) -> float:
+        """Entropy (nats) of the training labels: the loss of knowing how frequent each class is, and nothing else."""
+        shares = torch.bincount(self.train.labels).double() / len(self.train)
+        return float(torch.special.entr(shares).sum())
+
     def for_another_run(self) -> Splits:
         """The same data with a seal of its own, for one of several runs made together."""
         return self if self.test is None else dataclasses.replace(self, test=self.test.again())

@@ -129,7 +129,7 @@ def _train(
         folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(member.config)})
         if not folder.checkpoints():
             folder.write_json("environment.json", environment(process, seeds))
-        folder.write_json("split.json", to_json(splits.spec))
+        folder.write_json("split.json", {**to_json(splits.spec), "label_entropy": splits.label_entropy})
     mirrors: dict[int, Mirrors] = {}
     try:
         for member in missing:

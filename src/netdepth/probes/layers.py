@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from netdepth.data import Split
 __all__ = ["BATCH_SIZE", "probe", "probe_batch"]
 
 BATCH_SIZE = 256
+SMALLEST = torch.finfo(torch.float64).tiny
 
 
 def probe_batch(split: Split) -> tuple[Tensor, Tensor]:
@@ -42,9 +43,9 @@ class _Layer:
     name: str
     kind: str
     shape: list[int]
+    representation: Tensor = field(default_factory=lambda: torch.empty(0))
+    """What `_measured` says of it, once the next layer has run."""
     dead: Tensor | None = None
-    representation: Tensor | None = None
-    """Mean, variance, cosine, number of examples that are not zero: float64 ``[4]``."""
 
 
 def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -74,7 +75,8 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
     """
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if started else ()
     with torch.random.fork_rng(devices=devices), torch.enable_grad(), _training(model), _watched(model) as layers:
         torch.manual_seed(0)  # for a network that draws
         for name in _weight_layers(model):
@@ -82,11 +84,11 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         logits: Tensor = torch.func.functional_call(model, (parameters, buffers), (inputs,))
         loss = F.cross_entropy(logits, labels)
         if layers:
-            layers[-1].representation = _describe(logits)
+            layers[-1].representation = _measured(logits)
         weights = [parameters[f"{layer.name}.weight"] for layer in layers]
         gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     grad_norms, weight_norms = _norms(gradients), _norms(weights)
-    described = _values([layer.representation for layer in layers], 4)
+    described = _described([layer.representation for layer in layers])
     dead = _values([layer.dead for layer in layers], 1)
     rows = []
     for index, layer in enumerate(layers):
@@ -142,20 +144,20 @@ def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
     layers: list[_Layer] = []
     names = {module: name for name, module in _weight_layers(model).items()}
 
-    def before(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
-        if layers and args:
-            layers[-1].representation = _describe(args[0])
+    def before(_module: nn.Module, args: tuple[Tensor, ...], named: dict[str, Tensor]) -> None:
+        if layers:
+            layers[-1].representation = _measured(args[0] if args else named["input"])
 
     def after(module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
         layers.append(_Layer(names[module], type(module).__name__, list(output.shape[1:])))
 
     def rectified(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
         if layers and layers[-1].dead is None and output.dim() > 1:
-            largest = output.detach().transpose(0, 1).flatten(1).amax(1)  # [units], never below zero
+            largest = output.detach().amax([d for d in range(output.dim()) if d != 1])  # [units], never below zero
             silent = torch.where(largest.isnan(), math.nan, (largest == 0).double())
             layers[-1].dead = silent.mean(0, keepdim=True)
 
-    hooks = [module.register_forward_pre_hook(before) for module in names]
+    hooks = [module.register_forward_pre_hook(before, with_kwargs=True) for module in names]
     hooks += [module.register_forward_hook(after) for module in names]
     hooks += [m.register_forward_hook(rectified) for m in model.modules() if isinstance(m, nn.ReLU)]
     try:
@@ -166,20 +168,34 @@ def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
 
 
 @torch.no_grad()
-def _describe(representation: Tensor) -> Tensor:
-    """Mean, variance, mean cosine over pairs and number of rows that are not zero of ``[B, ...]``; float64 ``[4]``.
+def _measured(representation: Tensor) -> Tensor:
+    """Of ``[B, ...]`` in float64 ``[3 + B]``: its size, its mean, |Σ u_i|² of the unit rows u_i, the rows' lengths.
 
-    With unit rows u_i the pairs i < j need no product of their own: |Σ u_i|² = n + 2 Σ u_i·u_j.
+    Few operations, since they run for every layer; what can be done for all layers at once is in `_described`.
     """
     # Squares of large or small float32 values are beyond float32.
     rows = representation.detach().reshape(len(representation), -1).double()
-    mean = rows.mean()
     lengths = torch.linalg.vector_norm(rows, dim=1)
-    variance = (rows - mean).square().mean()
-    count = (lengths != 0).sum()
-    total = lengths.where(lengths != 0, 1).reciprocal() @ rows
-    cosine = (total.dot(total) - count) / (count * (count - 1))
-    return torch.stack([mean, variance, cosine.clamp(-1, 1), count])
+    total = lengths.clamp(min=SMALLEST).reciprocal() @ rows  # a zero row adds nothing
+    size = torch.full((1,), rows.numel(), dtype=rows.dtype, device=rows.device)
+    return torch.cat([size, rows.mean()[None], total.dot(total)[None], lengths])
+
+
+@torch.no_grad()
+def _described(measured: Sequence[Tensor]) -> list[list[float]]:
+    """Mean, variance, mean cosine over pairs and number of rows that are not zero, of each layer.
+
+    The pairs i < j need no product of their own: |Σ u_i|² = n + 2 Σ u_i·u_j.
+    """
+    if not measured:
+        return []
+    table = nn.utils.rnn.pad_sequence(list(measured), batch_first=True)  # [L, 3 + B]; a layer may see other rows
+    size, mean, square, lengths = table[:, 0], table[:, 1], table[:, 2], table[:, 3:]
+    variance = (lengths.square().sum(1) / size - mean.square()).clamp(min=0)  # float64 bears the difference
+    count = (lengths != 0).sum(1)
+    cosine = ((square - count) / (count * (count - 1))).clamp(-1, 1)
+    described: list[list[float]] = torch.stack([mean, variance, cosine, count], dim=1).tolist()
+    return described
 
 
 @torch.no_grad()

@@ -1,9 +1,9 @@
-"""Recipes: named functions that return a `RunConfig`; a saved ``config.json`` is one as well."""
+"""Recipes: named functions that return a `RunConfig` or a `StudySpec`; a saved ``config.json`` is one as well."""
 
 from netdepth.recipes.base import RECIPES
-from netdepth.recipes.resolve import import_user, resolve
+from netdepth.recipes.resolve import import_user, resolve, resolve_study
 from netdepth.registry import import_room
 
-__all__ = ["RECIPES", "import_user", "resolve"]
+__all__ = ["RECIPES", "import_user", "resolve", "resolve_study"]
 
 import_room(__name__, __path__)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from netdepth.config import RunConfig
+from typing import Any
+
 from netdepth.registry import Registry
 
 __all__ = ["RECIPES"]
 
-RECIPES: Registry[RunConfig] = Registry("recipe")
+RECIPES: Registry[Any] = Registry("recipe")
+"""Functions that return a `RunConfig` or a `StudySpec`; who calls one checks which (`resolve`)."""

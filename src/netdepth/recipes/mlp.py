@@ -40,7 +40,7 @@ def mlp_regularised() -> RunConfig:
     Takes about a minute a seed on one core. The baseline's network with dropout and a one-cycle
     rate over a fixed budget, chosen on validation (docs/experiments.md); the last weights are reported.
     """
-    plain = baseline_mlp()
+    plain: RunConfig = baseline_mlp()
     return dataclasses.replace(
         plain,
         model=Component("mlp", {**plain.model.args, "dropout": 0.2}),

@@ -1,4 +1,4 @@
-"""From the RECIPE of the command line to a config: a name, ``file.py:function`` or a ``config.json``."""
+"""From the RECIPE of the command line to a config or a study: a name, ``file.py:function``, a saved JSON file."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from typing import Any
 from netdepth.config import SCHEMA, RunConfig, from_json
 from netdepth.errors import BadInput, choose
 from netdepth.recipes.base import RECIPES
+from netdepth.studyspec import StudySpec
 from netdepth.usercode import UserCode, import_user, reason_of
 
-__all__ = ["import_user", "resolve"]
+__all__ = ["import_user", "resolve", "resolve_study"]
 
 SAVED_KEYS = ("schema", "fingerprint", "recipe")
 """What ``config.json`` of a run folder holds besides the RunConfig."""
@@ -26,8 +27,27 @@ def resolve(text: str) -> tuple[str, RunConfig]:
 
     Raises:
         BadInput: nothing of that name (with the nearest), a file that cannot be read or run,
-            a function that returns something else.
+            a function that returns something else, a study.
     """
+    name, found = _resolve(text)
+    if isinstance(found, StudySpec):
+        raise BadInput(f"{text} is a study; run it with: netdepth study {text}")
+    return name, found
+
+
+def resolve_study(text: str) -> StudySpec:
+    """The study that ``text`` stands for: a recipe's name, ``file.py:function`` or a ``study.json``.
+
+    Raises:
+        BadInput: as `resolve`; a recipe of a single run.
+    """
+    _, found = _resolve(text)
+    if isinstance(found, RunConfig):
+        raise BadInput(f"{text} is not a study; run it with: netdepth train {text}")
+    return found
+
+
+def _resolve(text: str) -> tuple[str, RunConfig | StudySpec]:
     if text.lower().endswith(".json"):
         return _from_file(Path(text))
     path, colon, function = text.rpartition(":")
@@ -38,7 +58,7 @@ def resolve(text: str) -> tuple[str, RunConfig]:
     return text, _call(RECIPES.entry(text).function, f"recipe {text!r}")
 
 
-def _from_function(path: Path, function: str) -> tuple[str, RunConfig]:
+def _from_function(path: Path, function: str) -> tuple[str, RunConfig | StudySpec]:
     module = import_user(str(path))
     own = {name for name, value in vars(module).items() if inspect.isfunction(value) and not name.startswith("_")}
     if not function:
@@ -47,15 +67,15 @@ def _from_function(path: Path, function: str) -> tuple[str, RunConfig]:
     return function, _call(getattr(module, function), f"{path}:{function}")
 
 
-def _call(function: Any, what: str) -> RunConfig:
+def _call(function: Any, what: str) -> RunConfig | StudySpec:
     with UserCode(what):
         config = function()
-    if not isinstance(config, RunConfig):
-        raise BadInput(f"{what} returns {type(config).__name__}; it must return a RunConfig")
+    if not isinstance(config, RunConfig | StudySpec):
+        raise BadInput(f"{what} returns {type(config).__name__}; it must return a RunConfig or a StudySpec")
     return config
 
 
-def _from_file(path: Path) -> tuple[str, RunConfig]:
+def _from_file(path: Path) -> tuple[str, RunConfig | StudySpec]:
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
@@ -64,6 +84,9 @@ def _from_file(path: Path) -> tuple[str, RunConfig]:
         raise BadInput(f"config {str(path)!r} holds a {type(data).__name__}; it must hold a JSON object")
     if data.get("schema", SCHEMA) != SCHEMA:
         raise BadInput(f"config {str(path)!r} has schema {data['schema']!r}; this netdepth reads schema {SCHEMA}")
+    if "spec" in data:
+        spec: StudySpec = from_json(StudySpec, data["spec"], "study.json: spec")
+        return spec.name, spec
     name = data.get("recipe")
     fields = {key: value for key, value in data.items() if key not in SAVED_KEYS}
     config: RunConfig = from_json(RunConfig, fields, "config")

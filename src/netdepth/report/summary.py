@@ -10,7 +10,7 @@ from netdepth.analysis.table import run_row
 from netdepth.report.text import number, percent, print_table, printable, status_words
 from netdepth.store import RunDir
 
-__all__ = ["print_quickstart", "print_run"]
+__all__ = ["print_next", "print_quickstart", "print_run"]
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 HEADER = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1")
@@ -50,11 +50,16 @@ def print_quickstart(run: RunDir, figure: Path | None) -> None:
         )
     if figure is not None:
         print(printable(f"Both are marked in the picture of its learning: {figure}"))
+
+
+def print_next(report: Path | None) -> None:
+    """Where to go from the quickstart."""
     print(
         "\nNext:\n"
+        + (f"  open {printable(report)} in a browser\n" if report is not None else "")
+        + "  netdepth inspect plain-he-depth-32-mnist5k-s0    what gradients and activations do inside a deep network\n"
         "  netdepth train baseline-mlp                  the same on all of MNIST (55,000 digits to learn from)\n"
-        "  netdepth train baseline-mlp --dataset mnist5k --set model.hidden=[32]   a smaller network\n"
-        f"  netdepth compare {printable(run.path.name.rpartition('-')[0])}   this run as a table line\n"
+        "  netdepth study depth-mlp --dry-run           350 networks on all of MNIST: what that would cost here\n"
         "  netdepth list recipes -v                     what else there is"
     )
 

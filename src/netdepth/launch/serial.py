@@ -1,4 +1,4 @@
-"""Many runs, one after another; the outcome of every one is reported, never dropped."""
+"""Runs made one after another in this process; the outcome of every one is reported, never dropped."""
 
 from __future__ import annotations
 

@@ -181,6 +181,28 @@ class StudySpec:
             raise BadInput(f"extending study {self.name!r} {what}; name all planned seeds and some new ones")
         return dataclasses.replace(self, seeds=new, looks=self.looks + 1)
 
+    def with_depths(self, depths: Iterable[int]) -> tuple[StudySpec, tuple[Primary, ...]]:
+        """The same study at other ``depths``, and the primary comparisons that are lost by that.
+
+        Raises:
+            BadInput: a depth that the study has no settings for and that cannot be derived from the others'.
+        """
+        axis = next(axis for axis in self.scientific if axis.name == DEPTH)
+        wanted = sorted(set(depths))
+        paths = {path for level, settings in axis.levels.items() for path, value in settings.items()}
+        plain = all(list(settings.values()) == [int(level)] for level, settings in axis.levels.items())
+        if plain and len(paths) == 1:
+            other = Axis.of_depths(wanted, paths.pop())
+        else:
+            levels = {choose(str(depth), axis.levels, "depth of the study:"): depth for depth in wanted}
+            other = Axis(DEPTH, {level: axis.levels[level] for level in levels})
+        kept = tuple(
+            item for item in self.primary if item.depth in wanted and (item.family != DEPTH or item.depth != wanted[0])
+        )
+        axes = tuple(other if item is axis else item for item in self.scientific)
+        lost = tuple(item for item in self.primary if item not in kept)
+        return dataclasses.replace(self, scientific=axes, primary=kept), lost
+
     # --- checks ---
 
     def _check_axes(self) -> None:

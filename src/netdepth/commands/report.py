@@ -1,0 +1,94 @@
+"""Commands that read a study: ``verdict`` says what it found, ``report`` writes its page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from netdepth.commands.answer import Answer
+from netdepth.errors import BadInput
+from netdepth.report.text import print_table, printable
+from netdepth.store import runs_root
+
+if TYPE_CHECKING:
+    from netdepth.report.study_data import StudyData
+    from netdepth.report.study_document import Content
+
+__all__ = ["report", "verdict"]
+
+
+def verdict(args: argparse.Namespace) -> Answer:
+    """What the study says, in sentences and one table; writes ``verdict.json`` and ``table.csv``."""
+    from netdepth.report.study_data import read_study
+    from netdepth.report.study_document import Content
+    from netdepth.report.study_files import write_verdict
+    from netdepth.studydir import find_study
+
+    data = read_study(find_study(args.study, runs_root(args.runs_root)))
+    if data.verdict is None:
+        raise BadInput(f"no run of study {data.spec.name!r} has begun; there is nothing to judge in {data.study.path}")
+    write_verdict(data)
+    content = Content(data)
+
+    def show() -> None:
+        print(printable(data.spec.question))
+        print(printable(content.answer.short.text) + "\n")
+        for line in content.answer.lines:
+            print(printable(f"{line.name}: {line.said.text}"))
+        _print_grids(content)
+        for sentence in content.answer.primary:
+            print(printable(f"- {sentence.text}"))
+        for note in content.answer.notes:
+            print(printable(f"note: {note.text}"))
+        _warn(data)
+        print(printable(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}"))
+
+    return Answer(data.verdict.as_json(), show)
+
+
+def report(args: argparse.Namespace) -> Answer:
+    """Write the page of a study, or with ``--check`` hold the page that is there against the run folders."""
+    from netdepth.report import study_files
+    from netdepth.report.study_data import read_study
+    from netdepth.studydir import find_study
+
+    study = find_study(args.study, runs_root(args.runs_root))
+    path = study.path / study_files.HTML
+    if args.check:
+        faults = study_files.check_report(study)
+        document: dict[str, Any] = {"report": path, "faults": faults}
+        return Answer(document, lambda: _show_faults(str(path), faults), 1 if faults else 0)
+    data = read_study(study)
+    study_files.write_files(data)
+    missing = [run.row["run"] for run in data.missing]
+
+    def show() -> None:
+        _warn(data)
+        print(printable(f"written: {path} (and report.md, figures, table.csv, verdict.json beside it)"))
+
+    return Answer({"report": path, "planned": len(data.runs), "missing": missing}, show)
+
+
+def _print_grids(content: Content) -> None:
+    """Label and number per condition and depth."""
+    for grid in content.grids:
+        rows = []
+        for name, _, chips in grid.lines:
+            cells = ["" if chip is None else f"{chip.word} {''.join(map(str, chip.number))}".strip() for chip in chips]
+            rows.append([name, *cells])
+        print_table(("", *(f"depth {depth}" for depth in grid.depths)), rows, title=grid.caption)
+
+
+def _warn(data: StudyData) -> None:
+    if data.missing:
+        count = f"{len(data.missing)} of {len(data.runs)} planned runs have no result"
+        print(f"netdepth: warning: unfinished: {count}; what is said is preliminary", file=sys.stderr)
+
+
+def _show_faults(path: str, faults: Sequence[str]) -> None:
+    for fault in faults:
+        print(printable(fault))
+    word = "is not what the run folders give, or not all of it is there" if faults else "is what the run folders give"
+    print(printable(f"{path} {word}"))

@@ -1,0 +1,157 @@
+"""``study``: every missing run of a study, then its table, verdict and report; ``--dry-run``: what that would cost."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from netdepth.commands.answer import Answer, runtime_of
+from netdepth.config import Runtime
+from netdepth.errors import BadInput
+from netdepth.report.text import print_table, printable
+
+if TYPE_CHECKING:
+    from netdepth.launch.forecast import Forecast
+    from netdepth.launch.study import Conducted
+    from netdepth.studyspec import StudySpec
+
+__all__ = ["conducted", "study"]
+
+
+def study(args: argparse.Namespace) -> Answer:
+    """Conduct a study, or say what it would cost."""
+    from netdepth import analysis, api_study
+    from netdepth.launch.study import conduct, look_up
+
+    if args.threads not in (None, 1):
+        raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
+    runtime = api_study.with_imports(runtime_of(args), args.recipe)
+    spec, notes = api_study.ask(
+        args.recipe,
+        seeds=args.seeds,
+        depths=args.depths,
+        dataset=args.dataset,
+        overrides=args.overrides,
+        tune=args.tune,
+    )
+    _, spec, more = look_up(spec, runtime)
+    for note in (*notes, *more):
+        print(printable(f"note: {note}"), file=sys.stderr)
+    for warning in analysis.out_of_reach(spec):
+        print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
+    if args.dry_run:
+        return _dry_run(spec, runtime, args.workers)
+    done = conduct(spec, runtime, workers=args.workers, ray=args.ray)
+    return conducted(done, report=not args.no_report)
+
+
+def conducted(done: Conducted, report: bool) -> Answer:
+    """The answer about a study: what failed, the verdict, and where the report is."""
+    from netdepth.commands.report import verdict
+    from netdepth.report import study_report
+
+    for outcome in done.failed:
+        print(printable(f"netdepth: error: {outcome['path']}: {outcome['error']}"), file=sys.stderr)
+    diverged = [outcome for outcome in done.outcomes if outcome["status"] == "diverged"]
+    if diverged:
+        which = f"{len(diverged)} of {len(done.outcomes)} runs diverged: their loss is not finite"
+        print(f"netdepth: warning: {which}", file=sys.stderr)
+    finished = len(done.outcomes) - len(done.failed)
+    page = study_report(done.study) if report and finished else None
+    found = verdict(argparse.Namespace(study=str(done.study.path), runs_root=None)) if finished else None
+
+    def show() -> None:
+        if found is not None:
+            found.show()
+        print(printable(f"{finished} of {len(done.outcomes)} runs finished ({done.made} begun now): {done.study.path}"))
+        if page is not None:
+            print(printable(f"report: {page}"))
+
+    document = {
+        "study": done.study.path,
+        "runs": done.outcomes,
+        "made": done.made,
+        "failed": len(done.failed),
+        "diverged": len(diverged),
+        "report": page,
+        "verdict": found and found.document,
+    }
+    return Answer(document, show, 1 if done.failed else 0)
+
+
+def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
+    from netdepth.launch.forecast import forecast
+    from netdepth.launch.progress import duration
+
+    ahead = forecast(spec, runtime, workers=workers)
+    rows = [row for name in ahead.phases for row in _rows(ahead, name)]
+    missing = sum(row["missing"] for row in rows)
+    runs = sum(row["runs"] for row in rows)
+
+    def show() -> None:
+        print_table(
+            (
+                "phase", "condition", "depth", "runs", "to make", "how", "parameters", "multiply-adds a step", "steps",
+                "in all",
+            ),
+            [
+                [
+                    row["phase"], row["condition"], row["depth"], row["runs"], row["missing"], row["how"],
+                    f"{row['parameters']:,}", f"{row['multiply_adds_per_step']:.3g}", f"{row['steps']:,}",
+                    f"{row['operations']:.3g}",
+                ]
+                for row in rows
+            ],
+            right=(2, 3, 4, 6, 7, 8, 9),
+        )  # fmt: skip
+        print(f"{runs} runs, {missing} of them to make: {ahead.operations:.3g} multiply-adds (forward and backward)")
+        print(printable(f"study folder: {ahead.path}"))
+        if ahead.seconds is None:
+            print("nothing is missing")
+        else:
+            processes = f"{ahead.workers} process{'es' * (ahead.workers > 1)}"
+            print(f"about {duration(ahead.seconds)} with {processes} (from a calibration of two seconds)")
+
+    document = {
+        "study": ahead.path,
+        "seeds": list(ahead.spec.seeds),
+        "cells": rows,
+        "runs": runs,
+        "missing": missing,
+        "operations": ahead.operations,
+        "workers": ahead.workers,
+        "about_seconds": ahead.seconds,
+        "groups": {name: phase.plan.as_json()["groups"] for name, phase in ahead.phases.items()},
+    }
+    return Answer(document, show)
+
+
+def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
+    """A row per cell of the phase ``name``, in the order of the grid."""
+    phase, unfinished = ahead.phases[name], ahead.unfinished[name]
+    rows: dict[Any, dict[str, Any]] = {}
+    for key, place in phase.places.items():
+        rows[key] = {
+            "phase": name if place.value is None else f"{name} {place.value:g}",
+            "condition": place.cell.condition,
+            "depth": place.cell.depth,
+            "runs": 0,
+            "missing": 0,
+            "how": "",
+            "parameters": place.parameters,
+            "multiply_adds_per_step": place.multiply_adds,
+            "steps": place.steps,
+            "operations": 0,
+        }
+    for group in phase.plan.groups:
+        row = rows[group.condition, group.depth, group.value]
+        row["runs"] += len(group.seeds)
+        row["missing"] += sum(folder in unfinished for folder in phase.folders(group))
+        row["operations"] += group.operations
+        row["how"] = f"{row['how']} + {len(group.seeds)}" if row["how"] else _how(group.kind, len(group.seeds))
+    return list(rows.values())
+
+
+def _how(kind: str, seeds: int) -> str:
+    return f"{seeds} stacked" if kind == "cohort" else "alone"

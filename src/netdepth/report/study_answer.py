@@ -1,0 +1,147 @@
+"""The first screen of a study's page: the answer in one sentence, then per condition, then what to know beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from netdepth.analysis.contrasts import Cause, Contrast, Label
+from netdepth.analysis.verdict import CellVerdict, Verdict
+from netdepth.report.study_data import StudyData
+from netdepth.report.study_numbers import Number
+from netdepth.report.study_sources import Numbers
+
+__all__ = ["Answer", "Line", "answer_of", "in_short"]
+
+HARMED: tuple[Label, ...] = ("exploded", "vanished", "degraded")
+REASONS: dict[Cause, str] = {
+    "explosion": "explodes {0}",
+    "vanishing": "loses its signal {0}",
+    "stuck": "stays at chance {0}",
+    "mixed": "loses some of its runs {0}",
+    "optimisation": "is harder to train {0}",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """What is said of one condition (with its number, for its colour) or of one pair."""
+
+    name: str
+    index: int | None
+    said: Number
+
+
+@dataclass(frozen=True)
+class Answer:
+    """``short``: one sentence. ``lines``: depth per condition, then shortcuts. ``primary``: the comparisons named
+    beforehand, in full. ``notes``: what a reader must know beside them."""
+
+    short: Number
+    lines: tuple[Line, ...]
+    primary: tuple[Number, ...]
+    notes: tuple[Number, ...]
+
+
+def answer_of(data: StudyData, numbers: Numbers) -> Answer:
+    """The verdict's sentences in the order of the page, each with the runs it rests on."""
+    found = data.verdict
+    if found is None:
+        nothing = "No run of this study has begun, so there is no answer yet."
+        return Answer(numbers.said(nothing, numbers.everything), (), (), ())
+    short = numbers.said(in_short(found), numbers.everything)
+    texts = [sentence.text for sentence in found.sentences]
+    if not found.judged:
+        return Answer(short, (), (), tuple(numbers.said(text, numbers.everything) for text in texts))
+    conditions = data.spec.conditions
+    named = [contrast for contrast in found.contrasts if contrast.primary]
+    shortcuts = [contrast for contrast in named if contrast.family == "shortcut"]
+    pairs = list(dict.fromkeys((c.cell.condition, c.against.condition) for c in shortcuts))
+    depth_runs, pair_runs = numbers.family("depth"), numbers.family("shortcut")
+    lines = []
+    for index, name in enumerate(conditions):
+        own = [run.number for depth in data.spec.depths for run in data.cells[name, depth]]
+        text = texts.pop(0).removeprefix(f"{name or 'depth'}: ")
+        lines.append(Line(name or "depth", index, numbers.said(text, {*own, *depth_runs})))
+    for left, right in pairs:
+        title = f"{left} against {right}"
+        lines.append(Line(title, None, numbers.said(texts.pop(0).removeprefix(f"{title}: "), pair_runs)))
+    primary = [
+        numbers.said(texts.pop(0), {*numbers.compared(contrast), *numbers.family(contrast.family)})
+        for contrast in named
+    ]
+    notes = [numbers.said(text, numbers.everything) for text in (*texts, *found.warnings)]
+    return Answer(short, tuple(lines), tuple(primary), tuple(notes))
+
+
+def in_short(found: Verdict) -> str:
+    """What the study claims, in a sentence or three: what depth does and why, then what the shortcut does."""
+    if not found.judged:
+        return "No verdict: the runs of this study may stop early, so its depths had different budgets."
+    parts = [*_of_depth(found), *_of_shortcuts(found)] or ["no comparison was named beforehand, so nothing is claimed"]
+    first, *others = parts if not found.complete else [_capital(parts[0]), *parts[1:]]
+    lead = "" if found.complete else "So far: "
+    return f"{lead}{'. '.join([first, *map(_capital, others)])}."
+
+
+def _of_depth(found: Verdict) -> list[str]:
+    """In how many conditions depth does harm, why, and in how many it helps."""
+    conditions: dict[str, list[CellVerdict]] = {}
+    for item in found.cells:
+        conditions.setdefault(item.cell.condition, []).append(item)
+    harmed = [items for items in conditions.values() if any(item.label in HARMED for item in items)]
+    helped = [items for items in conditions.values() if any(item.label == "helps" for item in items)]
+    if not harmed and not helped:
+        labels = {item.label for items in conditions.values() for item in items} - {"reference", "exploratory"}
+        if not labels:
+            return []
+        return [
+            "depth makes no difference that matters" if labels == {"no_evidence"} else "what depth does is undecided"
+        ]
+    total = len(conditions)
+    parts = [f"depth does harm {_in(len(harmed), total)}"] if harmed else []
+    parts += [f"{'it' if harmed else 'depth'} helps {_in(len(helped), total)}"] if helped else []
+    text = " and ".join(part.strip() for part in parts)
+    hits = {
+        cause: sum(any(item.cause == cause and item.label in HARMED for item in items) for items in harmed)
+        for cause in REASONS
+    }
+    places = {cause: _in(n, total).removesuffix(" conditions") for cause, n in hits.items()}
+    reasons = [words.format(places[cause]).strip() for cause, words in REASONS.items() if hits[cause]]
+    if reasons:
+        text += f": the network {_listed(reasons)}"
+    return [text, "the harm is on the training data, so it is not overfitting"] if harmed else [text]
+
+
+def _of_shortcuts(found: Verdict) -> list[str]:
+    """Where one condition trains better or worse than its twin."""
+    pairs: dict[tuple[str, str], list[Contrast]] = {}
+    for contrast in found.contrasts:
+        if contrast.primary and contrast.family == "shortcut":
+            pairs.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
+    said = []
+    for (left, right), contrasts in pairs.items():
+        for label, word in (("helps", "better"), ("degraded", "worse")):
+            depths = [str(contrast.cell.depth) for contrast in contrasts if contrast.label == label]
+            if depths:
+                where = f"depth{'s' * (len(depths) > 1)} {_listed(depths)}"
+                said.append(f"at {where}, {left} trains {word} than {right}")
+        if not any(contrast.label in ("helps", "degraded") for contrast in contrasts):
+            said.append(f"no difference between {left} and {right} is shown")
+    return said
+
+
+def _in(n: int, total: int) -> str:
+    if total == 1:
+        return ""
+    return (
+        f"in {'both' if total == 2 else f'all {total}'} conditions" if n == total else f"in {n} of {total} conditions"
+    )
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,145 @@
+"""Real cohorts on the embedded digits: how tests make them, stop them, kill them and compare their folders."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from real_runs import make, same
+
+from netdepth import data
+from netdepth.config import Component, RunConfig, Runtime, TrainConfig
+from netdepth.engine import conduct, process
+from netdepth.engine.cohort import Finished, run_cohort
+from netdepth.errors import Interrupted
+from netdepth.store import RunDir
+
+SEEDS = (0, 1, 2)
+CONFIG = RunConfig(
+    dataset=Component("mnist5k"),
+    model=Component("mlp", {"hidden": [12, 12], "init": "he"}),
+    optimizer=Component("adam", {"lr": 3e-3}),
+    train=TrainConfig(budget="4ep", batch_size=256),
+)
+"""Twelve steps per epoch, the last of 184 images."""
+
+PER_EPOCH = 12
+LOAD = data.load
+
+
+@functools.cache
+def digits() -> data.Splits:
+    """The embedded digits, prepared once for all tests of a process; the seal of the test part is never broken."""
+    return LOAD(CONFIG.dataset, data_dir=None)
+
+
+@contextlib.contextmanager
+def quickly() -> Iterator[None]:
+    """Leave out what costs every run the same and decides no bit of it: preparing the digits, asking git."""
+    with (
+        mock.patch.object(data, "load", lambda component, data_dir: digits()),
+        mock.patch.object(process, "_code_version", lambda: (None, None)),
+    ):
+        yield
+
+
+class Killed(BaseException):
+    """Nothing that the engine could handle, as after SIGKILL."""
+
+
+class Watching:
+    """A watcher that calls ``look(number of this evaluation, record)``."""
+
+    def __init__(self, look: Callable[[int, Any], None] = lambda number, record: None) -> None:
+        self.look = look
+        self.seen = 0
+
+    @contextlib.contextmanager
+    def __call__(self, title: str, total_steps: int, steps_per_epoch: int) -> Iterator[Watching]:
+        yield self
+
+    def advance(self, step: int) -> None:
+        pass
+
+    def evaluated(self, record: Any) -> None:
+        self.seen += 1
+        self.look(self.seen, record)
+
+
+def stopping(after: int, error: type[BaseException] | BaseException = KeyboardInterrupt) -> Watching:
+    """Raises ``error`` once ``after`` evaluations were made."""
+
+    def look(number: int, record: Any) -> None:
+        if number == after:
+            raise error
+
+    return Watching(look)
+
+
+SIGTERM = Interrupted("interrupted", signal.SIGTERM)
+
+
+def make_cohort(
+    root: Path,
+    config: RunConfig = CONFIG,
+    seeds: Sequence[int] = SEEDS,
+    *,
+    watch: Watching | None = None,
+    **runtime: Any,
+) -> list[Finished]:
+    """The runs of ``seeds`` as one stack, by default without probes."""
+    where = Runtime(**{"runs_root": root, "threads": 1, "device": "cpu", "probes": False, **runtime})
+    configs = [config.with_seed(seed) for seed in seeds]
+    with quickly():
+        return run_cohort(configs, where, name="test", study="single", watch=watch or Watching())
+
+
+def make_alone(root: Path, config: RunConfig = CONFIG, seeds: Sequence[int] = SEEDS, **runtime: Any) -> list[Finished]:
+    """The same runs, each for itself."""
+    with quickly():
+        return [make(root, config.with_seed(seed), **{"probes": False, **runtime}) for seed in seeds]
+
+
+def folders(root: Path) -> list[RunDir]:
+    """The run folders below ``root`` in the order of their seeds (below ten)."""
+    return [RunDir(path) for path in sorted((root / "single").iterdir())]
+
+
+def same_cohort(expected: Sequence[Finished], found: Sequence[Finished]) -> None:
+    """Every member has the same bits, the same probes and files of the same names."""
+    for a, b in zip(expected, found, strict=True):
+        assert files(a.run) == files(b.run), f"only one has {files(a.run) ^ files(b.run)}"
+        same(a.run, b.run)
+        for path in (a.run.path / "probes").glob("*"):
+            assert path.read_bytes() == (b.run.path / "probes" / path.name).read_bytes(), path.name
+
+
+def files(folder: RunDir) -> set[str]:
+    """The files of a run; checkpoints apart, whose number depends on when they were written."""
+    paths = {str(p.relative_to(folder.path)) for p in folder.path.rglob("*") if p.is_file()}
+    return {path for path in paths if not path.startswith("checkpoints") and path != ".lock"}
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
+    """The loss of ``lane`` is NaN at ``step`` (counted from the start of this process's training)."""
+    original = conduct.choose_gradients
+
+    def poisoned(stack: Any, objective: Any) -> Any:
+        gradients, steps = original(stack, objective), iter(range(10**6))
+
+        def compute(inputs: Any, labels: Any) -> Any:
+            loss, right = gradients(inputs, labels)
+            if next(steps) == step:
+                loss[lane] = float("nan")
+                stack.gradient[lane] = float("nan")
+            return loss, right
+
+        return compute
+
+    monkeypatch.setattr(conduct, "choose_gradients", poisoned)
