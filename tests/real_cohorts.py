@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -14,7 +15,7 @@ import pytest
 from real_runs import make, same
 
 from netdepth import data
-from netdepth.config import Component, RunConfig, Runtime, TrainConfig
+from netdepth.config import Component, EarlyStopping, RunConfig, Runtime, TrainConfig
 from netdepth.engine import conduct, process
 from netdepth.engine.cohort import Finished, run_cohort
 from netdepth.errors import Interrupted
@@ -25,26 +26,49 @@ CONFIG = RunConfig(
     dataset=Component("mnist5k"),
     model=Component("mlp", {"hidden": [12, 12], "init": "he"}),
     optimizer=Component("adam", {"lr": 3e-3}),
-    train=TrainConfig(budget="4ep", batch_size=256),
+    train=TrainConfig(budget="4ep", batch_size=64),
 )
-"""Twelve steps per epoch, the last of 184 images."""
+"""Twelve steps per epoch of `digits`, the last of 46 images."""
 
 PER_EPOCH = 12
+
+
+def changed(config: RunConfig = CONFIG, model: Mapping[str, Any] | None = None, **train: Any) -> RunConfig:
+    """``config`` with other settings of the model or of the training."""
+    args = {**config.model.args, **(model or {})}
+    return dataclasses.replace(config, model=Component("mlp", args), train=dataclasses.replace(config.train, **train))
+
+
+ENDING = dataclasses.replace(
+    changed(model={"hidden": [16]}, budget="6ep", precision="float64", early_stopping=EarlyStopping(patience=1)),
+    optimizer=Component("adam", {"lr": 0.1}),
+)
+"""At so high a rate the validation loss soon stops falling: seed 1 stops first, then seed 0, and seed 2 not at all."""
+
 LOAD = data.load
 
 
 @functools.cache
 def digits() -> data.Splits:
-    """The embedded digits, prepared once for all tests of a process; the seal of the test part is never broken."""
-    return LOAD(CONFIG.dataset, data_dir=None)
+    """Every fourth of the embedded digits, prepared once for all tests of a process."""
+    splits = LOAD(CONFIG.dataset, data_dir=None)
+    assert splits.test is not None
+    test = fourth(splits.test.open_test("taking a fourth of it for tests"))
+    return dataclasses.replace(
+        splits, train=fourth(splits.train), val=fourth(splits.val), test=data.SealedTest(lambda: test, len(test))
+    )
+
+
+def fourth(split: data.Split) -> data.Split:
+    return data.Split(split.inputs[::4].contiguous(), split.labels[::4].contiguous())
 
 
 @contextlib.contextmanager
 def quickly() -> Iterator[None]:
-    """Leave out what costs every run the same and decides no bit of it: preparing the digits, asking git."""
+    """Leave out what costs every run the same and decides no bit of it: preparing the data, asking git."""
     with (
-        mock.patch.object(data, "load", lambda component, data_dir: digits()),
-        mock.patch.object(process, "_code_version", lambda: (None, None)),
+        mock.patch.object(data, "load", return_value=digits()),
+        mock.patch.object(process, "_code_version", return_value=(None, None)),
     ):
         yield
 
@@ -121,9 +145,9 @@ def same_cohort(expected: Sequence[Finished], found: Sequence[Finished]) -> None
 
 
 def files(folder: RunDir) -> set[str]:
-    """The files of a run; checkpoints apart, whose number depends on when they were written."""
+    """The files of a run; whole checkpoints apart, whose number depends on when they were written."""
     paths = {str(p.relative_to(folder.path)) for p in folder.path.rglob("*") if p.is_file()}
-    return {path for path in paths if not path.startswith("checkpoints") and path != ".lock"}
+    return {path for path in paths if not path.startswith("checkpoints/") or path[12] == "."} - {".lock"}
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
@@ -143,3 +167,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
         return compute
 
     monkeypatch.setattr(conduct, "choose_gradients", poisoned)
+
+
+def notes(made: Sequence[Finished]) -> list[str]:
+    """What the user is told of the folders, member after member."""
+    return [note for member in made for note in member.run.notes]

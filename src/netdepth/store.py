@@ -96,9 +96,15 @@ class RunDir:
             except filelock.Timeout:
                 raise Locked(f"{self.path} is in use by another process; wait for it or use another --runs") from None
         try:
+            self._sweep()
             yield
         finally:
             lock.release()
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written: under the lock nobody writes here."""
+        for left in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
     # --- JSON files ---
 
@@ -172,7 +178,9 @@ class RunDir:
             records.append(record)
         lost = len(lines) - len(records) + bool(tail)
         if lost:
-            self.notes.append(f"{path}: {lost} damaged line(s) after record {len(records)} ignored")
+            note = f"{path}: {lost} damaged line(s) after record {len(records)} ignored"
+            if note not in self.notes:
+                self.notes.append(note)
         return records
 
     def truncate_metrics(self, step: int) -> list[dict[str, Any]]:

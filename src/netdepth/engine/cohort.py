@@ -89,8 +89,6 @@ def run_cohort(
         mirrors: dict[int, Mirrors] = {}
         try:
             if missing:
-                for member in missing:
-                    (member.folder.path / "failure.json").unlink(missing_ok=True)
                 mirrors, trained_until = _train(config, runtime, splits, members, name, mark, watch)
         except (BadInput, Interrupted):
             raise
@@ -124,11 +122,13 @@ def _train(
     recorded = _recorded(missing, seeds)
     per_step = config.train.batch_size * len(members) * models.describe(networks[0]).multiply_adds
     process = configure(runtime, per_step, recorded)
+    made_in = environment(process, seeds)
     for member in missing:
         folder = member.folder
+        (folder.path / "failure.json").unlink(missing_ok=True)
         folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(member.config)})
         if not folder.checkpoints():
-            folder.write_json("environment.json", environment(process, seeds))
+            folder.write_json("environment.json", made_in)
         folder.write_json("split.json", {**to_json(splits.spec), "label_entropy": splits.label_entropy})
     mirrors: dict[int, Mirrors] = {}
     try:
@@ -158,10 +158,12 @@ def _recorded(members: Sequence[Member], seeds: list[int]) -> Mapping[str, Any] 
         recorded = member.folder.read_json("environment.json") if member.folder.checkpoints() else None
         if recorded is None:
             continue
-        if recorded.get("seeds", [member.config.seed]) != seeds:
+        begun = recorded.get("seeds", [member.config.seed])
+        if begun != seeds:
+            how = f"in a cohort of the seeds {begun}" if len(begun) > 1 else "alone"
             raise BadInput(
-                f"{member.folder.path.name} was begun in a cohort of the seeds {recorded['seeds']}, not {seeds}, which "
-                f"changes its bits; continue it with those or start again with --fresh"
+                f"{member.folder.path.name} was begun {how}, not with the seeds {seeds}, which changes its bits; "
+                f"continue it as it was begun or start again with --fresh"
             )
         found = recorded
     return found
@@ -169,11 +171,11 @@ def _recorded(members: Sequence[Member], seeds: list[int]) -> Mapping[str, Any] 
 
 def _failed(members: Sequence[Member], error: Exception) -> NetdepthError:
     """``error`` as one that names the run, after leaving ``failure.json`` for the tables."""
-    for member in members:
-        if member.result is None:
-            with contextlib.suppress(StorageError):  # a disk that cannot take even that has its own error already
-                member.folder.write_json("failure.json", {"error": type(error).__name__, "message": str(error)})
-    path = members[0].folder.path
+    failed = [member for member in members if member.result is None]
+    for member in failed:
+        with contextlib.suppress(StorageError):  # a disk that cannot take even that has its own error already
+            member.folder.write_json("failure.json", {"error": type(error).__name__, "message": str(error)})
+    path = (failed or list(members))[0].folder.path
     if not isinstance(error, NetdepthError):
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         error = RunFailed(f"{path.name}: {reason}").with_traceback(error.__traceback__)

@@ -81,6 +81,11 @@ def conduct(
             member.finish(splits.for_another_run(), stack, started)
             stack.retire(member.lane, rows)
 
+    def look_at(present: Sequence[Member]) -> None:
+        for member in present:
+            if look is not None and member.evaluations & (member.evaluations - 1) == 0:
+                member.probe(stack, look, member.last_step, per_epoch)
+
     for member in members:
         if member.result is not None:
             stack.retire(member.lane, rows)
@@ -90,14 +95,13 @@ def conduct(
         member.resume(resumed, stack, optimizer)
         if resumed:
             member.folder.notes.append(f"continued from step {resumed} (epoch {resumed / per_epoch:.4g})")
-        elif look is not None:
-            member.probe(stack, look, 0, per_epoch)
-    finish([member for member in live if member.status != "completed"])
 
-    gradients = choose_gradients(stack, objective)
-    saved_at = time.monotonic()
-    with watch(title, budget, per_epoch) as watcher:
-        try:
+    try:
+        look_at(live)  # the newest probe may be missing: its checkpoint can be older than it
+        finish([member for member in live if member.status != "completed"])
+        gradients = choose_gradients(stack, objective)
+        saved_at = time.monotonic()
+        with watch(title, budget, per_epoch) as watcher:
             for event in fit(stack, gradients, optimizer, schedule, batches, val, config.train, resumed):
                 if isinstance(event, Tick):
                     watcher.advance(event.step)
@@ -110,21 +114,18 @@ def conduct(
                 if time.monotonic() - saved_at >= WRITE_EVERY_SECONDS:
                     _save([member for member in members if member.result is None])
                     saved_at = time.monotonic()
-                if look is not None:
-                    for member in present:
-                        if member.evaluations & (member.evaluations - 1) == 0:
-                            member.probe(stack, look, member.last_step, per_epoch)
+                look_at(present)
                 watcher.evaluated(_mean(records))
                 finish([member for member in present if member.status != "completed"])
-        except (KeyboardInterrupt, Interrupted) as error:
-            unfinished = [member for member in members if member.result is None]
-            with signals_ignored():
-                _save(unfinished)
-            number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
-            done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)
-            raise Interrupted(f"interrupted; saved up to step {done}; the same command continues it", number) from None
-    trained_until = time.monotonic()
-    finish([member for member in members if member.result is None])
+        trained_until = time.monotonic()
+        finish([member for member in members if member.result is None])
+    except (KeyboardInterrupt, Interrupted) as error:
+        unfinished = [member for member in members if member.result is None]
+        with signals_ignored():
+            _save(unfinished)
+        number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
+        done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)
+        raise Interrupted(f"interrupted; saved up to step {done}; the same command continues it", number) from None
     return trained_until
 
 

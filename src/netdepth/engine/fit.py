@@ -101,6 +101,7 @@ def fit(
                 if lost:
                     now = time.perf_counter()
                     yield _records(stack, lost, step, lr, per_epoch, losses, right, seen, None, now - yielded)
+                    yielded += time.perf_counter() - now  # what the caller did meanwhile is not training
                     if not stack.live:
                         return
             if config.grad_clip_norm is not None:

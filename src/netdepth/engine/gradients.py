@@ -40,12 +40,13 @@ def by_hand(model: Network, objective: Objective) -> bool:
 
 
 def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
-    """The hand-written pass where it applies and the device is a CPU, autograd for everything else.
+    """The hand-written pass for a stack, and on a CPU where it applies; autograd for everything else.
 
     Raises:
         BadInput: several lanes of a model that only autograd can do.
     """
-    if by_hand(stack.models[0], objective) and stack.flat.device.type == "cpu":
+    known = by_hand(stack.models[0], objective)
+    if known and (len(stack) > 1 or stack.flat.device.type == "cpu"):
         return mlp_gradients(stack)
     if len(stack) > 1:
         raise BadInput(f"model {type(stack.models[0]).__name__} has no stacked pass here; make its seeds alone")
@@ -94,7 +95,7 @@ def mlp_gradients(stack: Stack) -> Gradients:
     opens = [residual and 0 < i < last and (i - 1) % k == 0 for i in range(last + 1)]
     closes = [residual and 0 < i < last and i % k == 0 for i in range(last + 1)]
     mean, scale = model.normalize.mean, model.normalize.scale
-    onehot = torch.eye(model.num_classes, dtype=mean.dtype)
+    onehot = torch.eye(model.num_classes, dtype=mean.dtype, device=mean.device)
     workspaces: dict[int, _Workspace] = {}
 
     @torch.no_grad()
@@ -138,20 +139,20 @@ class _Workspace:
     """Every array of one training step at one batch size, ``[S, B, width]`` (``[B, width]`` alone)."""
 
     def __init__(self, model: MLP, lanes: int, batch: int, closes: Sequence[bool]) -> None:
-        dtype = model.normalize.mean.dtype
+        empty = model.normalize.mean.new_empty
         widths: list[int] = [layer.out_features for layer in [*model.hidden, model.head]]
         shape = (batch,) if lanes == 1 else (lanes, batch)
-        self.images = torch.empty(lanes * batch, *model.input_shape, dtype=dtype)
+        self.images = empty((lanes * batch, *model.input_shape))
         self.x = self.images.view(*shape, -1)
-        self.outputs = [torch.empty(*shape, width, dtype=dtype) for width in widths]
+        self.outputs = [empty((*shape, width)) for width in widths]
         """What each layer computes, after its ReLU."""
         self.passed = [torch.empty_like(z) if c else z for z, c in zip(self.outputs, closes, strict=True)]
         """What each layer passes on: at the end of a block, the sum with the skip."""
         self.below_t = [h.mT for h in (self.x, *self.passed[:-1])]
         # Two arrays of each width take the errors in turn and stay in the cache; the topmost hidden
         # layer has its own, where the stream of a residual net is accumulated.
-        turns = {(width, i): torch.empty(*shape, width, dtype=dtype) for width in widths for i in (0, 1)}
+        turns = {(width, i): empty((*shape, width)) for width in widths for i in (0, 1)}
         self.errors = [turns[width, i % 2] for i, width in enumerate(widths)]
         if len(widths) > 1:
-            self.errors[-2] = torch.empty(*shape, widths[-2], dtype=dtype)
+            self.errors[-2] = empty((*shape, widths[-2]))
         self.branch = torch.empty_like(self.errors[-2 if len(widths) > 1 else -1])

@@ -131,8 +131,10 @@ class Member:
 
 
 def newest_common_step(members: Sequence[Member]) -> int:
-    """The newest step at which every one of ``members`` has a sound checkpoint; 0 if there is none."""
-    common = set.intersection(*(set(member.folder.checkpoints()) for member in members))
+    """The newest step at which every one of ``members`` has a sound checkpoint and its record; 0 if there is none."""
+    common = set.intersection(
+        *({*m.folder.checkpoints()} & {record["step"] for record in m.folder.read_metrics()} for m in members)
+    )
     for step in sorted(common, reverse=True):
         if all(member.saved(step) is not None for member in members):
             return step

@@ -69,8 +69,8 @@ class Stack:
         return value, gradient
 
     def retire(self, lane: int, state: Sequence[Tensor] = ()) -> None:
-        """Take a lane out of training. It stays in the stack, since the stack's size changes bits, but as
-        zeros (the rows of ``state`` with it), so that nothing in it can grow to NaN or Inf."""
+        """Take a lane out of training. It stays in the stack, since the stack's size changes bits, but starts
+        again from zeros (the rows of ``state`` with it), where it cannot grow to NaN or Inf."""
         self.live.remove(lane)
         for tensor in (self.flat.data, self.gradient, *state):
             tensor[lane].zero_()
