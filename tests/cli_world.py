@@ -34,7 +34,7 @@ def broken():
 
 @dataclass(repr=False)  # hypothesis would print every config of `launched`, which takes seconds
 class World:
-    """``folder`` is the working folder, ``runs`` the runs folder; ``launched`` and ``conducted`` are what was asked for."""
+    """``folder`` is the working folder, ``runs`` the runs folder; ``launched`` and ``conducted`` what was asked for."""
 
     folder: Path
     runs: Path
