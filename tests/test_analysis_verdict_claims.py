@@ -185,7 +185,7 @@ def test_the_nuisance_settings_are_stated() -> None:
     tuned = Nuisance("optimizer.lr", "tuned", values=(0.1, 0.001), seeds=(100, 101))
     spec = make_spec(nuisance=(Nuisance("train.batch_size"), tuned))
     text = said(verdict(make_table(spec), spec))
-    assert "train.batch_size is not what is compared: it was the same everywhere." in text
+    assert "train.batch_size is not what is compared: it was 128 everywhere." in text
     assert "optimizer.lr is not what is compared: it was tuned among 0.1, 0.001 on other seeds." in text
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from netdepth.analysis.contrasts import Cause, Contrast, Label
 from netdepth.analysis.labels import ACCURACY, CHANCE_SHARE, LOSS, RATIO, CellRuns, Scale
+from netdepth.config import Component
 from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
@@ -205,13 +206,21 @@ def notes(cells: Iterable[CellRuns], spec: StudySpec, fields: Mapping[str, str])
         )
     for item in spec.nuisance:
         tried = ", ".join(f"{value:g}" for value in item.values)
-        how = f"tuned among {tried} on other seeds" if tried else "the same everywhere"
+        how = f"tuned among {tried} on other seeds" if tried else f"{_fixed(spec, item.path)} everywhere"
         made.append(f"{item.path} is not what is compared: it was {how}.")
     folders = tuple(item.folder for _, item in missing if item.folder is not None)
     return [Sentence(text, folders if text.startswith("Preliminary") else (), ()) for text in made]
 
 
 # --- pieces ---
+
+
+def _fixed(spec: StudySpec, path: str) -> str:
+    """The value of a fixed setting, where the base names it."""
+    room, _, name = path.partition(".")
+    part = getattr(spec.base, room, None)
+    value = part.args.get(name) if isinstance(part, Component) else getattr(part, name, None)
+    return "the same" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _versus(contrast: Contrast) -> str:
