@@ -11,6 +11,7 @@ from twins import CASES, CLASSES, SHAPE, images, make, name_of
 from netdepth import data
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.engine.run import build_model, resolve
+from netdepth.errors import BadInput
 from netdepth.models import build
 from netdepth.models.init import rescale_lsuv
 
@@ -159,3 +160,15 @@ def test_the_engine_rescales_lsuv_on_training_images_and_nothing_else():
     assert torch.equal(plain.hidden[0].weight, residual.hidden[0].weight)
     again = initial(init="lsuv")
     assert all(torch.equal(a, b) for a, b in zip(plain.parameters(), again.parameters(), strict=True))
+
+
+def test_batch_norm_refuses_a_batch_of_one_image():
+    splits = data.load(Component("mnist5k"), data_dir=None)  # 3,000 training images
+    model = Component("mlp", {"hidden": [4], "norm": "batch"})
+    for size, good in ((1, False), (2999, False), (2, True), (3000, True), (4000, True)):
+        config = resolve(RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=size)))
+        if good:
+            build_model(config, splits)
+            continue
+        with pytest.raises(BadInput, match=f"train.batch_size = {size} leaves a batch of one"):
+            build_model(config, splits)

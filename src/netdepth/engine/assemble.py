@@ -6,12 +6,14 @@ import dataclasses
 from typing import Any
 
 import torch
+from torch import nn
 
 from netdepth import data, models
 from netdepth.config import RunConfig, derive_seed, digest
 from netdepth.engine.gradients import by_hand
 from netdepth.engine.objectives import OBJECTIVES
 from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.registry import Registry
 
@@ -43,11 +45,22 @@ def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
 
 
 def build_model(config: RunConfig, splits: data.Splits) -> models.Network:
-    """The untrained network of a resolved ``config``, carrying the training part's statistics."""
+    """The untrained network of a resolved ``config``, carrying the training part's statistics.
+
+    Raises:
+        BadInput: batch norm, and a batch that would hold a single image.
+    """
     model = models.build(
         config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
     ).to(DTYPES[config.train.precision])
     model.normalize.set_statistics(*splits.statistics)
+    images, batch = len(splits.train), config.train.batch_size
+    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    if normed and min(batch, images % batch or batch) == 1:
+        raise BadInput(
+            f"train.batch_size = {batch} leaves a batch of one of {images} training images, which batch norm cannot "
+            f"train on; take another, such as {batch + 1}"
+        )
     if model.lsuv:
         count = min(LSUV_IMAGES, len(splits.train))
         rescale_lsuv(model, splits.train.inputs[torch.arange(count) * len(splits.train) // count])
