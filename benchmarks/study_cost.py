@@ -4,7 +4,7 @@
 
 Everything after the script's own options goes to ``netdepth study``. Memory is the sum of the
 proportional set sizes (a page that two processes share counts once) of the command and all its
-workers, sampled four times a second; disk is what the study's folder holds. The record is written
+workers, sampled once a second; disk is what the study's folder holds. The record is written
 beside the study as ``cost.json``. Linux only: it reads /proc.
 """
 
@@ -21,7 +21,7 @@ from netdepth.engine.process import available_cores, cpu_model
 from netdepth.store import runs_root
 from netdepth.studydir import StudyDir, list_studies
 
-SAMPLE_SECONDS = 0.25
+SAMPLE_SECONDS = 1.0
 
 
 def tree(root: int) -> list[int]:

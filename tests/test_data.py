@@ -166,8 +166,7 @@ def test_test_opens_once_and_says_so_before_it_hands_anything_out() -> None:
         return split
 
     sealed = SealedTest(parse, 2)
-    sealed.on_open = log.append
-    assert sealed.open_test("final") is split
+    assert sealed.open_test("final", log.append) is split
     assert log == ["final", "parsed"]
     with pytest.raises(BadInput, match="opened already for 'final'; a second look, for 'tuning', is refused"):
         sealed.open_test("tuning")

@@ -7,6 +7,7 @@ from sklearn.metrics import accuracy_score, classification_report, confusion_mat
 
 from netdepth.data import Split
 from netdepth.engine.evaluate import class_report, logits_of, losses_and_accuracies, metrics
+from netdepth.engine.stack import Stack
 from netdepth.models import build
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -58,11 +59,35 @@ def test_evaluation_is_in_eval_mode_and_puts_the_mode_back():
     images = torch.randint(0, 256, (2300, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
     split = Split(images, torch.randint(0, 6, (2300,), generator=GENERATOR))
     model.train()
-    (first,), (second, third) = logits_of([model], split), logits_of([model, model], split)
+    stack = Stack([model])
+    (first,), (second,) = logits_of(stack, [0], split), logits_of(stack, [0], split)
     assert model.training
-    assert torch.equal(first, second)  # one alone, and two that share the normalised images
-    assert torch.equal(second, third)
-    ((loss, accuracy),) = losses_and_accuracies([model], split)
+    assert torch.equal(first, second)
+    ((loss, accuracy),) = losses_and_accuracies(stack, [0], split)
     full = metrics(first, split.labels)
     assert loss == pytest.approx(full["loss"], abs=1e-6)
     assert accuracy == pytest.approx(full["accuracy"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"hidden": [7, 5]},
+        {"hidden": []},
+        {"width": 6, "depth": 7, "dropout": 0.5},
+        {"width": 6, "depth": 7, "shortcut": "identity", "branch_scale": "blocks^-1/2"},
+        {"width": 6, "depth": 8, "shortcut": "identity", "block_layers": 2},
+        {"width": 6, "depth": 8, "shortcut": "identity", "block_layers": 3},
+        {"width": 6, "depth": 5, "norm": "batch"},
+    ],
+    ids=str,
+)
+def test_many_lanes_looked_at_together_equal_each_alone(args):
+    models = [build("mlp", (1, 4, 4), 6, seed=seed, **args).double() for seed in range(4)]
+    stack = Stack(models)
+    images = torch.randint(0, 256, (1203, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
+    split = Split(images, torch.randint(0, 6, (1203,), generator=GENERATOR))
+    for lanes in ([0, 1, 2, 3], [3, 1]):
+        for lane, logits in zip(lanes, logits_of(stack, lanes, split), strict=True):
+            (alone,) = logits_of(stack, [lane], split)
+            assert torch.allclose(logits, alone, atol=1e-12, rtol=0)

@@ -145,10 +145,10 @@ def test_the_test_set_is_opened_once_per_run_and_never_while_training(tmp_path, 
     opened = []
     original = data.SealedTest.open_test
 
-    def open_test(self, purpose):
+    def open_test(self, purpose, on_open=None):
         folder = next((tmp_path / "single").iterdir())
         opened.append((purpose, len(RunDir(folder).read_metrics())))
-        return original(self, purpose)
+        return original(self, purpose, on_open)
 
     monkeypatch.setattr(data.SealedTest, "open_test", open_test)
     finished = make(tmp_path, OVERFITTING)

@@ -51,7 +51,7 @@ def finding(name: str, page: Path, whole: bool) -> str:
     title, _, body = (folder / "report.md").read_text().partition("\n")
     told, _, rest = body.partition(FIGURE)
     if not whole:
-        told = "\n\n".join(told.strip().split("\n\n")[1:3])  # the answer in a sentence, then by condition
+        told = told.strip().split("\n\n")[1]  # the answer in a sentence or two
     parts = [f"**{title.removeprefix('# ')}**", told.strip(), rest.partition(REST)[0].strip(), *_cost(folder)]
     parts.append(f"The whole report, with every run behind it: [{where}]({where}/report.md).")
     return "\n\n".join(parts).replace("](figures/", f"]({where}/figures/") + "\n"

@@ -15,18 +15,25 @@ from netdepth.store import runs_root
 if TYPE_CHECKING:
     from netdepth.report.study_data import StudyData
     from netdepth.report.study_document import Content
+    from netdepth.studydir import StudyDir
 
-__all__ = ["report", "verdict"]
+__all__ = ["judged", "report", "verdict"]
 
 
 def verdict(args: argparse.Namespace) -> Answer:
-    """What the study says, in sentences and one table; writes ``verdict.json`` and ``table.csv``."""
+    """What the study says, in sentences and tables; writes ``verdict.json`` and ``table.csv``."""
+    from netdepth.studydir import find_study
+
+    return judged(find_study(args.study, runs_root(args.runs_root)))
+
+
+def judged(study: StudyDir, brief: bool = False) -> Answer:
+    """The verdict of ``study``; ``brief`` leaves out the sentence of each comparison."""
     from netdepth.report.study_data import read_study
     from netdepth.report.study_document import Content
     from netdepth.report.study_files import write_verdict
-    from netdepth.studydir import find_study
 
-    data = read_study(find_study(args.study, runs_root(args.runs_root)))
+    data = read_study(study)
     if data.verdict is None:
         raise BadInput(f"no run of study {data.spec.name!r} has begun; there is nothing to judge in {data.study.path}")
     write_verdict(data)
@@ -38,12 +45,15 @@ def verdict(args: argparse.Namespace) -> Answer:
         for line in content.answer.lines:
             print(printable(f"{line.name}: {line.said.text}"))
         _print_grids(content)
-        for sentence in content.answer.primary:
+        for sentence in () if brief else content.answer.primary:
             print(printable(f"- {sentence.text}"))
         for note in content.answer.notes:
             print(printable(f"note: {note.text}"))
         _warn(data)
-        print(printable(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}"))
+        if brief:
+            print(printable(f"each comparison in words and numbers: netdepth verdict {data.study.path}"))
+        else:
+            print(printable(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}"))
 
     return Answer(data.verdict.as_json(), show)
 

@@ -48,7 +48,7 @@ def study(args: argparse.Namespace) -> Answer:
 
 def conducted(done: Conducted, report: bool) -> Answer:
     """The answer about a study: what failed, the verdict, and where the report is."""
-    from netdepth.commands.report import verdict
+    from netdepth.commands.report import judged
     from netdepth.report import study_report
 
     for outcome in done.failed:
@@ -59,7 +59,7 @@ def conducted(done: Conducted, report: bool) -> Answer:
         print(f"netdepth: warning: {which}", file=sys.stderr)
     finished = len(done.outcomes) - len(done.failed)
     page = study_report(done.study) if report and finished else None
-    found = verdict(argparse.Namespace(study=str(done.study.path), runs_root=None)) if finished else None
+    found = judged(done.study, brief=True) if finished else None
 
     def show() -> None:
         if found is not None:

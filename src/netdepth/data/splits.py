@@ -70,21 +70,20 @@ class DatasetSpec:
 class SealedTest:
     """The test part behind a seal: opened once per run, for a stated purpose.
 
-    ``on_open`` is called with the purpose before any test datum is handed out; the conductor
-    makes it write ``test_access.json``.
+    Whoever opens it gives ``on_open``, which is called with the purpose before any test datum is
+    handed out; the engine writes ``test_access.json`` there.
     """
 
     def __init__(self, load: Callable[[], Split], size: int) -> None:
         self._load = load
         self.size = size
         self.opened_for: list[str] = []
-        self.on_open: Callable[[str], None] | None = None
 
     def again(self) -> SealedTest:
         """The same test part behind an unbroken seal."""
         return SealedTest(self._load, self.size)
 
-    def open_test(self, purpose: str) -> Split:
+    def open_test(self, purpose: str, on_open: Callable[[str], None] | None = None) -> Split:
         """The test part, once.
 
         Raises:
@@ -96,8 +95,8 @@ class SealedTest:
                 f"for {purpose!r}, is refused: evaluate all weights in one pass"
             )
         self.opened_for.append(purpose)
-        if self.on_open is not None:
-            self.on_open(purpose)
+        if on_open is not None:
+            on_open(purpose)
         return self._load()
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from netdepth import data, models, probes
 from netdepth.config import Duration, RunConfig
 from netdepth.data.batches import Batches
+from netdepth.engine import result
 from netdepth.engine.fit import Tick, fit
 from netdepth.engine.gradients import choose_gradients
 from netdepth.engine.member import Member, newest_common_step
@@ -77,8 +78,8 @@ def conduct(
             for member in ended:
                 member.probe(stack, look, member.last_step, per_epoch)
         _save(ended)
+        result.finish(ended, splits, stack, started)
         for member in ended:
-            member.finish(splits.for_another_run(), stack, started)
             stack.retire(member.lane, rows)
 
     def look_at(present: Sequence[Member]) -> None:

@@ -7,45 +7,55 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netdepth.data import Split
-from netdepth.models import Network
+from netdepth.engine.mlp_pass import MLPPass, Workspace, written_out
+from netdepth.engine.stack import Stack
 
 __all__ = ["class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics"]
 
-CHUNK = 1000
+CHUNK = 500
 """Images per forward pass: large enough to be efficient, small enough to stay in cache."""
 
 
-@torch.inference_mode()
-def logits_of(models: Sequence[Network], split: Split) -> list[Tensor]:
-    """Logits ``[N, K]`` of each model in eval mode on ``split``; the modes are put back afterwards.
+def logits_of(stack: Stack, lanes: Sequence[int], split: Split) -> list[Tensor]:
+    """Logits ``[N, K]`` of the networks in ``lanes``, in eval mode, on ``split``; the modes are put back afterwards."""
+    if len(lanes) > 1 and written_out(stack.models[0]):
+        return _logits_together(MLPPass(stack, lanes), split)
+    return [_logits_of_one(stack.models[lane], split) for lane in lanes]
 
-    The models carry the same statistics (they were trained on the same data), so the images are
-    normalised once for all.
-    """
-    modes = [model.training for model in models]
-    parts: list[list[Tensor]] = [[] for _ in models]
+
+@torch.inference_mode()
+def _logits_of_one(model: nn.Module, split: Split) -> Tensor:
+    training = model.training
+    model.eval()
     try:
-        for model in models:
-            model.eval()
-        for chunk in torch.split(split.inputs, CHUNK):
-            pixels = models[0].normalize(chunk) if len(models) > 1 else chunk
-            for model, logits in zip(models, parts, strict=True):
-                logits.append(model(pixels))
+        return torch.cat([model(chunk) for chunk in torch.split(split.inputs, CHUNK)])
     finally:
-        for model, mode in zip(models, modes, strict=True):
-            model.train(mode)
-    return [torch.cat(logits) for logits in parts]
+        model.train(training)
 
 
 @torch.inference_mode()
-def losses_and_accuracies(models: Sequence[Network], split: Split) -> list[tuple[float, float]]:
-    """Mean cross-entropy (nats) and accuracy of each model in eval mode; summed in float64."""
+def _logits_together(net: MLPPass, split: Split) -> list[Tensor]:
+    """All lanes chunk by chunk: they carry the same statistics, so the images are normalised once."""
+    logits = split.inputs.new_empty((net.lanes, len(split), net.model.num_classes), dtype=net.weights[0].dtype)
+    space = None
+    for start in range(0, len(split), CHUNK):
+        pixels = split.inputs[start : start + CHUNK]
+        if space is None or len(space.images) != len(pixels):
+            space = Workspace(net, len(pixels), keep=False, shared=True)
+        space.take(pixels, net.model)
+        logits[:, start : start + len(pixels)] = net.forward(space)
+    return list(logits)
+
+
+@torch.inference_mode()
+def losses_and_accuracies(stack: Stack, lanes: Sequence[int], split: Split) -> list[tuple[float, float]]:
+    """Mean cross-entropy (nats) and accuracy of the networks in ``lanes``, in eval mode; summed in float64."""
     found = []
-    for logits in logits_of(models, split) if models else []:
+    for logits in logits_of(stack, lanes, split):
         loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
         found.append((float(loss), float((logits.argmax(1) == split.labels).double().mean())))
     return found

@@ -140,7 +140,7 @@ def _records(
     train_loss = torch.stack(losses).double().mean(0).tolist()
     train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
     sound = [lane for lane in lanes if val is not None and math.isfinite(train_loss[lane])]
-    judged = losses_and_accuracies([stack.models[lane] for lane in sound], val) if val is not None else []
+    judged = losses_and_accuracies(stack, sound, val) if val is not None else []
     val_of = dict(zip(sound, judged, strict=True))
     share = (seconds + time.perf_counter() - started) / len(stack.live)
     made = {}

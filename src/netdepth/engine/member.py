@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
-from netdepth import data, probes
+from netdepth import probes
 from netdepth.config import RunConfig
 from netdepth.engine.checkpoint import Checkpointer, Snapshot, restore, take_snapshot
 from netdepth.engine.fit import EpochRecord
 from netdepth.engine.optim import Optimizer
-from netdepth.engine.result import final_result
 from netdepth.engine.stack import Stack
 from netdepth.engine.stopping import BestTracker, EarlyStopper, OverfitDetector
 from netdepth.store import RunDir
@@ -113,21 +111,6 @@ class Member:
         if not (self.folder.path / name).exists():
             found = probes.probe(stack.models[self.lane], *batch)
             self.folder.write_json(name, {"step": step, "epoch": step / steps_per_epoch, **found})
-
-    # --- at its end ---
-
-    def finish(self, splits: data.Splits, stack: Stack, started: float) -> None:
-        """Evaluate and write ``result.json``. Its checkpoints must be on disk; the lane's weights are overwritten.
-
-        ``total_seconds`` counts from ``started`` (`time.perf_counter`), evaluation and writing included.
-        """
-        result = final_result(
-            self.config, splits, stack.models[self.lane], self.saver, self.best, self.overfit, self.folder, self.status
-        )
-        result["seconds"] = self.seconds
-        result["total_seconds"] = time.perf_counter() - started
-        self.folder.write_json("result.json", result)
-        self.result = result
 
 
 def newest_common_step(members: Sequence[Member]) -> int:

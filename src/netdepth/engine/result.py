@@ -1,88 +1,107 @@
-"""The end of a run: the best and the last weights on every part, the test part opened once."""
+"""The end of runs: the best and the last weights on every part, the test part opened once per run."""
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
+import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from netdepth import data, models
+from netdepth import data
 from netdepth.atomic import write_atomic
-from netdepth.config import RunConfig
-from netdepth.engine.checkpoint import MODEL, Checkpointer, Snapshot
+from netdepth.engine.checkpoint import MODEL, Snapshot
 from netdepth.engine.evaluate import class_report, logits_of, metrics
-from netdepth.engine.stopping import BestTracker, OverfitDetector
+from netdepth.engine.member import Member
+from netdepth.engine.stack import Stack
 from netdepth.store import RunDir
 
-__all__ = ["final_result"]
+__all__ = ["finish"]
+
+PURPOSE = "final evaluation of the best and the last weights"
+METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+WEIGHTS = ("best", "last")
+
+Seen = dict[str, tuple[dict[str, float], Tensor]]
+"""Per part of the data: metrics, and logits ``[N, K]``."""
 
 
-def final_result(
-    config: RunConfig,
-    splits: data.Splits,
-    model: models.Network,
-    saver: Checkpointer,
-    best: BestTracker,
-    overfit: OverfitDetector,
-    folder: RunDir,
-    status: str,
-) -> dict[str, Any]:
-    """Evaluate the best and the last weights on every part, the test part in one pass, and sum up.
+def finish(members: Sequence[Member], splits: data.Splits, stack: Stack, started: float) -> None:
+    """Evaluate ``members``, whose training has ended and is saved, and write each a ``result.json``.
 
-    Where the last weights are the best, they are evaluated once.
+    Best and last weights see the test part in one opening; where they are the same they are
+    evaluated once. The lanes' weights are overwritten. ``total_seconds`` counts from ``started``
+    (`time.perf_counter`), evaluation and writing included.
     """
-    device = next(model.parameters()).device
-    reported = "best" if config.train.early_stopping and saver.best else "last"
-    last = None if status == "diverged" else saver.newest
-    snapshots: dict[str, Snapshot | None] = {"best": saver.best, "last": last}
+    if not members:
+        return
     parts = {"train": splits.train, "val": splits.val}
-    if splits.test is not None:
-        splits.test.on_open = lambda purpose: _log_test_access(folder, purpose)
-        parts["test"] = splits.test.open_test("final evaluation of the best and the last weights")
-    sections: dict[str, dict[str, Any]] = {part: {} for part in parts}
-    shown: tuple[Tensor, Tensor] | None = None
-    for which, snapshot in snapshots.items():
-        if which == "last" and snapshot is not None and snapshot is snapshots["best"]:
-            sections = {part: {"best": found["best"], "last": found["best"]} for part, found in sections.items()}
-            continue
-        if snapshot is not None:
-            model.load_state_dict(snapshot.model)
+    for member in members:
+        test = splits.for_another_run().test  # a seal of its own for every run
+        if test is not None:
+            parts["test"] = test.open_test(PURPOSE, functools.partial(_log_test_access, member.folder))
+    seen: dict[tuple[int, str], Seen] = {}
+    for which in WEIGHTS:
+        kept = {member.lane: snapshot for member in members if (snapshot := _kept(member, which)) is not None}
+        same = {member.lane for member in members if which == "last" and kept.get(member.lane) is member.saver.best}
+        for lane in same & set(kept):
+            seen[lane, which] = seen[lane, "best"]
+        lanes = [lane for lane in kept if lane not in same]
+        for lane in lanes:
+            stack.models[lane].load_state_dict(kept[lane].model)
+            seen[lane, which] = {}
         for part, split in parts.items():
-            if snapshot is None or len(split) == 0:
-                sections[part][which] = dict.fromkeys(
-                    ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted"), float("nan")
-                )
-                continue
-            logits = logits_of([model], split.to(device))[0].cpu()
-            sections[part][which] = metrics(logits, split.labels)
-            if snapshot is snapshots[reported] and part == ("test" if "test" in parts else "val"):
-                shown = logits, split.labels
+            if lanes and len(split):
+                for lane, logits in zip(lanes, logits_of(stack, lanes, split.to(stack.flat.device)), strict=True):
+                    seen[lane, which][part] = metrics(logits.cpu(), split.labels), logits.cpu()
+    for member in members:
+        result = _result(member, {which: seen.get((member.lane, which), {}) for which in WEIGHTS}, parts, splits)
+        result["depth"] = stack.models[member.lane].depth
+        result["num_params"] = sum(p.numel() for p in stack.models[member.lane].parameters())
+        result["seconds"] = member.seconds
+        result["total_seconds"] = time.perf_counter() - started
+        member.folder.write_json("result.json", result)
+        member.result = result
+
+
+def _kept(member: Member, which: str) -> Snapshot | None:
+    """The weights called ``which``; a run that diverged has no last ones."""
+    if which == "best":
+        return member.saver.best
+    return None if member.status == "diverged" else member.saver.newest
+
+
+def _result(member: Member, seen: dict[str, Seen], parts: dict[str, data.Split], splits: data.Splits) -> dict[str, Any]:
+    reported = "best" if member.config.train.early_stopping and member.saver.best else "last"
+    unknown = dict.fromkeys(METRICS, float("nan"))
+    scores = {part: {w: seen[w][part][0] if part in seen[w] else unknown for w in WEIGHTS} for part in parts}
+    shown = "test" if "test" in parts else "val"
     report: dict[str, Any] = {"per_class": None, "confusion": None}
-    if shown is not None:
-        report = class_report(*shown, splits.spec.classes)
+    if shown in seen[reported]:
+        logits, labels = seen[reported][shown][1], parts[shown].labels
+        report = class_report(logits, labels, splits.spec.classes)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, logits=shown[0].numpy(), labels=shown[1].numpy())
-        write_atomic(folder.path / "predictions.npz", buffer.getvalue())
-    weights = snapshots[reported]
+        np.savez_compressed(buffer, logits=logits.numpy(), labels=labels.numpy())
+        write_atomic(member.folder.path / "predictions.npz", buffer.getvalue())
+    weights = _kept(member, reported)
     return {
-        "status": status,
-        "steps": saver.newest.step if saver.newest else 0,
-        "best_step": best.step,
-        "best_epoch": best.epoch,
-        "depth": model.depth,
-        "num_params": sum(p.numel() for p in model.parameters()),
+        "status": member.status,
+        "steps": member.saver.newest.step if member.saver.newest else 0,
+        "best_step": member.best.step,
+        "best_epoch": member.best.epoch,
         "reported": reported,
         "weights_sha256": hashlib.sha256(weights.files(None)[MODEL]).hexdigest() if weights else None,
-        "train": sections["train"],
-        "val": sections["val"],
-        "test": sections.get("test"),
+        "train": scores["train"],
+        "val": scores["val"],
+        "test": scores.get("test"),
         **report,
-        "evaluated_on": "test" if "test" in parts else "val",
-        "overfit_onset_epoch": overfit.onset_epoch,
-        "gap": {w: sections["val"][w]["loss"] - sections["train"][w]["loss"] for w in snapshots},
+        "evaluated_on": shown,
+        "overfit_onset_epoch": member.overfit.onset_epoch,
+        "gap": {w: scores["val"][w]["loss"] - scores["train"][w]["loss"] for w in WEIGHTS},
     }
 
 

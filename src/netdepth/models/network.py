@@ -14,9 +14,7 @@ class Normalize(nn.Module):
     """``(x - mean) * scale`` per channel, for uint8 pixels ``[B, C, H, W]``; 0..255 in, floats out.
 
     ``mean`` and ``scale`` are buffers, so a network that is fine-tuned, distilled, exported or
-    explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1. What comes
-    as floats is taken as normalised already and passes as it is, so that several networks with the
-    same statistics can share the work.
+    explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1.
     """
 
     mean: Tensor
@@ -34,7 +32,7 @@ class Normalize(nn.Module):
             self.scale.copy_((1 / (std.double() * 255)).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x if x.is_floating_point() else (x.to(self.mean.dtype) - self.mean) * self.scale
+        return (x.to(self.mean.dtype) - self.mean) * self.scale
 
 
 class Network(nn.Module):
