@@ -29,6 +29,7 @@ def test_one_standard_deviation_is_found_with_power_0_80(simulation: ModuleType)
     assert among <= each <= one <= found["one comparison at 0.05"]
 
 
+@pytest.mark.slow
 def test_where_nothing_is_a_study_claims_nothing_in_19_of_20_cases(simulation: ModuleType) -> None:
     """At most 5 % of the studies, here 2 of 40; two standard deviations of chance make it 4."""
     found = simulation.null(studies=40)

@@ -91,6 +91,7 @@ def changes(tmp_path_factory):
     return next(counter)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 def test_a_cohort_killed_at_some_changes_of_the_disk_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch):
     assert changes > 100
@@ -175,6 +176,7 @@ def killed_from_outside(root, config, rounds, stream):
     return int(done.stdout)
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="12ep"))
     assert killed_from_outside(tmp_path / "killed", config, 3, 0) > 0

@@ -72,10 +72,10 @@ def test_the_test_set_is_opened_once_for_each_member_after_its_training(tmp_path
     original = data.SealedTest.open_test
     opened = []
 
-    def open_test(self, purpose):
+    def open_test(self, purpose, on_open=None):
         ends = [len(p.read_text().splitlines()) for p in sorted(tmp_path.glob("single/*/metrics.jsonl"))]
         opened.append(ends)
-        return original(self, purpose)
+        return original(self, purpose, on_open)
 
     monkeypatch.setattr(data.SealedTest, "open_test", open_test)
     cohort = make_cohort(tmp_path, ENDING)

@@ -129,6 +129,7 @@ class Mirrors:
         for child in self._children:
             if child.process.stdin is not None:
                 child.process.stdin.close()
+            child.process.kill()  # were it too young to carry the token yet
             with contextlib.suppress(subprocess.TimeoutExpired):  # uninterruptible, on a dead disk
                 child.process.wait(0.1 if child.process.pid in left else 1.0)
             with contextlib.suppress(OSError):  # a log is kept only where it tells of a fault
