@@ -62,6 +62,14 @@ def test_a_cell_that_is_more_than_a_cores_share_is_divided() -> None:
     assert [group.kind for group in plan([cell(seeds=1)], 4).groups] == ["alone"]
 
 
+def test_a_cell_over_half_a_share_is_divided_where_its_stacks_stay_large_enough() -> None:
+    groups = plan([cell(depth) for depth in (2, 8, 16, 32)], 2).groups
+    found = [(group.depth, len(group.seeds)) for group in groups]
+    assert found == [(32, 5), (32, 5), (8, 10), (16, 5), (16, 5), (2, 10)]
+    groups = plan([cell(depth, seeds=7) for depth in (2, 8, 16, 32)], 2).groups
+    assert [len(group.seeds) for group in groups if group.depth == 16] == [7]
+
+
 def test_seeds_added_later_are_groups_behind_those_that_are_planned() -> None:
     first = plan([cell(2), cell(4)], 2)
     new = [Work("plain", depth, (10, 11), True, 100 * depth, 10) for depth in (2, 4)]

@@ -42,13 +42,20 @@ class Finished:
 
 
 def run_cohort(
-    configs: Sequence[RunConfig], runtime: Runtime, *, name: str, study: str, watch: Watch = TrainProgress
+    configs: Sequence[RunConfig],
+    runtime: Runtime,
+    *,
+    name: str,
+    study: str,
+    watch: Watch = TrainProgress,
+    splits: data.Splits | None = None,
 ) -> list[Finished]:
     """Make the runs of ``configs``, which differ in their seeds alone, as one stack (a cohort).
 
     Their folders are those of runs made alone, except that ``environment.json`` names the stack.
     What is there is continued: all from the newest step at which each has a sound checkpoint;
-    members that are finished ride along as dead lanes, since the stack's size changes bits.
+    members that are finished ride along as dead lanes, since the stack's size changes bits. Their
+    data set is loaded unless its ``splits`` are given.
 
     Raises:
         BadInput: a bad config, data set or environment.
@@ -63,7 +70,7 @@ def run_cohort(
         configs
     ):
         raise BadInput("a cohort takes configs that differ in their seeds, and in nothing else")
-    splits = data.load(config.dataset, data_dir=runtime.data_dir)
+    splits = splits or data.load(config.dataset, data_dir=runtime.data_dir)
     if len(splits.val) == 0 and (config.train.early_stopping or config.train.overfitting):
         raise BadInput(
             "train.early_stopping and train.overfitting watch the validation loss, and dataset.val_size = 0 leaves no "

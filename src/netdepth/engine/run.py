@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from netdepth.config import RunConfig, Runtime
+from netdepth.data import Splits
 from netdepth.engine.assemble import COMPONENTS, build_model, fingerprint, resolve
 from netdepth.engine.cohort import Finished, run_cohort
 from netdepth.engine.conduct import Watch
@@ -21,8 +22,9 @@ def run(
     study: str = "single",
     quiet: bool = False,
     watch: Watch | None = None,
+    splits: Splits | None = None,
 ) -> Finished:
     """Make the run of ``config``, continue it, or return it if it is there: `run_cohort` with one member."""
     if watch is None:
         watch = functools.partial(TrainProgress, mode="quiet" if quiet else "auto")
-    return run_cohort([config], runtime, name=name, study=study, watch=watch)[0]
+    return run_cohort([config], runtime, name=name, study=study, watch=watch, splits=splits)[0]

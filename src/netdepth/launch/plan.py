@@ -10,6 +10,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Literal
 
 __all__ = ["MAX_STACK", "Group", "Plan", "Work", "plan"]
@@ -17,10 +18,14 @@ __all__ = ["MAX_STACK", "Group", "Plan", "Work", "plan"]
 MAX_STACK = 10
 """The most seeds of one stack: ten are what a study takes, and more gain little."""
 
+PIECES, SMALL_STACK = 2, 4
+"""A cell of more than one of so many pieces of a core's share of all the work is divided, so that cores end
+together; into stacks of that many seeds at least, since smaller ones are slower, unless cores would lie idle."""
+
 RULE = (
-    "the seeds of a cell are one stack, of at most 10, split where a cell is more than a core's share of all the work "
-    "(runs that cannot be stacked are made one by one); the group with the most multiply-adds first; "
-    "one thread per process"
+    "the seeds of a cell are one stack, of at most 10, split where a cell is over half of a core's share of all "
+    "the work, in stacks of 4 at least unless it is over a whole share (runs that cannot be stacked are made one "
+    "by one); the group with the most multiply-adds first; one thread per process"
 )
 
 
@@ -103,9 +108,7 @@ def plan(works: Iterable[Work], cores: int) -> Plan:
     """The plan of ``works`` for ``cores`` cores; see `RULE`."""
     planned = [work for work in works if work.seeds]
     everything = sum(work.operations for work in planned)
-    pieces = [
-        (work, part) for work in planned for part in _divide(work, shares=-(-work.operations * cores // everything))
-    ]
+    pieces = [(work, part) for work in planned for part in _divide(work, Fraction(work.operations * cores, everything))]
     # Sorting is stable: among equals the order of the grid stands.
     pieces.sort(key=lambda piece: -piece[0].multiply_adds * piece[0].steps * len(piece[1]))
     groups = (
@@ -124,12 +127,12 @@ def plan(works: Iterable[Work], cores: int) -> Plan:
     return Plan(cores, tuple(groups))
 
 
-def _divide(work: Work, shares: int) -> list[tuple[int, ...]]:
-    """The seeds of ``work``, which is worth ``shares`` cores, as stacks of nearly equal size, in order."""
+def _divide(work: Work, share: Fraction) -> list[tuple[int, ...]]:
+    """The seeds of ``work``, which is worth ``share`` cores, as stacks of nearly equal size, in order."""
     n = len(work.seeds)
     if not work.stackable:
         return [(seed,) for seed in work.seeds]
-    wanted = max(math.ceil(n / MAX_STACK), shares)
+    wanted = max(math.ceil(n / MAX_STACK), math.ceil(share), min(math.ceil(share * PIECES), n // SMALL_STACK))
     count = max(1, min(wanted, n // 2))  # a stack of one would be a run alone, with other bits than its neighbours
     return [_part(work.seeds, index, count) for index in range(count)]
 

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import math
 import os
@@ -35,12 +36,15 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from netdepth.config import RunConfig, Runtime, from_json, to_json
+from netdepth.config import Component, RunConfig, Runtime, from_json, to_json
 from netdepth.errors import Interrupted, Locked, NetdepthError
 from netdepth.store import RunDir, runs_root
 from netdepth.usercode import import_user
+
+if TYPE_CHECKING:
+    from netdepth.data import Splits
 
 __all__ = ["Report", "failed_outcomes", "job_of", "main", "outcome_of", "runtime_from_json", "work"]
 
@@ -113,6 +117,7 @@ def _make(job: Mapping[str, Any], report: Report) -> list[dict[str, Any]]:
         import_user(module)
     configs = [from_json(RunConfig, data) for data in job["configs"]]
     place: dict[str, Any] = {"name": job["name"], "study": job["study"], "watch": _watch(job["group"], report)}
+    place["splits"] = _splits(json.dumps(to_json(configs[0].dataset), sort_keys=True), runtime.data_dir)
     if job["kind"] == "cohort":
         made = run_cohort(configs, runtime, **place)
     else:
@@ -121,6 +126,14 @@ def _make(job: Mapping[str, Any], report: Report) -> list[dict[str, Any]]:
         outcome_of(config.seed, done.run.path, done.result["status"], notes=[] if done.cached else done.notes)
         for config, done in zip(configs, made, strict=True)
     ]
+
+
+@functools.lru_cache(maxsize=1)
+def _splits(dataset: str, data_dir: Path | None) -> Splits:
+    """The data set of a group; the next one's is mostly the same."""
+    from netdepth import data
+
+    return data.load(from_json(Component, json.loads(dataset)), data_dir=data_dir)
 
 
 def outcome_of(
