@@ -121,7 +121,7 @@ def test_a_group_that_is_lost_every_time_is_given_up_and_the_others_go_on(
 
 
 def test_a_study_that_is_interrupted_has_saved_and_continues_to_the_same_bits(tmp_path: Path, cluster: Any) -> None:
-    config = small(60)
+    config = small(300)  # long enough that the signal comes in time
     jobs, address = jobs_in(tmp_path / "ray", config, 1), cluster.address
 
     def stop(event: Event) -> None:
