@@ -56,6 +56,7 @@ def test_undecided_says_how_many_more_seeds() -> None:
     assert f"About {tested.more_seeds} more seeds would decide it" in it.words
 
 
+@pytest.mark.slow
 def test_the_seeds_asked_for_do_decide() -> None:
     """Fresh runs of the same difference and scatter, that many of them, mostly have the label sought."""
     spec = make_spec(primary=(Primary("shortcut", 32, "residual", "plain"),))

@@ -58,6 +58,7 @@ def test_a_stopped_cohort_continues_to_the_same_bits(reference, tmp_path, evalua
     same_cohort(reference, made)
 
 
+@pytest.mark.slow
 def test_stopped_again_and_again_also_where_a_member_has_ended(ending, tmp_path):
     for _ in range(20):
         try:
@@ -122,6 +123,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_optimizers_schedules_and_periods_continue_too(tmp_path, name):
     expected = make_cohort(tmp_path / "whole", OTHERS[name])

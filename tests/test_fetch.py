@@ -68,6 +68,7 @@ def test_a_bad_mirror_is_named_with_its_fault_and_leaves_nothing(fault: str, url
     assert "--dataset mnist5k" in line
 
 
+@pytest.mark.slow
 def test_after_every_bad_mirror_a_good_one_delivers(url: str) -> None:
     assert get([f"{url}/{fault}" for fault in FAULTS] + [f"{url}/good"]) == dict(PARTS)
     assert cached() == ["images.gz", "labels.gz"]

@@ -139,6 +139,7 @@ def test_an_error_here_ends_the_workers_too(stand_in: Path) -> None:
     assert (stand_in / "endless-0").read_text() == "saved"
 
 
+@pytest.mark.slow
 def test_workers_of_a_killed_parent_save_and_leave(stand_in: Path) -> None:
     (stand_in / "jobs.json").write_text(json.dumps(jobs(stand_in, "endless")))
     code = (

@@ -82,6 +82,7 @@ def wandb_cores(mirrors: Mirrors) -> list[int]:
     return cores
 
 
+@pytest.mark.slow
 def test_wandb_online_against_a_server_that_never_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = new_run(tmp_path)
     with silent_server() as (url, taken):
