@@ -28,7 +28,7 @@ from netdepth.atomic import fsync_folder, storage, write_atomic, write_synced
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
 
-__all__ = ["RunDir", "find_run", "jsonable", "list_runs", "runs_root", "slug"]
+__all__ = ["RunDir", "find_run", "jsonable", "list_runs", "read_json", "runs_root", "slug"]
 
 MANIFEST = "MANIFEST.json"
 
@@ -60,6 +60,26 @@ def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
 
     cleaned = {key: clean(value, key) for key, value in record.items() if key != "nonfinite"}
     return {**cleaned, "nonfinite": {**record.get("nonfinite", {}), **nonfinite}}
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+    """The parsed file, or None where there is none; ``remedy`` says what to do about a damaged one.
+
+    Raises:
+        BadInput: it is not JSON, or of another schema. StorageError: the disk does not give it.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not readable JSON ({error}); {remedy}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        found = value.get("schema") if isinstance(value, dict) else None
+        raise BadInput(f"{path} has schema {found!r}; this netdepth reads schema {SCHEMA}")
+    return value
 
 
 class RunDir:
@@ -120,24 +140,8 @@ class RunDir:
         write_atomic(path, text.encode() + b"\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The parsed file, or None where there is none.
-
-        Raises:
-            BadInput: it is not JSON, or of a schema this release cannot read.
-        """
-        path = self.path / name
-        try:
-            value = json.loads(path.read_bytes())
-        except FileNotFoundError:
-            return None
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path} is not readable JSON ({error}); delete it or use --fresh") from None
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            found = value.get("schema") if isinstance(value, dict) else None
-            raise BadInput(f"{path} has schema {found!r}; this netdepth reads schema {SCHEMA}")
-        return value
+        """The parsed file of this folder, or None; errors as in the function `read_json`."""
+        return read_json(self.path / name, "delete it or use --fresh")
 
     def result(self) -> dict[str, Any] | None:
         """``result.json``, or None while the run is unfinished."""

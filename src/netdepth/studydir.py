@@ -22,8 +22,8 @@ from typing import Any
 
 from netdepth.atomic import storage, write_atomic
 from netdepth.config import SCHEMA, from_json, to_json
-from netdepth.errors import BadInput, Locked, StorageError
-from netdepth.store import slug
+from netdepth.errors import BadInput, Locked
+from netdepth.store import read_json, slug
 from netdepth.studyspec import StudySpec
 
 __all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "unplanned_runs"]
@@ -87,19 +87,7 @@ class StudyDir:
         Raises:
             BadInput: it is not readable JSON of this schema.
         """
-        path = self.path / FILE
-        try:
-            value = json.loads(path.read_bytes())
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{path} is not readable JSON ({error}); restore it or use another --runs") from None
-        except OSError as error:
-            raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-        if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-            found = value.get("schema") if isinstance(value, dict) else None
-            raise BadInput(f"{path} has schema {found!r}; this netdepth reads schema {SCHEMA}")
-        return value
+        return read_json(self.path / FILE, "restore it or use another --runs")
 
     def write(
         self,
