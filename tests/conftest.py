@@ -108,3 +108,30 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    """A cohort that trains to its budget; a module may have another reference of its own."""
+    from real_cohorts import make_cohort
+
+    return make_cohort(tmp_path_factory.mktemp("reference"), probes=True)
+
+
+@pytest.fixture(scope="module")
+def ending(tmp_path_factory):
+    """A cohort whose members stop at different epochs."""
+    from real_cohorts import ENDING, make_cohort
+
+    made = make_cohort(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
+    steps = [member.result["steps"] for member in made]
+    assert steps[1] < steps[0] < steps[2], "this is about members that stop before others"
+    return made
+
+
+@pytest.fixture
+def eager(monkeypatch):
+    """Every evaluation is put on disk."""
+    from netdepth.engine import conduct
+
+    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)

@@ -23,25 +23,6 @@ from netdepth.errors import BadInput, Interrupted, Locked, RunFailed, StorageErr
 from netdepth.store import RunDir
 
 
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("reference"), probes=True)
-
-
-@pytest.fixture(scope="module")
-def ending(tmp_path_factory):
-    made = make_cohort(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
-    steps = [member.result["steps"] for member in made]
-    assert steps[1] < steps[0] < steps[2], "this is about members that stop before others"
-    return made
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Every evaluation is put on disk."""
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
-
-
 def test_a_finished_member_rides_along(reference, tmp_path):
     """The others are made anew in a stack of the same size, with the same bits."""
     make_cohort(tmp_path, probes=True)

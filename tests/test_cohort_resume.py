@@ -20,29 +20,8 @@ from real_cohorts import (
 )
 
 from netdepth.config import Component, TrainConfig
-from netdepth.engine import conduct
 from netdepth.errors import Interrupted
 from netdepth.store import RunDir
-
-
-@pytest.fixture(scope="module")
-def reference(tmp_path_factory):
-    return make_cohort(tmp_path_factory.mktemp("reference"), probes=True)
-
-
-@pytest.fixture(scope="module")
-def ending(tmp_path_factory):
-    made = make_cohort(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
-    steps = [member.result["steps"] for member in made]
-    assert steps[1] < steps[0] < steps[2], "this is about members that stop before others"
-    return made
-
-
-@pytest.fixture
-def eager(monkeypatch):
-    """Every evaluation is put on disk."""
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
-
 
 # --- stopped by a signal --------------------------------------------------------------------------
 
