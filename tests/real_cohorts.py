@@ -161,7 +161,8 @@ def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
             loss, right = gradients(inputs, labels)
             if next(steps) == step:
                 loss[lane] = float("nan")
-                stack.gradient[lane] = float("nan")
+                for block in stack.blocks(stack.gradient):
+                    block[lane] = float("nan")
             return loss, right
 
         return compute

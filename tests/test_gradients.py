@@ -74,7 +74,7 @@ def test_several_seeds_at_once_equal_each_alone_in_float64(args):
             loss, hits = single(*parts[lane])
             assert abs(losses[lane] - loss) < 1e-10
             assert right[lane] == hits
-            assert torch.allclose(together.gradient[lane], stack.gradient[0], atol=1e-10, rtol=1e-10)
+            assert torch.allclose(together.row(together.gradient, lane), stack.gradient, atol=1e-10, rtol=1e-10)
 
 
 @pytest.mark.parametrize("args", [{"hidden": [16, 8]}, NETS[7]], ids=str)
@@ -96,7 +96,7 @@ def test_stacking_changes_no_value_and_shares_memory_both_ways():
     models = [network(seed, hidden=[16, 8]) for seed in (1, 2)]
     before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
     stack = Stack(models)
-    assert stack.flat.shape == (2, sum(p.numel() for p in models[0].parameters()))
+    assert stack.flat.numel() == 2 * sum(p.numel() for p in models[0].parameters())
     with torch.no_grad():
         stack.flat.add_(1)
         stack.gradient.fill_(2)
@@ -115,12 +115,12 @@ def test_a_retired_lane_is_zero_and_its_neighbours_go_on_as_before():
         if step == 2:
             thinned.retire(1, [adams[1].state["exp_avg"], adams[1].state["exp_avg_sq"]])
             assert thinned.live == [0, 2]
-            assert not thinned.flat[1].any()
+            assert not thinned.row(thinned.flat, 1).any()
         for gradients, adam in zip(passes, adams, strict=True):
             gradients(*batch(step, 27))
             adam.step(adam.lr)
     for lane in (0, 2):
-        assert torch.equal(full.flat[lane], thinned.flat[lane])
+        assert torch.equal(full.row(full.flat, lane), thinned.row(thinned.flat, lane))
     assert torch.isfinite(thinned.flat).all()
 
 

@@ -47,13 +47,11 @@ def take_snapshot(step: int, stack: Stack, lane: int, optimizer: Optimizer) -> S
     """Copy the weights of one lane and its part of the optimizer's state after ``step`` steps."""
     state = stack.models[lane].state_dict()
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
-    return Snapshot(step, weights, {name: tensor.clone() for name, tensor in _state(stack, lane, optimizer).items()})
-
-
-def _state(stack: Stack, lane: int, optimizer: Optimizer) -> dict[str, Tensor]:
-    """The optimizer's state of one lane: its row ``[P]`` where there is one per lane, else what all share."""
-    rows = stack.flat.shape
-    return {name: tensor[lane] if tensor.shape == rows else tensor for name, tensor in optimizer.state.items()}
+    kept = {
+        name: stack.row(tensor, lane) if tensor.shape == stack.flat.shape else tensor.clone()
+        for name, tensor in optimizer.state.items()
+    }
+    return Snapshot(step, weights, kept)
 
 
 def load_weights(model: nn.Module, data: bytes) -> None:
@@ -65,8 +63,11 @@ def restore(step: int, files: dict[str, bytes], stack: Stack, lane: int, optimiz
     """Put one lane and its part of ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
     load_weights(stack.models[lane], files[MODEL])
     saved = safetensors.torch.load(files[OPTIMIZER])
-    for name, tensor in _state(stack, lane, optimizer).items():
-        tensor.copy_(saved[name])
+    for name, tensor in optimizer.state.items():
+        if tensor.shape == stack.flat.shape:
+            stack.put_row(tensor, lane, saved[name])
+        else:  # all lanes share it
+            tensor.copy_(saved[name])
     return take_snapshot(step, stack, lane, optimizer)
 
 

@@ -105,7 +105,7 @@ def fit(
                     if not stack.live:
                         return
             if config.grad_clip_norm is not None:
-                _clip(stack.gradient, config.grad_clip_norm)
+                _clip(stack, config.grad_clip_norm)
             lr = optimizer.lr * schedule(step)
             optimizer.step(lr)
             step += 1
@@ -117,10 +117,13 @@ def fit(
         yielded = ticked = time.perf_counter()
 
 
-def _clip(gradient: Tensor, most: float) -> None:
-    """Scale each row of ``gradient`` ``[S, P]`` down to a norm of ``most``, as `clip_grad_norm_` does."""
-    norms = torch.linalg.vector_norm(gradient, dim=1, keepdim=True)
-    gradient.mul_((most / (norms + 1e-6)).clamp(max=1.0))
+def _clip(stack: Stack, most: float) -> None:
+    """Scale each lane's gradient down to a norm of ``most``, as `clip_grad_norm_` does."""
+    blocks = stack.blocks(stack.gradient)
+    norms = torch.stack([torch.linalg.vector_norm(block, dim=1) for block in blocks])
+    factors = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    for block in blocks:
+        block.mul_(factors.unsqueeze(1))
 
 
 def _records(

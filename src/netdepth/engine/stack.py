@@ -1,6 +1,6 @@
-"""The trainable parameters of one network, or of several seeds of it, as one matrix.
+"""The trainable parameters of one network, or of several seeds of it, as one vector.
 
-The parameters become views into its rows and their gradients views into its gradient. An optimizer
+The parameters become views into it and their gradients views into its gradient. An optimizer
 step, a gradient norm, a clip or an all-reduce is then one operation, whatever the depth and however
 many seeds. A run made alone is a stack of one.
 """
@@ -20,7 +20,7 @@ __all__ = ["Place", "Stack"]
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter lies in a row: columns ``start`` to ``end``; matrices transposed, as ``shape`` says."""
+    """Where a parameter lies in a lane's row: from ``start`` to ``end``; matrices transposed, as ``shape`` says."""
 
     start: int
     end: int
@@ -28,22 +28,20 @@ class Place:
 
 
 class Stack:
-    """Networks of one architecture with their parameters in ``flat`` ``[S, P]``, a row (lane) each.
+    """Networks of one architecture with their parameters in ``flat`` ``[S·P]``.
 
-    Values, names and shapes are unchanged; ``.grad`` of every parameter, and of ``flat``, is set to
-    zero and stays allocated: fill it or accumulate into it, never replace it. Matrices ``[out, in]``
-    lie transposed: ``x @ W.T`` and its weight gradient are then products of arrays in their natural
-    order, up to a third faster on a CPU. ``live`` are the lanes still in training, ascending.
+    Parameter lies after parameter, and of each its S lanes side by side: a batched product writes
+    the weight gradients of all lanes straight to where they belong. Values, names and shapes are
+    unchanged; ``.grad`` of every parameter, and of ``flat``, is set to zero and stays allocated: fill
+    it or accumulate into it, never replace it. Matrices ``[out, in]`` lie transposed: ``x @ W.T`` and
+    its weight gradient are then products of arrays in their natural order, up to a third faster on a
+    CPU. ``live`` are the lanes still in training, ascending.
     """
 
     def __init__(self, models: Sequence[Network]) -> None:
         self.models = list(models)
         self.live = list(range(len(models)))
         rows = [[p for p in model.parameters() if p.requires_grad] for model in models]
-        self.flat = nn.Parameter(
-            torch.stack([torch.cat([_laid_out(p.detach()).reshape(-1) for p in row]) for row in rows])
-        )
-        self.gradient = self.flat.grad = torch.zeros_like(self.flat.data)
         self.places: dict[str, Place] = {}
         names = [name for name, p in models[0].named_parameters() if p.requires_grad]
         start = 0
@@ -51,11 +49,15 @@ class Stack:
             end = start + parameter.numel()
             self.places[name] = Place(start, end, _laid_out(parameter).shape)
             start = end
+        lanes_of_each = zip(*rows, strict=True)
+        self.flat = nn.Parameter(
+            torch.cat([_laid_out(p.detach()).reshape(-1) for lanes in lanes_of_each for p in lanes])
+        )
+        self.gradient = self.flat.grad = torch.zeros_like(self.flat.data)
         for lane, row in enumerate(rows):
             for parameter, place in zip(row, self.places.values(), strict=True):
-                columns = slice(place.start, place.end)
-                parameter.data = _laid_out(self.flat.data[lane, columns].view(place.shape))
-                parameter.grad = _laid_out(self.gradient[lane, columns].view(place.shape))
+                parameter.data = _laid_out(self._lanes(self.flat.data, place)[lane].view(place.shape))
+                parameter.grad = _laid_out(self._lanes(self.gradient, place)[lane].view(place.shape))
 
     def __len__(self) -> int:
         return len(self.models)
@@ -63,17 +65,36 @@ class Stack:
     def views(self, name: str) -> tuple[Tensor, Tensor]:
         """A parameter and its gradient in all lanes, ``[S, in, out]`` or ``[S, n]``; without S in a stack of one."""
         place = self.places[name]
-        lanes: slice | int = slice(None) if len(self) > 1 else 0
-        both = (tensor[lanes, place.start : place.end] for tensor in (self.flat.data, self.gradient))
-        value, gradient = (tensor.view(*tensor.shape[:-1], *place.shape) for tensor in both)
+        lanes = (len(self),) if len(self) > 1 else ()
+        value, gradient = (self._lanes(t, place).view(*lanes, *place.shape) for t in (self.flat.data, self.gradient))
         return value, gradient
+
+    def blocks(self, tensor: Tensor) -> list[Tensor]:
+        """A tensor laid out like ``flat`` as views ``[S, n]`` with a row for each lane; one view in a stack of one."""
+        if len(self) == 1:
+            return [tensor.view(1, -1)]
+        return [self._lanes(tensor, place) for place in self.places.values()]
+
+    def row(self, tensor: Tensor, lane: int) -> Tensor:
+        """What a tensor laid out like ``flat`` holds of one lane, ``[P]``: a copy, in the order of the parameters."""
+        return torch.cat([block[lane] for block in self.blocks(tensor)])
+
+    def put_row(self, tensor: Tensor, lane: int, row: Tensor) -> None:
+        """Put what `row` gave back."""
+        blocks = self.blocks(tensor)
+        for block, values in zip(blocks, torch.split(row, [block.shape[1] for block in blocks]), strict=True):
+            block[lane].copy_(values)
 
     def retire(self, lane: int, state: Sequence[Tensor] = ()) -> None:
         """Take a lane out of training. It stays in the stack, since the stack's size changes bits, but starts
-        again from zeros (the rows of ``state`` with it), where it cannot grow to NaN or Inf."""
+        again from zeros (its part of ``state`` with it), where it cannot grow to NaN or Inf."""
         self.live.remove(lane)
         for tensor in (self.flat.data, self.gradient, *state):
-            tensor[lane].zero_()
+            for block in self.blocks(tensor):
+                block[lane].zero_()
+
+    def _lanes(self, tensor: Tensor, place: Place) -> Tensor:
+        return tensor[len(self) * place.start : len(self) * place.end].view(len(self), -1)
 
 
 def _laid_out(tensor: Tensor) -> Tensor:
