@@ -22,7 +22,7 @@ CHUNK = 500
 
 def logits_of(stack: Stack, lanes: Sequence[int], split: Split) -> list[Tensor]:
     """Logits ``[N, K]`` of the networks in ``lanes``, in eval mode, on ``split``; the modes are put back afterwards."""
-    if len(lanes) > 1 and written_out(stack.models[0]):
+    if lanes and len(stack) > 1 and written_out(stack.models[0]):
         return _logits_together(MLPPass(stack, lanes), split)
     return [_logits_of_one(stack.models[lane], split) for lane in lanes]
 

@@ -76,7 +76,7 @@ def mlp_gradients(stack: Stack) -> Gradients:
     Equal to autograd up to rounding.
     """
     net = MLPPass(stack)
-    product, add_product = (torch.mm, Tensor.addmm_) if net.lanes == 1 else (torch.bmm, Tensor.baddbmm_)
+    product, add_product = (torch.mm, Tensor.addmm_) if net.alone else (torch.bmm, Tensor.baddbmm_)
     threshold_backward = torch.ops.aten.threshold_backward.grad_input
     weight_grads = [stack.views(f"{name}.weight")[1] for name in net.names]
     bias_grads = [stack.views(f"{name}.bias")[1] for name in net.names]

@@ -33,19 +33,21 @@ def written_out(model: Network) -> bool:
 class MLPPass:
     """The MLPs in ``lanes`` of a stack (all of them: views, so that training moves them; some: copies).
 
-    Weights are ``[S, in, out]``, biases ``[S, 1, out]``; without S where there is one lane.
+    Weights are ``[S, in, out]``, biases ``[S, 1, out]``; without S in a stack of one. What one lane of
+    several computes depends on no other, nor on how many are looked at.
     """
 
     def __init__(self, stack: Stack, lanes: Sequence[int] | None = None) -> None:
         model = stack.models[0]
         assert isinstance(model, MLP)
         self.model = model
+        self.alone = len(stack) == 1
         self.lanes = len(stack) if lanes is None else len(lanes)
         self.names = [*(f"hidden.{i}" for i in range(len(model.hidden))), "head"]
-        chosen = slice(None) if lanes is None else list(lanes)
+        chosen = slice(None) if lanes is None or self.alone else list(lanes)
         self.weights = [stack.views(f"{name}.weight")[0][chosen] for name in self.names]
         biases = [stack.views(f"{name}.bias")[0][chosen] for name in self.names]
-        self.biases = biases if self.lanes == 1 else [bias.unsqueeze(1) for bias in biases]
+        self.biases = biases if self.alone else [bias.unsqueeze(1) for bias in biases]
         self.last = len(self.names) - 1
         self.scale = model.branch_factor
         residual, k = model.shortcut == "identity", model.block_layers
@@ -54,7 +56,6 @@ class MLPPass:
         """Whether layer i is the first of a block."""
         self.closes = [inside[i] and i % k == 0 for i in range(self.last + 1)]
         """Whether layer i is the last of a block."""
-        self._affine = torch.addmm if self.lanes == 1 else torch.baddbmm
 
     def forward(self, space: Workspace) -> Tensor:
         """Logits ``[S, B, classes]`` of ``space.x``; what each layer computes is left in ``space``."""
@@ -62,7 +63,10 @@ class MLPPass:
         for i, z in enumerate(space.outputs):
             if self.opens[i]:
                 block = h
-            self._affine(self.biases[i], h, self.weights[i], out=z)
+            if self.alone:
+                torch.addmm(self.biases[i], h, self.weights[i], out=z)
+            else:  # baddbmm would fill z with the biases first, and read it again
+                torch.bmm(h, self.weights[i], out=z).add_(self.biases[i])
             h = z.relu_() if i < self.last else z
             if self.closes[i]:
                 h = torch.add(block, z, alpha=self.scale, out=space.passed[i])
@@ -70,7 +74,7 @@ class MLPPass:
 
 
 class Workspace:
-    """The arrays of one pass at one batch size, ``[S, B, width]`` (``[B, width]`` where there is one lane).
+    """The arrays of one pass at one batch size, ``[S, B, width]`` (``[B, width]`` in a stack of one).
 
     ``images`` take the pixels: each lane its own batch, or one for all (``shared``). With ``keep``
     every layer has arrays of its own, as a backward pass needs; else few are used in turn and stay
@@ -81,7 +85,7 @@ class Workspace:
         model = net.model
         self.empty = model.normalize.mean.new_empty
         self.widths: list[int] = [layer.out_features for layer in [*model.hidden, model.head]]
-        self.shape = (batch,) if net.lanes == 1 else (net.lanes, batch)
+        self.shape = (batch,) if net.alone else (net.lanes, batch)
         self.images = self.empty((batch if shared else net.lanes * batch, *model.input_shape))
         self.x = self.images.view(batch, -1).expand(*self.shape, -1) if shared else self.images.view(*self.shape, -1)
         if keep:

@@ -40,7 +40,7 @@ HUGE_PAGES = ":".join(
 )
 """`GLIBC_TUNABLES` of a worker: all its memory in one growing heap of large pages (Linux with glibc; elsewhere
 nothing reads it). A stack walks through tens of megabytes each step, more than the translations of
-small pages that a processor remembers: 4 to 14 % of a step (docs/scaling.md)."""
+small pages that a processor remembers: 4 to 14 % of a step (docs/benchmarks.md)."""
 
 SAVING_SECONDS = 60.0
 """How long a worker may take to save before it is ended."""
@@ -57,16 +57,29 @@ def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) 
     """
     with storage(logs):
         logs.mkdir(parents=True, exist_ok=True)
-    pool = _Pool(jobs, on_event, logs)
+    workers = min(workers, len(jobs))
+    pool = _Pool(jobs, on_event, logs, _cores(workers))
     try:
         with signals_as_errors():
-            pool.serve(min(workers, len(jobs)))
+            pool.serve(workers)
     except (KeyboardInterrupt, Interrupted) as error:
         with signals_ignored():
             pool.close(signal.SIGTERM)
         raise interrupted(error) from None
     finally:
         pool.close()
+
+
+def _cores(workers: int) -> list[int]:
+    """A core for each worker to stay on, where there are as many workers as cores; else none.
+
+    What a stack had in the caches of its core is lost when it moves: 7 % of a study (docs/benchmarks.md).
+    With cores to spare a worker stays free, so that two studies do not meet on the first few.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    return cores if len(cores) == workers else []
 
 
 def execute_here(jobs: Sequence[Job], on_event: Report) -> None:
@@ -99,7 +112,7 @@ def give_up(job: Job, reason: str) -> list[dict[str, Any]]:
 class _Worker:
     """One process and the job it has."""
 
-    def __init__(self, slot: int, logs: Path) -> None:
+    def __init__(self, slot: int, logs: Path, core: int | None) -> None:
         self.slot = slot
         self.log = logs / f"worker-{slot}.log"
         self.job: Job | None = None
@@ -122,6 +135,9 @@ class _Worker:
                 env=environment,
                 start_new_session=True,  # Ctrl-C reaches the study, which tells its workers
             )
+        if core is not None:
+            with contextlib.suppress(OSError):  # ended at once: its closed stdout says so
+                os.sched_setaffinity(self.process.pid, {core})  # before it has threads: they inherit it
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.stdin, self.stdout = self.process.stdin, self.process.stdout
@@ -152,10 +168,11 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, jobs: Sequence[Job], on_event: Report, logs: Path) -> None:
+    def __init__(self, jobs: Sequence[Job], on_event: Report, logs: Path, cores: Sequence[int]) -> None:
         self._waiting = deque(jobs)
         self._on_event = on_event
         self._logs = logs
+        self._cores = cores
         self._begun: collections.Counter[int] = collections.Counter()
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
@@ -176,7 +193,7 @@ class _Pool:
     def _start(self, slot: int) -> None:
         if not self._waiting:
             return
-        worker = self._workers[slot] = _Worker(slot, self._logs)
+        worker = self._workers[slot] = _Worker(slot, self._logs, self._cores[slot] if self._cores else None)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         self._next_job(worker)
 
