@@ -76,3 +76,28 @@ def timeless(study: StudyDir) -> pd.DataFrame:
     """The study's table without wall-clock columns."""
     table = study_table(study)
     return table.drop(columns=[name for name in table.columns if "seconds" in name])
+
+
+RECIPE = """
+from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.studyspec import Axis, Primary, StudySpec
+
+def tiny():
+    "My own study."
+    base = RunConfig(
+        Component("mnist5k"),
+        Component("mlp", {"width": 4}),
+        train=TrainConfig(budget="2it", eval_every="2it", batch_size=32),
+    )
+    axes = (Axis.of_depths((2, 3)),)
+    return StudySpec("mine", "does it work?", base, axes, seeds=(0, 1), primary=(), smallest_effect=0.1)
+
+def paired():
+    axes = (Axis.of_depths((2,)), Axis("condition", {"a": {"model.init": "he"}, "b": {"model.init": "default"}}))
+    named = (Primary("shortcut", 2, "b", "a"),)
+    return StudySpec("paired", "which?", tiny().base, axes, seeds=tuple(range(7)), primary=named, smallest_effect=0.1)
+
+def run():
+    return tiny().base
+"""
+"""A user's file with two studies and a run."""

@@ -255,11 +255,8 @@ class RunDir:
 
     def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
         """The newest checkpoint whose digests hold, with its step."""
-        for step in reversed(self.checkpoints()):
-            files = self.load_checkpoint(step)
-            if files is not None:
-                return step, files
-        return None
+        loaded = ((step, self.load_checkpoint(step)) for step in reversed(self.checkpoints()))
+        return next(((step, files) for step, files in loaded if files is not None), None)
 
     def clear(self) -> None:
         """Remove everything but the lock file (``--fresh``)."""
