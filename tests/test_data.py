@@ -31,7 +31,8 @@ def cache() -> dict[str, Loaded]:
     return {}
 
 
-@pytest.fixture(params=DATASETS.names())
+# CIFAR-10 and 100 have their own suites over archives made there: the official ones are not at hand.
+@pytest.fixture(params=["fashion-mnist", "mnist", "mnist5k", pytest.param("cifar10-jpeg", marks=pytest.mark.slow)])
 def loaded(request: pytest.FixtureRequest, real_data: RealData, cache: dict[str, Loaded]) -> Loaded:
     """A data set and its three parts, test opened; loaded once for the whole suite."""
     name = request.param
@@ -91,10 +92,10 @@ def test_statistics_are_those_of_numpy_over_the_training_part_alone(loaded: Load
 
 def test_spec_names_its_source_and_digests(loaded: Loaded) -> None:
     spec = loaded[0].spec
-    official = {file.name: file.sha256 for file in SOURCES[spec.name].files}
+    official = {form.name: form.sha256 for file in SOURCES[spec.name].files for form in file.forms}
     assert spec.name in DATASETS.names()
     assert all(len(value) == 64 for value in (*spec.files.values(), spec.data_digest, spec.split_digest))
-    assert not official or spec.files == official
+    assert not official or spec.files.items() <= official.items()
 
 
 # --- one data set each -------------------------------------------------------------------------

@@ -68,7 +68,7 @@ def test_an_unknown_data_set_names_the_nearest(call: Callable[[str], object]) ->
 
 
 def test_every_built_in_data_set_says_where_it_comes_from() -> None:
-    for row in manage.list_datasets(None):
+    for row in (row for row in manage.list_datasets(None) if row.where != "yours"):
         assert row.title
         assert row.licence
         assert row.source.startswith("http")

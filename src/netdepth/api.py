@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from netdepth.config import RunConfig, Runtime, from_json
 from netdepth.errors import BadInput, RunFailed
-from netdepth.overrides import apply_overrides, parse_seeds
+from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.store import RunDir, find_run, runs_root
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def plan(
         name, config = recipe.model.name, recipe
     else:
         name, config = recipes.resolve(recipe)
-    texts = [*([f"dataset={dataset}"] if dataset is not None else []), *overrides]
+    texts = [*dataset_overrides(dataset), *overrides]
     config, notes = apply_overrides(config, texts)
     if seeds is not None:
         chosen: Sequence[int] = parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from netdepth.config import Runtime
 from netdepth.errors import BadInput, RunFailed, choose
-from netdepth.overrides import apply_overrides, parse_seeds
+from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.studydir import StudyDir
 from netdepth.studyspec import Nuisance, StudySpec
 
@@ -164,7 +164,7 @@ def ask(
     from netdepth import recipes
 
     spec = recipe if isinstance(recipe, StudySpec) else recipes.resolve_study(recipe)
-    texts = [*([f"dataset={dataset}"] if dataset is not None else []), *overrides]
+    texts = [*dataset_overrides(dataset), *overrides]
     for text in texts:
         _refuse_varied(spec, text)
     base, notes = apply_overrides(spec.base, texts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from netdepth.config import MAX_SEED, RunConfig, from_json, require, to_json
 from netdepth.errors import BadInput, choose
 
-__all__ = ["apply_overrides", "parse_seeds"]
+__all__ = ["apply_overrides", "dataset_overrides", "parse_seeds"]
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -29,6 +30,21 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     require(len(set(seeds)) == len(seeds), "--seeds", text, "each seed once")
     require(max(seeds) <= MAX_SEED, "--seeds", text, f"seeds up to {MAX_SEED}")
     return seeds
+
+
+def dataset_overrides(text: str | None) -> list[str]:
+    """``--dataset NAME`` as texts for `apply_overrides`; ``NAME:PATH`` sets ``dataset.path`` too, made absolute.
+
+    Raises:
+        BadInput: no path behind the colon.
+    """
+    if text is None:
+        return []
+    name, colon, path = text.partition(":")
+    if colon and not path:
+        raise BadInput(f"--dataset {text!r} names no folder; write {name}:PATH")
+    where = [f"dataset.path={json.dumps(os.path.abspath(os.path.expanduser(path)))}"] if colon else []
+    return [f"dataset={name}", *where]
 
 
 def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> tuple[RunConfig, list[str]]:

@@ -43,7 +43,8 @@ class Entry(Generic[T]):
     """A registered component function with its schema.
 
     ``added`` names the settings that are younger than the component: they stay out of the
-    fingerprint while they have their default, so that old run folders keep their names.
+    fingerprint while they have their default, so that old run folders keep their names. ``unhashed``
+    names those that never enter it, such as a path: what they lead to is hashed in another way.
     ``source`` is the sha256 of the file that holds the function, for code outside this package,
     whose changes no version number announces. ``example`` holds settings for trying it out, where
     the defaults alone do not make one.
@@ -56,6 +57,7 @@ class Entry(Generic[T]):
     fields: tuple[Field, ...]
     source: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
+    unhashed: frozenset[str] = frozenset()
 
     @property
     def summary(self) -> str:
@@ -71,7 +73,13 @@ class Registry(Generic[T]):
         self._entries: dict[str, Entry[T]] = {}
 
     def register(
-        self, name: str, *, version: int = 1, added: Collection[str] = (), example: Mapping[str, Any] | None = None
+        self,
+        name: str,
+        *,
+        version: int = 1,
+        added: Collection[str] = (),
+        example: Mapping[str, Any] | None = None,
+        unhashed: Collection[str] = (),
     ) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Register the decorated function as ``name``; a duplicate name is an error.
 
@@ -81,8 +89,9 @@ class Registry(Generic[T]):
         def decorate(function: Callable[..., T]) -> Callable[..., T]:
             if name in self._entries:
                 raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
+            fields, source = _fields(function), _source_digest(function)
             self._entries[name] = Entry(
-                name, function, version, frozenset(added), _fields(function), _source_digest(function), example or {}
+                name, function, version, frozenset(added), fields, source, example or {}, frozenset(unhashed)
             )
             return function
 
@@ -128,7 +137,8 @@ class Registry(Generic[T]):
         """The part of a resolved component that enters the fingerprint."""
         entry = self.entry(component.name)
         defaults = {setting.name: setting.default for setting in entry.fields}
-        args = {k: v for k, v in component.args.items() if not (k in entry.added and v == defaults[k])}
+        left_out = entry.unhashed | {k for k in entry.added if component.args.get(k) == defaults[k]}
+        args = {k: v for k, v in component.args.items() if k not in left_out}
         source = {} if entry.source is None else {"source": entry.source}
         return {"name": component.name, "version": component.version, "args": args, **source}
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from netdepth.config import derive_seed
+from netdepth.data.augment import Augmentation
 from netdepth.data.splits import Split
 
 __all__ = ["Batches", "epoch_order"]
@@ -23,12 +24,16 @@ class Batches:
     """The training batches of a run, or of several seeds side by side, by step number.
 
     Any step can be asked for at any time. The last batch of an epoch holds what is left and may be smaller.
+    ``augment`` alters each lane's images, by a stream of the lane's own seed and the step.
     """
 
-    def __init__(self, split: Split, batch_size: int, seeds: Sequence[int]) -> None:
+    def __init__(
+        self, split: Split, batch_size: int, seeds: Sequence[int], augment: Augmentation | None = None
+    ) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seeds = tuple(seeds)
+        self.augment = augment
         self.steps_per_epoch = -(-len(split) // batch_size)
         self._epoch = -1
         self._orders = torch.empty(0, 0, dtype=torch.int64)
@@ -41,4 +46,8 @@ class Batches:
             self._orders = torch.stack(orders).to(self.split.labels.device)
             self._epoch = epoch
         chosen = self._orders[:, position * self.batch_size : (position + 1) * self.batch_size].reshape(-1)
-        return self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)
+        inputs, labels = self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)
+        if self.augment is not None:
+            lanes = zip(self.seeds, inputs.chunk(len(self.seeds)), strict=True)
+            inputs = torch.cat([self.augment(images, derive_seed(seed, "augment", step)) for seed, images in lanes])
+        return inputs, labels

@@ -3,12 +3,14 @@
     DIR/<dataset>/<official file name>      DIR is --data, then $NETDEPTH_DATA, then the user cache
 
 The digest is that of the decompressed content: two distributors may compress alike data
-differently. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<file>`` alone.
+differently. That of an archive is taken of the file as it is, so that nothing unverified is
+unpacked. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<file>`` alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -16,11 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netdepth.atomic import storage
-from netdepth.data import idx
+from netdepth.data import archive, idx
 from netdepth.data.transfer import Progress, Refused, shown_progress, transfer
 from netdepth.errors import BadInput, StorageError
 
-__all__ = ["SOURCES", "OfficialFile", "Source", "locate", "obtain", "publish", "user_cache", "verified"]
+__all__ = ["SOURCES", "OfficialFile", "Source", "locate", "obtain", "publish", "unpacked", "user_cache", "verified"]
 
 STALL_SECONDS = 20.0
 """A mirror that sends nothing for so long is given up."""
@@ -28,17 +30,41 @@ STALL_SECONDS = 20.0
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of a data set; ``sha256`` and ``size`` (bytes) are those of its decompressed content."""
+    """A file of a data set; ``sha256`` and ``size`` (bytes) are those of its decompressed content,
+    or of the file as it is if it is an ``archive``. ``alternatives`` hold the same data in another
+    form: any one of them can lie in this file's place, and is downloaded where this one cannot be."""
 
     name: str
     sha256: str
     size: int
+    archive: bool = False
+    alternatives: tuple[OfficialFile, ...] = ()
+
+    @property
+    def forms(self) -> tuple[OfficialFile, ...]:
+        """This file and its alternatives, the preferred one first."""
+        return (self, *self.alternatives)
+
+    @property
+    def file_names(self) -> tuple[str, ...]:
+        """The names it may lie under: an archive only under its own."""
+        return (self.name,) if self.archive else (self.name, self.name.removesuffix(".gz"))
+
+    @property
+    def measured(self) -> str:
+        """What the digest is of."""
+        return "of the archive as it is" if self.archive else "of the decompressed content"
+
+    def lying_at(self, path: Path) -> OfficialFile:
+        """Which of `forms` the local file ``path`` is by its name."""
+        return next((form for form in self.forms if path.name in form.file_names), self)
 
 
 @dataclass(frozen=True)
 class Source:
     """Where a data set comes from. ``sizes`` counts train, val and test at the default settings;
-    ``mirrors`` are base addresses of the files; without ``files`` the data come with a package."""
+    ``mirrors`` are base addresses of the files; without ``files`` the data come with a package.
+    ``folders`` are those that the archive holds: unpacked, they are accepted in its place."""
 
     name: str
     title: str
@@ -47,6 +73,7 @@ class Source:
     origin: str
     files: tuple[OfficialFile, ...] = ()
     mirrors: tuple[str, ...] = field(default=(), repr=False)
+    folders: tuple[str, ...] = ()
 
 
 SOURCES: dict[str, Source] = {}
@@ -77,46 +104,62 @@ def _folders(data_dir: Path | None) -> Iterator[Path]:
 
 
 def locate(source: Source, data_dir: Path | None) -> dict[str, Path | None]:
-    """Where each file of ``source`` lies, compressed or not, by official name; None where it does not.
+    """Where each file of ``source`` lies, in whichever of its forms, by official name; None where it does not.
 
     Raises:
         BadInput: ``data_dir`` or $NETDEPTH_DATA is not a folder.
     """
     found: dict[str, Path | None] = {file.name: None for file in source.files}
     for folder in _folders(data_dir):
-        for name in found:
-            for path in (folder / source.name / name, folder / source.name / name.removesuffix(".gz")):
-                if found[name] is None and os.path.lexists(path):
-                    found[name] = path
+        for file in source.files:
+            for name in [name for form in file.forms for name in form.file_names]:
+                if found[file.name] is None and os.path.lexists(folder / source.name / name):
+                    found[file.name] = folder / source.name / name
         if None not in found.values():
             break
     return found
 
 
+def unpacked(source: Source, data_dir: Path | None) -> Path | None:
+    """The folder in which the archive of ``source`` lies unpacked; None where it does not."""
+    for folder in _folders(data_dir) if source.folders else ():
+        if all((folder / source.name / name).is_dir() for name in source.folders):
+            return folder / source.name
+    return None
+
+
 def _content(path: Path, file: OfficialFile) -> bytes:
     """The content of ``path`` if it is that of ``file``; else BadInput with the reason alone."""
-    content = idx.read_content(path, file.size)
+    known = {form.sha256: (s, form) for s in SOURCES.values() for f in s.files for form in f.forms}
+    # An archive is read whole even if it is another one, to say which.
+    size = max([file.size, *(form.size for _, form in known.values() if form.archive and file.archive)])
+    content = idx.read_content(path, size, unpack=not file.archive)
     digest = hashlib.sha256(content).hexdigest()
     if digest != file.sha256:
-        known = [f"{s.name}/{f.name}" for s in SOURCES.values() for f in s.files if f.sha256 == digest]
-        what = f"the content of {known[0]}" if known else idx.describe(content)
+        if digest in known:
+            other, form = known[digest]
+            what = f"the content of {other.name}/{form.name}"
+        else:
+            what = (archive if file.archive else idx).describe(content)
         raise BadInput(f"found sha256 {digest[:12]}, which is {what}")
     return content
 
 
 def verified(path: Path, file: OfficialFile, source: Source) -> bytes:
-    """The decompressed content of a local file. The file is only read, whatever it holds.
+    """The content of a local file (of ``file`` or the alternative it is called), decompressed unless it
+    is an archive. The file is only read, whatever it holds.
 
     Raises:
         BadInput: it is not the official one; the line names it, both digests and what to do.
         StorageError: it cannot be read.
     """
+    file = file.lying_at(path)
     try:
         return _content(path, file)
     except BadInput as reason:
         raise BadInput(
             f"{str(path)!r} is not {source.name}/{file.name}: {reason}; expected sha256 {file.sha256[:12]} "
-            f"(of the decompressed content); put the official file there, or move this one away to have it downloaded"
+            f"({file.measured}); put the official file there, or move this one away to have it downloaded"
         ) from None
 
 
@@ -129,7 +172,8 @@ def obtain(
     progress: bool = True,
     stall_seconds: float = STALL_SECONDS,
 ) -> dict[str, bytes]:
-    """The verified, decompressed content of every file of ``source``, by official name.
+    """The verified content of every file of ``source``, decompressed unless it is an archive, by official name.
+    For an alternative that lies in a file's place, its content stands under the name of the file.
 
     What is not found locally is downloaded to ``into`` (None: the user cache) from the first of
     ``mirrors`` that delivers it; there is no network traffic where nothing is missing.
@@ -169,22 +213,25 @@ def _download(
 ) -> Iterator[tuple[str, bytes]]:
     for position, file in enumerate(missing):
         failures = []
-        for mirror in list(mirrors):
+        for form, mirror in itertools.product(file.forms, list(mirrors)):
+            url = f"{mirror.rstrip('/')}/{form.name}"
             try:
-                content = _download_one(f"{mirror.rstrip('/')}/{file.name}", file, folder, report, stall_seconds)
+                content = _download_one(url, form, folder, report, stall_seconds)
             except (Refused, BadInput) as reason:
-                failures.append(f"{mirror}: {reason}")
+                failures.append(f"{url}: {reason}")
                 continue
             mirrors.remove(mirror)
             mirrors.insert(0, mirror)  # what answered is asked first for the next file
             yield file.name, content
             break
         else:
-            wanted = ", ".join(f"{f.name} (sha256 {f.sha256[:12]})" for f in missing[position:])
+            wanted = ", ".join(
+                " or ".join(f"{form.name} (sha256 {form.sha256[:12]})" for form in f.forms) for f in missing[position:]
+            )
             raise StorageError(
                 f"no mirror delivers {source.name}/{file.name} [{'; '.join(failures)}]; get {wanted} by other means "
                 f"and put them in {str(folder)!r} or in DIR/{source.name} with --data DIR (netdepth data list -v has "
-                f"the whole digests, of the decompressed content), or use --dataset mnist5k, which needs no download"
+                f"the whole digests, {file.measured}), or use --dataset mnist5k, which needs no download"
             )
 
 
@@ -203,7 +250,8 @@ def _download_one(url: str, file: OfficialFile, folder: Path, report: Progress, 
         content = _content(temporary, file)
         with storage(folder), open(temporary, "rb") as handle:
             # Some servers send a .gz file as a compressed transfer, which arrives decompressed.
-            name = file.name if idx.is_gzip(handle.read(2)) else file.name.removesuffix(".gz")
+            packed = file.archive or idx.is_gzip(handle.read(2))
+            name = file.name if packed else file.name.removesuffix(".gz")
             os.replace(temporary, folder / name)
         return content
     finally:

@@ -29,8 +29,8 @@ def is_gzip(head: bytes) -> bool:
     return head[:2] == b"\x1f\x8b"
 
 
-def read_content(path: Path, size: int) -> bytes:
-    """The content of ``path``, decompressed if it is gzip, never more than ``size`` bytes of it.
+def read_content(path: Path, size: int, unpack: bool = True) -> bytes:
+    """The content of ``path``, decompressed if it is gzip and ``unpack``, never more than ``size`` bytes of it.
 
     The content may be shorter than ``size``; the caller's digest decides.
 
@@ -47,7 +47,7 @@ def read_content(path: Path, size: int) -> bytes:
         raise BadInput("it is a link to a file that does not exist") from None
     except OSError as error:
         raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
-    if is_gzip(raw) and len(raw) <= size + OVERHEAD:
+    if unpack and is_gzip(raw) and len(raw) <= size + OVERHEAD:
         return gunzip(raw, size)
     if len(raw) > size:
         raise BadInput(f"it holds more than the {size} bytes expected")

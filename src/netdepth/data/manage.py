@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from netdepth.config import Component
-from netdepth.data.fetch import SOURCES, Source, locate, obtain, user_cache, verified
+from netdepth.data.fetch import SOURCES, Source, locate, obtain, unpacked, user_cache, verified
 from netdepth.data.splits import DATASETS
 from netdepth.errors import BadInput, StorageError
 
@@ -17,7 +18,7 @@ __all__ = ["DatasetRow", "FileRow", "fetch", "list_datasets", "verify"]
 @dataclass(frozen=True)
 class DatasetRow:
     """One data set. ``where`` is its folder, ``in the package``, ``not here`` or ``2 of 4 files``;
-    ``digests`` maps each official file to the sha256 of its decompressed content."""
+    ``digests`` maps each official file, in every form it comes in, to its expected sha256."""
 
     name: str
     title: str
@@ -30,7 +31,7 @@ class DatasetRow:
 
 @dataclass(frozen=True)
 class FileRow:
-    """One file. ``digest`` is the expected sha256 of the decompressed content; ``message`` says what is wrong."""
+    """One file. ``digest`` is the expected sha256; ``message`` says what is wrong."""
 
     file: str
     status: Literal["ok", "missing", "wrong"]
@@ -41,11 +42,23 @@ class FileRow:
 
 def _where(source: Source, data_dir: Path | None) -> str:
     if not source.files:
-        return "in the package"
+        return "yours" if _yours(source.name) else "in the package"
+    if folder := _extraction(source, data_dir):
+        return str(folder)
     paths = [path for path in locate(source, data_dir).values() if path is not None]
     if len(paths) < len(source.files):
         return f"{len(paths)} of {len(source.files)} files" if paths else "not here"
     return ", ".join(dict.fromkeys(str(path.parent) for path in paths))
+
+
+def _extraction(source: Source, data_dir: Path | None) -> Path | None:
+    """The folder that stands in for an archive that is not here, if there is one."""
+    return unpacked(source, data_dir) if None in locate(source, data_dir).values() else None
+
+
+def _yours(name: str) -> bool:
+    """Whether the data set is whatever a setting without a default names."""
+    return any(setting.default is inspect.Parameter.empty for setting in DATASETS.entry(name).fields)
 
 
 def list_datasets(data_dir: Path | None) -> list[DatasetRow]:
@@ -56,7 +69,7 @@ def list_datasets(data_dir: Path | None) -> list[DatasetRow]:
         if source is None:  # registered by a user's own file
             rows.append(DatasetRow(name, DATASETS.entry(name).summary, {}, "in your own file", "", "", {}))
             continue
-        digests = {file.name: file.sha256 for file in source.files}
+        digests = {form.name: form.sha256 for file in source.files for form in file.forms}
         where = _where(source, data_dir)
         rows.append(DatasetRow(name, source.title, source.sizes, where, source.licence, source.origin, digests))
     return rows
@@ -79,12 +92,16 @@ def fetch(name: str, data_dir: Path | None = None, progress: bool = True) -> Pat
     """
     source = _source(name)
     if source is None or not source.files:
+        if _yours(name):
+            raise BadInput(f"data set {name!r} is your own; there is nothing to fetch")
         return None
     if data_dir is not None:
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"cannot make --data {str(data_dir)!r}: {error.strerror or error}") from error
+    if folder := _extraction(source, data_dir):
+        return folder
     obtain(source, data_dir, into=(data_dir or user_cache()) / source.name, progress=progress)
     last = list(locate(source, data_dir).values())[-1]
     return last.parent if last is not None else None
@@ -97,14 +114,15 @@ def verify(name: str, data_dir: Path | None = None) -> list[FileRow]:
         BadInput: unknown name, or ``data_dir`` is not a folder.
     """
     source = _source(name)
-    if source is None or not source.files:
-        return _verify_packaged(name, data_dir)
+    if source is None or not source.files or _extraction(source, data_dir):
+        return _verify_loaded(name, data_dir)
     rows = []
     for file, path in zip(source.files, locate(source, data_dir).values(), strict=True):
         if path is None:
             message = f"get it with: netdepth data fetch {name}"
             rows.append(FileRow(file.name, "missing", file.sha256, None, message))
             continue
+        file = file.lying_at(path)
         try:
             verified(path, file, source)
         except (BadInput, StorageError) as error:
@@ -114,8 +132,8 @@ def verify(name: str, data_dir: Path | None = None) -> list[FileRow]:
     return rows
 
 
-def _verify_packaged(name: str, data_dir: Path | None) -> list[FileRow]:
-    """Data without official files are verified by loading them."""
+def _verify_loaded(name: str, data_dir: Path | None) -> list[FileRow]:
+    """Data without official files, and unpacked ones, are verified by loading them."""
     try:
         files = DATASETS.build(Component(name), data_dir).spec.files
     except (BadInput, StorageError) as error:

@@ -25,6 +25,7 @@ __all__ = [
     "Split",
     "Splits",
     "array_digest",
+    "pixel_mean",
     "stratified_choice",
     "train_statistics",
 ]
@@ -54,7 +55,8 @@ class DatasetSpec:
 
     ``input_shape`` is (C, H, W). ``sizes`` counts train, val and test. ``files`` maps each
     official file to the sha256 of its decompressed content; ``data_digest`` is one digest over
-    them, ``split_digest`` one over the indices of every part.
+    them, ``split_digest`` one over the indices of every part. ``note`` is what a reader of numbers
+    made with it must know, or empty.
     """
 
     name: str
@@ -65,6 +67,7 @@ class DatasetSpec:
     files: dict[str, str]
     data_digest: str
     split_digest: str
+    note: str = ""
 
 
 class SealedTest:
@@ -113,6 +116,11 @@ class Splits:
     def statistics(self) -> tuple[Tensor, Tensor]:
         """`train_statistics` of the training part, computed once."""
         return train_statistics(self.train)
+
+    @functools.cached_property
+    def pixel_mean(self) -> Tensor:
+        """`pixel_mean` of the training part, computed once."""
+        return pixel_mean(self.train)
 
     @functools.cached_property
     def label_entropy(self) -> float:
@@ -175,8 +183,10 @@ def train_statistics(split: Split) -> tuple[Tensor, Tensor]:
     if split.inputs.numel() == 0:
         raise BadInput("the training part is empty: there are no pixels to take a mean of")
     means, stds = [], []
-    for channel in split.inputs.unbind(dim=1):
-        counts = torch.bincount(channel.reshape(-1), minlength=256).tolist()
+    parts = torch.split(split.inputs, 4096)  # what is memory-mapped need not fit into memory, not even one channel
+    for channel in range(split.inputs.shape[1]):
+        counted = [torch.bincount(images[:, channel].reshape(-1), minlength=256) for images in parts]
+        counts = torch.stack(counted).sum(0).tolist()
         n = sum(counts)
         total = sum(value * count for value, count in enumerate(counts))
         squares = sum(value * value * count for value, count in enumerate(counts))
@@ -184,3 +194,19 @@ def train_statistics(split: Split) -> tuple[Tensor, Tensor]:
         means.append(total / (255 * n))
         stds.append(math.sqrt(variance / (255 * n) ** 2) if variance else 1.0)
     return torch.tensor(means, dtype=torch.float64), torch.tensor(stds, dtype=torch.float64)
+
+
+def pixel_mean(split: Split) -> Tensor:
+    """Mean image of ``split``, float64 ``[C, H, W]``, of pixels scaled to [0, 1] (He et al. 2016, §4.2).
+
+    Counted in integers and divided once: exact to the last bit, as in `train_statistics`.
+
+    Raises:
+        BadInput: there is no pixel to count.
+    """
+    if split.inputs.numel() == 0:
+        raise BadInput("the training part is empty: there are no pixels to take a mean of")
+    total = torch.zeros(split.inputs.shape[1:], dtype=torch.int64, device=split.inputs.device)
+    for images in torch.split(split.inputs, 1024):  # a sum converts what it is given, which is eight times as large
+        total += images.sum(0, dtype=torch.int64)
+    return (total.double() / (255 * len(split))).cpu()

@@ -1,0 +1,107 @@
+"""Augmentation of training images: whole batches at once, on their device, a function of the seed alone.
+
+A new one is a function registered in `AUGMENTATIONS`. It sees uint8 pixels, before the network normalises them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import torch
+from torch import Generator, Tensor
+
+from netdepth.errors import BadInput
+from netdepth.registry import Registry
+
+__all__ = ["AUGMENTATIONS", "Augmentation"]
+
+Augmentation = Callable[[Tensor, int], Tensor]
+"""Images uint8 ``[B, C, H, W]`` and a seed to images of the same type, shape and device; the given ones stay."""
+
+AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
+"""An augmentation function takes (input_shape) and its own settings.
+
+What it makes draws from a CPU generator seeded with the seed it is called with and from nothing else, so that every
+device sees the same images.
+"""
+
+
+@AUGMENTATIONS.register("none")
+def none(input_shape: tuple[int, int, int]) -> Augmentation:
+    """Images as they are."""
+    return lambda images, seed: images
+
+
+@AUGMENTATIONS.register("crop-flip")
+def crop_flip(
+    input_shape: tuple[int, int, int],
+    *,
+    pad: Annotated[int, "pixels added at every border before a random crop to the old size"] = 4,
+    flip: Annotated[bool, "mirror half of the images, chosen at random, left to right"] = True,
+    cutout: Annotated[int, "side of a square that is blotted out at a random place; 0: none"] = 0,
+    fill: Annotated[int, "grey value of padding and square, 0 (black) to 255"] = 0,
+) -> Augmentation:
+    """Mirror at random, pad and crop at random (He et al. 2016, §4.2), optional cutout.
+
+    The paper pads images whose mean has been subtracted, so with the mean. Here pixels are padded before they are
+    normalised, with black unless ``fill`` says otherwise; 120 is close to the mean of CIFAR-10. Cutout is DeVries &
+    Taylor 2017, "Improved Regularization with Cutout", §3: the centre is any pixel, what is over the border is cut
+    off, and the square is filled as the padding is. Crops are the same with and without flips, and both the same
+    with and without cutout.
+
+    Raises:
+        BadInput: a setting out of range for the images.
+    """
+    _, height, width = input_shape
+    shorter = min(height, width)
+    for name, value, largest in (("pad", pad, shorter - 1), ("cutout", cutout, shorter), ("fill", fill, 255)):
+        if not 0 <= value <= largest:
+            raise BadInput(f"augmentation.{name} = {value} is out of range; it takes 0 to {largest}")
+
+    def augment(images: Tensor, seed: int) -> Tensor:
+        generator = Generator().manual_seed(seed)
+        bounds = [2 * pad + 1, 2 * pad + 1, 2, *([height, width] if cutout else [])]
+        draws = torch.stack([torch.randint(bound, (len(images),), generator=generator) for bound in bounds])
+        top, left, mirrored, *centre = draws.to(images.device, non_blocking=True)  # one small transfer, not five
+        if pad or flip:
+            images = _crop(_canvases(images, pad, fill, flip), top, left, mirrored if flip else 0, height, width)
+        if cutout:
+            rows, columns = _stretch(centre[0], height, cutout), _stretch(centre[1], width, cutout)
+            kept = 1 - rows[:, None, :, None] * columns[:, None, None, :]
+            images = (images - fill) * kept + fill  # modulo 256, so exact; masked_fill takes ten times as long
+        return images
+
+    return augment
+
+
+def _canvases(images: Tensor, pad: int, fill: int, flip: bool) -> Tensor:
+    """Every image on a canvas ``pad`` larger at each border: ``[1, B, C, H + 2 pad, W + 2 pad]``, or ``[2, ...]``
+    with the mirrored images behind the others: making both costs less than choosing between them."""
+    count, channels, height, width = images.shape
+    canvases = images.new_full((1 + flip, count, channels, height + 2 * pad, width + 2 * pad), fill)
+    inside = canvases[..., pad : pad + height, pad : pad + width]
+    inside[0] = images
+    if flip:
+        inside[1] = images.flip(3)
+    return canvases
+
+
+def _crop(canvases: Tensor, top: Tensor, left: Tensor, side: Tensor | int, height: int, width: int) -> Tensor:
+    """The ``height`` x ``width`` pixels below and right of (``top``, ``left``) on ``side`` 0 or 1, all int64 ``[B]``.
+
+    A picture is gathered row by row: every run of ``width`` bytes in memory is a row of one view, of which
+    `index_select` copies the right ones. That is about six times as fast as gathering pixels.
+    """
+    _, count, channels, tall, wide = canvases.shape
+    each, planes, rows = (torch.arange(n, device=canvases.device) for n in (count, channels, height))
+    first = ((side * count + each) * channels * tall + top) * wide + left
+    starts = first[:, None, None] + (planes[:, None] * tall + rows) * wide
+    runs = canvases.view(-1).unfold(0, width, 1)
+    return runs.index_select(0, starts.view(-1)).view(count, channels, height, width)
+
+
+def _stretch(centre: Tensor, size: int, side: int) -> Tensor:
+    """uint8 ``[B, size]``: 1 for the places in a stretch of ``side`` around ``centre`` ``[B]``, else 0."""
+    offset = torch.arange(size, device=centre.device) - centre[:, None] + side // 2
+    return ((offset >= 0) & (offset < side)).to(torch.uint8)

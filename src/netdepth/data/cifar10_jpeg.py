@@ -1,0 +1,121 @@
+"""CIFAR-10 as JPEG files: one archive, or its extraction, of train/<class>/0000.jpg and test/<class>/0000.jpg.
+
+The pictures are those of CIFAR-10 after a lossy compression, so numbers on them are not comparable with
+published ones: the data set has a name and a title of its own, and `NOTE` stands in every ``split.json``.
+"""
+
+from __future__ import annotations
+
+import functools
+import gzip
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from netdepth.data.decode import Pictures
+from netdepth.data.decoded import Folder, picture_splits
+from netdepth.data.fetch import OfficialFile, Source, locate, obtain, publish, unpacked
+from netdepth.data.image_folder import read_folder
+from netdepth.data.mnist import ValSize
+from netdepth.data.splits import DATASETS, Splits
+from netdepth.errors import BadInput, StorageError
+
+__all__ = ["CIFAR10_JPEG", "NOTE", "cifar10_jpeg"]
+
+NOTE = "CIFAR-10 after JPEG compression: not comparable with numbers published for CIFAR-10"
+
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PER_CLASS = {"train": 5_000, "test": 1_000}
+
+CONTENTS = {
+    "train": "5b1f2531d24304d6d4b04893fa4a361b4962e77149f4cc0554c4ea724bbf8274",
+    "test": "f97605b2760a23ced39f0ca35a7db01fece1e36c15f6b1d08d13d4f9e11fdd92",
+}
+"""`content_digest` over names and bytes of each part."""
+
+CIFAR10_JPEG = publish(
+    Source(
+        name="cifar10-jpeg",
+        title="CIFAR-10 (JPEG): as cifar10 after lossy compression, not comparable with published numbers",
+        sizes={"train": 45_000, "val": 5_000, "test": 10_000},
+        licence="none stated; cite Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
+        origin="https://www.cs.toronto.edu/~kriz/cifar.html",
+        files=(
+            OfficialFile(
+                "cifar10-jpeg.tar.gz",
+                "b08b4068e809798a438f6e05ca5d0b47b04eed0ef93558b189f2d57758262566",
+                19_433_920,
+                archive=True,
+            ),
+        ),
+        folders=("train", "test"),
+    )
+)
+
+
+@DATASETS.register("cifar10-jpeg")
+def cifar10_jpeg(data_dir: Path | None, *, val_size: ValSize = CIFAR10_JPEG.sizes["val"]) -> Splits:
+    """CIFAR-10 (JPEG): 60,000 photographs, JPEG copies; not comparable with the paper's numbers."""
+    (archive,) = CIFAR10_JPEG.files
+    root = unpacked(CIFAR10_JPEG, data_dir)
+    path = locate(CIFAR10_JPEG, data_dir)[archive.name]
+    if path is None and root is not None:
+        parts = _extracted(root)
+    elif path is None and not os.environ.get("NETDEPTH_MIRROR"):
+        raise StorageError(
+            f"cifar10-jpeg is not here and has no download: put {archive.name} (sha256 {archive.sha256[:12]}), or what "
+            f"it unpacks to (train/ and test/), into DIR/cifar10-jpeg and give --data DIR"
+        )
+    else:
+        parts = _archived(path, obtain(CIFAR10_JPEG, data_dir)[archive.name])
+    folder = Folder(CLASSES, parts, NOTE)
+    files = {archive.name: archive.sha256}
+    return picture_splits(CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size)
+
+
+def _archived(path: Path | None, content: bytes) -> dict[str, Pictures]:
+    """The parts of the verified archive, which is opened only if its pictures have to be decoded."""
+
+    @functools.cache
+    def files() -> dict[str, bytes]:
+        return dict(_entries(gzip.decompress(content)))
+
+    def pictures(part: str) -> Pictures:
+        names = [f"{part}/{name}/{index:04}.jpg" for name in CLASSES for index in range(PER_CLASS[part])]
+        labels = np.repeat(np.arange(len(CLASSES)), PER_CLASS[part])
+        return Pictures(str(path or CIFAR10_JPEG.name), names, labels, CONTENTS[part], lambda i: files()[names[i]])
+
+    return {part: pictures(part) for part in CONTENTS}
+
+
+def _entries(tar: bytes) -> Iterator[tuple[str, bytes]]:
+    """Name and content of the files in ``tar``, which is known to the last byte: nothing of it is a surprise.
+
+    `netdepth.data.archive`, for archives that are not, takes as long for 60,000 entries as decoding them does.
+    """
+    start = 0
+    while header := tar[start : start + 512].rstrip(b"\0"):  # POSIX.1-1988 (ustar): blocks of 512 bytes
+        size = int(header[124:135], 8)
+        if header[156:157] == b"0":  # a file; the others are folders
+            yield header[:100].rstrip(b"\0").decode(), tar[start + 512 : start + 512 + size]
+        start += 512 + -(-size // 512) * 512
+
+
+def _extracted(root: Path) -> dict[str, Pictures]:
+    """The parts of the archive's extraction.
+
+    Raises:
+        BadInput: they are not the pictures of the archive.
+    """
+    parts = dict(read_folder(root).parts)
+    for part, pictures in parts.items():
+        if pictures.content != CONTENTS.get(part):
+            expected = len(CLASSES) * PER_CLASS.get(part, 0)
+            raise BadInput(
+                f"{str(root / part)!r} is not that of cifar10-jpeg: its {len(pictures):,} pictures have the digest "
+                f"{pictures.content[:12]}, expected {expected:,} with {CONTENTS.get(part, 'none')[:12]}; unpack "
+                f"{CIFAR10_JPEG.files[0].name} again, or use --dataset image-folder:{root}"
+            )
+    return parts

@@ -1,0 +1,247 @@
+"""A user's own pictures: ``--dataset image-folder:PATH``.
+
+    PATH/train/<class>/*.jpg, *.jpeg, *.png
+    PATH/val/<class>/...       without it, validation is taken from train, with equal class shares
+    PATH/test/<class>/...      without it, there are no test data and the test metrics are null
+
+The classes are train's folders, sorted by name. Names that begin with a dot are passed over; whatever else
+is no picture is refused, so that none is left out silently. Links are followed to files and folders. The
+folder enters the fingerprint by the names and bytes of its pictures, its path never does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import stat
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+
+from netdepth.atomic import storage, write_atomic
+from netdepth.config import SCHEMA, digest, require
+from netdepth.data.decode import Pictures, content_digest, shown_counts
+from netdepth.data.decoded import Folder, picture_splits
+from netdepth.data.fetch import Source, publish, user_cache
+from netdepth.data.splits import DATASETS, Splits
+from netdepth.errors import BadInput, StorageError, choose
+
+__all__ = ["IMAGE_FOLDER", "image_folder", "read_folder"]
+
+PARTS = ("train", "val", "test")
+SUFFIXES = (".jpg", ".jpeg", ".png")
+MAX_BYTES = 2**28
+"""A picture file may have so many; larger ones are refused before they are read."""
+
+MAX_SIZE = 4096
+VAL_SHARE = 0.1
+"""Validation's share of train, where the folder has no val/ and nothing else is asked for."""
+
+SETTLED_SECONDS = 2.0
+"""A file changed again within the grain of its time stamps is noticed only if the first change is older than this."""
+
+IMAGE_FOLDER = publish(
+    Source(
+        name="image-folder",
+        title="your own pictures: PATH/train/<class>/*.jpg or *.png",
+        sizes={},
+        licence="yours",
+        origin="--dataset image-folder:PATH",
+    )
+)
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """The files of one part, and a line per file that is another one when the file has changed."""
+
+    names: tuple[str, ...]
+    labels: np.ndarray
+    stamps: tuple[str, ...]
+    changed: float
+
+
+@DATASETS.register("image-folder", unhashed=("path",))
+def image_folder(
+    data_dir: Path | None,
+    *,
+    path: Annotated[
+        str, "folder of train/<class>/*.jpg or *.png, and val/ and test/ likewise: --dataset image-folder:PATH"
+    ],
+    size: Annotated[int | None, "pictures become size x size (the middle square); null: they have one size"] = None,
+    channels: Annotated[Literal[1, 3], "3: RGB, 1: grey"] = 3,
+    val_size: Annotated[
+        int | float | None, "validation taken from train: a count, or a share below 1; null: val/, or 0.1 without it"
+    ] = None,
+) -> Splits:
+    """Your own pictures, JPEG or PNG, one folder per class: --dataset image-folder:PATH."""
+    if size is not None:
+        require(1 <= size <= MAX_SIZE, "dataset.size", size, f"1 to {MAX_SIZE}, or null")
+    folder = read_folder(Path(os.path.expanduser(path)))
+    if val_size is not None and "val" in folder.parts:
+        raise BadInput(f"dataset.val_size = {val_size!r}, but {path!r} has a folder val; leave it null")
+    count = _count(VAL_SHARE if val_size is None else val_size, len(folder.parts["train"]))
+    contents = {part: pictures.content for part, pictures in folder.parts.items()}
+    return picture_splits(
+        IMAGE_FOLDER.name, "your own pictures", folder, contents, size=size, channels=channels, val_size=count
+    )
+
+
+def _count(val_size: int | float, pictures: int) -> int:
+    """How many of ``pictures`` are ``val_size``, a count or a share, of which one is the least."""
+    if 0 < val_size < 1:
+        return max(1, round(val_size * pictures))
+    require(isinstance(val_size, int), "dataset.val_size", val_size, "a count, or a share below 1")
+    return int(val_size)
+
+
+# --- the folder -------------------------------------------------------------------------------
+
+
+def read_folder(root: Path) -> Folder:
+    """The pictures below ``root``, with the digests of their contents.
+
+    The bytes of a folder that was read before are not read again while names, sizes, inodes and times of all
+    files are what they were (``<user cache>/folders``).
+
+    Raises:
+        BadInput: another layout than the one above; the line names the file.
+        StorageError: a file or folder cannot be read.
+    """
+    for entry in _entries(root, "it takes a folder that holds train/<class>/*.jpg or *.png"):
+        if os.path.isdir(entry.path):
+            choose(entry.name, PARTS, f"folder in {str(root)!r}:")
+        elif entry.name in PARTS:
+            raise BadInput(f"{entry.path!r} is no folder; it takes <class>/*.jpg or *.png")
+    if not (root / "train").is_dir():
+        raise BadInput(f"{str(root)!r} has no folder train; it takes train/<class>/*.jpg or *.png")
+    classes = _classes(root / "train")
+    started = time.time()
+    listed = {part: _listed(root, part, classes) for part in PARTS if (root / part).is_dir()}
+    lines = [str(root.resolve()), *(line for one in listed.values() for line in one.stamps)]
+    stamp = user_cache() / "folders" / f"{digest(lines)}.json"
+    found = _remembered(stamp, listed)
+    if found is None:
+        found = _contents(root, listed)
+        if max(one.changed for one in listed.values()) < started - SETTLED_SECONDS:
+            with storage(stamp):
+                stamp.parent.mkdir(parents=True, exist_ok=True)
+            write_atomic(stamp, json.dumps({"schema": SCHEMA, **found}).encode())
+
+    def pictures(part: str, one: _Listed) -> Pictures:
+        def read(index: int) -> bytes:
+            return _read(root / one.names[index])
+
+        return Pictures(str(root), one.names, one.labels, found["contents"][part], read)
+
+    return Folder(classes, {part: pictures(part, one) for part, one in listed.items()}, found["note"])
+
+
+def _entries(folder: Path, takes: str) -> list[os.DirEntry[str]]:
+    """What ``folder`` holds, sorted, without names that begin with a dot."""
+    try:
+        with os.scandir(folder) as entries:
+            return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        raise BadInput(f"{str(folder)!r} is not a folder; {takes}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {str(folder)!r}: {error.strerror or error}") from None
+
+
+def _classes(train: Path) -> tuple[str, ...]:
+    names = []
+    for entry in _entries(train, "it takes one folder per class"):
+        if not os.path.isdir(entry.path):
+            raise BadInput(f"{entry.path!r} is no folder; {str(train)!r} takes one folder per class")
+        if not entry.name.isprintable():
+            raise BadInput(f"{entry.path!r} cannot be a class: its name stands in tables and has to be printable")
+        names.append(entry.name)
+    if len(names) < 2:
+        raise BadInput(f"{str(train)!r} holds {len(names)} folders of classes; it takes 2 or more")
+    return tuple(names)
+
+
+def _listed(root: Path, part: str, classes: Sequence[str]) -> _Listed:
+    """The pictures of ``part``, class by class, each sorted by name."""
+    names: list[str] = []
+    labels: list[int] = []
+    stamps: list[str] = []
+    changed = 0.0
+    for folder in _entries(root / part, "it takes one folder per class"):
+        if not os.path.isdir(folder.path):
+            raise BadInput(f"{folder.path!r} is no folder; {str(root / part)!r} takes one folder per class")
+        choose(folder.name, classes, f"class in {str(root / part)!r}:")
+        before = len(names)
+        for entry in _entries(Path(folder.path), "it takes pictures"):
+            found = _checked(entry)
+            name = f"{part}/{folder.name}/{entry.name}"
+            names.append(name)
+            labels.append(classes.index(folder.name))
+            marks = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev)
+            stamps.append(f"{name}\0{marks}")
+            changed = max(changed, found.st_mtime, found.st_ctime)
+        if part == "train" and len(names) == before:
+            raise BadInput(f"{folder.path!r} holds no pictures; a class takes one training picture or more")
+    if not names:
+        raise BadInput(f"{str(root / part)!r} holds no pictures; it takes <class>/*.jpg or *.png")
+    return _Listed(tuple(names), np.array(labels, dtype=np.int64), tuple(stamps), changed)
+
+
+def _checked(entry: os.DirEntry[str]) -> os.stat_result:
+    """What is known of a picture file before it is opened."""
+    if not entry.name.lower().endswith(SUFFIXES):
+        raise BadInput(f"{entry.path!r} is none of {', '.join(SUFFIXES)}; move it away, or turn it into one")
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        raise BadInput(f"{entry.path!r} is a link to a file that does not exist") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {entry.path!r}: {error.strerror or error}") from None
+    if not stat.S_ISREG(found.st_mode):  # a pipe would block, and pictures lie in their class's folder itself
+        raise BadInput(f"{entry.path!r} is not a file; a class's folder takes pictures and nothing else")
+    if found.st_size > MAX_BYTES:
+        raise BadInput(f"{entry.path!r} has {found.st_size} bytes; a picture has {MAX_BYTES} at most")
+    return found
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+
+
+def _remembered(stamp: Path, listed: Mapping[str, _Listed]) -> dict[str, Any] | None:
+    """What an earlier `_contents` of the same files found."""
+    try:
+        found = json.loads(stamp.read_bytes())
+        known = found["schema"] == SCHEMA and set(found["contents"]) == set(listed) and isinstance(found["note"], str)
+    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole: it is made again
+        return None
+    return found if known else None
+
+
+def _contents(root: Path, listed: Mapping[str, _Listed]) -> dict[str, Any]:
+    """The digest of every part, read file by file, and a note where a test picture is known from training."""
+    digests: dict[str, list[str]] = {part: [] for part in listed}
+    with shown_counts("reading pictures", sum(len(one.names) for one in listed.values())) as report:
+        for part, one in listed.items():
+            for name in one.names:
+                digests[part].append(hashlib.sha256(_read(root / name)).hexdigest())
+                report(1)
+    contents = {part: content_digest(one.names, digests[part]) for part, one in listed.items()}
+    return {"contents": contents, "note": "; ".join(_repeated(listed, digests))}
+
+
+def _repeated(listed: Mapping[str, _Listed], digests: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """A remark for each part that shares pictures with train, byte for byte."""
+    train = set(digests["train"])
+    for part in listed:
+        again = [name for name, one in zip(listed[part].names, digests[part], strict=True) if one in train]
+        if part != "train" and again:
+            yield f"{len(again)} of {len(digests[part])} {part} pictures are in train too, such as {again[0]!r}"

@@ -1,0 +1,191 @@
+"""Augmentation against a slow reference, one image at a time, and what is random in it."""
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from torch.overrides import TorchFunctionMode
+
+from netdepth.config import Component
+from netdepth.data.augment import AUGMENTATIONS
+from netdepth.errors import BadInput
+
+SHAPE = (3, 10, 7)  # neither square nor even
+SETTINGS = [
+    {},
+    {"pad": 2, "fill": 7},
+    {"flip": False},
+    {"pad": 0},
+    {"pad": 0, "flip": False},
+    {"cutout": 4},
+    {"cutout": 5, "fill": 200, "pad": 3},
+    {"cutout": 7, "pad": 0, "flip": False},
+    {"cutout": 1},
+]
+
+
+def make(shape=SHAPE, **args):
+    return AUGMENTATIONS.build(Component("crop-flip", args), shape)
+
+
+def images(n=64, shape=SHAPE, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(1, 256, (n, *shape), dtype=torch.uint8, generator=generator)
+
+
+def slow(batch, seed, *, pad=4, flip=True, cutout=0, fill=0):
+    """The same pictures made one by one with NumPy, from the draws as the documentation orders them."""
+    n, c, h, w = batch.shape
+    generator = torch.Generator().manual_seed(seed)
+    tops, lefts, mirrored = (torch.randint(k, (n,), generator=generator).tolist() for k in (2 * pad + 1,) * 2 + (2,))
+    if cutout:
+        ys, xs = (torch.randint(k, (n,), generator=generator).tolist() for k in (h, w))
+    made = []
+    for i, image in enumerate(batch.numpy()):
+        if flip and mirrored[i]:
+            image = np.ascontiguousarray(image[:, :, ::-1])
+        canvas = np.full((c, h + 2 * pad, w + 2 * pad), fill, dtype=np.uint8)
+        canvas[:, pad : pad + h, pad : pad + w] = image
+        image = canvas[:, tops[i] : tops[i] + h, lefts[i] : lefts[i] + w].copy()
+        if cutout:
+            y, x = ys[i] - cutout // 2, xs[i] - cutout // 2
+            image[:, max(y, 0) : min(y + cutout, h), max(x, 0) : min(x + cutout, w)] = fill
+        made.append(image)
+    return torch.from_numpy(np.stack(made))
+
+
+@pytest.mark.parametrize("args", SETTINGS, ids=str)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 8, 8)], ids=str)
+def test_a_batch_equals_the_slow_reference(args, shape):
+    args = {**args, "pad": min(args.get("pad", 4), min(shape[1:]) - 1)}
+    augment = make(shape, **args)
+    for seed, n in ((0, 64), (2**63 - 1, 1), (5, 3)):
+        batch = images(n, shape, seed)
+        before = batch.clone()
+        made = augment(batch, seed)
+        assert made.dtype == torch.uint8
+        assert torch.equal(made, slow(batch, seed, **args))
+        assert torch.equal(batch, before)
+
+
+def test_memory_format_and_slices_of_the_input_do_not_matter():
+    batch = images()
+    expected = make(cutout=3)(batch, 1)
+    assert torch.equal(make(cutout=3)(batch.to(memory_format=torch.channels_last), 1), expected)
+    twice = batch.repeat_interleave(2, dim=0)[::2]
+    assert torch.equal(make(cutout=3)(twice, 1), expected)
+
+
+def test_the_seed_decides_and_nothing_else_does():
+    augment, batch = make(cutout=3), images()
+    torch.manual_seed(1)
+    state = torch.random.get_rng_state()
+    first = augment(batch, 9)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert torch.equal(make(cutout=3)(batch, 9), first)
+    assert not torch.equal(augment(batch, 10), first)
+
+
+def test_crops_do_not_depend_on_flips_nor_both_on_cutout():
+    batch = images()
+    symmetric = torch.minimum(batch, batch.flip(3))  # a flip leaves it alone
+    assert torch.equal(make(flip=False)(symmetric, 4), make()(symmetric, 4))
+    cut, whole = make(cutout=4)(batch, 4), make()(batch, 4)
+    assert ((cut == whole) | (cut == 0)).all()
+    assert not torch.equal(cut, whole)
+
+
+def test_none_returns_its_input():
+    batch = images()
+    assert AUGMENTATIONS.build(Component("none"), SHAPE)(batch, 3) is batch
+
+
+# -- what is random ------------------------------------------------------------------------------
+
+
+def offsets(n, pad, flip=True):
+    """Where crops began and whether they were mirrored, read off pictures of which every pixel is another number."""
+    shape = (1, 16, 15)
+    batch = torch.arange(1, 241, dtype=torch.uint8).view(shape).expand(n, *shape)
+    made = make(shape, pad=pad, flip=flip)(batch, 0).int()
+    centre = made[:, 0, 8, 7] - 1  # inside the picture for every pad up to 7
+    assert (centre >= 0).all()
+    mirrored = made[:, 0, 8, 8] < made[:, 0, 8, 7]
+    row, column = centre // 15, centre % 15
+    return row - 8 + pad, torch.where(mirrored, 14 - column, column) - 7 + pad, mirrored
+
+
+def test_offsets_are_uniform_and_independent_and_half_of_the_images_are_mirrored():
+    n, pad = 20_000, 4
+    tops, lefts, mirrored = offsets(n, pad)
+    counts = torch.bincount(tops * 9 + lefts, minlength=81)
+    assert len(counts) == 81
+    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
+    halves = torch.bincount((tops * 9 + lefts) * 2 + mirrored, minlength=162)
+    assert stats.chisquare(halves.numpy()).pvalue > 1e-3
+    assert stats.binomtest(int(mirrored.sum()), n, 0.5).pvalue > 1e-3
+    assert not offsets(n, pad, flip=False)[2].any()
+
+
+def test_the_centre_of_the_square_is_uniform_and_the_border_cuts_it_off():
+    n, (_, h, w) = 20_000, SHAPE
+    white = torch.full((n, *SHAPE), 255, dtype=torch.uint8)
+    dots = make(pad=0, cutout=1)(white, 0)[:, 0] == 0
+    assert (dots.sum((1, 2)) == 1).all()
+    assert stats.chisquare(dots.sum(0).flatten().numpy()).pvalue > 1e-3
+    holes = make(pad=0, cutout=4)(white, 0) == 0
+    assert torch.equal(holes.any(1), holes.all(1))
+    areas = holes[:, 0].sum((1, 2)).unique().tolist()
+    assert areas[0] == 2 * 2
+    assert areas[-1] == 4 * 4
+    assert holes.shape == (n, 3, h, w)
+
+
+def test_padding_is_black_unless_told_otherwise():
+    for fill in (0, 120):
+        made = make((1, 8, 8), pad=4, fill=fill, flip=False)(torch.full((500, 1, 8, 8), 255, dtype=torch.uint8), 0)
+        assert made.unique().tolist() == [fill, 255]
+        kept = (made == 255).sum((1, 2, 3))
+        assert kept.min() == 16  # a corner of 4 x 4
+        assert kept.max() == 64
+
+
+# -- refusals and operations -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"pad": -1}, "augmentation.pad = -1 is out of range; it takes 0 to 6"),
+        ({"pad": 7}, "augmentation.pad = 7 is out of range; it takes 0 to 6"),
+        ({"cutout": 8}, "augmentation.cutout = 8 is out of range; it takes 0 to 7"),
+        ({"fill": 256}, "augmentation.fill = 256 is out of range; it takes 0 to 255"),
+        ({"cutuot": 8}, "did you mean 'cutout'"),
+    ],
+)
+def test_refusals_are_one_line(args, message):
+    with pytest.raises(BadInput) as error:
+        make(**args)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+class Counting(TorchFunctionMode):
+    """Counts the calls of PyTorch's functions."""
+
+    calls = 0
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.calls += 1
+        return function(*args, **(kwargs or {}))
+
+
+def test_a_batch_is_made_at_once_not_image_by_image():
+    augment, counts = make(cutout=3), []
+    for n in (1, 512):
+        batch = images(n)
+        with Counting() as counting:
+            augment(batch, 0)
+        counts.append(counting.calls)
+    assert counts[0] == counts[1] > 0
