@@ -10,7 +10,7 @@ from netdepth.errors import BadInput
 from netdepth.models import MODELS, build, describe
 from netdepth.models.init import initialise
 
-# One small example of every registered model; a new model adds itself here.
+# Small examples of registered models; the others are made as they were registered.
 EXAMPLES = {
     "mlp": [
         {"hidden": [16, 8]},
@@ -23,14 +23,21 @@ EXAMPLES = {
         {"width": 8, "depth": 6, "shortcut": "identity", "block_layers": 2, "branch_scale": "fixup", "init": "he"},
         {"width": 8, "depth": 2, "shortcut": "identity", "branch_scale": "blocks^-1/2"},
     ],
+    "resnet": [
+        {"width": 4, "depth": 8},
+        {"width": 4, "depth": 8, "shortcut": "projection", "normalization": "pixel"},
+        {"width": 2, "depth": 11, "shortcut": "none", "block": "bottleneck", "pre_activation": True},
+    ],
+    "cnn": [{"channels": [4], "hidden": 8}],
 }
-CASES = [(name, args) for name in MODELS.names() for args in EXAMPLES[name]]
+CASES = [(name, args) for name in MODELS.names() for args in EXAMPLES.get(name, [dict(MODELS.entry(name).example)])]
 
 
 @pytest.mark.parametrize(("name", "args"), CASES)
 def test_every_model_conforms(name, args):
-    model = build(name, (1, 8, 8), 5, seed=3, **args)
-    images = torch.randint(0, 256, (7, 1, 8, 8), dtype=torch.uint8)
+    channels = 3 if name[6:].isdigit() else 1  # the ImageNet nets are for colour
+    model = build(name, (channels, 8, 8), 5, seed=3, **args)
+    images = torch.randint(0, 256, (7, channels, 8, 8), dtype=torch.uint8)
     logits = model(images)
     assert logits.shape == (7, 5)
     nn.functional.cross_entropy(logits, torch.arange(7) % 5).backward()
@@ -38,10 +45,11 @@ def test_every_model_conforms(name, args):
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
     described = describe(model)
-    weight_layers = [layer for layer in described.layers if layer.kind in ("Linear", "Conv2d")]
-    assert described.depth == model.depth == len(weight_layers)
+    main_path = [layer for layer in described.layers if not {"projection", "downsample"} & {*layer.name.split(".")}]
+    assert described.depth == model.depth == len(main_path)
     assert described.parameters == sum(p.numel() for p in model.parameters())
-    outside_layers = [p for k, p in model.named_parameters() if not k.startswith(("hidden.", "head."))]
+    others = [m for m in model.modules() if not isinstance(m, nn.Linear | nn.Conv2d)]
+    outside_layers = [p for m in others for p in m.parameters(recurse=False)]
     assert sum(layer.parameters for layer in described.layers) + sum(map(torch.numel, outside_layers)) == (
         described.parameters
     )

@@ -32,6 +32,7 @@ def _registries() -> dict[str, Callable[[], Registry[Any]]]:
         "datasets": load("data", "DATASETS"),
         "optimizers": load("engine.optim", "OPTIMIZERS"),
         "schedules": load("engine.optim", "SCHEDULES"),
+        "augmentations": load("data.augment", "AUGMENTATIONS"),
         "objectives": load("engine.objectives", "OBJECTIVES"),
         "trackers": load("trackers", "TRACKERS"),
     }

@@ -13,6 +13,7 @@ __all__ = ["MODELS", "Network", "Normalize"]
 class Normalize(nn.Module):
     """``(x - mean) * scale`` per channel, for uint8 pixels ``[B, C, H, W]``; 0..255 in, floats out.
 
+    With ``height`` and ``width`` every pixel has a mean of its own; the scale is always the channel's.
     ``mean`` and ``scale`` are buffers, so a network that is fine-tuned, distilled, exported or
     explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1.
     """
@@ -20,15 +21,16 @@ class Normalize(nn.Module):
     mean: Tensor
     scale: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, height: int = 1, width: int = 1) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels, 1, 1))
+        self.register_buffer("mean", torch.zeros(channels, height, width))
         self.register_buffer("scale", torch.full((channels, 1, 1), 1 / 255))
 
     def set_statistics(self, mean: Tensor, std: Tensor) -> None:
-        """Take per-channel ``mean`` and ``std`` ``[C]`` of the training part, in units of 0..1."""
+        """Take ``mean`` (``[C]``, or ``[C, H, W]`` where pixels have means) and ``std`` ``[C]`` of the training
+        part, in units of 0..1."""
         with torch.no_grad():
-            self.mean.copy_((mean.double() * 255).view_as(self.mean))
+            self.mean.copy_((mean.double() * 255).reshape(len(self.mean), *(mean.shape[1:] or (1, 1))))
             self.scale.copy_((1 / (std.double() * 255)).view_as(self.scale))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -44,6 +46,11 @@ class Network(nn.Module):
 
     lsuv: bool = False
     """Its weights still have to be rescaled on images (`models.init.rescale_lsuv`) before training."""
+    channels_last: bool = False
+    """Its images and convolutions may lie channels-last in memory, which is faster: values and shapes are the same,
+    but ``view`` across the axes of an image is not possible (``flatten`` and ``reshape`` are)."""
+    pixel_mean: bool = False
+    """Its ``normalize`` takes a mean per pixel (`Splits.pixel_mean`), not per channel."""
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int) -> None:
         super().__init__()

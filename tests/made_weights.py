@@ -1,0 +1,40 @@
+"""Files of weights for tests: a small ResNet-18 as torchvision's would be saved, and one that would run code."""
+
+import os
+import pickle
+
+import torch
+
+from netdepth.models import build
+
+CLASSES, WIDTH = 7, 4
+
+
+def network(name="resnet18", classes=CLASSES, seed=0, **settings):
+    return build(name, (3, 32, 32), classes, seed=seed, width=WIDTH, **settings)
+
+
+def weights(**settings):
+    """A state dict as torchvision's network would have it."""
+    return {k: v for k, v in network(**settings).state_dict().items() if not k.startswith("normalize.")}
+
+
+def saved(path, content, zipped=True):
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+class Payload:
+    def __init__(self, marker):
+        self.command = f"touch {marker}"
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+def hostile(path, marker, kind):
+    content = {**weights(), "layer": Payload(marker)}
+    if kind == "bare":
+        path.write_bytes(pickle.dumps(content, protocol=2))
+        return path
+    return saved(path, content, kind == "zip")

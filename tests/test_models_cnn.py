@@ -1,0 +1,280 @@
+"""CIFAR networks: the paper's numbers, plain twins, the function they compute, what is refused."""
+
+import itertools
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from netdepth import conformance
+from netdepth.config import Component
+from netdepth.errors import BadInput
+from netdepth.models import build, describe
+from netdepth.models.init import rescale_lsuv
+
+SHAPE, CLASSES = (3, 9, 8), 5  # odd and even sides
+SHORTCUTS = ("none", "identity", "projection", "projection_all")
+CASES = [
+    {"shortcut": shortcut, "block": block, "depth": depth, "pre_activation": pre}
+    for shortcut, (block, depth), pre in itertools.product(
+        SHORTCUTS, (("basic", 14), ("bottleneck", 11)), (False, True)
+    )
+]
+INITS = ("default", "he", "xavier", "orthogonal", "lsuv")
+
+
+def name_of(args):
+    return "-".join(str(value) for value in args.values())
+
+
+def make(shape=SHAPE, seed=0, **args):
+    return build("resnet", shape, CLASSES, seed=seed, **{"width": 4, "depth": 8, **args})
+
+
+def images(n=6, shape=SHAPE):
+    return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def stirred(model):
+    """``model`` in float64 with batch norm's weights and statistics moved away from where they start."""
+    model = model.double()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
+                    tensor.add_(0.2 * torch.rand(tensor.shape, generator=generator, dtype=torch.float64))
+    model.normalize.set_statistics(torch.tensor([0.3, 0.4, 0.5]), torch.tensor([0.2, 0.25, 0.3]))
+    return model
+
+
+# -- the paper's numbers -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("depth", "count"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
+)
+def test_the_papers_nets_have_the_papers_number_of_parameters(depth, count):
+    model = build("resnet", (3, 32, 32), 10, depth=depth)
+    assert sum(p.numel() for p in model.parameters()) == count
+    assert model.depth == depth == 1 + sum(isinstance(m, nn.Conv2d) for m in model.modules())
+
+
+def test_resnet_20_has_the_shapes_and_multiply_adds_of_the_papers_table():
+    described = describe(build("resnet", (3, 32, 32), 10, depth=20))
+    shapes = [layer.output_shape for layer in described.layers]
+    assert shapes == [(16, 32, 32)] * 7 + [(32, 16, 16)] * 6 + [(64, 8, 8)] * 6 + [(10,)]
+    first, same, halved = 3 * 16 * 9 * 32**2, 16 * 16 * 9 * 32**2, 16 * 32 * 9 * 16**2
+    assert described.multiply_adds == first + 16 * same + 2 * halved + 640 == 40_551_040
+    assert described.depth == 20
+
+
+@pytest.mark.parametrize("args", CASES, ids=name_of)
+def test_depth_counts_the_main_path_and_projections_are_beside_it(args):
+    model = make(**args)
+    described = describe(model)
+    projections = [layer for layer in described.layers if "projection" in layer.name]
+    assert described.depth == args["depth"] == len(described.layers) - len(projections)
+    blocks = 3 * (args["depth"] - 2) // (6 if args["block"] == "basic" else 9)
+    changes = 2 if args["block"] == "basic" else 3  # a bottleneck's first stage widens, too
+    assert len(model.blocks()) == blocks
+    assert len(projections) == {"projection": changes, "projection_all": blocks}.get(args["shortcut"], 0)
+    assert [len(stage) for stage in model.stages] == [blocks // 3] * 3
+    for layer in described.layers:
+        if layer.kind == "Conv2d":
+            weight = model.get_parameter(f"{layer.name}.weight")
+            assert layer.multiply_adds == weight.numel() * layer.output_shape[1] * layer.output_shape[2]
+            assert layer.parameters == weight.numel()
+    assert {layer.output_shape[1:] for layer in described.layers[:-1]} == {(9, 8), (5, 4), (3, 2)}
+
+
+# -- twins ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", [("basic", 14, False), ("basic", 8, True), ("bottleneck", 11, False)], ids=str)
+@pytest.mark.parametrize("init", INITS)
+def test_twins_have_the_same_parameters_to_the_bit(init, shape):
+    settings = {"init": init, "seed": 3, **dict(zip(("block", "depth", "pre_activation"), shape, strict=True))}
+    plain, residual, *projected = (make(shortcut=shortcut, **settings) for shortcut in SHORTCUTS)
+    ours, theirs = residual.state_dict(), plain.state_dict()
+    assert list(ours) == list(theirs)
+    assert [n for n, _ in residual.named_parameters()] == [n for n, _ in plain.named_parameters()]
+    assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert describe(residual) == describe(plain)
+    with torch.inference_mode():
+        assert not torch.equal(residual.eval()(images()), plain.eval()(images()))
+    for model in projected:  # more parameters, but the same main path
+        assert set(theirs) < set(model.state_dict())
+        assert all(torch.equal(model.state_dict()[key], theirs[key]) for key in theirs)
+
+
+def test_the_initial_weights_are_the_stated_ones():
+    generator = torch.Generator().manual_seed(4)
+    model = make(seed=4, depth=14, shortcut="projection")
+    convs = [conv for block in model.blocks() for conv in block.convs]
+    projections = [block.projection[0] for block in model.blocks() if block.projection is not None]
+    for layer in (model.conv, *convs, model.head, *projections):
+        std = (2 / layer.weight[0].numel()) ** 0.5
+        assert torch.equal(layer.weight, torch.empty_like(layer.weight).normal_(0, std, generator=generator))
+    assert model.head.bias.abs().max() == 0
+    for norm in (m for m in model.modules() if isinstance(m, nn.BatchNorm2d)):
+        assert (norm.weight == 1).all()
+        assert (norm.bias == 0).all()
+
+
+def test_plain_nets_with_and_without_pre_activation_are_one_function():
+    for block, depth in (("basic", 14), ("bottleneck", 11)):
+        post, pre = (make(shortcut="none", block=block, depth=depth, pre_activation=p).double() for p in (False, True))
+        assert torch.equal(post(images()), pre(images()))
+
+
+def test_zero_gamma_makes_every_block_its_skip():
+    settings = {"depth": 14, "seed": 6}
+    model, usual = make(zero_gamma=True, **settings), make(**settings)
+    for key, value in usual.state_dict().items():
+        last = key.startswith("stages") and key.endswith("norms.1.weight")
+        assert torch.equal(model.state_dict()[key], torch.zeros_like(value) if last else value), key
+    h = model.relu(model.norm(model.conv(model.normalize(images()))))
+    expected = F.pad(h[:, :, ::4, ::4], (0, 0, 0, 0, 0, 12)).mean((2, 3))
+    assert torch.allclose(model.features(images()), expected, atol=1e-6)
+    F.cross_entropy(model(images()), torch.arange(6) % CLASSES).backward()
+    gammas = [block.norms[-1].weight for block in model.blocks()]
+    assert all(gamma.grad.abs().max() > 0 for gamma in gammas)
+
+
+def test_lsuv_gives_every_layer_unit_variance():
+    model = make(shape=(3, 16, 16), init="lsuv", depth=14, shortcut="projection_all")
+    assert model.lsuv
+    rescale_lsuv(model, images(32, (3, 16, 16)))
+    seen = []
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.register_forward_hook(lambda module, args, output: seen.append(float(output.detach().var())))
+    model(images(32, (3, 16, 16)))
+    assert len(seen) == 14 + 6
+    assert all(0.88 < variance < 1.12 for variance in seen), seen
+
+
+# -- the function it computes --------------------------------------------------------------------
+
+
+def reference(state, x, *, shortcut, block, depth, pre_activation, training):
+    """Logits as the papers write them, with plain functions on the named weights."""
+
+    def conv(name, h, stride=1):
+        weight = state[f"{name}.weight"]
+        return F.conv2d(h, weight, stride=stride, padding=(weight.shape[-1] - 1) // 2)
+
+    def norm(name, h):
+        shaped = {
+            k: state[f"{name}.{k}"][None, :, None, None] for k in ("weight", "bias", "running_mean", "running_var")
+        }
+        mean, var = shaped["running_mean"], shaped["running_var"]
+        if training:
+            mean = h.mean((0, 2, 3), keepdim=True)
+            var = (h - mean).square().mean((0, 2, 3), keepdim=True)
+        return (h - mean) / (var + 1e-5).sqrt() * shaped["weight"] + shaped["bias"]
+
+    def skip(name, h, stride, channels):
+        changes = stride == 2 or h.shape[1] != channels
+        if shortcut == "projection_all" or (shortcut == "projection" and changes):
+            projected = conv(f"{name}.projection.0", h, stride)
+            return projected if pre_activation else norm(f"{name}.projection.1", projected)
+        if stride == 2:
+            h = F.avg_pool2d(h, kernel_size=1, stride=2)  # option A as Torch's ResNets write it
+        return torch.cat([h, h.new_zeros(len(h), channels - h.shape[1], *h.shape[2:])], dim=1)
+
+    layers = 2 if block == "basic" else 3
+    h = (x.double() - state["normalize.mean"]) * state["normalize.scale"]
+    h = conv("conv", h)
+    if not pre_activation:
+        h = norm("norm", h).relu()
+    for stage, i in itertools.product(range(3), range((depth - 2) // (3 * layers))):
+        name, stride = f"stages.{stage}.{i}", 2 if stage and i == 0 else 1
+        branch = came = h
+        if pre_activation:
+            branch = norm(f"{name}.norms.0", h).relu()
+            if f"{name}.projection.0.weight" in state or (stage, i) == (0, 0):
+                came = branch
+            branch = conv(f"{name}.convs.0", branch, stride)
+            for k in range(1, layers):
+                branch = conv(f"{name}.convs.{k}", norm(f"{name}.norms.{k}", branch).relu())
+        else:
+            branch = norm(f"{name}.norms.0", conv(f"{name}.convs.0", h, stride))
+            for k in range(1, layers):
+                branch = norm(f"{name}.norms.{k}", conv(f"{name}.convs.{k}", branch.relu()))
+        h = branch if shortcut == "none" else branch + skip(name, came, stride, branch.shape[1])
+        if not pre_activation:
+            h = h.relu()
+    if pre_activation:
+        h = norm("norm", h).relu()
+    return F.linear(F.adaptive_avg_pool2d(h, 1).flatten(1), state["head.weight"], state["head.bias"])
+
+
+@pytest.mark.parametrize("args", CASES, ids=name_of)
+def test_forward_and_gradients_equal_an_independent_reference(args):
+    model = stirred(make(**args))
+    before = {key: value.detach().clone() for key, value in model.state_dict().items()}
+    weights = {key: value.requires_grad_(value.is_floating_point()) for key, value in before.items()}
+    with torch.no_grad():
+        logits = model.eval()(images())
+        assert logits.dtype == torch.float64
+        assert torch.allclose(logits, reference(weights, images(), **args, training=False), rtol=1e-10, atol=1e-10)
+        assert torch.equal(model.head(model.features(images())), logits)
+    logits, expected = model.train()(images()), reference(weights, images(), **args, training=True)
+    assert torch.allclose(logits, expected, rtol=1e-10, atol=1e-10)
+    for made in (logits, expected):
+        F.cross_entropy(made, torch.arange(6) % CLASSES).backward()
+    for key, parameter in model.named_parameters():
+        assert torch.allclose(parameter.grad, weights[key].grad, rtol=1e-8, atol=1e-10), key
+
+
+@pytest.mark.parametrize("shape", [(1, 28, 28), (1, 1, 1), (3, 5, 7), (4, 2, 3)], ids=str)
+def test_any_image_and_any_number_of_classes(shape):
+    for shortcut in SHORTCUTS:
+        model = make(shape, shortcut=shortcut)
+        assert model(images(4, shape)).shape == (4, CLASSES)
+        assert model.eval()(images(1, shape)).isfinite().all()
+        assert describe(model).depth == 8
+
+
+def test_channels_last_and_bf16_compute_the_same():
+    model = make(depth=14, width=8).eval()
+    expected = model(images()).detach()
+    assert torch.allclose(model.to(memory_format=torch.channels_last)(images()), expected, rtol=1e-4, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.allclose(model(images()).float(), expected, atol=0.05 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("args", CASES[1::5], ids=name_of)
+def test_conformance_holds(args):
+    findings = list(conformance.SUITES["model"](Component("resnet", {"width": 2, **args}), None))
+    assert len(findings) >= 6
+    assert all(kept for _, kept, _ in findings), findings
+
+
+# -- refusals ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"depth": 21}, "model.depth = 21 is not 6n + 2 (model.block = 'basic'); nearest: 20 and 26"),
+        ({"depth": 50, "block": "bottleneck"}, "is not 9n + 2 (model.block = 'bottleneck'); nearest: 47 and 56"),
+        ({"depth": 2}, "model.depth = 2 is out of range; it takes 6n + 2, from 8 to 9998"),
+        ({"depth": 10**9}, "is out of range; it takes 6n + 2, from 8 to 9998"),
+        ({"depth": 8, "block": "bottleneck"}, "it takes 9n + 2, from 11 to 9992"),
+        ({"width": 0}, "model.width = 0 is out of range"),
+        ({"width": 10**9}, "is out of range; it takes 1 to 4096"),
+        ({"zero_gamma": True, "shortcut": "none"}, "zero_gamma = true needs a shortcut"),
+        ({"zero_gamma": True, "pre_activation": True}, "needs model.pre_activation = false"),
+        ({"shortcut": "projecton"}, "did you mean 'projection'"),
+        ({"normalization": "pixels"}, "did you mean 'pixel'"),
+    ],
+)  # fmt: skip
+def test_refusals_say_why_in_one_line(args, message):
+    with pytest.raises(BadInput) as error:
+        build("resnet", SHAPE, CLASSES, **args)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

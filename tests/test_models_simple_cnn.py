@@ -1,0 +1,150 @@
+"""The small CNN, and images normalised by a mean per pixel."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from netdepth.data import Split
+from netdepth.data.splits import pixel_mean
+from netdepth.errors import BadInput
+from netdepth.models import build, describe
+from netdepth.models.init import rescale_lsuv
+from netdepth.models.network import Normalize
+
+SHAPE, CLASSES = (3, 9, 8), 5  # odd and even sides
+
+
+def images(n=6, shape=SHAPE):
+    return torch.randint(0, 256, (n, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+
+
+def small(shape=SHAPE, seed=0, **args):
+    return build("cnn", shape, CLASSES, seed=seed, **{"channels": [4, 6], "hidden": 8, **args})
+
+
+def test_the_small_cnn_is_the_sequence_its_documentation_names():
+    model = small().double().eval()
+    weights = dict(model.named_parameters())
+    h = images().double() / 255
+    for i in range(2):
+        h = F.max_pool2d(
+            F.conv2d(h, weights[f"stages.{i}.0.weight"], weights[f"stages.{i}.0.bias"], padding=1).relu(), 2
+        )
+    h = F.linear(h.flatten(1), weights["hidden.weight"], weights["hidden.bias"]).relu()
+    assert torch.allclose(model.features(images()), h, rtol=1e-6)
+    assert torch.allclose(model(images()), F.linear(h, weights["head.weight"], weights["head.bias"]), rtol=1e-6)
+    described = describe(model)
+    assert described.depth == model.depth == len(described.layers) == 4
+    counts = [3 * 4 * 9 + 4, 4 * 6 * 9 + 6, 6 * 2 * 2 * 8 + 8, 8 * CLASSES + CLASSES]
+    assert [layer.parameters for layer in described.layers] == counts
+    assert [layer.multiply_adds for layer in described.layers] == [108 * 72, 216 * 16, 192, 40]
+
+
+def test_a_stage_may_hold_several_convolutions_before_its_pooling():
+    model = small(convolutions=2, dropout=0.0)
+    (a, b), (c, d) = ([m for m in stage if isinstance(m, torch.nn.Conv2d)] for stage in model.stages)
+    h = F.max_pool2d(b(a(images() / 255).relu()).relu(), 2)
+    h = F.max_pool2d(d(c(h).relu()).relu(), 2)
+    assert torch.allclose(model(images()), model.head(model.hidden(h.flatten(1)).relu()), atol=1e-6)
+    described = describe(model)
+    assert described.depth == model.depth == len(described.layers) == 6
+    for key, value in small().state_dict().items():
+        assert torch.equal(value, small(convolutions=1).state_dict()[key])
+
+
+def test_the_default_small_cnn_on_cifar_and_mnist():
+    for shape, pixels in (((3, 32, 32), 8 * 8), ((1, 28, 28), 7 * 7)):
+        model = build("cnn", shape, 10)
+        assert model.hidden.in_features == 64 * pixels
+        assert describe(model).depth == 4
+
+
+def test_dropout_is_on_in_training_only():
+    model = small(dropout=0.5)
+    assert not torch.equal(model(images()), model(images()))
+    assert torch.equal(model.eval()(images()), model(images()))
+    model = small(dropout=0.0)
+    assert torch.equal(model(images()), model(images()))
+
+
+@pytest.mark.parametrize("init", ["default", "he", "xavier", "orthogonal", "lsuv"])
+def test_every_init_of_the_small_cnn_trains(init):
+    model = small(init=init)
+    assert model.lsuv == (init == "lsuv")
+    if model.lsuv:
+        rescale_lsuv(model, images())
+    F.cross_entropy(model(images()), torch.arange(6) % CLASSES).backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ({"channels": []}, "channels = [] is 0 stages, each of which halves the 9 x 8 pixels"),
+        ({"channels": [4] * 4}, "pixels of an image; it takes 1 to 3 stages"),
+        ({"channels": [4, 0]}, "channels = [4, 0] holds 0, out of range"),
+        ({"convolutions": 0}, "model.convolutions = 0 is out of range; it takes 1 to 100"),
+        ({"hidden": 0}, "model.hidden = 0 is out of range"),
+        ({"dropout": 1.0}, "model.dropout = 1.0 is out of range"),
+    ],
+)
+def test_refusals_say_why_in_one_line(args, message):
+    with pytest.raises(BadInput) as error:
+        build("cnn", SHAPE, CLASSES, **args)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_as_many_stages_as_the_image_can_be_halved():
+    assert small(channels=[2, 2, 2])(images()).shape == (6, CLASSES)
+    with pytest.raises(BadInput, match="needs images of 2 pixels or more"):
+        small((1, 1, 1), channels=[2])
+
+
+# -- normalisation -------------------------------------------------------------------------------
+
+
+def resnet(seed=0, **args):
+    return build("resnet", SHAPE, CLASSES, seed=seed, width=4, depth=8, **args)
+
+
+def test_the_pixel_mean_is_that_of_numpy_to_the_last_bit():
+    split = Split(images(2500), torch.zeros(2500, dtype=torch.int64))
+    sums = split.inputs.numpy().astype(np.int64).sum(0)
+    assert torch.equal(pixel_mean(split), torch.from_numpy(sums / (255 * 2500)))
+    assert pixel_mean(split).dtype == torch.float64
+    with pytest.raises(BadInput, match="no pixels"):
+        pixel_mean(Split(images(0), torch.zeros(0, dtype=torch.int64)))
+
+
+def test_normalisation_per_pixel_travels_with_the_weights():
+    split = Split(images(50), torch.zeros(50, dtype=torch.int64))
+    mean, std = pixel_mean(split), torch.tensor([0.2, 0.3, 0.4])
+    model = resnet(normalization="pixel").double()
+    assert model.pixel_mean
+    assert not resnet().pixel_mean
+    model.normalize.set_statistics(mean, std)
+    expected = (split.inputs.double() / 255 - mean) / std[:, None, None]
+    assert torch.allclose(model.normalize(split.inputs), expected, rtol=1e-6, atol=1e-6)
+    assert model.normalize(split.inputs).mean(0).abs().max() < 1e-6
+    other = resnet(seed=1, normalization="pixel").double()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(other.eval()(images()), model.eval()(images()))
+    twin = resnet().state_dict()
+    assert all(
+        torch.equal(v, twin[k]) for k, v in resnet(normalization="pixel").state_dict().items() if "mean" not in k
+    )
+
+
+def test_means_of_another_shape_are_not_taken():
+    std = torch.ones(3)
+    for mean in (torch.zeros(1), torch.zeros(3, 8, 9), torch.zeros(2, 9, 8)):
+        with pytest.raises(RuntimeError):
+            Normalize(*SHAPE).set_statistics(mean, std)
+    with pytest.raises(RuntimeError):
+        Normalize(3).set_statistics(torch.zeros(SHAPE), std)
+    pixels, channels = Normalize(*SHAPE), Normalize(3)
+    for normalize in (pixels, channels):
+        normalize.set_statistics(torch.tensor([0.1, 0.2, 0.3]), std)
+    assert torch.equal(pixels(images()), channels(images()))
