@@ -10,9 +10,11 @@ from torch import nn
 
 from netdepth import data, models
 from netdepth.config import RunConfig, derive_seed, digest
+from netdepth.data.augment import AUGMENTATIONS
 from netdepth.engine.gradients import by_hand
 from netdepth.engine.objectives import OBJECTIVES
-from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.engine.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
+from netdepth.engine.precision import DTYPES, precision_of
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.registry import Registry
@@ -25,21 +27,25 @@ COMPONENTS: dict[str, Registry[Any]] = {
     "objective": OBJECTIVES,
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
+    "augmentation": AUGMENTATIONS,
 }
-DTYPES = {"float32": torch.float32, "float64": torch.float64}
 LSUV_IMAGES = 512
 """Training images, evenly spread and the same for every seed, on which LSUV rescales the weights."""
 
 
-def resolve(config: RunConfig) -> RunConfig:
-    """``config`` with every component's defaults filled in and checked."""
+def resolve(config: RunConfig, device: str = "auto") -> RunConfig:
+    """``config`` with every component's defaults filled in and checked, and its precision decided for ``device``."""
     parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
-    return dataclasses.replace(config, **parts)
+    config = dataclasses.replace(config, **parts)
+    train = dataclasses.replace(config.train, precision=precision_of(config, device))
+    return dataclasses.replace(config, train=train)
 
 
 def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
     """The first 10 hex digits over what is computed: resolved config without seed, data, split."""
     parts = {name: registry.hashed(getattr(config, name)) for name, registry in COMPONENTS.items()}
+    if not config.augmented:
+        del parts["augmentation"]
     content = {**parts, "train": config.train, "data": spec.data_digest, "split": spec.split_digest}
     return digest(content)[:10]
 
@@ -53,7 +59,8 @@ def build_model(config: RunConfig, splits: data.Splits) -> models.Network:
     model = models.build(
         config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
     ).to(DTYPES[config.train.precision])
-    model.normalize.set_statistics(*splits.statistics)
+    mean, std = splits.statistics
+    model.normalize.set_statistics(splits.pixel_mean if model.pixel_mean else mean, std)
     images, batch = len(splits.train), config.train.batch_size
     normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
     if normed and min(batch, images % batch or batch) == 1:
@@ -70,7 +77,9 @@ def build_model(config: RunConfig, splits: data.Splits) -> models.Network:
 def stackable(config: RunConfig) -> bool:
     """Whether several seeds of ``config`` can be made as one stack (`run_cohort`); decided by the config alone."""
     config = resolve(config)
-    if config.model.name != "mlp":
+    if config.model.name != "mlp" or config.train.precision == "bf16":
+        return False
+    if isinstance(SCHEDULES.build(config.schedule, 1, 1), WatchingSchedule):
         return False
     model = models.build(config.model, (1, 1, 1), 2)  # the images' shape and classes decide nothing here
     return by_hand(model, OBJECTIVES.build(config.objective))

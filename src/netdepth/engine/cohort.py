@@ -64,7 +64,7 @@ def run_cohort(
         RunFailed: anything else that stopped them; the reason stands in each ``failure.json``.
         Interrupted: a signal came; everything is saved.
     """
-    configs = [resolve(config) for config in configs]
+    configs = [resolve(config, runtime.device) for config in configs]
     config = configs[0]
     if any(other.with_seed(config.seed) != config for other in configs) or len({c.seed for c in configs}) < len(
         configs

@@ -11,17 +11,18 @@ from typing import Any, Protocol
 
 from netdepth import data, models, probes
 from netdepth.config import Duration, RunConfig
+from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.engine import result
 from netdepth.engine.fit import Tick, fit
 from netdepth.engine.gradients import choose_gradients
 from netdepth.engine.member import Member, newest_common_step
 from netdepth.engine.objectives import OBJECTIVES
-from netdepth.engine.optim import OPTIMIZERS, SCHEDULES
+from netdepth.engine.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.engine.process import Process
 from netdepth.engine.signals import signals_held, signals_ignored
 from netdepth.engine.stack import Stack
-from netdepth.errors import Interrupted
+from netdepth.errors import BadInput, Interrupted
 
 __all__ = ["Watch", "Watcher", "conduct"]
 
@@ -63,14 +64,20 @@ def conduct(
     """
     started = time.perf_counter()
     train, val = splits.train.to(process.device), splits.val.to(process.device)
-    stack = Stack([network.to(process.device) for network in networks])
+    channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
+    stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
     objective = OBJECTIVES.build(config.objective)
     optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
     rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
-    batches = Batches(train, config.train.batch_size, [member.config.seed for member in members])
+    augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
+    batches = Batches(train, config.train.batch_size, [member.config.seed for member in members], augment)
     per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.train.budget).steps(per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
+    if isinstance(schedule, WatchingSchedule):
+        if len(members) > 1:
+            raise BadInput(f"schedule {config.schedule.name!r} follows one run's training error; make its seeds alone")
+        members[0].schedule = schedule
     look = probes.probe_batch(train) if probing else None
 
     def finish(ended: Sequence[Member]) -> None:

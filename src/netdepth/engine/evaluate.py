@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,21 +19,30 @@ __all__ = ["class_report", "confusion", "logits_of", "losses_and_accuracies", "m
 
 CHUNK = 500
 """Images per forward pass: large enough to be efficient, small enough to stay in cache."""
+CHUNK_PIXELS = CHUNK * 32 * 32
+"""Most pixels per forward pass of a convolutional network, whose activations grow with the image."""
 
 
 def logits_of(stack: Stack, lanes: Sequence[int], split: Split) -> list[Tensor]:
-    """Logits ``[N, K]`` of the networks in ``lanes``, in eval mode, on ``split``; the modes are put back afterwards."""
+    """Logits ``[N, K]`` of the networks in ``lanes``, in eval mode, on ``split``; the modes are put back afterwards.
+
+    In the precision of the weights: a network trained in bf16 is looked at in float32, as it is by whoever
+    loads its checkpoint.
+    """
     if lanes and len(stack) > 1 and written_out(stack.models[0]):
         return _logits_together(MLPPass(stack, lanes), split)
-    return [_logits_of_one(stack.models[lane], split) for lane in lanes]
+    return [_logits_of_one(stack, stack.models[lane], split) for lane in lanes]
 
 
 @torch.inference_mode()
-def _logits_of_one(model: nn.Module, split: Split) -> Tensor:
+def _logits_of_one(stack: Stack, model: nn.Module, split: Split) -> Tensor:
+    chunk = CHUNK
+    if stack.convolutional:
+        chunk = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(split.inputs.shape[2:])))
     training = model.training
     model.eval()
     try:
-        return torch.cat([model(chunk) for chunk in torch.split(split.inputs, CHUNK)])
+        return torch.cat([model(stack.images(pixels)) for pixels in torch.split(split.inputs, chunk)])
     finally:
         model.train(training)
 

@@ -6,7 +6,9 @@ answers of each lane. `choose_gradients` decides by the model alone.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
@@ -37,27 +39,39 @@ def by_hand(model: Network, objective: Objective) -> bool:
 
 
 def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
-    """The hand-written pass for a stack, and on a CPU where it applies; autograd for everything else.
+    """The hand-written pass for a stack, and on a CPU where it applies; autograd for everything else, bf16 among it.
 
     Raises:
         BadInput: several lanes of a model that only autograd can do.
     """
-    known = by_hand(stack.models[0], objective)
+    known = by_hand(stack.models[0], objective) and not stack.bf16
     if known and (len(stack) > 1 or stack.flat.device.type == "cpu"):
         return mlp_gradients(stack)
     if len(stack) > 1:
-        raise BadInput(f"model {type(stack.models[0]).__name__} has no stacked pass here; make its seeds alone")
+        what = f"model {type(stack.models[0]).__name__}{' in bf16' if stack.bf16 else ''}"
+        raise BadInput(f"{what} has no stacked pass here; make its seeds alone")
     return autograd_gradients(stack, objective)
 
 
 def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
-    """Loss and gradients by PyTorch's autograd, for any model and objective; a stack of one."""
+    """Loss and gradients by PyTorch's autograd, for any model and objective; a stack of one.
+
+    In ``bf16`` products and convolutions of the forward pass, and so those of the way back, are computed
+    in bfloat16 (`torch.autocast`), and activations are kept so. Weights, their gradients, the statistics
+    of batch norm and the loss stay in float32.
+    """
     (model,) = stack.models
-    gradient = stack.gradient
+    gradient, device = stack.gradient, stack.flat.device.type
+
+    def lowered() -> AbstractContextManager[object]:
+        return torch.autocast(device, torch.bfloat16) if stack.bf16 else contextlib.nullcontext()
 
     def compute(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         gradient.zero_()
-        logits = model(inputs)
+        with lowered():
+            logits = model(stack.images(inputs))
+        if stack.bf16:
+            logits = logits.float()
         loss = objective(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().view(1), (logits.detach().argmax(1) == labels).sum().view(1)

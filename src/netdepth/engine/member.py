@@ -14,7 +14,7 @@ from netdepth import probes
 from netdepth.config import RunConfig
 from netdepth.engine.checkpoint import Checkpointer, Snapshot, restore, take_snapshot
 from netdepth.engine.fit import EpochRecord
-from netdepth.engine.optim import Optimizer
+from netdepth.engine.optim import Optimizer, WatchingSchedule
 from netdepth.engine.stack import Stack
 from netdepth.engine.stopping import BestTracker, EarlyStopper, OverfitDetector
 from netdepth.store import RunDir
@@ -41,6 +41,8 @@ class Member:
     last_step: int = 0
     seconds: float = 0.0
     saver: Checkpointer = field(init=False)
+    schedule: WatchingSchedule | None = None
+    """One that is shown every evaluation, as the stopping rules are."""
 
     def __post_init__(self) -> None:
         stopping = self.config.train.early_stopping
@@ -94,11 +96,13 @@ class Member:
             self.saver.offer(take_snapshot(record["step"], stack, self.lane, optimizer), record["best"])
 
     def _judge(self, record: Mapping[str, Any]) -> bool:
-        """Show one evaluation to the three watchers; True if it is a new best. Sets the run's status."""
+        """Show one evaluation to all that watch; True if it is a new best. Sets the run's status."""
         self.evaluations += 1
         self.last_step = record["step"]
         self.seconds += record["seconds"]
         best, early, overfit = self.best.update(record), self.early.update(record), self.overfit.update(record)
+        if self.schedule is not None:
+            self.schedule.observe(record["step"], record["train_accuracy"])
         if record["diverged"]:
             self.status = "diverged"
         else:

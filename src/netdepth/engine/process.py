@@ -39,6 +39,8 @@ class Process:
     threads: int
     matmul: str
     """"mkl" or "onednn": the library that multiplies float32 matrices on a CPU."""
+    memory_format: str
+    """"channels_last" or "contiguous": how convolutions and their images lie in memory (`Stack`)."""
 
 
 def configure(runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, Any] | None = None) -> Process:
@@ -62,9 +64,14 @@ def configure(runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, A
     torch.set_num_threads(threads)
     # Denormals make a fused Adam update three times slower and carry no information.
     torch.set_flush_denormal(True)
-    matmul = recorded["matmul"] if recorded else _matmul_route()
+    matmul = recorded["matmul"] if recorded else _matmul_route() if device.type == "cpu" else "mkl"
     torch.set_float32_matmul_precision("medium" if matmul == "onednn" else "highest")
-    return Process(device, threads, matmul)
+    if device.type == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants less takes bf16, and it is recorded
+        torch.backends.cudnn.benchmark = True  # batches have two shapes, the last of an epoch its own
+    # Runs from before there were convolutions do not say; nothing in them could lie otherwise.
+    memory_format = recorded.get("memory_format", "contiguous") if recorded else "channels_last"
+    return Process(device, threads, matmul, memory_format)
 
 
 def available_cores() -> int:
@@ -136,6 +143,7 @@ def environment(process: Process, seeds: Sequence[int]) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else None,
         "threads": process.threads,
         "matmul": process.matmul,
+        "memory_format": process.memory_format,
         "flush_denormal": True,
         "deterministic": process.device.type == "cpu",
         "made": "alone" if len(seeds) == 1 else "cohort",

@@ -15,12 +15,25 @@ from torch import Tensor, nn
 
 from netdepth.models import Network
 
-__all__ = ["Place", "Stack"]
+__all__ = ["Flat", "Place", "Stack"]
+
+SAFE_CHANNELS = 16
+"""With fewer channels, less than a vector, into a 1x1 convolution with a stride oneDNN writes past the end of its
+memory where images lie channels-last (uxlfoundation/oneDNN issue 6035): wrong gradients, or a crash."""
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+class Flat(nn.Parameter):
+    """The vector of a `Stack`; ``norms`` are the spans ``(start, end)`` in it that are scales and shifts of
+    normalisation layers, ascending, neighbours joined."""
+
+    norms: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter lies in a lane's row: from ``start`` to ``end``; matrices transposed, as ``shape`` says."""
+    """Where a parameter lies in a lane's row: from ``start`` to ``end``; ``shape`` is that of what lies there."""
 
     start: int
     end: int
@@ -36,31 +49,42 @@ class Stack:
     it or accumulate into it, never replace it. Matrices ``[out, in]`` lie transposed: ``x @ W.T`` and
     its weight gradient are then products of arrays in their natural order, up to a third faster on a
     CPU. ``live`` are the lanes still in training, ascending.
+
+    With ``channels_last``, of networks that allow it, convolution weights ``[out, in, h, w]`` lie as
+    ``[out, h, w, in]`` and `images` makes batches lie so too. From there on every activation and every
+    gradient does, and no step reorders any of them. ``bf16`` says that training multiplies in bfloat16;
+    the parameters are float32 all the same.
     """
 
-    def __init__(self, models: Sequence[Network]) -> None:
+    def __init__(self, models: Sequence[Network], *, channels_last: bool = False, bf16: bool = False) -> None:
         self.models = list(models)
+        self.bf16 = bf16
         self.live = list(range(len(models)))
+        self.convolutional = any(p.dim() == 4 for p in models[0].parameters())
+        self.channels_last = channels_last and self.convolutional and models[0].channels_last and not _unsafe(models[0])
         rows = [[p for p in model.parameters() if p.requires_grad] for model in models]
         self.places: dict[str, Place] = {}
         names = [name for name, p in models[0].named_parameters() if p.requires_grad]
         start = 0
         for name, parameter in zip(names, rows[0], strict=True):
             end = start + parameter.numel()
-            self.places[name] = Place(start, end, _laid_out(parameter).shape)
+            self.places[name] = Place(start, end, self._laid_out(parameter).shape)
             start = end
         lanes_of_each = zip(*rows, strict=True)
-        self.flat = nn.Parameter(
-            torch.cat([_laid_out(p.detach()).reshape(-1) for lanes in lanes_of_each for p in lanes])
-        )
+        self.flat = Flat(torch.cat([self._laid_out(p.detach()).reshape(-1) for lanes in lanes_of_each for p in lanes]))
+        self.flat.norms = self._norms()
         self.gradient = self.flat.grad = torch.zeros_like(self.flat.data)
         for lane, row in enumerate(rows):
             for parameter, place in zip(row, self.places.values(), strict=True):
-                parameter.data = _laid_out(self._lanes(self.flat.data, place)[lane].view(place.shape))
-                parameter.grad = _laid_out(self._lanes(self.gradient, place)[lane].view(place.shape))
+                parameter.data = self._as_named(self._lanes(self.flat.data, place)[lane].view(place.shape))
+                parameter.grad = self._as_named(self._lanes(self.gradient, place)[lane].view(place.shape))
 
     def __len__(self) -> int:
         return len(self.models)
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """uint8 ``[B, C, H, W]`` as the networks want them to lie in memory: moved here once, as bytes."""
+        return pixels.contiguous(memory_format=torch.channels_last) if self.channels_last else pixels
 
     def views(self, name: str) -> tuple[Tensor, Tensor]:
         """A parameter and its gradient in all lanes, ``[S, in, out]`` or ``[S, n]``; without S in a stack of one."""
@@ -96,7 +120,37 @@ class Stack:
     def _lanes(self, tensor: Tensor, place: Place) -> Tensor:
         return tensor[len(self) * place.start : len(self) * place.end].view(len(self), -1)
 
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        """A parameter as a view in the order in which it lies in ``flat``."""
+        if tensor.dim() == 2:
+            return tensor.t()
+        return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 and self.channels_last else tensor
 
-def _laid_out(tensor: Tensor) -> Tensor:
-    """A matrix transposed (its own inverse), anything else as it is."""
-    return tensor.t() if tensor.dim() == 2 else tensor
+    def _as_named(self, tensor: Tensor) -> Tensor:
+        """The inverse of `_laid_out`."""
+        if tensor.dim() == 2:
+            return tensor.t()
+        return tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 and self.channels_last else tensor
+
+    def _norms(self) -> tuple[tuple[int, int], ...]:
+        """`Flat.norms`."""
+        inside = [name for name, module in self.models[0].named_modules() if isinstance(module, NORMS)]
+        spans: list[tuple[int, int]] = []
+        for name, place in self.places.items():
+            if name.rpartition(".")[0] in inside:
+                start, end = len(self) * place.start, len(self) * place.end
+                if spans and spans[-1][1] == start:
+                    start = spans.pop()[0]
+                spans.append((start, end))
+        return tuple(spans)
+
+
+def _unsafe(model: nn.Module) -> bool:
+    """Whether a convolution of ``model`` is one for which `SAFE_CHANNELS` is not kept."""
+    return any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.in_channels < SAFE_CHANNELS
+        for module in model.modules()
+    )

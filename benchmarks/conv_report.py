@@ -1,0 +1,123 @@
+"""From the measured seconds of `conv.py` to a table: on the terminal and as Markdown."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+WORDS = {
+    "limit": "the limit: operations of the convolutions over the best rate of float32 products",
+    "convolutions": "the convolutions alone, float32",
+    "convolutions-bf16": "the convolutions alone, bf16",
+    "notebook": "notebook: PIL transforms in a DataLoader, float32, NCHW",
+    "eager": "PyTorch, tensors in memory, float32, NCHW",
+    "channels-last": "PyTorch, tensors in memory, float32, channels_last",
+    "channels-last-pages": "the same with large pages",
+    "bf16": "PyTorch, tensors in memory, channels_last, bf16 autocast",
+    "bf16-pages": "the same with large pages",
+    "compiled-bf16": "PyTorch, channels_last, bf16 autocast, `torch.compile`",
+    "jax": "JAX, NHWC, float32, compiled step",
+    "netdepth": "**netdepth**, float32",
+    "netdepth-pages": "**netdepth**, float32, with large pages, as in a study's workers",
+    "netdepth-bf16": "**netdepth**, bf16",
+    "netdepth-bf16-pages": "**netdepth**, bf16, with large pages, as in a study's workers",
+}
+REFERENCE = "notebook"
+HEADINGS = ("images/s", "min", "max", "× notebook", "share of the limit", "start-up s")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of training; rates in images per second, ``times`` and ``share`` None where there is no reference."""
+
+    name: str
+    median: float
+    low: float
+    high: float
+    times: float | None
+    share: float | None
+    startup: float
+
+    def cells(self) -> list[str]:
+        """As text, in the order of `HEADINGS`."""
+        return [
+            f"{self.median:,.0f}",
+            f"{self.low:,.0f}",
+            f"{self.high:,.0f}",
+            "–" if self.times is None else f"{self.times:.2f}",
+            "–" if self.share is None else f"{self.share:.0%}",
+            f"{self.startup:.1f}",
+        ]
+
+
+def summarise(contestants: Mapping[str, Any]) -> list[Row]:
+    """The rows, fastest first.
+
+    A ratio is the median of the ratios of each round, so a slow stretch of the machine, which hits both,
+    cancels. The limit is the best rate of any turn.
+    """
+    rates = {name: [turn["images"] / turn["seconds"] for turn in m["turns"]] for name, m in contestants.items()}
+    limit = max(rates["limit"]) if "limit" in rates else None
+    rows = []
+    for name, values in rates.items():
+        times = None
+        if REFERENCE in rates:
+            times = statistics.median(a / b for a, b in zip(values, rates[REFERENCE], strict=True))
+        median = statistics.median(values)
+        share = median / limit if limit is not None else None
+        rows.append(Row(name, median, min(values), max(values), times, share, contestants[name]["startup"]))
+    return sorted(rows, key=lambda row: -row.median)
+
+
+def show(results: Mapping[str, Any]) -> None:
+    """Print the table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    depth, batch = results["settings"]["depth"], results["settings"]["batch_size"]
+    table = Table(title=f"ResNet-{depth}, batch {batch}: training images per second", title_justify="left")
+    table.add_column("way", no_wrap=True)
+    for heading in HEADINGS:
+        table.add_column(heading, justify="right")
+    for row in summarise(results["contestants"]):
+        table.add_row(row.name, *row.cells())
+    Console(width=120).print(table)
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The table with what it was measured on."""
+    machine, settings = results["machine"], results["settings"]
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("netdepth", "torch", "jax"))
+    lines = [
+        f"Measured on {results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['capability']}; "
+        f"{settings['threads']} threads, rounds: {settings['rounds']}, load before them {results['load_before']}. "
+        f"Python {machine['python']}, {versions}. ResNet-{settings['depth']} on {settings['dataset']}, "
+        f"batch {settings['batch_size']}, {settings['images']:,} images per turn.",
+        "",
+        f"| Way | {' | '.join(HEADINGS)} |",
+        f"| --- |{' ---: |' * len(HEADINGS)}",
+    ]
+    rows = summarise(results["contestants"])
+    lines += [f"| {WORDS[row.name]} | {' | '.join(row.cells())} |" for row in rows]
+    losses = [t["train_loss"] for m in results["contestants"].values() for t in m["turns"] if "train_loss" in t]
+    if losses:
+        lines += [
+            "",
+            f"Mean training loss of the epoch, over all ways and rounds: {min(losses):.3f} to {max(losses):.3f}.",
+        ]
+    return "\n".join(lines)
+
+
+def block(path: Path) -> str:
+    """The table of a file that `conv.py` wrote.
+
+    Raises:
+        SystemExit: there is none.
+    """
+    if not path.exists():
+        raise SystemExit(f"{path} is missing; measure with: python benchmarks/conv.py --json {path}")
+    return markdown(json.loads(path.read_text(encoding="utf-8")))
