@@ -3,9 +3,10 @@
 import pytest
 
 from netdepth.conformance import check_component, check_file, registries
+from netdepth.data.fetch import SOURCES
 from netdepth.errors import BadInput
 
-NEEDS_DATA = {("dataset", "mnist"), ("dataset", "fashion-mnist")}
+NEEDS_DATA = {("dataset", name) for name, source in SOURCES.items() if source.files or name == "image-folder"}
 SLOW = {("tracker", "wandb")}  # its whole life is tested in test_trackers.py
 BUILT_IN = [
     (kind, name)

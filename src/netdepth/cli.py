@@ -22,7 +22,7 @@ from netdepth.errors import BadInput, NetdepthError, choose
 __all__ = ["entry", "main"]
 
 GROUPS = ("data", "runs")
-KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "objectives", "trackers")
+KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "augmentations", "objectives", "trackers")
 EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 74, 130
 
 
@@ -161,6 +161,10 @@ def _grammar() -> Parser:
     predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files")
     predict.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
 
+    convert = add("convert", "published weights (.pth, .pt) into safetensors, read without running code")
+    convert.add_argument("file", metavar="FILE.pth", type=_path, help="weights as PyTorch saves them")
+    convert.add_argument("--out", metavar="FILE.safetensors", type=_path, help="default: beside FILE.pth")
+
     data = _actions(add("data", "data sets: list, fetch, verify"))
     add("list", "every data set and where it is", data, "data_list")
     fetch = add("fetch", "download data sets and check their digests", data, "data_fetch")
@@ -219,7 +223,7 @@ def _train_options(parser: Parser, full: bool) -> None:
     if not full:
         return
     parser.add_argument("--seeds", metavar="LIST", help="5 for seeds 0 to 4, or 0,3,7 for those")
-    parser.add_argument("--dataset", metavar="NAME", help="another data set, as --set dataset=NAME")
+    parser.add_argument("--dataset", metavar="NAME", help="another data set; image-folder:PATH for your own pictures")
     parser.add_argument(
         "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. model.hidden=[64,64]"
     )
@@ -234,7 +238,7 @@ def _study_options(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a study.json")
     parser.add_argument("--seeds", metavar="LIST", help="10 for seeds 0 to 9, or 0,3,7; more than before extends")
     parser.add_argument("--depths", metavar="LIST", help="other depths than the recipe's, e.g. 2,8,24")
-    parser.add_argument("--dataset", metavar="NAME", help="another data set, as --set dataset=NAME")
+    parser.add_argument("--dataset", metavar="NAME", help="another data set; image-folder:PATH for your own pictures")
     parser.add_argument(
         "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="for all runs"
     )

@@ -129,7 +129,7 @@ class TrainConfig:
     batch_size: int = 128
     early_stopping: EarlyStopping | None = None
     overfitting: Overfitting | None = None
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "float64", "bf16", "auto"] = "float32"
     grad_clip_norm: float | None = None
 
     def __post_init__(self) -> None:
@@ -149,11 +149,17 @@ class RunConfig:
     objective: Component = Component("cross-entropy")
     optimizer: Component = Component("adam")
     schedule: Component = Component("constant")
+    augmentation: Component = Component("none")
     train: TrainConfig = TrainConfig()
     seed: int = 0
 
     def __post_init__(self) -> None:
         require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")
+
+    @property
+    def augmented(self) -> bool:
+        """Whether training images are altered; where not, the field stays out of every fingerprint, being younger."""
+        return self.augmentation.name != "none"
 
     def with_seed(self, seed: int) -> RunConfig:
         return dataclasses.replace(self, seed=seed)

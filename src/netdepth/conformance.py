@@ -153,6 +153,22 @@ def _optimizer(component: Component, data_dir: Path | None) -> Promises:
     yield "continues from a saved state to the same bits", torch.equal(flat, other), ", ".join(optimizer.state)
 
 
+def _augmentation(component: Component, data_dir: Path | None) -> Promises:
+    import torch
+
+    from netdepth.data.augment import AUGMENTATIONS
+
+    augment = AUGMENTATIONS.build(component, (3, 16, 16))
+    images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    before = images.clone()
+    made = augment(images, 1)
+    good = made.dtype == images.dtype and made.shape == images.shape
+    yield "keeps images uint8 and their shape", good, f"{made.dtype} {list(made.shape)}"
+    yield "leaves the images it was given as they were", torch.equal(images, before), ""
+    torch.manual_seed(5)  # a draw of the global generator would differ now
+    yield "is a function of images and seed", torch.equal(augment(images, 1), made), ""
+
+
 def _schedule(component: Component, data_dir: Path | None) -> Promises:
     from netdepth.engine.optim import SCHEDULES
 
@@ -207,6 +223,7 @@ SUITES: dict[str, Callable[[Component, Path | None], Promises]] = {
     "dataset": _dataset,
     "optimizer": _optimizer,
     "schedule": _schedule,
+    "augmentation": _augmentation,
     "objective": _objective,
     "tracker": _tracker,
     "recipe": _recipe,

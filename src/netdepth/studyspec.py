@@ -19,11 +19,15 @@ from netdepth.config import MAX_SEED, RunConfig, digest, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
 
-__all__ = ["FAMILIES", "Axis", "Cell", "Family", "Nuisance", "Primary", "StudySpec"]
+__all__ = ["FAMILIES", "PAPERS", "Axis", "Cell", "Family", "Nuisance", "Primary", "Reproduced", "StudySpec"]
 
 Family = Literal["depth", "shortcut"]
 FAMILIES: tuple[Family, ...] = ("depth", "shortcut")
 """``depth``: a depth against the grid's shallowest. ``shortcut``: residual against plain at equal depth."""
+
+Reproduced = Literal["he2016"]
+PAPERS: tuple[Reproduced, ...] = ("he2016",)
+"""Papers whose numbers a report can show beside a study's (`analysis.paper`)."""
 
 DEPTH = "depth"
 RESERVED = ("run", "folder", "status", "seed")
@@ -92,7 +96,8 @@ class StudySpec:
 
     ``smallest_effect`` (nats) is the smallest difference of training losses that would matter:
     an interval inside ± ``smallest_effect`` is evidence that nothing of interest is there.
-    ``looks`` counts how often the runs were judged; adding seeds is one more (`extended`).
+    ``looks`` counts how often the runs were judged; adding seeds is one more (`extended`). ``paper``: the
+    published numbers that the report shows beside the study's.
     """
 
     name: str
@@ -104,6 +109,7 @@ class StudySpec:
     smallest_effect: float
     nuisance: tuple[Nuisance, ...] = ()
     looks: int = 1
+    paper: Reproduced | None = None
 
     def __post_init__(self) -> None:
         for field in ("name", "question"):
@@ -117,6 +123,8 @@ class StudySpec:
             raise BadInput(f"study.smallest_effect = {self.smallest_effect!r} is out of range; it takes nats above 0")
         if self.looks < 1:
             raise BadInput(f"study.looks = {self.looks!r} is out of range; it takes 1 or more")
+        if self.paper is not None:
+            choose(self.paper, PAPERS, "study.paper")
         for comparison in self.primary:
             self._check_primary(comparison)
         if len(set(self.primary)) < len(self.primary):
@@ -166,6 +174,10 @@ class StudySpec:
         """Ten hex digits over all but seeds and looks: only adding seeds leaves a study the same study."""
         data = to_json(self)
         del data["seeds"], data["looks"], data["base"]["seed"]
+        if self.paper is None:
+            del data["paper"]  # younger than the studies that are there
+        if not self.base.augmented:
+            del data["base"]["augmentation"]
         return digest(data)[:10]
 
     def extended(self, seeds: Iterable[int]) -> StudySpec:

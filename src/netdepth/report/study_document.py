@@ -15,6 +15,7 @@ from netdepth.report import study_tables as tables
 from netdepth.report.study_answer import Answer, answer_of
 from netdepth.report.study_data import StudyData
 from netdepth.report.study_gradients import band_names
+from netdepth.report.study_paper import BesidePaper, beside_paper
 from netdepth.report.study_sources import Numbers, Shown
 
 __all__ = ["Content", "page"]
@@ -39,12 +40,17 @@ class Content:
         return tables.grids(self.data, self.numbers)
 
     @cached_property
+    def paper(self) -> BesidePaper:
+        return beside_paper(self.data, self.numbers)
+
+    @cached_property
     def tables(self) -> dict[str, tables.Table]:
         """Every table of the page by its name in the template."""
         return {
             "primary": tables.comparison_table(self.data, self.numbers, primary=True),
             "exploratory": tables.comparison_table(self.data, self.numbers, primary=False),
             "cells": tables.cell_table(self.data, self.numbers),
+            "paper": self.paper.table,
             "trouble": tables.trouble_table(self.data, self.numbers),
             "made": tables.made_table(self.data),
             "runs": tables.run_table(self.data, self.numbers),
@@ -114,6 +120,7 @@ def page(content: Content, drawn: bool = True) -> str:
         flow_figures=figures.flow_groups(data) if drawn else [],
         bands=band_names(),
         settings=content.settings,
+        beside=content.paper,
         method=method(data),
         sources_note=SOURCES_NOTE,
         **content.tables,

@@ -96,8 +96,8 @@ def curve_groups(data: StudyData) -> list[Group]:
         return []
     caption = (
         "One panel per depth, all with the same axes, after He et al. 2016, Fig. 6: dashed is training (the mean while "
-        "the period ran), solid is validation (at its end). Thick lines are means over the finished runs as far as "
-        "all of them came, thin lines single runs; a cross at the top: a run diverged there."
+        "the period ran), solid is validation (at its end; in the paper it is test). Thick lines are means over the "
+        "finished runs as far as all of them came, thin lines single runs; a cross at the top: a run diverged there."
     )
     groups = []
     for metric, (train, val) in FIELDS.items():

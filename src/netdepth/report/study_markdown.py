@@ -18,6 +18,7 @@ __all__ = ["markdown", "sources"]
 SHOWN = {
     "primary": "Comparisons named beforehand",
     "cells": "Every condition at every depth",
+    "paper": "Beside the paper",
     "made": "How the runs were made",
 }
 
@@ -40,6 +41,8 @@ def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
     for name, title in SHOWN.items():
         if content.tables[name].rows:
             parts += [f"## {title}", _table(content.tables[name])]
+        if name == "paper":
+            parts += ["\n".join(f"- {_text(reason)}" for reason in content.paper.reasons), _text(content.paper.caption)]
     settings = [([label], value) for label, value in content.settings]
     parts += ["## What was run", _table(Table("", ("setting", "value"), tuple(settings)))]
     parts += ["## How this was judged", *map(_text, method(data))]
@@ -85,6 +88,8 @@ def _numbers(content: Content) -> Iterator[tuple[str, Number]]:
         for row in table.rows:
             for title, cell in zip(table.header, row, strict=True):
                 yield from _of(f"{table.caption} / {''.join(map(str, row[0]))} / {title}", cell)
+    for reason in content.paper.reasons:
+        yield "paper / not comparable", reason
     for label, value in content.settings:
         yield from _of(f"settings / {label}", value)
 

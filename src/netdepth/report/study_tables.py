@@ -251,7 +251,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         )
         shown.append((item.path, [*_values_at(data, item.path), how]))
     base = to_json(spec.base)
-    for part in ("dataset", "model", "objective", "optimizer", "schedule"):
+    for part in ("dataset", "model", "objective", "optimizer", "schedule", "augmentation"):
         shown.append((part, [" ".join([base[part]["name"], _assigned(base[part]["args"])]).strip()]))
     shown.append(("train", [_assigned(base["train"])]))
     return shown

@@ -1,0 +1,94 @@
+"""Convolutional studies that a laptop can make: the lab's exercise 1.3 and the paper's question, on small networks."""
+
+from __future__ import annotations
+
+from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.recipes.base import RECIPES
+from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
+
+__all__ = ["cnn_small", "depth_cnn"]
+
+PLAIN, RESIDUAL = "plain", "residual"
+
+# The sizes of `depth-cnn`. What they cost: a forward pass of width 16 takes 12.2, 40.6 and 125.5 million multiply-adds
+# an image at depths 8, 20 and 56, of width 8 about a quarter of each, 45 million over the three depths. Two
+# conditions and seven seeds make 6.3e8 per image of the budget. A run sees BUDGET x 45,000 images, and the evaluations
+# and the final pass over everything, forward only, cost as much as some 50,000 more.
+WIDTH = 8
+BUDGET = "3ep"
+EVAL_EVERY = "176it"  # half an epoch of 45,000 images
+
+
+@RECIPES.register("depth-cnn")
+def depth_cnn() -> StudySpec:
+    """netdepth study depth-cnn: CIFAR-10 (JPEG), plain and residual nets of 8, 20 and 56 layers, in two hours.
+
+    Seven seeds; takes about two hours on two cores, `--dry-run` estimates it for yours. `--dataset cifar10` takes the
+    official pictures. Expected: the plain net of 56 layers fits its own training data worse than that of 20 layers
+    and than its residual twin, which has the same parameters and the same initial weights. That is He et al. 2016,
+    Fig. 1 and 6, at half their width and a sixtieth of their steps, so the numbers are not theirs.
+
+    Named beforehand: the paired test of residual against plain at depth 56, the only one that seven pairs can
+    decide, and four comparisons of depth. Fixed for all cells: SGD with momentum 0.9 at 0.1, divided by ten after
+    half and three quarters of the steps, weight decay 1e-4, batch 128, crops and flips.
+    """
+    return StudySpec(
+        name="depth-cnn",
+        question="Do deeper convolutional networks train worse on CIFAR-10, and do shortcuts cure it?",
+        base=RunConfig(
+            dataset=Component("cifar10-jpeg"),
+            model=Component("resnet", {"width": WIDTH}),
+            optimizer=Component("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}),
+            schedule=Component("step"),
+            augmentation=Component("crop-flip"),
+            train=TrainConfig(budget=BUDGET, eval_every=EVAL_EVERY, batch_size=128),
+        ),
+        scientific=(
+            Axis.of_depths((8, 20, 56)),
+            Axis("condition", {PLAIN: {"model.shortcut": "none"}, RESIDUAL: {"model.shortcut": "identity"}}),
+        ),
+        seeds=tuple(range(7)),
+        # Seven pairs give p = 2/128 at best: one comparison of the family reaches 0.025, two do not.
+        primary=(
+            *(Primary("depth", depth, condition) for condition in (PLAIN, RESIDUAL) for depth in (20, 56)),
+            Primary("shortcut", 56, RESIDUAL, PLAIN),
+        ),
+        smallest_effect=0.05,
+        nuisance=(Nuisance("optimizer.lr"),),
+        paper="he2016",
+    )
+
+
+@RECIPES.register("cnn-small")
+def cnn_small() -> StudySpec:
+    """netdepth study cnn-small: CIFAR-10 (JPEG), a simple CNN against a residual one of its size, in an hour.
+
+    Takes less than an hour on two cores. Both have eight layers and about 75,000 parameters: the simple one three
+    stages of two convolutions and a pooling, a hidden layer and dropout; the residual one batch norm,
+    shortcuts and global average pooling (width 16). Seven seeds, one paired test. Expected: the
+    residual net fits its training data better and has the lower validation error.
+
+    Fixed for both: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 128, five epochs,
+    crops and flips.
+    """
+    simple = {"model": "cnn", "model.channels": [12, 24, 48], "model.convolutions": 2, "model.hidden": 44}
+    return StudySpec(
+        name="cnn-small",
+        question="Does a residual network beat a simple CNN of the same depth and size on CIFAR-10?",
+        base=RunConfig(
+            dataset=Component("cifar10-jpeg"),
+            model=Component("resnet"),
+            optimizer=Component("adam", {"lr": 1e-3}),
+            schedule=Component("step"),
+            augmentation=Component("crop-flip"),
+            train=TrainConfig(budget="5ep", batch_size=128),
+        ),
+        scientific=(
+            Axis.of_depths((8,)),
+            Axis("condition", {"simple": {**simple, "model.init": "he"}, RESIDUAL: {"model.width": 16}}),
+        ),
+        seeds=tuple(range(7)),
+        primary=(Primary("shortcut", 8, RESIDUAL, "simple"),),
+        smallest_effect=0.05,
+        nuisance=(Nuisance("optimizer.lr"),),
+    )
