@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
@@ -34,6 +35,21 @@ def test_degraded_with_its_numbers_and_words() -> None:
     assert "Mean training loss 0.500 against 0.100 nats, difference +0.400 [0.364, 0.436] (95 % interval)" in it.words
     assert "10 and 10 runs" in it.words
     assert "exact permutation test" in it.words
+
+
+def test_without_validation_images_there_is_no_validation_error() -> None:
+    """As `--set dataset.val_size=0` makes it; a diverged run is then no reason to speak of one."""
+    table = make_table(SPEC, {("plain", 32): [*around(0.5, sd=0.05)[:9], NAN]})
+    table["val_last_accuracy"] = None
+    found = verdict(table, SPEC)
+    it = cell(found, "plain", 32)
+    assert (it.label, it.harm) == ("degraded", "training")
+    assert [run.val_error for run in it.cell.runs] == [None] * 10
+    assert (it.cell.val_error.value, it.cell.val_error.n) == (None, 0)
+    assert "validation error" not in it.words
+    tested = contrast(found, "depth", "plain", 32)
+    assert (tested.val_means, tested.val_difference.value, tested.val_p) == ((None, None), None, 1.0)
+    assert '"val_error": null' in json.dumps(found.as_json())
 
 
 def test_helps_and_no_evidence() -> None:

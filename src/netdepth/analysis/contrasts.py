@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from netdepth.analysis.labels import CellRun, CellRuns
+from netdepth.analysis.labels import CellRun, CellRuns, val_errors
 from netdepth.analysis.permutation import Design, holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
 from netdepth.analysis.stats import Estimate, difference_interval, mean_interval, seeds_needed
 from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
@@ -129,7 +129,7 @@ def _contrast(item: Primary, cells: Mapping[tuple[str, int], CellRuns], spec: St
         left_out = tuple(sorted({run.seed for run in (*left, *right)} - shared))
         left, right = (tuple(run for run in runs if run.seed in shared) for runs in (left, right))
     a, b = [run.capped for run in left], [run.capped for run in right]
-    val_a, val_b = [run.val_error for run in left], [run.val_error for run in right]
+    val_a, val_b = val_errors(left), val_errors(right)
     p, test = _test(a, b, paired)
     return Contrast(
         family=item.family,

@@ -29,7 +29,7 @@ from netdepth.studyspec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["CHANCE_SHARE", "VANISHING_RATIO", "CellRun", "CellRuns", "Missing", "Scale", "cells_of", "fields_of"]
+__all__ = ["CHANCE_SHARE", "VANISHING_RATIO", "CellRun", "CellRuns", "Missing", "Scale", "cells_of", "fields_of", "val_errors"]
 
 LOSS, ACCURACY, RATIO = "train_last_loss", "val_last_accuracy", "gradient_ratio"
 """Columns of the table (see `netdepth.analysis.table`); the last is the norm of the first layer's weight
@@ -65,8 +65,8 @@ class Scale:
 class CellRun:
     """One finished run. ``loss`` is as measured (NaN if it diverged), ``capped`` what the tests use.
 
-    ``val_error`` is a fraction; a diverged run's is that of guessing. ``gradient_ratio`` is None
-    if not measured. Kind ``at chance``: nothing learned, and no vanishing gradient to explain it.
+    ``val_error`` is a fraction; a diverged run's is that of guessing, and all are None in a study that
+    set no images aside for validation. ``gradient_ratio`` is None if not measured. Kind ``at chance``: nothing learned, and no vanishing gradient to explain it.
     """
 
     run: str
@@ -75,7 +75,7 @@ class CellRun:
     status: str
     loss: float
     capped: float
-    val_error: float
+    val_error: float | None
     gradient_ratio: float | None
     kind: Kind
 
@@ -138,7 +138,7 @@ class CellRuns:
     @property
     def val_error(self) -> Estimate:
         """Mean validation error (fraction) of the same weights, Student's t."""
-        return mean_interval([run.val_error for run in self.runs])
+        return mean_interval(val_errors(self.runs))
 
     @property
     def gradient_ratio(self) -> float | None:
@@ -162,6 +162,7 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
         choose(name, map(str, table.columns), "column of the table")
     rows = table.astype(object).to_dict("records")
     scale = _scale(rows)
+    validated = any(_number(row[ACCURACY]) is not None for row in rows)
     found: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = {(c.condition, c.depth): {} for c in spec.cells}
     for row in rows:
         depth = int(choose(_whole(row["depth"]), map(str, spec.depths), f"depth of run {row['run']}:"))
@@ -178,9 +179,14 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
             if row["status"] in ("no run", *UNFINISHED):
                 missing.append(Missing(seed, str(row["status"]), row["folder"]))
             else:
-                runs.append(_run(row, scale))
+                runs.append(_run(row, scale, validated))
         cells[condition, depth] = CellRuns(condition, depth, tuple(runs), tuple(missing))
     return cells, scale
+
+
+def val_errors(runs: Iterable[CellRun]) -> list[float]:
+    """The validation errors of ``runs``, in their order; empty where the study has none."""
+    return [run.val_error for run in runs if run.val_error is not None]
 
 
 def fields_of(table: pandas.DataFrame) -> dict[str, str]:
@@ -205,12 +211,13 @@ def _scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
     return Scale(int(classes), math.log(classes) if entropy is None else entropy)
 
 
-def _run(row: Mapping[str, Any], scale: Scale) -> CellRun:
+def _run(row: Mapping[str, Any], scale: Scale, validated: bool) -> CellRun:
     loss = _number(row[LOSS])
     loss = math.nan if loss is None else loss
     lost = row["status"] == "diverged" or not math.isfinite(loss)
     accuracy = _number(row[ACCURACY])
-    val_error = 1 - accuracy if accuracy is not None and math.isfinite(accuracy) else 1 - 1 / scale.classes
+    guessing = 1 - 1 / scale.classes if validated else None
+    val_error = 1 - accuracy if accuracy is not None and math.isfinite(accuracy) else guessing
     ratio = _number(row.get(RATIO))
     kind: Kind = "trained"
     if lost or loss > 2 * scale.chance:

@@ -107,7 +107,8 @@ def of_contrast(contrast: Contrast, scale: Scale, smallest_effect: float, looks:
         text += f" Cause: {CAUSES[contrast.cause].format(place)}."
     errors = f"{_percent(contrast.val_means[0])} against {_percent(contrast.val_means[1])}"
     if contrast.harm == "training":
-        text += f" The harm is on the training data, so it is not overfitting (validation error {errors})."
+        beside = "" if contrast.val_means[0] is None else f" (validation error {errors})"
+        text += f" The harm is on the training data, so it is not overfitting{beside}."
     if contrast.harm == "validation only":
         p = f"corrected p {_p(contrast.val_corrected_p or 0.0)}"
         text += f" Only the validation error is worse, {errors} ({p}): overfitting."
