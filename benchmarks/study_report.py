@@ -193,7 +193,15 @@ def summary(results: Mapping[str, Any], seeds: str) -> str:
     depths = ", ".join(map(str, results["settings"]["depths"]))
     rows = summarise(results["studies"][seeds], int(seeds))
     shown = [[WORDS[row.name], f"{row.median:.1f}", "–" if row.faster is None else f"{row.faster:.1f}"] for row in rows]
-    return _table(f"Depths {depths} × {seeds} seeds", ("median s", "times faster"), shown)
+    table = _table(f"Depths {depths} × {seeds} seeds", ("median s", "times faster"), shown)
+    median = {row.name: row.median for row in rows}
+    if not {"notebook", "netdepth-command"} <= set(median):
+        return table
+    times = median["notebook"] / median["netdepth-command"]
+    return (
+        f"{table}\n\nThe notebook style would take {times:.0f} times as long as `netdepth study --no-report`: "
+        "extrapolated from one seed per depth to all of them."
+    )
 
 
 def block(path: Path, which: str) -> str:

@@ -29,7 +29,17 @@ from netdepth.studyspec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["CHANCE_SHARE", "VANISHING_RATIO", "CellRun", "CellRuns", "Missing", "Scale", "cells_of", "fields_of", "val_errors"]
+__all__ = [
+    "CHANCE_SHARE",
+    "VANISHING_RATIO",
+    "CellRun",
+    "CellRuns",
+    "Missing",
+    "Scale",
+    "cells_of",
+    "fields_of",
+    "val_errors",
+]
 
 LOSS, ACCURACY, RATIO = "train_last_loss", "val_last_accuracy", "gradient_ratio"
 """Columns of the table (see `netdepth.analysis.table`); the last is the norm of the first layer's weight
@@ -66,7 +76,8 @@ class CellRun:
     """One finished run. ``loss`` is as measured (NaN if it diverged), ``capped`` what the tests use.
 
     ``val_error`` is a fraction; a diverged run's is that of guessing, and all are None in a study that
-    set no images aside for validation. ``gradient_ratio`` is None if not measured. Kind ``at chance``: nothing learned, and no vanishing gradient to explain it.
+    set no images aside for validation. ``gradient_ratio`` is None if not measured. Kind ``at chance``:
+    nothing learned, and no vanishing gradient to explain it.
     """
 
     run: str
