@@ -78,8 +78,16 @@ def rebuilt(live: RunDir, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 
 def steps_on_the_board(run: RunDir) -> list[int]:
-    events = read_events(run) if (run.path / "tensorboard").exists() else None
-    return [e.step for e in events.Scalars("val/loss")] if events and "val/loss" in events.Tags()["scalars"] else []
+    from tensorboard.backend.event_processing.directory_watcher import DirectoryDeletedError
+    from tensorboard.compat.tensorflow_stub.errors import NotFoundError
+
+    if not (run.path / "tensorboard").exists():
+        return []
+    try:
+        events = read_events(run)
+    except (DirectoryDeletedError, NotFoundError):  # a resumed run's board is made anew, at any moment
+        return []
+    return [event.step for event in events.Scalars("val/loss")] if "val/loss" in events.Tags()["scalars"] else []
 
 
 def expected(run: RunDir) -> dict[int, dict[str, Any]]:
