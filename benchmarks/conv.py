@@ -19,10 +19,8 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -63,8 +61,6 @@ class Player(epoch.Contestant):
     def __init__(self, name: str, folder: Path, given: argparse.Namespace) -> None:
         from netdepth.launch.processes import HUGE_PAGES
 
-        self.name = name
-        self.turns: list[dict[str, Any]] = []
         left_out = (*epoch.THREAD_SETTINGS, "GLIBC_TUNABLES")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
         # JAX knows no thread setting but the last two.
@@ -76,24 +72,7 @@ class Player(epoch.Contestant):
         options |= {} if given.data is None else {"data": Path(given.data).resolve()}
         command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name]
         command += [text for option, value in options.items() for text in (f"--{option}", str(value))]
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
-        self.startup = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            cwd=HERE,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            bufsize=1,
-        )
-
-    def get_ready(self) -> None:
-        """Wait until it is."""
-        self.listen()
-        self.startup = time.perf_counter() - self.startup
-        self.turns.clear()  # what came is the word that it is ready
+        self.begin(name, command, environment)
 
     def document(self) -> dict[str, Any]:
         """What the results keep of it."""

@@ -17,6 +17,7 @@ import random
 import subprocess
 import sys
 import tempfile
+import time
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -49,8 +50,6 @@ class Contestant:
     """A contestant's process, as the driver sees it."""
 
     def __init__(self, name: str, batch_size: int, threads: int, arrays: Path, data: Path | None) -> None:
-        self.name = name
-        self.turns: list[dict[str, Any]] = []
         environment = {key: value for key, value in os.environ.items() if not key.startswith(THREAD_SETTINGS)}
         count = str(threads)
         # JAX knows no thread setting but these two.
@@ -58,7 +57,14 @@ class Contestant:
         command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name, "--arrays", str(arrays)]
         command += ["--batch-size", str(batch_size), "--threads", count]
         command += ["--data", str(data.resolve())] if data is not None else []
+        self.begin(name, command, environment)
+
+    def begin(self, name: str, command: list[str], environment: dict[str, str]) -> None:
+        """Start the process; ``startup`` counts from here."""
+        self.name = name
+        self.turns: list[dict[str, Any]] = []
         self.log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
+        self.startup = time.perf_counter()
         self.process = subprocess.Popen(
             command,
             cwd=HERE,
@@ -69,6 +75,12 @@ class Contestant:
             text=True,
             bufsize=1,
         )
+
+    def get_ready(self) -> None:
+        """Wait for the word that it is ready, of a contestant that says so; ``startup`` are then its seconds."""
+        self.listen()
+        self.startup = time.perf_counter() - self.startup
+        self.turns.clear()
 
     def listen(self) -> dict[str, Any]:
         """Wait for the epoch to end.

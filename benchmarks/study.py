@@ -21,10 +21,8 @@ import json
 import os
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -61,8 +59,6 @@ class Player(epoch.Contestant):
     """A contestant's process. ``startup``: seconds until it is ready."""
 
     def __init__(self, name: str, folder: Path, seeds: int, given: argparse.Namespace) -> None:
-        self.name = name
-        self.turns: list[dict[str, Any]] = []
         environment = {k: v for k, v in os.environ.items() if not k.startswith(epoch.THREAD_SETTINGS)}
         threads = str(1 if name in ONE_THREAD else given.threads)
         if not name.startswith("netdepth"):  # it decides for itself, as it does for a user
@@ -75,24 +71,7 @@ class Player(epoch.Contestant):
         options |= {} if given.data is None else {"data": given.data.resolve()}
         command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name, "--depths", *map(str, depths)]
         command += [text for option, value in options.items() for text in (f"--{option}", str(value))]
-        self.log = tempfile.TemporaryFile()  # noqa: SIM115  (closed in `close`)
-        self.startup = time.perf_counter()
-        self.process = subprocess.Popen(
-            command,
-            cwd=HERE,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.log,
-            text=True,
-            bufsize=1,
-        )
-
-    def get_ready(self) -> None:
-        """Wait until it is."""
-        self.listen()
-        self.startup = time.perf_counter() - self.startup
-        self.turns.clear()  # what came is the word that it is ready
+        self.begin(name, command, environment)
 
     def document(self) -> dict[str, Any]:
         """What the results keep of it."""

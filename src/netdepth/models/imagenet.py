@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 from itertools import pairwise
 from typing import Annotated, ClassVar
 
@@ -19,7 +20,7 @@ BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 
 MAX_WIDTH = 1024
 
 
-class _Block(nn.Module):
+class _Block(nn.Module, abc.ABC):
     """h <- relu(F(h) + h), or F(h) + a projection of h where its shape changes (He et al. 2016, §3.2, option B)."""
 
     expansion: ClassVar[int]
@@ -30,8 +31,9 @@ class _Block(nn.Module):
         super().__init__()
         self.relu = nn.ReLU(inplace=True)  # on what batch norm or the sum has just put out, which nobody else reads
 
+    @abc.abstractmethod
     def branch(self, x: Tensor) -> Tensor:
-        raise NotImplementedError
+        """F(x), without the last activation."""
 
     def forward(self, x: Tensor) -> Tensor:
         summed: Tensor = self.relu(self.branch(x) + self.downsample(x))
