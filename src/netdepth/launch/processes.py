@@ -40,7 +40,7 @@ HUGE_PAGES = ":".join(
 )
 """`GLIBC_TUNABLES` of a worker: all its memory in one growing heap of large pages (Linux with glibc; elsewhere
 nothing reads it). A stack walks through tens of megabytes each step, more than the translations of
-small pages that a processor remembers: 4 to 14 % of a step (docs/benchmarks.md)."""
+small pages that a processor remembers: 4 to 14 % of a step (docs/experiments.md)."""
 
 SAVING_SECONDS = 60.0
 """How long a worker may take to save before it is ended."""
@@ -73,7 +73,7 @@ def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) 
 def _cores(workers: int) -> list[int]:
     """A core for each worker to stay on, where there are as many workers as cores; else none.
 
-    What a stack had in the caches of its core is lost when it moves: 7 % of a study (docs/benchmarks.md).
+    What a stack had in the caches of its core is lost when it moves: 7 % of a study (docs/experiments.md).
     With cores to spare a worker stays free, so that two studies do not meet on the first few.
     """
     if not hasattr(os, "sched_setaffinity"):
