@@ -137,11 +137,15 @@ class TrainProgress:
 
 
 def describe_record(record: Mapping[str, Any]) -> str:
-    """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``."""
-    parts = [
-        f"loss {_loss(record.get('train_loss'))} train {_loss(record.get('val_loss'))} val",
-        f"accuracy {_percent(record.get('train_accuracy'))} train {_percent(record.get('val_accuracy'))} val",
-    ]
+    """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``.
+
+    Without validation images it speaks of training alone.
+    """
+    unseen = math.isnan(record.get("val_loss") or 0.0) and not record.get("diverged")
+    parts = []
+    for name, shown in (("loss", _loss), ("accuracy", _percent)):
+        train, val = (shown(record.get(f"{part}_{name}")) for part in ("train", "val"))
+        parts.append(f"{name} {train} train" + ("" if unseen else f" {val} val"))
     onset = record.get("overfit_onset_epoch")
     if onset is not None:
         parts.append(f"overfitting since epoch {onset:g}")

@@ -43,7 +43,7 @@ class Batches:
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             orders = [epoch_order(seed, epoch, len(self.split)) for seed in self.seeds]
-            self._orders = torch.stack(orders).to(self.split.labels.device)
+            self._orders = torch.stack(orders).to(self.split.labels.device, non_blocking=True)
             self._epoch = epoch
         chosen = self._orders[:, position * self.batch_size : (position + 1) * self.batch_size].reshape(-1)
         inputs, labels = self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)

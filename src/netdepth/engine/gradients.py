@@ -41,9 +41,20 @@ def by_hand(model: Network, objective: Objective) -> bool:
 def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
     """The hand-written pass for a stack, and on a CPU where it applies; autograd for everything else, bf16 among it.
 
+    On a GPU either goes through a CUDA graph, for models that allow it.
+
     Raises:
         BadInput: several lanes of a model that only autograd can do.
     """
+    gradients = _chosen(stack, objective)
+    if stack.flat.device.type == "cuda" and stack.models[0].replayable:
+        from netdepth.engine.graphs import replayed
+
+        return replayed(gradients)
+    return gradients
+
+
+def _chosen(stack: Stack, objective: Objective) -> Gradients:
     known = by_hand(stack.models[0], objective) and not stack.bf16
     if known and (len(stack) > 1 or stack.flat.device.type == "cpu"):
         return mlp_gradients(stack)

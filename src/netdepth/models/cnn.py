@@ -110,6 +110,7 @@ class CifarResNet(Network):
     """
 
     channels_last = True  # nothing here looks at how images lie in memory
+    replayable = True
 
     def __init__(
         self,

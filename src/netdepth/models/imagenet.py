@@ -106,6 +106,7 @@ class ImageNetResNet(Network):
     """
 
     channels_last = True  # nothing here looks at how images lie in memory
+    replayable = True
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int, width: int = 64) -> None:
         super().__init__(input_shape, num_classes, depth)

@@ -54,6 +54,8 @@ class MLP(Network):
     Over their twin, "rezero" has ``blocks`` parameters more and "fixup" ``blocks * (1 + k)``.
     """
 
+    replayable = True
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],

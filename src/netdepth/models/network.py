@@ -49,6 +49,9 @@ class Network(nn.Module):
     channels_last: bool = False
     """Its images and convolutions may lie channels-last in memory, which is faster: values and shapes are the same,
     but ``view`` across the axes of an image is not possible (``flatten`` and ``reshape`` are)."""
+    replayable: bool = False
+    """Its forward pass launches the same kernels for every batch of a size and reads nothing back to the host, so that
+    a GPU may replay a recording of it (`engine.graphs`)."""
     pixel_mean: bool = False
     """Its ``normalize`` takes a mean per pixel (`Splits.pixel_mean`), not per channel."""
 

@@ -24,6 +24,7 @@ class SimpleCNN(Network):
     """
 
     channels_last = True  # nothing here looks at how images lie in memory
+    replayable = True
 
     def __init__(
         self,
