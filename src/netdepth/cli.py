@@ -148,8 +148,13 @@ def _grammar() -> Parser:
     verdict = add("verdict", "what a study found, in sentences and one table")
     verdict.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
 
-    compare = add("compare", "runs side by side, with the mean over seeds and its interval")
-    compare.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    compare = add(
+        "compare", "runs side by side, with the mean over seeds and its interval; or whole studies, a line each"
+    )
+    compare.add_argument(
+        "runs", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names, or studies' folders"
+    )
+    compare.add_argument("--html", metavar="FILE", type=_path, help="of studies: write one page of all")
     for style in ("markdown", "csv", "latex"):
         compare.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=f"print as {style}")
 

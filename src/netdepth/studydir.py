@@ -26,7 +26,7 @@ from netdepth.errors import BadInput, Locked
 from netdepth.store import read_json, slug
 from netdepth.studyspec import StudySpec
 
-__all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "unplanned_runs"]
+__all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "study_at", "unplanned_runs"]
 
 FILE = "study.json"
 RESERVED = ("single", "tuning")
@@ -196,6 +196,12 @@ def unplanned_runs(spec: StudySpec) -> list[dict[str, Any]]:
 def list_studies(root: Path) -> list[StudyDir]:
     """Every study's folder below ``root``, sorted by name."""
     return [StudyDir(path.parent) for path in sorted(root.glob(f"*/{FILE}"))] if root.is_dir() else []
+
+
+def study_at(text: str, root: Path) -> StudyDir | None:
+    """The study whose folder ``text`` is, as a path or as a name under ``root``; None where it is none."""
+    found = (StudyDir(path) for path in (Path(text), root / text) if (path / FILE).is_file())
+    return next(found, None)
 
 
 def find_study(text: str, root: Path) -> StudyDir:
