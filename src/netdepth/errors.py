@@ -56,7 +56,7 @@ class Interrupted(NetdepthError):
 class RankLost(Interrupted):
     """Another process of a data parallel run is gone or cannot go on; what there was is saved. Exit 1, or its code."""
 
-    def __init__(self, message: str, exit_code: int = 1) -> None:
+    def __init__(self, message: str = "", exit_code: int = 1) -> None:
         super().__init__(message, exit_code - 128)
 
 

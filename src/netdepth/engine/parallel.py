@@ -47,7 +47,7 @@ ends is noticed at once."""
 FOREVER = timedelta(days=100)
 """Followers wait for the next step as long as rank 0 evaluates and writes."""
 HEED_SECONDS = 0.5
-BYE_SECONDS = 3.0
+BYE_SECONDS = 10.0
 GRACE_SECONDS = 10.0
 """How long a follower whose connection broke waits to be told why, before it says that rank 0 is gone."""
 LINGER_SECONDS = 2.0
@@ -159,7 +159,7 @@ class Team:
         self._heeded = time.monotonic()
         with self._talking("torchrun is gone"):
             if self._store.check(["complaint"]):
-                raise RankLost("a rank cannot go on")
+                raise RankLost
             asked = int(self._store.get("asked")) if self._store.check(["asked"]) else 0
         if asked:
             raise Interrupted("interrupted", asked)
@@ -233,7 +233,7 @@ class Team:
             yield
         except RuntimeError:
             self._broken = otherwise
-            raise RankLost(self._broken) from None
+            raise RankLost from None  # `part` finds out the reason
 
     # --- leaving ---
 
@@ -244,32 +244,35 @@ class Team:
 
     def _lead_out(self, error: BaseException | None) -> BaseException | None:
         if error is None:
-            self._order(END)
+            with contextlib.suppress(RankLost):  # the run is whole already
+                self._order(END)
             self._close()
             return None
         code = error.exit_code if isinstance(error, NetdepthError) else 1
+        if isinstance(error, KeyboardInterrupt):
+            code = 128 + signal.SIGINT
+        reason = self._broken
         with contextlib.suppress(RuntimeError):
-            self._store.set("farewell", str(130 if isinstance(error, KeyboardInterrupt) else code))
-        reason, code = self._reason()
+            told = json.loads(self._store.get("complaint")) if self._store.check(["complaint"]) else None
+            if told is not None:
+                reason, code = f"rank {told['rank']}: {told['message']}", told["code"]
+            self._store.set("farewell", str(code))
+            silent = self._silent()
+            if silent and told is None:
+                names = f"rank {min(silent)} is" if len(silent) == 1 else f"ranks {sorted(silent)} are"
+                reason, code = f"{names} gone (killed, or the machine does not answer)", 1
         if reason and isinstance(error, Interrupted):
-            return RankLost(f"{reason}: {error}", code)
+            return RankLost(f"{reason}: {error}" if str(error) else reason, code)
         return error
 
-    def _reason(self) -> tuple[str, int]:
-        """Why the team has come apart, and the exit code for it; ("", 1) if it has not."""
+    def _silent(self) -> set[int]:
+        """The followers that do not answer the farewell. Where a connection broke there is one: the last."""
         silent = set(range(1, self.world))
         until = time.monotonic() + BYE_SECONDS
-        with contextlib.suppress(RuntimeError):
-            while silent and time.monotonic() < until:
-                if self._store.check(["complaint"]):
-                    told = json.loads(self._store.get("complaint"))
-                    return f"rank {told['rank']}: {told['message']}", told["code"]
-                silent -= {other for other in silent if self._store.check([f"bye/{other}"])}
-                time.sleep(0.05)
-            if silent:
-                names = f"rank {min(silent)} is" if len(silent) == 1 else f"ranks {sorted(silent)} are"
-                return f"{names} gone (killed, or the machine does not answer)", 1
-        return self._broken, 1
+        while len(silent) > bool(self._broken) and time.monotonic() < until:
+            silent -= {other for other in silent if self._store.check([f"bye/{other}"])}
+            time.sleep(0.05)
+        return silent
 
     def _drop_out(self, error: BaseException | None) -> BaseException | None:
         if error is None or isinstance(error, SystemExit):
