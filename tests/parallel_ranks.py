@@ -43,6 +43,7 @@ RUNS = {
     ),
     "diverged": config(optimizer=Component("sgd", {"lr": 1e200})),
 }
+BATCH_NORM = config(model=Component("mlp", {"hidden": [16, 8], "norm": "batch"}), train={"budget": "1it"})
 
 
 def environment(rank: int, port: int) -> dict[str, str]:
@@ -68,7 +69,7 @@ def main(folder: Path) -> None:
     from netdepth.errors import BadInput
 
     follower = parallel.rank() > 0
-    for name, run in RUNS.items():
+    for name, run in {**RUNS, "batch norm": BATCH_NORM}.items():
         try:
             make(folder / name, run, probes=False)
         except SystemExit:

@@ -6,6 +6,7 @@ import math
 
 import parallel_ranks
 import pytest
+import safetensors.torch
 import torch
 from parallel_ranks import RUNS
 from real_runs import make, timeless
@@ -90,6 +91,25 @@ def test_why_a_follower_cannot_go_on_is_said_by_rank_0(together):
     assert [code for _, code in ended] == [2, 2]
     assert "2: rank 1: no such file here" in ended[0][0]
     assert not ended[1][0]
+
+
+def test_with_batch_norm_every_rank_has_its_own_statistics_and_those_of_rank_0_are_kept(together, splits):
+    """One step against autograd on each half of the batch: the gradient is the weighted mean of theirs."""
+    config = resolve(parallel_ranks.BATCH_NORM)
+    images, labels = Batches(splits.train, 127, [0])(0)
+    halves = [build_model(config, splits).train() for _ in range(2)]
+    losses = []
+    for half, place in zip(halves, (slice(0, 64), slice(64, 127)), strict=True):
+        loss = torch.nn.functional.cross_entropy(half(images[place]), labels[place]) * len(labels[place]) / 127
+        loss.backward()
+        losses.append(float(loss.detach()))
+    (run,) = list_runs(together[0] / "batch norm")
+    saved = safetensors.torch.load(run.load_checkpoint(1)["model.safetensors"])
+    for (name, first), second in zip(halves[0].named_parameters(), halves[1].parameters(), strict=True):
+        torch.testing.assert_close(saved[name], first.detach() - 0.1 * (first.grad + second.grad))
+    for name, buffer in halves[0].named_buffers():
+        torch.testing.assert_close(saved[name], buffer, rtol=1e-12, atol=1e-12)
+    assert math.isclose(run.read_metrics()[0]["train_loss"], sum(losses), rel_tol=1e-12)
 
 
 @pytest.mark.parametrize("augmented", [False, True])
