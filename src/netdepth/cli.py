@@ -11,18 +11,21 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from netdepth import __version__
 from netdepth.config import MAX_SEED
-from netdepth.errors import BadInput, NetdepthError, choose
+from netdepth.engine.parallel import only_alone, rank
+from netdepth.errors import BadInput, NetdepthError, RankLost, choose
 
 __all__ = ["entry", "main"]
 
 GROUPS = ("data", "runs")
 KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "augmentations", "objectives", "trackers")
+RANK_SECONDS = 5.0
 EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 74, 130
 
 
@@ -42,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     except NetdepthError as error:
-        return _complain(str(error), error.exit_code)
+        return _complain(str(error), error.exit_code, said_by_others=not isinstance(error, RankLost))
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
@@ -58,9 +61,13 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
-def _complain(text: str, code: int) -> int:
+def _complain(text: str, code: int, said_by_others: bool = True) -> int:
     from netdepth.report.text import printable
 
+    if rank() > 0:
+        if said_by_others:  # what befalls rank 0 as well it says, and torchrun ends this process meanwhile
+            time.sleep(RANK_SECONDS)
+        text = f"rank {rank()}: {text}"
     print(f"netdepth: error: {printable(text)}", file=sys.stderr)
     return code
 
@@ -83,7 +90,15 @@ def _run(argv: Sequence[str]) -> int:
     from netdepth.report.text import document
 
     command: Callable[[argparse.Namespace], commands.Answer] = getattr(commands, args.command)
-    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+    if args.command != "train":
+        only_alone(args.parser.prog)
+    with contextlib.ExitStack() as held:
+        if rank() > 0:  # whatever there is to say, rank 0 says it
+            nowhere = held.enter_context(open(os.devnull, "w"))
+            held.enter_context(contextlib.redirect_stderr(nowhere))
+            held.enter_context(contextlib.redirect_stdout(nowhere))
+        elif args.json:
+            held.enter_context(contextlib.redirect_stdout(sys.stderr))
         for module in args.imports:
             recipes.import_user(module)
         answer = command(args)
@@ -137,6 +152,7 @@ def _grammar() -> Parser:
     text = "the baseline and a small depth study with its report, on data that come with the package, in a minute"
     _train_options(add("quickstart", text), False)
     train = add("train", "train a recipe with one or several seeds")
+    train.epilog = "One run over several processes or GPUs: torchrun --nproc-per-node 2 -m netdepth train RECIPE --seed N."
     train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
     _train_options(train, True)
 

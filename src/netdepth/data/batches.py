@@ -25,18 +25,31 @@ class Batches:
 
     Any step can be asked for at any time. The last batch of an epoch holds what is left and may be smaller.
     ``augment`` alters each lane's images, by a stream of the lane's own seed and the step.
+
+    With a ``share`` (rank, world) only that rank's part of every batch is given: parts are consecutive and differ in
+    size by one image at most, the first ones being the larger. Order and augmentation are those of the whole.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seeds: Sequence[int], augment: Augmentation | None = None
+        self,
+        split: Split,
+        batch_size: int,
+        seeds: Sequence[int],
+        augment: Augmentation | None = None,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seeds = tuple(seeds)
         self.augment = augment
+        self.rank, self.world = share
         self.steps_per_epoch = -(-len(split) // batch_size)
         self._epoch = -1
         self._orders = torch.empty(0, 0, dtype=torch.int64)
+
+    def size(self, step: int) -> int:
+        """How many images step ``step`` has in a lane, on all ranks together."""
+        return min(self.batch_size, len(self.split) - step % self.steps_per_epoch * self.batch_size)
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]`` and int64 ``[S·b]``, on the split's device."""
@@ -50,4 +63,9 @@ class Batches:
         if self.augment is not None:
             lanes = zip(self.seeds, inputs.chunk(len(self.seeds)), strict=True)
             inputs = torch.cat([self.augment(images, derive_seed(seed, "augment", step)) for seed, images in lanes])
+        if self.world > 1:
+            each, more = divmod(len(labels), self.world)
+            start = self.rank * each + min(self.rank, more)
+            mine = slice(start, start + each + (self.rank < more))
+            return inputs[mine], labels[mine]
         return inputs, labels

@@ -50,11 +50,11 @@ def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
     return digest(content)[:10]
 
 
-def build_model(config: RunConfig, splits: data.Splits) -> models.Network:
+def build_model(config: RunConfig, splits: data.Splits, ranks: int = 1) -> models.Network:
     """The untrained network of a resolved ``config``, carrying the training part's statistics.
 
     Raises:
-        BadInput: batch norm, and a batch that would hold a single image.
+        BadInput: batch norm, and a batch, or the share of one of ``ranks`` processes, that would hold a single image.
     """
     model = models.build(
         config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
@@ -63,15 +63,23 @@ def build_model(config: RunConfig, splits: data.Splits) -> models.Network:
     model.normalize.set_statistics(splits.pixel_mean if model.pixel_mean else mean, std)
     images, batch = len(splits.train), config.train.batch_size
     normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if normed and min(batch, images % batch or batch) == 1:
+    if normed and _single(images, batch, ranks):
+        better = next((b for b in range(batch + 1, batch + images) if not _single(images, b, ranks)), None)
+        where = f" for one of {ranks} processes" if ranks > 1 else ""
         raise BadInput(
-            f"train.batch_size = {batch} leaves a batch of one of {images} training images, which batch norm cannot "
-            f"train on; take another, such as {batch + 1}"
+            f"train.batch_size = {batch} leaves a batch of one of {images} training images{where}, which batch norm "
+            f"cannot train on; take another{f', such as {better}' if better else ''}"
         )
     if model.lsuv:
         count = min(LSUV_IMAGES, len(splits.train))
         rescale_lsuv(model, splits.train.inputs[torch.arange(count) * len(splits.train) // count])
     return model
+
+
+def _single(images: int, batch: int, ranks: int) -> bool:
+    """Whether a batch, divided over ``ranks``, ever is a single image for one of them (`Batches`)."""
+    smallest = min(batch, images % batch or batch)
+    return smallest // ranks <= 1
 
 
 def stackable(config: RunConfig) -> bool:

@@ -24,7 +24,7 @@ from netdepth.engine.signals import signals_held, signals_ignored
 from netdepth.engine.stack import Stack
 from netdepth.errors import BadInput, Interrupted
 
-__all__ = ["Watch", "Watcher", "conduct"]
+__all__ = ["Watch", "Watcher", "conduct", "laid_out"]
 
 WRITE_EVERY_SECONDS = 10.0
 
@@ -63,14 +63,10 @@ def conduct(
         Interrupted: a signal came; everything is saved.
     """
     started = time.perf_counter()
-    train, val = splits.train.to(process.device), splits.val.to(process.device)
-    channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
-    stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
-    objective = OBJECTIVES.build(config.objective)
+    stack, batches = laid_out(config, networks, process, splits, [member.config.seed for member in members])
+    val = splits.val.to(process.device)
     optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
     rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
-    augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
-    batches = Batches(train, config.train.batch_size, [member.config.seed for member in members], augment)
     per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.train.budget).steps(per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
@@ -78,7 +74,7 @@ def conduct(
         if len(members) > 1:
             raise BadInput(f"schedule {config.schedule.name!r} follows one run's training error; make its seeds alone")
         members[0].schedule = schedule
-    look = probes.probe_batch(train) if probing else None
+    look = probes.probe_batch(batches.split) if probing else None
 
     def finish(ended: Sequence[Member]) -> None:
         if look is not None:
@@ -107,7 +103,8 @@ def conduct(
     try:
         look_at(live)  # the newest probe may be missing: its checkpoint can be older than it
         finish([member for member in live if member.status != "completed"])
-        gradients = choose_gradients(stack, objective)
+        gradients = choose_gradients(stack, OBJECTIVES.build(config.objective))
+        gradients = process.team.share(gradients, stack, batches, resumed)
         saved_at = time.monotonic()
         with watch(title, budget, per_epoch) as watcher:
             for event in fit(stack, gradients, optimizer, schedule, batches, val, config.train, resumed):
@@ -135,6 +132,21 @@ def conduct(
         done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)
         raise Interrupted(f"interrupted; saved up to step {done}; the same command continues it", number) from None
     return trained_until
+
+
+def laid_out(
+    config: RunConfig,
+    networks: Sequence[models.Network],
+    process: Process,
+    splits: data.Splits,
+    seeds: Sequence[int],
+) -> tuple[Stack, Batches]:
+    """``networks`` as one stack on the device of ``process``, and what it trains on there: this rank's share."""
+    channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
+    stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
+    augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
+    share = process.team.rank, process.team.world
+    return stack, Batches(splits.train.to(process.device), config.train.batch_size, seeds, augment, share)
 
 
 def _save(members: Sequence[Member]) -> None:

@@ -95,7 +95,7 @@ def fit(
             loss, hits = gradients(inputs, labels)
             losses.append(loss)
             right.append(hits)
-            seen += len(labels) // len(stack)
+            seen += batches.size(step)
             if eager_check and not math.isfinite(loss.sum()):
                 lost = [lane for lane in stack.live if not math.isfinite(loss[lane])]
                 if lost:

@@ -11,6 +11,7 @@ from typing import Any
 
 from netdepth.atomic import storage
 from netdepth.config import Runtime
+from netdepth.engine.parallel import only_alone
 from netdepth.errors import Locked, RunFailed
 from netdepth.launch.cells import Key, Place, key_of, places, planned
 from netdepth.launch.plan import Group, Plan
@@ -115,11 +116,12 @@ def conduct(
         progress: whether to show any, on stderr.
 
     Raises:
-        BadInput: before anything runs. What befalls a run later stands in its outcome.
+        BadInput: before anything runs, under torchrun among others. What befalls a run later stands in its outcome.
         Locked: another process conducts this study.
         RunFailed: a tuning run failed, so the study itself cannot begin.
         Interrupted: a signal came; everything is saved.
     """
+    only_alone("a study")
     execute_jobs = _executor(runtime, workers, ray)
     where, spec, _ = look_up(spec, runtime)
     nuisance = tuned_nuisance(spec)
