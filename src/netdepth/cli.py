@@ -152,7 +152,7 @@ def _grammar() -> Parser:
     text = "the baseline and a small depth study with its report, on data that come with the package, in a minute"
     _train_options(add("quickstart", text), False)
     train = add("train", "train a recipe with one or several seeds")
-    train.epilog = "One run over several processes or GPUs: torchrun --nproc-per-node 2 -m netdepth train RECIPE --seed N."
+    train.epilog = "Over several processes or GPUs: torchrun --nproc-per-node 2 -m netdepth train RECIPE."
     train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
     _train_options(train, True)
 
