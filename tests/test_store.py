@@ -188,3 +188,34 @@ def test_clear_removes_everything_but_the_lock(folder):
         folder.clear()
     assert folder.checkpoints() == []
     assert set(os.listdir(folder.path)) <= {".lock", "checkpoints"}
+
+
+def test_a_checkpoint_is_gone_in_one_step(folder, monkeypatch):
+    """No part of a removed or replaced one is ever there under its name, whenever the process dies."""
+    folder.save_checkpoint(10, {"model": b"ten"})
+    folder.save_checkpoint(20, {"model": b"twenty"})
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "unlink", killed)
+        with pytest.raises(Killed):
+            folder.drop_checkpoints({20})
+        with pytest.raises(Killed):
+            folder.save_checkpoint(20, {"model": b"other"})
+    assert folder.checkpoints() == []
+    with folder.lock():
+        assert os.listdir(folder.path / "checkpoints") == []
+
+
+def test_a_checkpoint_that_is_there_with_the_same_content_is_not_touched(folder):
+    folder.save_checkpoint(10, {"model": b"ten"})
+    before = (folder.path / "checkpoints" / "10").stat()
+    folder.save_checkpoint(10, {"model": b"ten"})
+    assert (folder.path / "checkpoints" / "10").stat() == before
+    folder.save_checkpoint(10, {"model": b"other"})
+    assert folder.newest_checkpoint() == (10, {"model": b"other"})

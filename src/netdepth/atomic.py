@@ -1,15 +1,16 @@
-"""Files that are whole or not there: write to a temporary one, sync, rename."""
+"""Files and folders that are whole or not there: write to a temporary one, sync, rename."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from netdepth.errors import StorageError
 
-__all__ = ["fsync_folder", "storage", "write_atomic", "write_synced"]
+__all__ = ["fsync_folder", "remove_folder", "storage", "write_atomic", "write_folder", "write_synced"]
 
 
 @contextlib.contextmanager
@@ -46,3 +47,31 @@ def write_atomic(path: Path, data: bytes) -> None:
             fsync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder ``path`` hold ``files`` and nothing else, all of them at once.
+
+    One that is there is removed first, in one step: a reader finds a whole folder or none.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage(path):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, data in files.items():
+                write_synced(temporary / name, data)
+            fsync_folder(temporary)
+            if path.exists():
+                remove_folder(path)
+            os.rename(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove the folder ``path``; from the first moment on no part of it is there under its name."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.atomic import fsync_folder, storage, write_atomic, write_synced
+from netdepth.atomic import remove_folder, storage, write_atomic, write_folder
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
 
@@ -204,27 +204,12 @@ class RunDir:
     # --- checkpoints ---
 
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write ``checkpoints/<step>/`` as one whole with its digests."""
-        root = self.path / "checkpoints"
-        temporary = root / f".{step}.{os.getpid()}.tmp"
-        final = root / str(step)
-        with storage(final):
-            try:
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir(parents=True)
-                digests = {}
-                for name, data in files.items():
-                    write_synced(temporary / name, data)
-                    digests[name] = hashlib.sha256(data).hexdigest()
-                manifest = {"schema": SCHEMA, "step": step, "sha256": digests}
-                write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-                fsync_folder(temporary)
-                if final.exists():
-                    shutil.rmtree(final)
-                os.rename(temporary, final)
-                fsync_folder(root)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        """Write ``checkpoints/<step>/`` as one whole with its digests; one that holds the same already stays."""
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        manifest = json.dumps({"schema": SCHEMA, "step": step, "sha256": digests}, indent=1)
+        folder, files = self.path / "checkpoints" / str(step), {**files, MANIFEST: manifest.encode()}
+        if not _holds(folder, files):
+            write_folder(folder, files)
 
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
@@ -234,7 +219,8 @@ class RunDir:
     def drop_checkpoints(self, keep: Collection[int]) -> None:
         """Remove every checkpoint but those in ``keep``: what a resumed run does not go on from must not stay."""
         for step in set(self.checkpoints()) - set(keep):
-            shutil.rmtree(self.path / "checkpoints" / str(step), ignore_errors=True)
+            with contextlib.suppress(OSError):  # one that stays takes room and does no harm
+                remove_folder(self.path / "checkpoints" / str(step))
 
     def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
         """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""
@@ -269,6 +255,13 @@ class RunDir:
                 else:
                     item.unlink()
             (self.path / "checkpoints").mkdir()
+
+
+def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
+    try:
+        return all((folder / name).read_bytes() == data for name, data in files.items())
+    except OSError:
+        return False
 
 
 def list_runs(root: Path) -> list[RunDir]:
