@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.atomic import remove_folder, storage, write_atomic, write_folder
+from netdepth.atomic import fsync_file, remove_folder, storage, write_atomic, write_folder
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
 
@@ -159,9 +159,9 @@ class RunDir:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one evaluation to ``metrics.jsonl``."""
         path = self.path / "metrics.jsonl"
-        line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False) + "\n"
-        with storage(path), open(path, "ab") as handle:
-            handle.write(line.encode())
+        line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False).encode() + b"\n"
+        with storage(path, len(line)), open(path, "ab") as handle:
+            handle.write(line)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The valid prefix of ``metrics.jsonl``; what is dropped is told in `notes`."""
@@ -204,12 +204,23 @@ class RunDir:
     # --- checkpoints ---
 
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write ``checkpoints/<step>/`` as one whole with its digests; one that holds the same already stays."""
+        """Write ``checkpoints/<step>/`` as one whole with its digests, and sync the records that it needs before."""
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
-        manifest = json.dumps({"schema": SCHEMA, "step": step, "sha256": digests}, indent=1)
+        manifest = json.dumps({"schema": SCHEMA, "step": step, "run": self._identity(), "sha256": digests}, indent=1)
         folder, files = self.path / "checkpoints" / str(step), {**files, MANIFEST: manifest.encode()}
-        if not _holds(folder, files):
-            write_folder(folder, files)
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            with storage(metrics):
+                fsync_file(metrics)
+        write_folder(folder, files)
+
+    def _identity(self) -> str | None:
+        """Whose checkpoints these are: fingerprint and seed by ``config.json``, if it is there and readable."""
+        try:
+            config = json.loads((self.path / "config.json").read_bytes())
+            return f"{config['fingerprint']}-s{config['seed']}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
@@ -230,6 +241,9 @@ class RunDir:
             wanted = dict(manifest["sha256"])
             if manifest["schema"] != SCHEMA or manifest["step"] != step or any("/" in name for name in wanted):
                 raise ValueError("its manifest is of another schema or step")
+            own = self._identity()
+            if own is not None and manifest.get("run", own) not in (own, None):  # early ones do not say
+                raise ValueError(f"it is of another run, {manifest['run']}")
             files = {name: (folder / name).read_bytes() for name in wanted}
             for name, data in files.items():
                 if hashlib.sha256(data).hexdigest() != wanted[name]:
@@ -255,13 +269,6 @@ class RunDir:
                 else:
                     item.unlink()
             (self.path / "checkpoints").mkdir()
-
-
-def _holds(folder: Path, files: Mapping[str, bytes]) -> bool:
-    try:
-        return all((folder / name).read_bytes() == data for name, data in files.items())
-    except OSError:
-        return False
 
 
 def list_runs(root: Path) -> list[RunDir]:

@@ -16,6 +16,7 @@ from real_runs import same
 
 from netdepth.cli import main
 from netdepth.config import Component, EarlyStopping, RunConfig, TrainConfig, to_json
+from netdepth.errors import NetdepthError
 from netdepth.report.study_files import check_report
 from netdepth.store import RunDir
 from netdepth.studydir import StudyDir
@@ -70,8 +71,23 @@ def command(root: str, *argv: str) -> int:
 
 def cohort(root: str) -> int:
     """Three seeds as one stack, which stop at different epochs."""
-    made = real_cohorts.make_cohort(Path(root), real_cohorts.ENDING, probes=True)
+    try:
+        made = real_cohorts.make_cohort(Path(root), real_cohorts.ENDING, probes=True)
+    except NetdepthError as error:
+        print(f"netdepth: error: {error}")
+        return error.exit_code
     print("\n".join(real_cohorts.notes(made)))
+    return 0
+
+
+def save_and_prune(root: str, step: int) -> int:
+    """What the engine does with a checkpoint; its content is that of the drill of saves."""
+    from faults.test_disk import NEW
+
+    run = RunDir(Path(root))
+    with run.lock():
+        run.save_checkpoint(step, NEW)
+        run.drop_checkpoints({step})
     return 0
 
 
@@ -92,10 +108,13 @@ class Subject:
             "shims": shims,
         }
 
-    def line(self, root: Path) -> list[str]:
+    def line(self, root: Path, workers: int = 0) -> list[str]:
         """As a command line of a process of its own; not for a cohort, which has no command."""
         assert self.call == "command"
-        return [sys.executable, "-m", "netdepth", *self.args, "--runs", str(root)]
+        args = list(self.args)
+        if "--workers" in args:
+            args[args.index("--workers") + 1] = str(workers)
+        return [sys.executable, "-m", "netdepth", *args, "--runs", str(root)]
 
     def folders(self, root: Path) -> list[RunDir]:
         """Its run folders, by name."""
@@ -131,3 +150,11 @@ def subjects(root: Path) -> dict[str, Subject]:
         "cohort": Subject("cohort", "cohort"),
         "study": Subject("study", "command", ("study", f"{root / 'drill.py'}:drill", "--workers", "0")),
     }
+
+
+def small(root: Path, hidden: int = 4) -> Subject:
+    """The smallest run that saves more than once: three evaluations of five steps."""
+    model = Component("mlp", {"hidden": [hidden]})
+    train = TrainConfig(budget="15it", eval_every="5it", batch_size=32)
+    (root / "small.json").write_text(json.dumps(to_json(RunConfig(Component("mnist5k"), model, train=train))))
+    return Subject("small", "command", ("train", str(root / "small.json"), "--track", "none", "--threads", "1"))
