@@ -1,8 +1,6 @@
 """Where a process is, told to the drill that is about to kill it: a letter on a pipe at every change.
 
-The shim wraps functions in the process that is killed; nothing in the product knows of it. It also puts
-every evaluation on disk, which the product does after ten seconds: drills last less. The picture of a single run
-is left out.
+Shims (`faults.child`): they wrap functions in the process that is killed, and nothing in the product knows of it.
 """
 
 from __future__ import annotations
@@ -36,15 +34,19 @@ def mark(path: str) -> None:
     pipe = os.open(path, os.O_WRONLY)
     now = ["u"]
 
+    def tell(letter: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a worker outlives the study that is struck, and who watched it
+            os.write(pipe, letter.encode())
+
     @contextlib.contextmanager
     def phase(letter: str) -> Iterator[None]:
         now.append(letter)
-        os.write(pipe, letter.encode())
+        tell(letter)
         try:
             yield
         finally:
             now.pop()
-            os.write(pipe, now[-1].encode())
+            tell(now[-1])
 
     def wrap(owner: Any, name: str, letter: str) -> None:
         original: Callable[..., Any] = getattr(owner, name)
@@ -67,11 +69,17 @@ def mark(path: str) -> None:
             yield event
 
     conduct.fit = training
-    conduct.WRITE_EVERY_SECONDS = 0.0
     wrap(fit, "_records", "e")
     wrap(RunDir, "append_metrics", "e")
     wrap(conduct, "_save", "s")
     wrap(result, "finish", "r")
     wrap(study_files, "write_verdict", "t")
-    plots.learning_curves = lambda run: run.path / "not-drawn.png"  # two seconds; studies draw theirs
+    plots.learning_curves = lambda run: run.path / "not-drawn.png"  # two seconds each; studies draw theirs
     wrap(report, "study_report", "p")
+
+
+def eager() -> None:
+    """Put every evaluation on disk, which the product does when ten seconds have passed: drills last less."""
+    from netdepth.engine import conduct
+
+    conduct.WRITE_EVERY_SECONDS = 0.0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from faults.kill import Children, Moment, Strike, Trace
+from faults.kill import Children, Moment, Strike, Trace, run_line
 from faults.phases import PHASES
 from faults.record import Drill, Faults
 from faults.subjects import Subject, subjects
@@ -33,7 +33,7 @@ class Ring:
     def __init__(self, children: Children, root: Path, planted: tuple[str, ...] = ()) -> None:
         self.children = children
         self.root = root
-        self.shims = [[f"faults.planted:{name}"] for name in planted]
+        self.shims = [["faults.phases:eager"], *([f"faults.planted:{name}"] for name in planted)]
         self.subjects = subjects(root / "subjects")
         self._whole: dict[str, Trace] = {}
         self._numbers = itertools.count()
@@ -143,6 +143,33 @@ def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
         for name in ("mid-epoch", *OTHERS):
             assert drill.places[name], f"no kill fell in {name}: {drill.places}"
         assert drill.places["mid-epoch"] >= 0.4 * drill.injected, drill.places
+
+
+def test_sigkill_to_commands_of_their_own(ring: Ring, faults: Faults, tmp_path: Path) -> None:
+    """From the start of the interpreter on; of a study with worker processes, of which the second dies with them."""
+    draw = random.Random(21)
+    mlp, study = ring.subjects["MLP with dropout"], ring.subjects["study"]
+    for subject in (mlp, study):
+        ring.whole(subject)
+    begun = run_line(mlp.line(tmp_path / "whole"), tmp_path / "whole.txt").ended
+    with faults.drill(1, "SIGKILL to a command of its own, or to a study and its workers", quick=3, long=30) as drill:
+        for number in itertools.count():
+            if drill.injected >= drill.count:
+                break
+            subject, root = (mlp, study, study)[number % 3], tmp_path / str(number)
+            line = subject.line(root, workers=2)
+            moment = Moment("u", 0, draw.uniform(0.05, 1.0 if subject is mlp else 2.0) * begun)
+            with drill.injection(f"{subject.name} after {moment.delay:.2f} s") as fell:
+                trace = run_line(line, root.with_suffix(".txt"), Strike(moment, whole_tree=number % 3 == 2))
+                if trace.status == 0:
+                    drill.injected -= 1  # it had ended before
+                elif subject is mlp:
+                    fell.append(trace.place)
+                else:
+                    fell.append("study with its workers" if number % 3 == 2 else "study, its workers left alone")
+                again = run_line(line, root.with_suffix(".again.txt"))  # a worker left alone may still be saving
+                assert again.status == 0, root.with_suffix(".again.txt").read_text()[-500:]
+                subject.compare(ring.home(subject), root)
 
 
 @pytest.mark.parametrize(
