@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import os
 import shutil
@@ -18,6 +19,19 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 # Threads and the plotting backend are read at import time, also by the processes that tests start.
 # Ray reads once per process whether a token is asked for, and keeps tokens in the home that every test has anew.
 os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", RAY_AUTH_MODE="disabled")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What the drills of ``tests/faults`` take (`faults.record`)."""
+    group = parser.getgroup("faults")
+    group.addoption("--faults", type=_scale, default="quick", help="quick, long, or N for N times the quick counts")
+    group.addoption("--faults-record", action="store_true", help="write docs/results/reliability")
+
+
+def _scale(text: str) -> str:
+    if text not in ("quick", "long") and not (text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"--faults {text!r} is not acceptable; it takes quick, long or a whole number")
+    return text
 
 
 def lacking(what: str, reason: str) -> NoReturn:

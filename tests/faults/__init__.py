@@ -1,0 +1,1 @@
+"""Fault drills: what must hold when machines, disks, files and people misbehave, counted and published."""

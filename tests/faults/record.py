@@ -1,0 +1,123 @@
+"""The recorder of fault drills: how many faults were put in, how many were held, and where they fell.
+
+A drill belongs to one row of the table in ``docs/reliability.md``::
+
+    def test_flipped_bits(faults):
+        with faults.drill(4, "flipped bits", quick=300, long=6000) as drill:
+            for number in range(drill.count):
+                with drill.injection(f"bit {number}", at="model.safetensors"):
+                    ...  # put the fault in; an assertion or any exception says that it was not held
+
+One fault that is not held does not end the drill; the drill fails when it is over, with all of them.
+With ``--faults-record`` it leaves its figures in ``docs/results/reliability/<row>-<name>.json``, from
+which ``python tools/reliability.py render`` makes the table.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import platform
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import netdepth
+from netdepth.store import slug
+
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "reliability"
+SCHEMA = 1
+SHOWN_FAILURES = 20
+
+
+def scaled(scale: str, quick: int, long: int) -> int:
+    """How many faults to put in: ``--faults`` is "quick", "long", or a number N for N times the quick count."""
+    if scale == "quick":
+        return quick
+    return long if scale == "long" else quick * int(scale)
+
+
+@dataclass
+class Drill:
+    """One drill of row ``row``; ``count`` is how many faults the command asked for.
+
+    ``places`` says where the faults fell, ``measured`` holds further figures for the table (with their
+    units in their names), ``notes`` what was left out and why.
+    """
+
+    row: int
+    name: str
+    count: int
+    injected: int = 0
+    held: int = 0
+    failures: list[str] = field(default_factory=list)
+    places: Counter[str] = field(default_factory=Counter)
+    measured: dict[str, Any] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def injection(self, what: str, at: str | None = None) -> Iterator[list[str]]:
+        """One fault, described by ``what``: held unless something is raised inside.
+
+        Where it fell is told by ``at``, or put into the list that is given: one fault for each place.
+        """
+        fell = [] if at is None else [at]
+        try:
+            yield fell
+        except Exception as error:
+            self.failures.append(f"{what}: {type(error).__name__}: {str(error)[:500]}")
+            self.injected += max(1, len(fell))
+        else:
+            self.injected += max(1, len(fell))
+            self.held += max(1, len(fell))
+        self.places.update(fell)
+
+    def as_json(self, scale: str, seconds: float) -> dict[str, Any]:
+        """The drill as its file in ``docs/results/reliability`` has it."""
+        return {
+            "schema": SCHEMA,
+            "row": self.row,
+            "name": self.name,
+            "scale": scale,
+            "asked": self.count,
+            "injected": self.injected,
+            "held": self.held,
+            "failures": self.failures[:SHOWN_FAILURES],
+            "places": dict(sorted(self.places.items())),
+            "measured": self.measured,
+            "notes": self.notes,
+            "seconds": round(seconds, 1),
+            "netdepth": netdepth.__version__,
+            "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
+        }
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What the fixture ``faults`` gives: makes drills of the size that ``--faults`` asks for."""
+
+    scale: str
+    recorded: bool
+
+    @contextlib.contextmanager
+    def drill(self, row: int, name: str, quick: int, long: int) -> Iterator[Drill]:
+        """A drill of ``quick`` or ``long`` faults; use the same number for both where all are put in anyway.
+
+        Raises:
+            AssertionError: at its end, if a fault was not held or none was put in.
+        """
+        drill = Drill(row, name, scaled(self.scale, quick, long))
+        begun = time.monotonic()
+        yield drill
+        if self.recorded:
+            RESULTS.mkdir(parents=True, exist_ok=True)
+            text = json.dumps(drill.as_json(self.scale, time.monotonic() - begun), indent=1) + "\n"
+            (RESULTS / f"{row:02}-{slug(name)}.json").write_text(text)
+        where = ", ".join(f"{place} {number}" for place, number in drill.places.most_common())
+        print(f"row {row}, {name}: {drill.held} of {drill.injected} held{f'; at {where}' if where else ''}")
+        assert drill.injected, f"{name}: no fault was put in"
+        lost = "\n".join(drill.failures[:SHOWN_FAILURES])
+        assert not drill.failures, f"{name}: {drill.injected - drill.held} of {drill.injected} not held:\n{lost}"
