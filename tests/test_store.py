@@ -2,6 +2,7 @@
 
 import math
 import os
+import shutil
 
 import pytest
 
@@ -179,6 +180,20 @@ def test_runs_are_found_by_path_or_unique_prefix(tmp_path):
         find_run("mpl-s1-0123456789", tmp_path)
     with pytest.raises(BadInput, match="holds no runs"):
         find_run("mlp", tmp_path / "nothing")
+
+
+@pytest.mark.parametrize("part", ["", "checkpoints", "metrics.jsonl", "tracker-wandb.log"])
+def test_a_folder_that_leads_elsewhere_is_not_written_to(tmp_path, part):
+    """A store from somebody else may hold links; what is removed or appended to would be the link's end."""
+    run = RunDir.create(tmp_path / "single", "net", 0, "0123456789")
+    (tmp_path / "victim").mkdir()
+    link = run.path / part if part else run.path
+    shutil.rmtree(link, ignore_errors=True)
+    link.symlink_to(tmp_path / "victim")
+    assert RunDir.create(tmp_path / "single", "net", 0, "0123456789").path == run.path
+    with pytest.raises(BadInput, match="is a link"), run.lock():
+        pass
+    assert list((tmp_path / "victim").iterdir()) == []
 
 
 def test_clear_removes_everything_but_the_lock(folder):

@@ -97,7 +97,8 @@ class RunDir:
         existing = sorted(p for p in study.glob(f"*{tail}") if p.is_dir()) if study.is_dir() else []
         path = existing[0] if existing else study / (slug(name) + tail)
         with storage(path):
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+            if not path.is_symlink():  # which `lock` refuses
+                (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         return cls(path)
 
     @contextlib.contextmanager
@@ -106,9 +107,14 @@ class RunDir:
 
         Raises:
             Locked: another process holds it.
+            BadInput: it is a link or holds one, which would lead what is written or removed here elsewhere.
         """
         import filelock
 
+        with storage(self.path):
+            link = next((path for path in (self.path, *self.path.iterdir()) if path.is_symlink()), None)
+        if link is not None:
+            raise BadInput(f"{link} is a link; a run is continued or removed only in a folder of its own files")
         lock = filelock.FileLock(self.path / ".lock")
         with storage(self.path / ".lock"):
             try:
