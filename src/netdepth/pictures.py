@@ -22,9 +22,12 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules"]
 
 FORMATS = ("JPEG", "PNG")
+MAX_BYTES = 2**28
+"""A picture file may have so many; larger ones are refused before they are read."""
+
 MAX_PIXELS = 64_000_000
 """More are refused before any is decoded: four bytes each are in memory at a time, per process."""
 
