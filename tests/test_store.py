@@ -3,11 +3,13 @@
 import math
 import os
 import shutil
+import threading
+import time
 
 import pytest
 
 from netdepth import store
-from netdepth.atomic import write_atomic
+from netdepth.atomic import one_at_a_time, write_atomic
 from netdepth.errors import BadInput, StorageError
 from netdepth.store import RunDir, find_run, list_runs, slug
 
@@ -180,6 +182,18 @@ def test_runs_are_found_by_path_or_unique_prefix(tmp_path):
         find_run("mpl-s1-0123456789", tmp_path)
     with pytest.raises(BadInput, match="holds no runs"):
         find_run("mlp", tmp_path / "nothing")
+
+
+def test_a_run_has_one_folder_though_two_recipes_make_it_at_the_same_moment(tmp_path):
+    found = []
+    with one_at_a_time(tmp_path):
+        thread = threading.Thread(target=lambda: found.append(RunDir.create(tmp_path, "another", 0, "0123456789").path))
+        thread.start()
+        time.sleep(0.1)
+        assert list(tmp_path.iterdir()) == [], "it waits, though there is nothing yet"
+        (tmp_path / "one-s0-0123456789").mkdir()
+    thread.join()
+    assert found == [tmp_path / "one-s0-0123456789"]
 
 
 @pytest.mark.parametrize("part", ["", "checkpoints", "metrics.jsonl", "tracker-wandb.log"])
