@@ -40,9 +40,7 @@ def killed_at(patch, number):
 
         return change
 
-    synced = counted(atomic.write_synced)
-    patch.setattr(atomic, "write_synced", synced)
-    patch.setattr(store, "write_synced", synced)
+    patch.setattr(atomic, "write_synced", counted(atomic.write_synced))
     patch.setattr(store.os, "rename", counted(store.os.rename))
     patch.setattr(RunDir, "append_metrics", counted(RunDir.append_metrics))
     patch.setattr(RunDir, "drop_checkpoints", counted(RunDir.drop_checkpoints))

@@ -49,7 +49,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, 
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(store.os, call, full)
-    with pytest.raises(StorageError, match=r"cannot write .*file.json: No space left on device") as error:
+    with pytest.raises(StorageError, match=r"cannot write 3 bytes to .*file.json: No space left on device") as error:
         write_atomic(path, b"new")
     assert error.value.exit_code == 74
     assert path.read_bytes() == b"old"
@@ -124,6 +124,26 @@ def test_a_manifest_cannot_name_files_elsewhere(folder, tmp_path):
     manifest = {"schema": 1, "step": 10, "sha256": {"../../../../secret": hashlib.sha256(b"secret").hexdigest()}}
     (folder.path / "checkpoints" / "10" / "MANIFEST.json").write_text(json.dumps(manifest))
     assert folder.load_checkpoint(10) is None
+
+
+def test_a_checkpoint_of_another_run_is_announced_and_not_used(folder, tmp_path):
+    other = RunDir.create(tmp_path / "single", "mlp", 4, "0123456789")
+    for run, seed in ((folder, 3), (other, 4)):
+        run.write_json("config.json", {"fingerprint": "0123456789", "seed": seed})
+        run.save_checkpoint(10, {"model": str(seed).encode()})
+    other.save_checkpoint(20, {"model": b"4"})
+    shutil.move(other.path / "checkpoints" / "20", folder.path / "checkpoints")
+    assert folder.newest_checkpoint() == (10, {"model": b"3"})
+    (note,) = folder.notes
+    assert "damaged (it is of another run, 0123456789-s4); using the one before" in note
+
+
+def test_a_checkpoint_from_before_they_named_their_run_is_read(folder):
+    folder.save_checkpoint(10, {"model": b"x"})
+    path = folder.path / "checkpoints" / "10" / "MANIFEST.json"
+    path.write_text(path.read_text().replace('"run": null,', ""))
+    folder.write_json("config.json", {"fingerprint": "0123456789", "seed": 3})
+    assert folder.newest_checkpoint() == (10, {"model": b"x"})
 
 
 def test_nan_and_infinities_become_null_with_a_flag_and_floats_survive_exactly(folder):
@@ -217,3 +237,34 @@ def test_clear_removes_everything_but_the_lock(folder):
         folder.clear()
     assert folder.checkpoints() == []
     assert set(os.listdir(folder.path)) <= {".lock", "checkpoints"}
+
+
+def test_a_checkpoint_is_gone_in_one_step(folder, monkeypatch):
+    """No part of a removed or replaced one is ever there under its name, whenever the process dies."""
+    folder.save_checkpoint(10, {"model": b"ten"})
+    folder.save_checkpoint(20, {"model": b"twenty"})
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "unlink", killed)
+        with pytest.raises(Killed):
+            folder.drop_checkpoints({20})
+        with pytest.raises(Killed):
+            folder.save_checkpoint(20, {"model": b"other"})
+    assert folder.checkpoints() == []
+    with folder.lock():
+        assert os.listdir(folder.path / "checkpoints") == []
+
+
+def test_a_checkpoint_that_is_there_with_the_same_content_is_not_touched(folder):
+    folder.save_checkpoint(10, {"model": b"ten"})
+    before = (folder.path / "checkpoints" / "10").stat()
+    folder.save_checkpoint(10, {"model": b"ten"})
+    assert (folder.path / "checkpoints" / "10").stat() == before
+    folder.save_checkpoint(10, {"model": b"other"})
+    assert folder.newest_checkpoint() == (10, {"model": b"other"})

@@ -1,11 +1,12 @@
 """Make the table of docs/reliability.md from what the fault drills recorded, so that no count is typed by hand.
 
     pytest tests/faults -m faults --faults=long --faults-record    run the drills and record their figures
-    python tools/reliability.py render                             refresh the table
+    python benchmarks/checkpoint_cost.py                           measure what checkpoints cost
+    python tools/reliability.py render                             refresh the page
     python tools/reliability.py check                              exit 1 if it is not what the records say
 
 A drill leaves docs/results/reliability/<row>-<name>.json. The table stands between
-``<!-- reliability -->`` and ``<!-- /reliability -->``.
+``<!-- reliability -->`` and ``<!-- /reliability -->``, the cost between ``<!-- checkpoint-cost -->`` and its end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "reliability.md"
 RESULTS = ROOT / "docs" / "results" / "reliability"
+COST = ROOT / "benchmarks" / "results" / "checkpoint_cost.json"
+COST_BLOCK = re.compile(r"(<!-- checkpoint-cost -->\n).*?(<!-- /checkpoint-cost -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- reliability -->\n).*?(<!-- /reliability -->)", re.DOTALL)
 
 
@@ -40,8 +43,23 @@ def table() -> str:
     return "\n".join(lines)
 
 
+def cost() -> str:
+    """What checkpoints cost, in a sentence."""
+    measured = json.loads(COST.read_text())
+    ratios = ", ".join(f"{ratio:.3f}" for ratio in measured["ratios"])
+    most = 100 * max(measured["shares"])
+    return (
+        f"{measured['what']}: {100 * measured['median_share']:.2f} % of the time went into copying and writing "
+        f"checkpoints (median of {measured['rounds']} rounds, {most:.2f} % at most). Side by side, a training with "
+        f"checkpoints took {measured['median_ratio']:.3f} times one without (rounds: {ratios}; load of the machine "
+        f"{measured['load']}). {measured['system']}."
+    )
+
+
 def refreshed(text: str) -> str:
-    """``text`` with the table made anew."""
+    """``text`` with the table and the cost made anew."""
+    if COST.exists():
+        text = COST_BLOCK.sub(lambda match: f"{match[1]}\n{cost()}\n\n{match[2]}", text)
     return BLOCK.sub(lambda match: f"{match[1]}\n{table()}\n\n{match[2]}", text)
 
 

@@ -1,24 +1,29 @@
-"""Files that are whole or not there: write to a temporary one, sync, rename."""
+"""Files and folders that are whole or not there: write to a temporary one, sync, rename."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from netdepth.errors import StorageError
 
-__all__ = ["fsync_folder", "one_at_a_time", "storage", "write_atomic", "write_synced"]
+__all__ = [
+    "fsync_file", "fsync_folder", "one_at_a_time", "remove_folder", "storage", "write_atomic", "write_folder",
+    "write_synced",
+]  # fmt: skip
 
 
 @contextlib.contextmanager
-def storage(path: Path) -> Iterator[None]:
-    """Turn an OSError into one line that names the path (exit 74)."""
+def storage(path: Path, size: int | None = None) -> Iterator[None]:
+    """Turn an OSError into one line that names the path, and the bytes that were to be written if given (exit 74)."""
     try:
         yield
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
+        what = path if size is None else f"{size:,} bytes to {path}"
+        raise StorageError(f"cannot write {what}: {error.strerror or error}") from error
 
 
 def fsync_folder(path: Path) -> None:
@@ -49,6 +54,13 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def fsync_file(path: Path) -> None:
+    """Put what was appended to a file on disk, and that the file is there."""
+    with open(path, "rb+") as handle:
+        os.fsync(handle.fileno())
+    fsync_folder(path.parent)
+
+
 def write_synced(path: Path, data: bytes) -> None:
     with open(path, "wb") as handle:
         handle.write(data)
@@ -59,10 +71,41 @@ def write_synced(path: Path, data: bytes) -> None:
 def write_atomic(path: Path, data: bytes) -> None:
     """Write ``data`` so that ``path`` holds the old bytes or all of the new ones, even after a kill."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with storage(path):
+    with storage(path, len(data)):
         try:
             write_synced(temporary, data)
             os.replace(temporary, path)
             fsync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
+    """Make the folder ``path`` hold ``files``, all of them at once.
+
+    One that holds them already stays. Another is removed first, in one step: a reader finds a whole one or none.
+    """
+    with contextlib.suppress(OSError):
+        if all((path / name).read_bytes() == data for name, data in files.items()):
+            return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with storage(path, sum(map(len, files.values()))):
+        try:
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            for name, data in files.items():
+                write_synced(temporary / name, data)
+            fsync_folder(temporary)
+            if path.exists():
+                remove_folder(path)
+            os.rename(temporary, path)
+            fsync_folder(path.parent)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_folder(path: Path) -> None:
+    """Remove the folder ``path``; from the first moment on no part of it is there under its name."""
+    doomed = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
+    os.rename(path, doomed)
+    shutil.rmtree(doomed, ignore_errors=True)

@@ -17,13 +17,14 @@ from typing import Any, NoReturn
 
 from netdepth import __version__
 from netdepth.config import MAX_SEED
+from netdepth.engine.signals import Terminated, sigterm_as_interrupt
 from netdepth.errors import BadInput, NetdepthError, choose
 
 __all__ = ["entry", "main"]
 
 GROUPS = ("data", "runs")
 KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "augmentations", "objectives", "trackers")
-EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED = 1, 74, 130
+EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 74, 130, 143
 
 
 def entry() -> NoReturn:
@@ -37,12 +38,15 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.suppress(AttributeError):  # a stream that a test or a notebook put there
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        code = _run(argv)
-        sys.stdout.flush()
+        with sigterm_as_interrupt():
+            code = _run(argv)
+            sys.stdout.flush()
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     except NetdepthError as error:
         return _complain(str(error), error.exit_code)
+    except Terminated:
+        return _complain("interrupted", EXIT_TERMINATED)
     except KeyboardInterrupt:
         return _complain("interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.atomic import fsync_folder, one_at_a_time, storage, write_atomic, write_synced
+from netdepth.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
 
@@ -167,9 +167,9 @@ class RunDir:
     def append_metrics(self, record: Mapping[str, Any]) -> None:
         """Append one evaluation to ``metrics.jsonl``."""
         path = self.path / "metrics.jsonl"
-        line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False) + "\n"
-        with storage(path), open(path, "ab") as handle:
-            handle.write(line.encode())
+        line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False).encode() + b"\n"
+        with storage(path, len(line)), open(path, "ab") as handle:
+            handle.write(line)
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The valid prefix of ``metrics.jsonl``; what is dropped is told in `notes`."""
@@ -212,27 +212,23 @@ class RunDir:
     # --- checkpoints ---
 
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write ``checkpoints/<step>/`` as one whole with its digests."""
-        root = self.path / "checkpoints"
-        temporary = root / f".{step}.{os.getpid()}.tmp"
-        final = root / str(step)
-        with storage(final):
-            try:
-                shutil.rmtree(temporary, ignore_errors=True)
-                temporary.mkdir(parents=True)
-                digests = {}
-                for name, data in files.items():
-                    write_synced(temporary / name, data)
-                    digests[name] = hashlib.sha256(data).hexdigest()
-                manifest = {"schema": SCHEMA, "step": step, "sha256": digests}
-                write_synced(temporary / MANIFEST, json.dumps(manifest, indent=1).encode())
-                fsync_folder(temporary)
-                if final.exists():
-                    shutil.rmtree(final)
-                os.rename(temporary, final)
-                fsync_folder(root)
-            finally:
-                shutil.rmtree(temporary, ignore_errors=True)
+        """Write ``checkpoints/<step>/`` as one whole with its digests, and sync the records that it needs before."""
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        manifest = json.dumps({"schema": SCHEMA, "step": step, "run": self._identity(), "sha256": digests}, indent=1)
+        folder, files = self.path / "checkpoints" / str(step), {**files, MANIFEST: manifest.encode()}
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            with storage(metrics):
+                fsync_file(metrics)
+        write_folder(folder, files)
+
+    def _identity(self) -> str | None:
+        """Whose checkpoints these are: fingerprint and seed by ``config.json``, if it is there and readable."""
+        try:
+            config = json.loads((self.path / "config.json").read_bytes())
+            return f"{config['fingerprint']}-s{config['seed']}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
 
     def checkpoints(self) -> list[int]:
         """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
@@ -242,7 +238,8 @@ class RunDir:
     def drop_checkpoints(self, keep: Collection[int]) -> None:
         """Remove every checkpoint but those in ``keep``: what a resumed run does not go on from must not stay."""
         for step in set(self.checkpoints()) - set(keep):
-            shutil.rmtree(self.path / "checkpoints" / str(step), ignore_errors=True)
+            with contextlib.suppress(OSError):  # one that stays takes room and does no harm
+                remove_folder(self.path / "checkpoints" / str(step))
 
     def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
         """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""
@@ -252,6 +249,9 @@ class RunDir:
             wanted = dict(manifest["sha256"])
             if manifest["schema"] != SCHEMA or manifest["step"] != step or any("/" in name for name in wanted):
                 raise ValueError("its manifest is of another schema or step")
+            own = self._identity()
+            if own is not None and manifest.get("run", own) not in (own, None):  # early ones do not say
+                raise ValueError(f"it is of another run, {manifest['run']}")
             files = {name: (folder / name).read_bytes() for name in wanted}
             for name, data in files.items():
                 if hashlib.sha256(data).hexdigest() != wanted[name]:

@@ -59,17 +59,21 @@ class Drill:
     notes: list[str] = field(default_factory=list)
 
     @contextlib.contextmanager
-    def injection(self, what: str, at: str | None = None) -> Iterator[None]:
-        """One fault, described by ``what``: held unless something is raised inside."""
-        self.injected += 1
+    def injection(self, what: str, at: str | None = None) -> Iterator[list[str]]:
+        """One fault, described by ``what``: held unless something is raised inside.
+
+        Where it fell is told by ``at``, or put into the list that is given: one fault for each place.
+        """
+        fell = [] if at is None else [at]
         try:
-            yield
+            yield fell
         except Exception as error:
             self.failures.append(f"{what}: {type(error).__name__}: {str(error)[:500]}")
+            self.injected += max(1, len(fell))
         else:
-            self.held += 1
-        if at is not None:
-            self.places[at] += 1
+            self.injected += max(1, len(fell))
+            self.held += max(1, len(fell))
+        self.places.update(fell)
 
     def as_json(self, scale: str, seconds: float) -> dict[str, Any]:
         """The drill as its file in ``docs/results/reliability`` has it."""

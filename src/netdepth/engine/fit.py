@@ -38,7 +38,9 @@ class EpochRecord:
     in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
     ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
     ``seconds`` is wall time since the previous record was yielded; in a stack, a live lane's share
-    of it. ``diverged``: the loss of the last step was NaN or Inf; its update was not made.
+    of it. ``diverged``: the loss of the last step was NaN or Inf, and its update was not made; or a weight
+    is, at the end of a period: the last step's update may have made it so, and an Inf can hide from the loss
+    behind a unit that it switches off.
     """
 
     step: int
@@ -142,7 +144,8 @@ def _records(
     started = time.perf_counter()
     train_loss = torch.stack(losses).double().mean(0).tolist()
     train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
-    sound = [lane for lane in lanes if val is not None and math.isfinite(train_loss[lane])]
+    finite = stack.finite()
+    sound = [lane for lane in lanes if val is not None and math.isfinite(train_loss[lane]) and finite[lane]]
     judged = losses_and_accuracies(stack, sound, val) if val is not None else []
     val_of = dict(zip(sound, judged, strict=True))
     share = (seconds + time.perf_counter() - started) / len(stack.live)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netdepth import probes
 from netdepth.config import RunConfig
-from netdepth.engine.checkpoint import Checkpointer, Snapshot, restore, take_snapshot
+from netdepth.engine.checkpoint import OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
 from netdepth.engine.fit import EpochRecord
 from netdepth.engine.optim import Optimizer, WatchingSchedule
 from netdepth.engine.stack import Stack
@@ -57,6 +57,9 @@ class Member:
         """The checkpoint at ``step`` and the best one it names, if all their digests hold."""
         files = self.folder.load_checkpoint(step)
         if files is None:
+            return None
+        if OPTIMIZER not in files:  # what `netdepth runs gc` leaves of a finished run, whose result was then removed
+            self.folder.notes.append(f"checkpoint {step} has no optimizer state any more; using the one before")
             return None
         best_step = json.loads(files["state.json"])["best_step"]
         if best_step is None or best_step == step:
@@ -118,11 +121,18 @@ class Member:
 
 
 def newest_common_step(members: Sequence[Member]) -> int:
-    """The newest step at which every one of ``members`` has a sound checkpoint and its record; 0 if there is none."""
-    common = set.intersection(
-        *({*m.folder.checkpoints()} & {record["step"] for record in m.folder.read_metrics()} for m in members)
-    )
-    for step in sorted(common, reverse=True):
+    """The newest step at which every one of ``members`` has a sound checkpoint and its record; 0 if there is none.
+
+    A checkpoint without its record cannot be used, since the stopping rules need all records up to it; it is told.
+    """
+    known = []
+    for member in members:
+        records = {record["step"] for record in member.folder.read_metrics()}
+        for step in sorted({*member.folder.checkpoints()} - records):
+            lost = f"checkpoint {step} has no record in {member.folder.path / 'metrics.jsonl'}; using the one before"
+            member.folder.notes.append(lost)
+        known.append({*member.folder.checkpoints()} & records)
+    for step in sorted(set.intersection(*known), reverse=True):
         if all(member.saved(step) is not None for member in members):
             return step
     return 0

@@ -1,4 +1,4 @@
-"""Signals while a run is in progress; outside the main thread they are left alone."""
+"""Signals while a run or a command is in progress; outside the main thread they are left alone."""
 
 from __future__ import annotations
 
@@ -10,7 +10,28 @@ from types import FrameType
 
 from netdepth.errors import Interrupted
 
-__all__ = ["signals_as_errors", "signals_held", "signals_ignored"]
+__all__ = ["Terminated", "signals_as_errors", "signals_held", "signals_ignored", "sigterm_as_interrupt"]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM outside a run. As with Ctrl-C, no handler of ordinary errors stops it on its way."""
+
+
+@contextlib.contextmanager
+def sigterm_as_interrupt() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated`: for a command before and after its runs."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,85 @@
+"""Where a process is, told to the drill that is about to kill it: a letter on a pipe at every change.
+
+Shims (`faults.child`): they wrap functions in the process that is killed, and nothing in the product knows of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+PHASES = {
+    "u": "start-up",
+    "m": "mid-epoch",
+    "e": "evaluation",
+    "s": "save",
+    "r": "result",
+    "t": "table",
+    "p": "report",
+    "b": "between",
+}
+"""By their letters. "Start-up" is all before the first step, "between" what follows it and is none of the others."""
+
+
+def mark(path: str) -> None:
+    """Write the letters of this process's phases to the pipe at ``path``, from now on."""
+    from netdepth import report
+    from netdepth.engine import conduct, fit, result
+    from netdepth.report import plots, study_files
+    from netdepth.store import RunDir
+
+    pipe = os.open(path, os.O_WRONLY)
+    now = ["u"]
+
+    def tell(letter: str) -> None:
+        with contextlib.suppress(BrokenPipeError):  # a worker outlives the study that is struck, and who watched it
+            os.write(pipe, letter.encode())
+
+    @contextlib.contextmanager
+    def phase(letter: str) -> Iterator[None]:
+        now.append(letter)
+        tell(letter)
+        try:
+            yield
+        finally:
+            now.pop()
+            tell(now[-1])
+
+    def wrap(owner: Any, name: str, letter: str) -> None:
+        original: Callable[..., Any] = getattr(owner, name)
+
+        @functools.wraps(original)
+        def inside(*args: Any, **kwargs: Any) -> Any:
+            with phase(letter):
+                return original(*args, **kwargs)
+
+        setattr(owner, name, inside)
+
+    def training(*args: Any, original: Callable[..., Iterator[Any]] = conduct.fit) -> Iterator[Any]:
+        events = original(*args)
+        while True:
+            with phase("m"):
+                event = next(events, None)
+            if event is None:
+                return
+            now[0] = "b"
+            yield event
+
+    conduct.fit = training
+    wrap(fit, "_records", "e")
+    wrap(RunDir, "append_metrics", "e")
+    wrap(conduct, "_save", "s")
+    wrap(result, "finish", "r")
+    wrap(study_files, "write_verdict", "t")
+    plots.learning_curves = lambda run: run.path / "not-drawn.png"  # two seconds each; studies draw theirs
+    wrap(report, "study_report", "p")
+
+
+def eager() -> None:
+    """Put every evaluation on disk, which the product does when ten seconds have passed: drills last less."""
+    from netdepth.engine import conduct
+
+    conduct.WRITE_EVERY_SECONDS = 0.0

@@ -1,0 +1,191 @@
+"""The disk fails, fills, or the machine stops in the middle of a write: nothing that was saved is lost."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from faults.disk import KINDS
+from faults.kill import Children
+from faults.record import Faults
+from faults.subjects import Subject, small
+from netdepth.store import RunDir
+
+pytestmark = pytest.mark.faults
+
+OLD = {"model": b"old" * 5000, "optimizer": b"state" * 9000}
+NEW = {"model": b"new" * 5000, "optimizer": b"other" * 9000}
+
+
+class Struck:
+    """One child whose disk was struck: which changes it made, its exit code, what it said."""
+
+    def __init__(self, children: Children, root: Path, job: dict[str, object], fault: str, number: int) -> None:
+        self.number = number
+        log, out = root.with_suffix(".log"), root.with_suffix(".txt")
+        out.unlink(missing_ok=True)
+        shims = [["faults.phases:eager"], ["faults.disk:fail", str(root), str(log), fault, number]]
+        self.status = children.run({**job, "out": str(out), "shims": shims}).status
+        self.changes = log.read_text()
+        self.said = out.read_text() if out.exists() else ""
+
+    @property
+    def reached(self) -> bool:
+        """Whether there was a change of the number that was to be struck."""
+        return self.number < len(self.changes)
+
+
+def strikes(children: Children, root: Path, job: dict[str, object], fault: str, step: int = 1) -> Iterator[Struck]:
+    """Strike ``job`` at change 0, ``step``, ... until it has no change of that number; the caller resets ``root``."""
+    for number in itertools.count(0, step):
+        struck = Struck(children, root, job, fault, number)
+        if not struck.reached:
+            assert struck.status == 0, struck.said
+            return
+        yield struck
+
+
+CASES = {
+    "beside an older one": [(10, OLD)],
+    "of a step that is there": [(10, OLD), (20, NEW)],
+    "in place of a damaged one": [(10, OLD), (20, {"model": b"damaged"})],
+}
+
+
+@pytest.mark.parametrize("fault", ["crash", "power"])
+def test_a_save_that_ends_at_any_step(children: Children, faults: Faults, tmp_path: Path, fault: str) -> None:
+    """Saving and pruning, as the engine does: the old checkpoint loads or the new one, and none that is half there."""
+    name = {"crash": "crash", "power": "power cut"}[fault]
+    with faults.drill(2, f"{name} at each step of a checkpoint save", quick=1, long=1) as drill:
+        for case, there in CASES.items():
+            root = tmp_path / case.replace(" ", "-") / "run"
+            job = {"call": "faults.subjects:save_and_prune", "args": [str(root), 20]}
+            left(root, there)
+            for struck in strikes(children, root, job, fault):
+                kind = KINDS[struck.changes[-1]]
+                with drill.injection(f"{case}, {kind} {struck.number}", at=kind):
+                    run = RunDir(root)
+                    assert all(run.load_checkpoint(step) for step in run.checkpoints() if (step, there) != DAMAGED)
+                    assert run.newest_checkpoint() in ((10, OLD), (20, NEW)), run.notes
+                    with run.lock():
+                        assert not list(root.glob("*/.*.tmp")), "what was left half-written is swept away"
+                        run.save_checkpoint(20, NEW)
+                    assert RunDir(root).newest_checkpoint() == (20, NEW)
+                left(root, there)
+
+
+DAMAGED = (20, CASES["in place of a damaged one"])
+
+
+def left(root: Path, there: list[tuple[int, dict[str, bytes]]]) -> None:
+    """Make ``root`` hold the checkpoints of ``there``, in which one of "damaged" is."""
+    shutil.rmtree(root, ignore_errors=True)
+    (root / "checkpoints").mkdir(parents=True)
+    run = RunDir(root)
+    for step, files in there:
+        run.save_checkpoint(step, files)
+        if files["model"] == b"damaged":
+            (root / "checkpoints" / str(step) / "model").write_bytes(b"damage")
+
+
+@pytest.mark.parametrize("fault", ["crash", "power"])
+def test_a_run_that_ends_at_any_change_of_the_disk(
+    children: Children, faults: Faults, tmp_path: Path, fault: str
+) -> None:
+    """A whole run, from its first file to its result: the same command ends with the bits of the one left alone."""
+    subject = small(tmp_path)
+    children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
+    step = 1 if faults.scale == "long" else 5
+    name = {"crash": "crash", "power": "power cut"}[fault]
+    with faults.drill(2, f"{name} at changes of the disk during a whole run", quick=1, long=1) as drill:
+        root = tmp_path / "struck"
+        for struck in strikes(children, root, subject.job(root, root, []), fault, step):
+            kind = KINDS[struck.changes[-1]]
+            with drill.injection(f"{kind} {struck.number}", at=kind):
+                assert struck.status == 137
+                check_whole(subject, root)
+                continue_and_compare(children, subject, root)
+            shutil.rmtree(root)
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])
+def test_a_disk_that_says_no(children: Children, faults: Faults, tmp_path: Path, fault: str) -> None:
+    """One line that names the path and the bytes, exit code 74, earlier checkpoints whole; then it goes on."""
+    subject = small(tmp_path)
+    children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
+    name = {"ENOSPC": "no space from the n-th change on", "EIO": "I/O error at the n-th change"}[fault]
+    with faults.drill(3, name, quick=1, long=1) as drill:
+        root = tmp_path / "struck"
+        for struck in strikes(children, root, subject.job(root, root, []), fault):
+            struck_kind = struck.changes[struck.number]
+            with drill.injection(f"{KINDS[struck_kind]} {struck.number}", at=KINDS[struck_kind]):
+                check_refusal(struck, root, writing=struck_kind == "w")
+                check_whole(subject, root)
+                continue_and_compare(children, subject, root)
+            shutil.rmtree(root)
+
+
+def check_refusal(struck: Struck, root: Path, writing: bool) -> None:
+    """It was told in one line with exit code 74, unless it was a removal or an fsync that nothing depends on."""
+    if struck.status == 0 and not writing:
+        return
+    assert struck.status == 74, f"exit {struck.status}: {struck.said[-500:]}"
+    errors = [line for line in struck.said.splitlines() if "error" in line]
+    assert len(errors) == 1, struck.said[-500:]
+    assert "Traceback" not in struck.said
+    assert str(root) in errors[0]
+    if writing:
+        assert " bytes" in errors[0], errors[0]
+
+
+def check_whole(subject: Subject, root: Path) -> None:
+    """Every checkpoint that is there is whole and has its record."""
+    for run in subject.folders(root):
+        assert all(run.load_checkpoint(step) for step in run.checkpoints()), run.notes
+        assert set(run.checkpoints()) <= {record["step"] for record in run.read_metrics()}
+
+
+def continue_and_compare(children: Children, subject: Subject, root: Path) -> None:
+    out = root.with_suffix(".again.txt")
+    trace = children.run(subject.job(root, out, []))
+    assert trace.status == 0, out.read_text()[-500:]
+    subject.compare(root.parent / "whole", root)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = shutil.which("mount")
+    command = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("needs the right to mount a tmpfs (root)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_file_system_of_one_megabyte(children: Children, faults: Faults, tmp_path: Path, small_disk: Path) -> None:
+    subject = small(tmp_path, hidden=56)  # 180 kB of weights and twice as much of Adam's state: one fits, two do not
+    children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
+    root = small_disk / "runs"
+    with faults.drill(3, "a file system of one megabyte", quick=1, long=1) as drill, drill.injection("1 MB"):
+        trace = children.run(subject.job(root, tmp_path / "said.txt", []))
+        said = (tmp_path / "said.txt").read_text()
+        assert trace.status == 74, said
+        (line,) = [line for line in said.splitlines() if "error" in line]
+        assert str(root) in line
+        assert " bytes" in line
+        assert "No space left" in line
+        (run,) = subject.folders(root)
+        assert run.newest_checkpoint() is not None
+        check_whole(subject, root)
+        subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+        trace = children.run(subject.job(root, tmp_path / "again.txt", []))
+        assert trace.status == 0, (tmp_path / "again.txt").read_text()
+        subject.compare(tmp_path / "whole", root)
