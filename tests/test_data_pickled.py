@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import copyreg
-import os
 import pickle
 import random
-import subprocess
 import sys
 import time
 import tracemalloc
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cifar_archives import batch_dictionary, batches, python2_pickle
+from hostile_pickles import hostile_pickles
 
 from netdepth.data import pickled
 from netdepth.data.pickled import read_pickled
@@ -98,16 +96,6 @@ def test_every_kind_of_value_there_is() -> None:
 # --- what is hostile ---------------------------------------------------------------------------
 
 
-class _Call:
-    """Pickles as a call."""
-
-    def __init__(self, function: Callable[..., Any], *arguments: Any) -> None:
-        self.call = function, arguments
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return self.call
-
-
 class _Extended:
     """Pickles through ``__reduce_ex__`` and copyreg, with state and items."""
 
@@ -115,36 +103,10 @@ class _Extended:
         return copyreg.__newobj__, (_Extended,), {"a": 1}
 
 
-def _hostile(marker: Path) -> dict[str, bytes]:
-    """Pickles that make the file ``marker`` where they are executed."""
-    shell = f"touch {marker}"
-    python = f"__import__('pathlib').Path({str(marker)!r}).touch()"
-    line = shell.encode()
-    text = b"U" + bytes([len(line)]) + line
-    module = os.system.__module__.encode()
-    inside = python2_pickle(BATCH)[:-2]  # without the end of the dictionary
-    return {
-        "os.system": pickle.dumps(_Call(os.system, shell), 2),
-        "os.system, as text": b"c" + module + b"\nsystem\n(S'" + line + b"'\ntR.",
-        "os.system, protocol 4": pickle.dumps(_Call(os.system, shell), 4),
-        "builtins.eval": pickle.dumps(_Call(eval, python), 2),
-        "builtins.exec, Python 2's name": b"c__builtin__\neval\n"
-        + b"U"
-        + bytes([len(python)])
-        + python.encode()
-        + b"\x85R.",
-        "subprocess": pickle.dumps(_Call(subprocess.call, ["touch", str(marker)]), 2),
-        "a call within a call": pickle.dumps(_Call(list, (_Call(map, os.system, [shell]))), 2),
-        "a call among the labels": inside + b"U\x01x" + b"c" + module + b"\nsystem\n" + text + b"\x85Ru.",
-        "INST": b"(" + text + b"i" + module + b"\nsystem\n.",
-        "OBJ": b"(c" + module + b"\nsystem\n" + text + b"o.",
-    }
-
-
-@pytest.mark.parametrize("kind", sorted(_hostile(Path("x"))))
+@pytest.mark.parametrize("kind", sorted(hostile_pickles(Path("x"))))
 def test_a_hostile_pickle_executes_nothing(kind: str, tmp_path: Path) -> None:
     marker = tmp_path / "executed"
-    data = _hostile(marker)[kind]
+    data = hostile_pickles(marker)[kind]
     refused(data)
     assert not marker.exists()
     plain_unpickled(data)

@@ -13,7 +13,7 @@ import pytest
 from data_server import CONTENT, GOOD, LABELS, PARTS, TINY, Handler, serving
 
 from netdepth.config import Component
-from netdepth.data import load
+from netdepth.data import load, manage
 from netdepth.data.fetch import SOURCES, locate, obtain, user_cache
 from netdepth.errors import BadInput, StorageError
 
@@ -131,13 +131,22 @@ def test_an_interrupted_download_leaves_no_half_file(url: str, monkeypatch: pyte
 def test_no_mirror_at_all_is_one_line(tmp_path: Path) -> None:
     """The test environment's mirror refuses connections: what a machine without a network meets."""
     with pytest.raises(StorageError, match=r"no mirror delivers mnist/train-images-idx3-ubyte\.gz") as caught:
-        load(Component("mnist"), data_dir=tmp_path)
+        manage.fetch("mnist", tmp_path)
     line = str(caught.value)
     assert "\n" not in line
     assert "cannot be reached" in line
     for file in SOURCES["mnist"].files:
         assert f"{file.name} (sha256 {file.sha256[:12]})" in line
     assert "--dataset mnist5k" in line
+
+
+def test_loading_data_never_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("netdepth.data.fetch.transfer", lambda *_, **__: pytest.fail("it asked the network"))
+    for name in ("mnist", "fashion-mnist", "cifar10", "cifar100", "cifar10-jpeg"):
+        with pytest.raises(StorageError) as caught:
+            load(Component(name), data_dir=tmp_path)
+        assert "\n" not in str(caught.value)
+        assert name == "cifar10-jpeg" or f"get it with: netdepth data fetch {name}" in str(caught.value)
 
 
 def test_a_mirror_of_ones_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

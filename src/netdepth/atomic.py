@@ -10,7 +10,10 @@ from pathlib import Path
 
 from netdepth.errors import StorageError
 
-__all__ = ["fsync_file", "fsync_folder", "remove_folder", "storage", "write_atomic", "write_folder", "write_synced"]
+__all__ = [
+    "fsync_file", "fsync_folder", "one_at_a_time", "remove_folder", "storage", "write_atomic", "write_folder",
+    "write_synced",
+]  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -27,6 +30,26 @@ def fsync_folder(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def one_at_a_time(folder: Path) -> Iterator[None]:
+    """Only one process at a time is inside, for acts of milliseconds that look around in ``folder`` and add to it.
+
+    The folder itself is what is locked, so nothing is left behind. A system or a disk that cannot do that goes without.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)
 

@@ -165,6 +165,7 @@ def _grammar() -> Parser:
     report = add("report", "the page of a study: report.html, and report.md with figures for a repository")
     report.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
     report.add_argument("--check", action="store_true", help="write nothing: is the page there whole and up to date?")
+    report.add_argument("--out", metavar="DIR", type=_path, help="a folder for it; default: the study's own")
     verdict = add("verdict", "what a study found, in sentences and one table")
     verdict.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
 

@@ -22,11 +22,16 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules"]
+__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules"]
 
 FORMATS = ("JPEG", "PNG")
-MAX_PIXELS = 64_000_000
-"""More are refused before any is decoded: four bytes each are in memory at a time, per process."""
+MAX_BYTES = 2**28
+"""A picture file may have so many; larger ones are refused before they are read."""
+
+MAX_PIXELS = 50_000_000
+"""More are refused before any is decoded: up to eleven bytes each are in memory at a time, per process."""
+
+STRIP_ROWS = 256
 
 ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 """Where a file may say how it is to be turned; asking costs more than decoding a small picture."""
@@ -72,8 +77,9 @@ def decode_picture(content: bytes, *, channels: int, size: int | None) -> np.nda
             if image.format == "PNG" and getattr(image, "is_animated", False):
                 raise BadInput("it is animated; a picture is a single frame")
             image.load()  # an orientation may stand behind the pixels
-            upright = image if ORIENTED.isdisjoint(image.info) else ImageOps.exif_transpose(image)
-            return _pixels(_eight_bits(upright), channels, size)
+            if not ORIENTED.isdisjoint(image.info):
+                ImageOps.exif_transpose(image, in_place=True)  # a copy would double what a large picture takes
+            return _pixels(_eight_bits(image), channels, size)
     except BadInput:
         raise
     except UnidentifiedImageError:
@@ -99,8 +105,7 @@ def _pixels(image: Image, channels: int, size: int | None) -> np.ndarray:
     from PIL import Image
 
     if image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        image = _over_white(image)
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
@@ -111,6 +116,17 @@ def _pixels(image: Image, channels: int, size: int | None) -> np.ndarray:
         image = image.resize((size, size), Image.Resampling.BILINEAR)
     flat = np.frombuffer(image.tobytes(), np.uint8)  # np.asarray takes five times as long for a small picture
     return flat.reshape(image.height, image.width, channels).transpose(2, 0, 1)
+
+
+def _over_white(image: Image) -> Image:
+    """A transparent picture as RGB over white, a strip at a time: the whole would be in memory three times."""
+    from PIL import Image
+
+    made = Image.new("RGB", image.size)
+    for top in range(0, image.height, STRIP_ROWS):
+        part = image.crop((0, top, image.width, min(top + STRIP_ROWS, image.height))).convert("RGBA")
+        made.paste(Image.alpha_composite(Image.new("RGBA", part.size, "white"), part).convert("RGB"), (0, top))
+    return made
 
 
 def decode_pictures(

@@ -24,7 +24,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.atomic import fsync_file, remove_folder, storage, write_atomic, write_folder
+from netdepth.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
 
@@ -94,10 +94,13 @@ class RunDir:
     def create(cls, study: Path, name: str, seed: int, fingerprint: str) -> RunDir:
         """The folder of this config and seed in ``study``: an existing one, whatever its slug, or a new one."""
         tail = f"-s{seed}-{fingerprint}"
-        existing = sorted(p for p in study.glob(f"*{tail}") if p.is_dir()) if study.is_dir() else []
-        path = existing[0] if existing else study / (slug(name) + tail)
-        with storage(path):
-            (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        with storage(study):
+            study.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(study):  # two recipes may stand for the same run, and be made at the same moment
+                existing = sorted(path for path in study.glob(f"*{tail}") if path.is_dir())
+                path = existing[0] if existing else study / (slug(name) + tail)
+                if not path.is_symlink():  # which `lock` refuses
+                    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
         return cls(path)
 
     @contextlib.contextmanager
@@ -106,9 +109,14 @@ class RunDir:
 
         Raises:
             Locked: another process holds it.
+            BadInput: it is a link or holds one, which would lead what is written or removed here elsewhere.
         """
         import filelock
 
+        with storage(self.path):
+            link = next((path for path in (self.path, *self.path.iterdir()) if path.is_symlink()), None)
+        if link is not None:
+            raise BadInput(f"{link} is a link; a run is continued or removed only in a folder of its own files")
         lock = filelock.FileLock(self.path / ".lock")
         with storage(self.path / ".lock"):
             try:

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from netdepth.atomic import storage, write_atomic
-from netdepth.config import SCHEMA, from_json, to_json
+from netdepth.config import SCHEMA, from_json, require, to_json
 from netdepth.errors import BadInput, Locked
 from netdepth.store import read_json, slug
 from netdepth.studyspec import StudySpec
@@ -43,6 +44,52 @@ class PlannedRun:
     seed: int
     folder: Path | None
     fingerprint: str | None
+
+
+@dataclass(frozen=True)
+class _StoredRun:
+    """One of ``runs`` as it stands in ``study.json``."""
+
+    condition: str
+    depth: int
+    levels: Mapping[str, str]
+    seed: int
+    folder: str | None
+    fingerprint: str | None
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        # ``--fresh`` removes the folders named here: none may lie anywhere else than in the study's own.
+        name = self.folder
+        if name is not None and (name in ("", ".", "..") or "\0" in name or name != os.path.basename(name)):
+            raise BadInput(f"folder = {name!r} is no name of a folder in the study's own")
+        for level, value in self.levels.items():
+            require(isinstance(value, str), f"levels.{level}", value, "the name of a level")
+
+
+@dataclass(frozen=True)
+class _StoredTuning:
+    """``tuning`` as it stands in ``study.json``."""
+
+    path: str
+    values: tuple[float, ...]
+    seeds: tuple[int, ...]
+    rule: str
+    chosen: object
+    plan: Mapping[str, Any] | None
+    runs: tuple[_StoredRun, ...]
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """``study.json``, field by field: what a damaged or a foreign one holds is refused before it is believed."""
+
+    schema: int
+    fingerprint: str
+    spec: Mapping[str, Any]
+    plan: Mapping[str, Any] | None
+    runs: tuple[_StoredRun, ...]
+    tuning: _StoredTuning | None = None
 
 
 class StudyDir:
@@ -85,9 +132,16 @@ class StudyDir:
         """``study.json``, or None where there is none.
 
         Raises:
-            BadInput: it is not readable JSON of this schema.
+            BadInput: it is not readable JSON of this schema, or a field of it is not what it should be.
         """
-        return read_json(self.path / FILE, "restore it or use another --runs")
+        remedy = "restore it or use another --runs"
+        document = read_json(self.path / FILE, remedy)
+        if document is not None:
+            try:
+                from_json(_Stored, document, FILE)
+            except BadInput as error:
+                raise BadInput(f"{self.path / FILE} is damaged: {error}; {remedy}") from None
+        return document
 
     def write(
         self,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from netdepth.commands.answer import Answer
-from netdepth.errors import BadInput
+from netdepth.errors import BadInput, StorageError
 from netdepth.report.text import print_table, printable
 from netdepth.store import runs_root
 
@@ -36,7 +36,13 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
     data = read_study(study)
     if data.verdict is None:
         raise BadInput(f"no run of study {data.spec.name!r} has begun; there is nothing to judge in {data.study.path}")
-    write_verdict(data)
+    unwritten = ""
+    try:
+        write_verdict(data)
+    except StorageError as error:
+        if brief:
+            raise
+        unwritten = str(error)  # a study of somebody else's, or of an archive, can still be read
     content = Content(data)
 
     def show() -> None:
@@ -52,6 +58,8 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
         _warn(data)
         if brief:
             print(printable(f"each comparison in words and numbers: netdepth verdict {data.study.path}"))
+        elif unwritten:
+            print(printable(f"note: {unwritten}; the verdict is shown and not kept"))
         else:
             print(printable(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}"))
 
@@ -65,13 +73,17 @@ def report(args: argparse.Namespace) -> Answer:
     from netdepth.studydir import find_study
 
     study = find_study(args.study, runs_root(args.runs_root))
-    path = study.path / study_files.HTML
+    path = (args.out or study.path) / study_files.HTML
     if args.check:
-        faults = study_files.check_report(study)
+        faults = study_files.check_report(study, path)
         document: dict[str, Any] = {"report": path, "faults": faults}
         return Answer(document, lambda: _show_faults(str(path), faults), 1 if faults else 0)
     data = read_study(study)
-    study_files.write_files(data)
+    try:
+        study_files.write_files(data, args.out)
+    except StorageError as error:
+        hint = "" if args.out else "; --out DIR writes the report elsewhere"
+        raise StorageError(f"{error}{hint}") from None
     missing = [run.row["run"] for run in data.missing]
 
     def show() -> None:

@@ -194,7 +194,7 @@ def _splits(source: Source, layout: _Layout, kind: str, data_dir: Path | None, v
 def _batches(source: Source, layout: _Layout, data_dir: Path | None) -> list[Batch]:
     """The batches in the archive of ``source``, as they are, those to train on first and the test batch last."""
     (file,) = source.files
-    archive = obtain(source, data_dir)[file.name]
+    archive = obtain(source, data_dir, download=False)[file.name]
     versions = [[name + ending for name in (*layout.train, layout.test)] for ending in (BINARY, "")]
     known = {name for names in versions for name in names}
     found: dict[str, bytes] = {}

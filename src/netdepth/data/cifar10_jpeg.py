@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -63,13 +62,13 @@ def cifar10_jpeg(data_dir: Path | None, *, val_size: ValSize = CIFAR10_JPEG.size
     path = locate(CIFAR10_JPEG, data_dir)[archive.name]
     if path is None and root is not None:
         parts = _extracted(root)
-    elif path is None and not os.environ.get("NETDEPTH_MIRROR"):
+    elif path is None:
         raise StorageError(
             f"cifar10-jpeg is not here and has no download: put {archive.name} (sha256 {archive.sha256[:12]}), or what "
             f"it unpacks to (train/ and test/), into DIR/cifar10-jpeg and give --data DIR"
         )
     else:
-        parts = _archived(path, obtain(CIFAR10_JPEG, data_dir)[archive.name])
+        parts = _archived(path, obtain(CIFAR10_JPEG, data_dir, download=False)[archive.name])
     folder = Folder(CLASSES, parts, NOTE)
     files = {archive.name: archive.sha256}
     return picture_splits(CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size)

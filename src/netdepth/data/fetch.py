@@ -159,7 +159,7 @@ def verified(path: Path, file: OfficialFile, source: Source) -> bytes:
     except BadInput as reason:
         raise BadInput(
             f"{str(path)!r} is not {source.name}/{file.name}: {reason}; expected sha256 {file.sha256[:12]} "
-            f"({file.measured}); put the official file there, or move this one away to have it downloaded"
+            f"({file.measured}); put the official file there, or move this one away: netdepth data fetch {source.name}"
         ) from None
 
 
@@ -171,20 +171,27 @@ def obtain(
     mirrors: Sequence[str] | None = None,
     progress: bool = True,
     stall_seconds: float = STALL_SECONDS,
+    download: bool = True,
 ) -> dict[str, bytes]:
     """The verified content of every file of ``source``, decompressed unless it is an archive, by official name.
     For an alternative that lies in a file's place, its content stands under the name of the file.
 
     What is not found locally is downloaded to ``into`` (None: the user cache) from the first of
-    ``mirrors`` that delivers it; there is no network traffic where nothing is missing.
+    ``mirrors`` that delivers it; there is no network traffic where nothing is missing, nor without ``download``.
 
     Raises:
         BadInput: a local file has another content.
-        StorageError: no mirror delivers a file (the line says what to put where), or the disk fails.
+        StorageError: a file is not here and not to be downloaded, no mirror delivers it (the line says what to
+            put where), or the disk fails.
     """
     found = locate(source, data_dir)
     contents = {file.name: verified(path, file, source) for file in source.files if (path := found[file.name])}
     missing = [file for file in source.files if file.name not in contents]
+    if missing and not download:
+        raise StorageError(
+            f"{source.name}/{missing[0].name} is not on this machine; get it with: netdepth data fetch {source.name}; "
+            f"or {_by_hand(source, missing, user_cache() / source.name)}"
+        )
     if missing:
         mirrors = list(_override(source) or source.mirrors if mirrors is None else mirrors)
         folder = into or user_cache() / source.name
@@ -225,14 +232,18 @@ def _download(
             yield file.name, content
             break
         else:
-            wanted = ", ".join(
-                " or ".join(f"{form.name} (sha256 {form.sha256[:12]})" for form in f.forms) for f in missing[position:]
-            )
-            raise StorageError(
-                f"no mirror delivers {source.name}/{file.name} [{'; '.join(failures)}]; get {wanted} by other means "
-                f"and put them in {str(folder)!r} or in DIR/{source.name} with --data DIR (netdepth data list -v has "
-                f"the whole digests, {file.measured}), or use --dataset mnist5k, which needs no download"
-            )
+            hint = _by_hand(source, missing[position:], folder)
+            raise StorageError(f"no mirror delivers {source.name}/{file.name} [{'; '.join(failures)}]; {hint}")
+
+
+def _by_hand(source: Source, missing: Sequence[OfficialFile], folder: Path) -> str:
+    """How to do without the download of ``missing``."""
+    wanted = ", ".join(" or ".join(f"{form.name} (sha256 {form.sha256[:12]})" for form in f.forms) for f in missing)
+    return (
+        f"get {wanted} by other means and put them in {str(folder)!r} or in DIR/{source.name} with --data DIR "
+        f"(netdepth data list -v has the whole digests, {missing[0].measured}), or use --dataset mnist5k, which needs "
+        "no download"
+    )
 
 
 def _download_one(url: str, file: OfficialFile, folder: Path, report: Progress, stall_seconds: float) -> bytes:

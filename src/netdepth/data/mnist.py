@@ -89,9 +89,9 @@ def idx_splits(source: Source, classes: tuple[str, ...], data_dir: Path | None, 
 
     Raises:
         BadInput: ``val_size`` out of range, or a file that is not what its name says.
-        StorageError: a file is missing and cannot be downloaded, or cannot be read.
+        StorageError: a file is missing (loading never downloads), or cannot be read.
     """
-    contents = obtain(source, data_dir)
+    contents = obtain(source, data_dir, download=False)
     images, labels = _parse(source, contents, TRAIN_IMAGES, TRAIN_LABELS, len(classes))
     chosen = stratified_choice(labels, val_size)
     rest = np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.atomic import write_atomic
+from netdepth.atomic import storage, write_atomic
 from netdepth.errors import BadInput
 from netdepth.report.study_data import StudyData, read_study
 from netdepth.report.study_document import Content, page
@@ -32,30 +32,32 @@ def write_report(study: StudyDir) -> Path:
     return write_files(read_study(study))
 
 
-def write_files(data: StudyData) -> Path:
-    """As `write_report`, of a study that is read already."""
+def write_files(data: StudyData, folder: Path | None = None) -> Path:
+    """As `write_report`, of a study that is read already; into ``folder`` where one is given."""
     from netdepth.report.study_figures import pictures
 
-    folder = data.study.path
+    folder = folder or data.study.path
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     content = Content(data)
-    write_verdict(data)
+    write_verdict(data, folder)
     drawn = pictures(data, folder / "figures")
-    write_atomic(folder / "report.md", markdown(content, drawn).encode())
+    write_atomic(folder / "report.md", _encoded(markdown(content, drawn)))
     write_atomic(folder / "sources.json", _json(sources(content)))
-    write_atomic(folder / HTML, page(content).encode())
+    write_atomic(folder / HTML, _encoded(page(content)))
     return folder / HTML
 
 
-def write_verdict(data: StudyData) -> None:
-    """Write ``table.csv`` and, once a run has begun, ``verdict.json``."""
-    folder = data.study.path
-    write_atomic(folder / "table.csv", data.table.to_csv(index=False, lineterminator="\n").encode())
+def write_verdict(data: StudyData, folder: Path | None = None) -> None:
+    """Write ``table.csv`` and, once a run has begun, ``verdict.json``; beside the runs or into ``folder``."""
+    folder = folder or data.study.path
+    write_atomic(folder / "table.csv", _encoded(data.table.to_csv(index=False, lineterminator="\n")))
     if data.verdict is not None:
         write_atomic(folder / "verdict.json", _json(data.verdict.as_json()))
 
 
-def check_report(study: StudyDir) -> list[str]:
-    """Why the page that is there may not be shown as the finished study's; nothing if it may.
+def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
+    """Why the page that is there, or at ``path``, may not be shown as the finished study's; nothing if it may.
 
     It may if every planned run has a result, no folder that it names is missing, and every number on
     it is what the run folders give today. The figures are not drawn again.
@@ -63,7 +65,7 @@ def check_report(study: StudyDir) -> list[str]:
     Raises:
         BadInput: there is no page, or ``study.json`` is damaged.
     """
-    path = study.path / HTML
+    path = path or study.path / HTML
     if not path.is_file():
         raise BadInput(f"no {path} to check; make it with: netdepth report {study.path.name}")
     data = read_study(study)
@@ -82,6 +84,11 @@ def check_report(study: StudyDir) -> list[str]:
 def _said(number: Mapping[str, Any]) -> str:
     text = " ".join(number["text"].split())
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+def _encoded(text: str) -> bytes:
+    """``text`` as UTF-8; half a character, such as the name of a file in another encoding leaves, is escaped."""
+    return text.encode(errors="backslashreplace")
 
 
 def _json(value: Mapping[str, Any]) -> bytes:

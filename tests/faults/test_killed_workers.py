@@ -1,0 +1,91 @@
+"""Row 11: a worker, or a node of a Ray cluster, is killed: one line at once, and the study ends as it would have."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import test_launch_ray
+from ray_jobs import digests, jobs_in, made_here, outcomes_of, small
+
+from faults.record import Faults
+from netdepth.launch import processes
+
+SAID_WITHIN_SECONDS = 30
+
+
+def children() -> list[int]:
+    """The processes that this one has started."""
+    return [
+        int(pid) for pid in Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
+    ]
+
+
+def eager(folder: Path) -> str:
+    """A user's file that lets checkpoints be written at once, so that there is something to continue from."""
+    file = folder / "eager.py"
+    file.write_text("import netdepth.engine.conduct\nnetdepth.engine.conduct.WRITE_EVERY_SECONDS = 0.0\n")
+    return str(file)
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers in /proc, which this system lacks")
+def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
+    """One worker makes the groups in turn; it is killed once in each, at a moment drawn at random."""
+    rng = random.Random(11)
+    with faults.drill(11, "worker killed, its group is begun again", quick=4, long=50) as drill:
+        imports = [eager(tmp_path)]
+        jobs = jobs_in(tmp_path / "runs", small(12), drill.count, imports)
+        events: list[Mapping[str, Any]] = []
+        killed: dict[int, float] = {}
+        moment = {job["group"]: rng.choice((0, 1, 100, 300)) for job in jobs}
+        late: dict[int, float] = {}
+
+        def on_event(event: Mapping[str, Any]) -> None:
+            events.append(event)
+            group, step = event["group"], event.get("step", 0)
+            under_way = event["event"] in ("started", "progress") and step >= moment[group]
+            if under_way and group not in killed:
+                (worker,) = children()
+                os.kill(worker, signal.SIGKILL)
+                killed[group] = time.monotonic()
+            if event["event"] == "retry":
+                late[group] = time.monotonic() - killed[group]
+
+        processes.execute(jobs, 1, on_event, logs=tmp_path / "logs")
+        outcomes = outcomes_of(events)
+        expected = made_here(tmp_path / "here", small(12), drill.count, imports)
+        said = {event["group"]: event["error"] for event in events if event["event"] == "retry"}
+        for job in jobs:
+            group = job["group"]
+            with drill.injection(f"worker of group {group}", at="begun" if moment[group] == 0 else "training"):
+                assert "died of SIGKILL" in said[group]
+                assert "\n" not in said[group]
+                assert late[group] < SAID_WITHIN_SECONDS
+                assert digests([one for one in outcomes if one["seed"] == group])[group] == expected[group]
+        drill.measured["said_after_at_most_seconds"] = round(max(late.values()), 1)
+        drill.measured["continued_from_a_checkpoint"] = sum(
+            "continued from step" in note for outcome in outcomes for note in outcome["notes"]
+        )
+
+
+cluster, _environment = test_launch_ray.cluster, test_launch_ray._environment
+
+
+@pytest.mark.ray
+def test_killed_node(
+    faults: Faults,
+    tmp_path: Path,
+    cluster: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with faults.drill(11, "Ray node killed", quick=1, long=1) as drill, drill.injection("a node of two", at="training"):
+        test_launch_ray.lose_a_node(tmp_path, cluster, monkeypatch, capsys)

@@ -1,0 +1,117 @@
+"""Row 15: a store that was moved, copied to another machine, is read-only, or whose clock went back, is still read."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import lacking
+from PIL import Image
+
+from faults.ground import FINISHED, alter_json, answer, run_at, store_at, tree
+from faults.record import Faults
+
+pytestmark = pytest.mark.faults
+
+YEAR = 365 * 86_400
+
+
+def questions(picture: Path) -> dict[str, tuple[object, ...]]:
+    """The command lines that only read a store."""
+    return {
+        "list": ("runs", "list"),
+        "compare": ("compare", FINISHED, "lost"),
+        "verdict": ("verdict", "tiny"),
+        "report": ("report", "tiny"),
+        "check": ("report", "tiny", "--check"),
+        "inspect": ("inspect", FINISHED),
+        "predict": ("predict", FINISHED, picture),
+    }
+
+
+def documents(store: Path, picture: Path, writable: bool = True) -> dict[str, Any]:
+    """What each of them answers with ``--json``, without the path of the store and the times of this minute."""
+    found = {}
+    for name, argv in questions(picture).items():
+        said = answer(*argv, "--runs", store, "--json")
+        if not writable and name == "report":
+            assert "--out DIR writes the report elsewhere" in said.line
+            said = answer(*argv, "--runs", store, "--json", "--out", store.parent / "out")
+            assert answer(*argv, "--runs", store, "--check", "--out", store.parent / "out").code == 0
+        assert said.code == 0, f"{name}: {said.err}"
+        text = said.out.replace(json.dumps(str(store))[1:-1], "RUNS").replace(str(store.parent / "out"), "RUNS/tiny")
+        document = json.loads(text)
+        for part in (document, *(document["runs"] if name == "list" else ())):
+            for key in ("figure", "notes", "bytes"):  # a picture beside the run, or a note that there could be none
+                part.pop(key, None)
+        found[name] = document
+    return found
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
+    """Makes a folder one that even root cannot write to: a bind mount of itself."""
+    mounted: list[Path] = []
+
+    def mount(path: Path) -> None:
+        for options in (["--bind", str(path), str(path)], ["-o", "remount,ro,bind", str(path)]):
+            if shutil.which("mount") is None or subprocess.run(["mount", *options], check=False).returncode != 0:
+                lacking("mount", "no right to mount a folder read-only")
+            if path not in mounted:
+                mounted.append(path)
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "-l", str(path)], check=True)
+
+
+def test_a_store_elsewhere(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: Callable[[Path], None]
+) -> None:
+    picture = tmp_path / "x.png"
+    Image.new("L", (28, 28), 40).save(picture)
+    here = store_at(tmp_path / "here" / "runs")
+    assert answer("report", "tiny", "--runs", here).code == 0
+    expected = documents(here, picture)
+    assert expected["check"]["faults"] == []
+    with faults.drill(15, "store moved, copied, read-only, clock set back", quick=4, long=4) as drill:
+        with drill.injection("moved: another path, with spaces", at="moved"):
+            moved = tmp_path / "else where" / "ärger's runs"
+            moved.parent.mkdir()
+            shutil.copytree(here, moved)
+            assert documents(moved, picture) == expected
+
+        with drill.injection("copied: made on another machine, by another system", at="copied"):
+            copied = shutil.copytree(here, tmp_path / "copied", copy_function=shutil.copyfile)
+            for path in copied.glob("*/*/environment.json"):
+                other = {"cpu": "another", "cores": 96, "system": "Darwin arm64", "device": "mps", "torch": "2.99.0"}
+                alter_json(path, lambda document, other=other: document.update(other))
+            (copied / "tiny" / "report.html").unlink()
+            assert answer("report", "tiny", "--runs", copied).code == 0  # it shows the environment
+            assert documents(copied, picture) == expected
+            again = answer("train", run_at(copied) / "config.json", "--runs", copied, "--track", "none")
+            assert again.code == 0, again.err
+            assert "made by torch 2.99.0" in again.out
+
+        with drill.injection("clock set back: every file is from the future", at="clock"):
+            future = shutil.copytree(here, tmp_path / "future")
+            for path in future.rglob("*"):
+                os.utime(path, (time.time() + YEAR, time.time() + YEAR))
+            with monkeypatch.context() as patch:
+                real = time.time
+                patch.setattr(time, "time", lambda: real() - 20 * YEAR)
+                assert documents(future, picture) == expected
+
+        with drill.injection("read-only", at="read-only"):
+            frozen = shutil.copytree(here, tmp_path / "frozen")
+            read_only(frozen)
+            before = tree(frozen)
+            assert documents(frozen, picture, writable=False) == expected
+            assert tree(frozen) == before
