@@ -26,6 +26,9 @@ ALL = ENGINE | {
     "pictures",
     "api",
     "api_study",
+    "api_landscape",
+    "api_export",
+    "exports",
     "housekeeping",
     "doctor",
     "conformance",
@@ -33,6 +36,8 @@ ALL = ENGINE | {
     "cli",
 }
 
+ABOVE = {"cli", "commands", "doctor", "conformance"}
+APIS = {"api", "api_study", "api_landscape", "api_export"}
 STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
@@ -56,15 +61,18 @@ MAY_IMPORT = {
     "report": {"atomic", "config", "errors", "analysis"} | STUDIES,
     "recipes": BASE | {"studyspec", "usercode"},
     "convert": {"atomic", "errors", "models"},
+    "exports": {"config", "data", "errors", "models"},
     "housekeeping": {"atomic", "config", "errors", "store"},
-    "api": ALL - {"cli", "commands", "doctor", "conformance", "api_study"},
-    "api_study": ALL - {"cli", "commands", "doctor", "conformance"},
-    "doctor": ALL - {"cli", "commands", "api", "api_study", "conformance"},
-    "conformance": ALL - {"cli", "commands", "api", "api_study", "doctor"},
+    "api": ALL - ABOVE - {"api_study", "api_landscape", "api_export"},
+    "api_study": ALL - ABOVE - {"api_landscape", "api_export"},
+    "api_landscape": ALL - ABOVE - {"api_study", "api_export"},
+    "api_export": ALL - ABOVE - {"api_study", "api_landscape"},
+    "doctor": ALL - {"cli", "commands", "conformance"} - APIS,
+    "conformance": ALL - {"cli", "commands", "doctor"} - APIS,
     "commands": ALL - {"cli"},
     "cli": ALL,
     "__main__": ALL,
-    "__init__": {"api", "api_study"},
+    "__init__": APIS,
 }
 """What each room may import besides itself and the bare package (its version)."""
 

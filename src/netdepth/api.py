@@ -26,6 +26,7 @@ from netdepth.store import RunDir, find_run, runs_root
 if TYPE_CHECKING:
     import pandas
 
+    from netdepth.data import Splits
     from netdepth.models import Network
 
 __all__ = ["Prediction", "Run", "load", "plan", "predict", "sync", "train"]
@@ -70,6 +71,23 @@ class Run:
             BadInput: the run is unfinished, or its checkpoint is missing or damaged.
         """
         return _load_model(self, weights)
+
+    def weights(self, weights: str | None = None) -> tuple[str, bytes]:
+        """``best`` or ``last`` (the reported ones if None), and the run's safetensors file of those weights.
+
+        Raises:
+            BadInput: as `model`.
+        """
+        return _weights(self, weights)
+
+    def data(self, data_dir: Path | None = None) -> Splits:
+        """The data set of the run, split as it was; its test part stays sealed.
+
+        Raises:
+            BadInput: what is here are other data, or another split of them.
+            StorageError: the data are not here.
+        """
+        return _load_data(self, data_dir)
 
     def __repr__(self) -> str:
         return f"Run({self.path.name!r}, {self.dir.status()})"
@@ -170,15 +188,11 @@ def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online
     return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
 
 
-def _load_model(run: Run, weights: str | None) -> Network:
-    import torch
+def _weights(run: Run, weights: str | None) -> tuple[str, bytes]:
+    from netdepth.engine.checkpoint import MODEL
 
-    from netdepth import models
-    from netdepth.config import Component
-    from netdepth.engine.checkpoint import MODEL, load_weights
-
-    result, split = run.result, run.dir.read_json("split.json")
-    if not result or split is None:
+    result = run.result
+    if not result or run.dir.read_json("split.json") is None:
         raise BadInput(f"run {run.path.name} is {run.dir.status()}; only a finished run has weights to use")
     which = weights or result.get("reported")
     if which not in ("best", "last"):
@@ -189,19 +203,45 @@ def _load_model(run: Run, weights: str | None) -> Network:
         raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
     if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result.get("weights_sha256"):
         raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
+    return which, files[MODEL]
+
+
+def _load_model(run: Run, weights: str | None) -> Network:
+    import torch
+
+    from netdepth import models
+    from netdepth.config import Component
+    from netdepth.engine.checkpoint import load_weights
+
+    data, split = run.weights(weights)[1], run.dir.read_json("split.json") or {}
     try:
         shape = tuple(split["input_shape"])
         component = from_json(Component, run.config["model"], "config.model")
         model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
         if run.config["train"]["precision"] == "float64":
             model = model.to(torch.float64)
-        load_weights(model, files[MODEL])
+        load_weights(model, data)
     except NetdepthError:
         raise
     except Exception as error:  # files that are whole but not of one run make the libraries raise anything
         reason = " ".join(str(error).split())[:200]
         raise BadInput(f"run {run.path.name} cannot be loaded: its files do not fit one another ({reason})") from None
     return model.eval()
+
+
+def _load_data(run: Run, data_dir: Path | None) -> Splits:
+    from netdepth import data
+    from netdepth.config import Component
+
+    split = run.dir.read_json("split.json")
+    if split is None or not run.config.get("dataset"):
+        raise BadInput(f"run {run.path.name} does not say what its data are: config.json or split.json lacks it")
+    component = from_json(Component, run.config["dataset"], "config.dataset")
+    splits = data.load(component, data_dir=data_dir)
+    for key, found in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
+        if split.get(key) != found:
+            raise BadInput(f"run {run.path.name} was made with other data: {component.name} here has another {key}")
+    return splits
 
 
 @dataclass(frozen=True)

@@ -182,10 +182,18 @@ def _grammar() -> Parser:
     inspect = add("inspect", "gradients and activations of a run's network per layer: table, picture, words")
     inspect.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
 
+    _landscape_options(add("landscape", "the loss around the weights of runs, side by side: picture, numbers, words"))
+
     predict = add("predict", "what a trained network says of pictures")
     predict.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
     predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files")
     predict.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+
+    export = add("export", "a run's network as a file for others, checked, with a model card")
+    export.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    export.add_argument("--to", metavar="FORMAT", required=True, help="onnx or safetensors")
+    export.add_argument("--out", metavar="FILE", type=_path, help="default: export/ in the run's folder")
+    export.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
 
     convert = add("convert", "published weights (.pth, .pt) into safetensors, read without running code")
     convert.add_argument("file", metavar="FILE.pth", type=_path, help="weights as PyTorch saves them")
@@ -277,6 +285,20 @@ def _study_options(parser: Parser) -> None:
     parser.add_argument("--fresh", action="store_true", help="remove the study's runs and start again")
 
 
+def _landscape_options(parser: Parser) -> None:
+    parser.add_argument("names", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names")
+    parser.add_argument("--grid", metavar="N", type=_whole("--grid", 3, 501), help="points a side, odd (else 41 or 25)")
+    parser.add_argument("--radius", metavar="R", type=_number("--radius"), default=1.0, help="half a side (default: 1)")
+    parser.add_argument(
+        "--images", metavar="N", type=_whole("--images", 1, 10**7), help="training images (else 1000 or 500)"
+    )
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), default=0, help="of the directions")
+    parser.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    parser.add_argument("--no-curvature", action="store_true", help="leave out the eigenvalues of the Hessian")
+    parser.add_argument("--out", metavar="FILE.png", type=_path, help="the picture's path (else in figures/)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+
+
 def _name(text: str) -> str:
     """A RUN or RECIPE: something the file system can be asked about."""
     too_long = len(text) > 2000 or any(len(os.fsencode(part)) > 250 for part in text.split("/"))
@@ -294,5 +316,15 @@ def _whole(option: str, low: int, high: int) -> Callable[[str], int]:
         if text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high:
             return int(text)
         raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a whole number from {low} to {high}")
+
+    return parse
+
+
+def _number(option: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 < float(text) < float("inf"):
+                return float(text)
+        raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a number above 0")
 
     return parse
