@@ -30,14 +30,12 @@ from netdepth.data.decoded import Folder, picture_splits
 from netdepth.data.fetch import Source, publish, user_cache
 from netdepth.data.splits import DATASETS, Splits
 from netdepth.errors import BadInput, StorageError, choose
+from netdepth.pictures import MAX_BYTES
 
 __all__ = ["IMAGE_FOLDER", "image_folder", "read_folder"]
 
 PARTS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png")
-MAX_BYTES = 2**28
-"""A picture file may have so many; larger ones are refused before they are read."""
-
 MAX_SIZE = 4096
 VAL_SHARE = 0.1
 """Validation's share of train, where the folder has no val/ and nothing else is asked for."""
