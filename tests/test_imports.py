@@ -23,8 +23,10 @@ ALL = ENGINE | {
     "report",
     "recipes",
     "convert",
+    "explaining",
     "pictures",
     "api",
+    "api_explain",
     "api_study",
     "api_landscape",
     "api_export",
@@ -37,7 +39,7 @@ ALL = ENGINE | {
 }
 
 ABOVE = {"cli", "commands", "doctor", "conformance"}
-APIS = {"api", "api_study", "api_landscape", "api_export"}
+APIS = {"api", "api_study", "api_explain", "api_landscape", "api_export"}
 STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
@@ -61,12 +63,14 @@ MAY_IMPORT = {
     "report": {"atomic", "config", "errors", "analysis"} | STUDIES,
     "recipes": BASE | {"studyspec", "usercode"},
     "convert": {"atomic", "errors", "models"},
+    "explaining": BASE | {"analysis", "data", "engine", "models", "pictures", "probes", "report", "store"},
     "exports": {"config", "data", "errors", "models"},
     "housekeeping": {"atomic", "config", "errors", "store"},
-    "api": ALL - ABOVE - {"api_study", "api_landscape", "api_export"},
-    "api_study": ALL - ABOVE - {"api_landscape", "api_export"},
-    "api_landscape": ALL - ABOVE - {"api_study", "api_export"},
-    "api_export": ALL - ABOVE - {"api_study", "api_landscape"},
+    "api": ALL - ABOVE - APIS,
+    "api_study": ALL - ABOVE - APIS | {"api"},
+    "api_explain": ALL - ABOVE - APIS | {"api"},
+    "api_landscape": ALL - ABOVE - APIS | {"api"},
+    "api_export": ALL - ABOVE - APIS | {"api"},
     "doctor": ALL - {"cli", "commands", "conformance"} - APIS,
     "conformance": ALL - {"cli", "commands", "doctor"} - APIS,
     "commands": ALL - {"cli"},

@@ -185,9 +185,20 @@ def _grammar() -> Parser:
     _landscape_options(add("landscape", "the loss around the weights of runs, side by side: picture, numbers, words"))
 
     predict = add("predict", "what a trained network says of pictures")
-    predict.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
-    predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files")
-    predict.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+    predict.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files, JPEG or PNG")
+    _picture_options(predict)
+
+    explain = add("explain", "where a network looks: class activation maps, and a check that they matter")
+    explain.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    text = "picture files, or folders of them (else the run's validation images)"
+    explain.add_argument("--images", metavar="PATH", nargs="+", type=_path, help=text)
+    explain.add_argument("--classes", metavar="CLASS", nargs="+", help="only these classes, a row each")
+    text = "pictures in the mean maps and in the check (default: 200)"
+    explain.add_argument("--count", metavar="N", type=_whole("--count", 1, 100_000), default=200, help=text)
+    explain.add_argument("--out", metavar="FILE.png", type=_path, help="the contact sheet; the rest lies beside it")
+    explain.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    _picture_options(explain)
 
     export = add("export", "a run's network as a file for others, checked, with a model card")
     export.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
@@ -266,6 +277,12 @@ def _train_options(parser: Parser, full: bool) -> None:
         "--no-test", dest="sealed", action="store_true", help="leave the test data sealed: for choosing settings"
     )
     parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
+
+
+def _picture_options(parser: Parser) -> None:
+    parser.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+    text = "class names of published weights, one a line"
+    parser.add_argument("--names", metavar="FILE.txt", type=_path, help=text)
 
 
 def _study_options(parser: Parser) -> None:

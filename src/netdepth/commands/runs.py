@@ -72,7 +72,7 @@ def predict(args: argparse.Namespace) -> Answer:
     """Labels for pictures."""
     from netdepth import api
 
-    predictions = api.predict(api.load(args.run, args.runs_root), args.images, invert=args.invert)
+    predictions = api.predict(api.open_network(args.run, args.runs_root, args.names), args.images, invert=args.invert)
 
     def show() -> None:
         rows = []
