@@ -10,13 +10,12 @@ run.metrics()                       # a pandas frame, one row per evaluation
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.config import RunConfig, Runtime, from_json
+from netdepth.config import RunConfig, Runtime
 from netdepth.errors import BadInput, RunFailed
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.store import RunDir, find_run, runs_root
@@ -67,7 +66,9 @@ class Run:
         Raises:
             BadInput: the run is unfinished, or its checkpoint is missing or damaged.
         """
-        return _load_model(self, weights)
+        from netdepth.engine.source import network_of, weights_of
+
+        return network_of(weights_of(self.dir, weights))
 
     def __repr__(self) -> str:
         return f"Run({self.path.name!r}, {self.dir.status()})"
@@ -166,34 +167,6 @@ def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online
     from netdepth.trackers.mirror import sync as rebuild
 
     return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
-
-
-def _load_model(run: Run, weights: str | None) -> Network:
-    import torch
-
-    from netdepth import models
-    from netdepth.config import Component
-    from netdepth.engine.checkpoint import MODEL, load_weights
-
-    result, split = run.result, run.dir.read_json("split.json")
-    if not result or split is None:
-        raise BadInput(f"run {run.path.name} is {run.dir.status()}; only a finished run has weights to use")
-    which = weights or result["reported"]
-    if which not in ("best", "last"):
-        raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
-    step = result["best_step"] if which == "best" else result["steps"]
-    files = run.dir.load_checkpoint(step) if step is not None else None
-    if files is None:
-        raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
-    if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result["weights_sha256"]:
-        raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
-    shape = tuple(split["input_shape"])
-    component = from_json(Component, run.config["model"], "config.model")
-    model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
-    if run.config["train"]["precision"] == "float64":
-        model = model.to(torch.float64)
-    load_weights(model, files[MODEL])
-    return model.eval()
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def _depths(given: str | Sequence[int]) -> tuple[int, ...]:
 
 
 def _tuned(spec: StudySpec, what: str) -> StudySpec:
-    from netdepth.engine.run import resolve
+    from netdepth.engine.run import COMPONENTS
 
     known = {"lr": "optimizer.lr", **{item.path.rpartition(".")[2]: item.path for item in spec.nuisance}}
     name = next((short for short, path in known.items() if what == path), what)
@@ -211,8 +211,7 @@ def _tuned(spec: StudySpec, what: str) -> StudySpec:
     if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
         return spec
     room, _, setting = path.partition(".")
-    component = getattr(resolve(spec.base), room, None)
-    own = getattr(component, "args", {}).get(setting)
+    own = COMPONENTS[room].resolve(getattr(spec.base, room)).args.get(setting) if room in COMPONENTS else None
     if not isinstance(own, int | float) or isinstance(own, bool) or own <= 0:
         raise BadInput(f"--tune {what}: {path} = {own!r} is no number above 0; only such a setting can be tuned here")
     values = tuple(float(f"{own * factor:.6g}") for factor in TUNING_FACTORS)

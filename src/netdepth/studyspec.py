@@ -178,6 +178,8 @@ class StudySpec:
             del data["paper"]  # younger than the studies that are there
         if not self.base.augmented:
             del data["base"]["augmentation"]
+        if self.base.start_from is None:
+            del data["base"]["start_from"]
         return digest(data)[:10]
 
     def extended(self, seeds: Iterable[int]) -> StudySpec:

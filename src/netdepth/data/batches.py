@@ -24,22 +24,31 @@ class Batches:
     """The training batches of a run, or of several seeds side by side, by step number.
 
     Any step can be asked for at any time. The last batch of an epoch holds what is left and may be smaller.
-    ``augment`` alters each lane's images, by a stream of the lane's own seed and the step.
+    ``augment`` alters each lane's images, by a stream of the lane's own seed and the step. ``indexed`` batches
+    also say which images of the split they hold.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seeds: Sequence[int], augment: Augmentation | None = None
+        self,
+        split: Split,
+        batch_size: int,
+        seeds: Sequence[int],
+        augment: Augmentation | None = None,
+        *,
+        indexed: bool = False,
     ) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seeds = tuple(seeds)
         self.augment = augment
+        self.indexed = indexed
         self.steps_per_epoch = -(-len(split) // batch_size)
         self._epoch = -1
         self._orders = torch.empty(0, 0, dtype=torch.int64)
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]`` and int64 ``[S·b]``, on the split's device."""
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]``, labels int64 ``[S·b]`` and, if ``indexed``, the images'
+        indices int64 ``[S·b]``, on the split's device."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             orders = [epoch_order(seed, epoch, len(self.split)) for seed in self.seeds]
@@ -50,4 +59,4 @@ class Batches:
         if self.augment is not None:
             lanes = zip(self.seeds, inputs.chunk(len(self.seeds)), strict=True)
             inputs = torch.cat([self.augment(images, derive_seed(seed, "augment", step)) for seed, images in lanes])
-        return inputs, labels
+        return (inputs, labels, chosen) if self.indexed else (inputs, labels)

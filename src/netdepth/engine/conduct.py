@@ -14,10 +14,11 @@ from netdepth.config import Duration, RunConfig
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.engine import result
+from netdepth.engine.finetune import FineTuning
 from netdepth.engine.fit import Tick, fit
 from netdepth.engine.gradients import choose_gradients
 from netdepth.engine.member import Member, newest_common_step
-from netdepth.engine.objectives import OBJECTIVES
+from netdepth.engine.objectives import Distillation, Objective
 from netdepth.engine.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.engine.process import Process
 from netdepth.engine.signals import signals_held, signals_ignored
@@ -44,6 +45,7 @@ Watch = Callable[[str, int, int], AbstractContextManager[Watcher]]
 def conduct(
     config: RunConfig,
     networks: Sequence[models.Network],
+    objective: Objective,
     members: Sequence[Member],
     process: Process,
     splits: data.Splits,
@@ -54,7 +56,7 @@ def conduct(
 ) -> float:
     """Train ``members`` from what their folders hold to their ends and finish every one.
 
-    ``config`` is theirs but for the seed, ``networks`` are theirs before training.
+    ``config`` is theirs but for the seed, ``networks`` are theirs before training, ``objective`` is ready to be used.
 
     Returns:
         `time.monotonic` after the last training step.
@@ -66,12 +68,14 @@ def conduct(
     train, val = splits.train.to(process.device), splits.val.to(process.device)
     channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
     stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
-    objective = OBJECTIVES.build(config.objective)
+    per_epoch = -(-len(train) // config.train.batch_size)
+    if config.start_from is not None:
+        stack.tuning = FineTuning(stack, config.start_from, per_epoch, config.train.eval_every)
     optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
     rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
     augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
-    batches = Batches(train, config.train.batch_size, [member.config.seed for member in members], augment)
-    per_epoch = batches.steps_per_epoch
+    indexed = isinstance(objective, Distillation)
+    batches = Batches(train, config.train.batch_size, [m.config.seed for m in members], augment, indexed=indexed)
     budget = Duration.parse(config.train.budget).steps(per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
     if isinstance(schedule, WatchingSchedule):

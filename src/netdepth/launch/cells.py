@@ -108,7 +108,7 @@ def places(
             config = cell.config
             if path is not None and value is not None:
                 config, _ = apply_overrides(config, [f"{path}={value!r}"])
-            config = resolve(config, runtime.device)
+            config = resolve(config, runtime.device, runtime.runs_root)
             known = dataset(config.dataset)
             if tuning and known.sizes["val"] == 0:
                 raise BadInput(f"tuning {path} needs validation images; set dataset.val_size to 1 or more")
