@@ -26,6 +26,7 @@ ALL = ENGINE | {
     "pictures",
     "api",
     "api_study",
+    "api_probe",
     "housekeeping",
     "doctor",
     "conformance",
@@ -57,14 +58,15 @@ MAY_IMPORT = {
     "recipes": BASE | {"studyspec", "usercode"},
     "convert": {"atomic", "errors", "models"},
     "housekeeping": {"atomic", "config", "errors", "store"},
-    "api": ALL - {"cli", "commands", "doctor", "conformance", "api_study"},
-    "api_study": ALL - {"cli", "commands", "doctor", "conformance"},
-    "doctor": ALL - {"cli", "commands", "api", "api_study", "conformance"},
-    "conformance": ALL - {"cli", "commands", "api", "api_study", "doctor"},
+    "api": ALL - {"cli", "commands", "doctor", "conformance", "api_study", "api_probe"},
+    "api_study": ALL - {"cli", "commands", "doctor", "conformance", "api_probe"},
+    "api_probe": ALL - {"cli", "commands", "doctor", "conformance", "api_study"},
+    "doctor": ALL - {"cli", "commands", "api", "api_study", "api_probe", "conformance"},
+    "conformance": ALL - {"cli", "commands", "api", "api_study", "api_probe", "doctor"},
     "commands": ALL - {"cli"},
     "cli": ALL,
     "__main__": ALL,
-    "__init__": {"api", "api_study"},
+    "__init__": {"api", "api_probe", "api_study"},
 }
 """What each room may import besides itself and the bare package (its version)."""
 

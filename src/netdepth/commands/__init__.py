@@ -4,6 +4,7 @@ from netdepth.commands.answer import Answer
 from netdepth.commands.catalogue import check, data_fetch, data_list, data_verify, doctor, list_components
 from netdepth.commands.convert import convert
 from netdepth.commands.inspect import inspect
+from netdepth.commands.probe import probe
 from netdepth.commands.quickstart import quickstart
 from netdepth.commands.report import report, verdict
 from netdepth.commands.runs import board, compare, predict, runs_gc, runs_list, runs_rm, sync
@@ -12,6 +13,6 @@ from netdepth.commands.training import train
 
 __all__ = [
     "Answer", "board", "check", "compare", "convert", "data_fetch", "data_list", "data_verify", "doctor", "inspect",
-    "list_components", "predict", "quickstart", "report", "runs_gc", "runs_list", "runs_rm", "study", "sync", "train",
-    "verdict",
+    "list_components", "predict", "probe", "quickstart", "report", "runs_gc", "runs_list", "runs_rm", "study", "sync",
+    "train", "verdict",
 ]  # fmt: skip

@@ -54,6 +54,7 @@ def resolve(config: RunConfig, device: str = "auto", runs_root: Path | None = No
         config = dataclasses.replace(config, start_from=dataclasses.replace(start, **pinned))
     if "teacher" in config.objective.args:
         args = config.objective.args
+        OBJECTIVES.build(config.objective)  # settings out of range are refused before a run is looked for
         found = find_weights(args["teacher"], args["weights"], args["sha256"], runs_root, "objective.teacher")
         pinned = {"teacher": named(found.run, runs_root), "weights": found.which, "sha256": found.sha256}
         config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args={**args, **pinned}))
