@@ -150,3 +150,10 @@ def test_what_cannot_be_is_refused_in_one_line(teacher, tmp_path, changes, messa
     config = dataclasses.replace(learning(teacher.run.path), **changes)
     with pytest.raises(BadInput, match=message):
         make(tmp_path, config)
+
+
+def test_a_teacher_of_another_split_is_refused(teacher, tmp_path, splits, monkeypatch):
+    moved = dataclasses.replace(splits, spec=dataclasses.replace(splits.spec, split_digest="f" * 64))
+    monkeypatch.setattr(data, "load", lambda *_, **__: moved)
+    with pytest.raises(BadInput, match="was trained on another split of mnist5k"):
+        make(tmp_path, learning(teacher.run.path))
