@@ -28,6 +28,7 @@ ALL = ENGINE | {
     "api",
     "api_explain",
     "api_study",
+    "api_probe",
     "api_landscape",
     "api_export",
     "exports",
@@ -39,7 +40,7 @@ ALL = ENGINE | {
 }
 
 ABOVE = {"cli", "commands", "doctor", "conformance"}
-APIS = {"api", "api_study", "api_explain", "api_landscape", "api_export"}
+APIS = {"api", "api_study", "api_explain", "api_probe", "api_landscape", "api_export"}
 STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
@@ -69,6 +70,7 @@ MAY_IMPORT = {
     "api": ALL - ABOVE - APIS,
     "api_study": ALL - ABOVE - APIS | {"api"},
     "api_explain": ALL - ABOVE - APIS | {"api"},
+    "api_probe": ALL - ABOVE - APIS | {"api"},
     "api_landscape": ALL - ABOVE - APIS | {"api"},
     "api_export": ALL - ABOVE - APIS | {"api"},
     "doctor": ALL - {"cli", "commands", "conformance"} - APIS,

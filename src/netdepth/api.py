@@ -10,14 +10,13 @@ run.metrics()                       # a pandas frame, one row per evaluation
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.config import RunConfig, Runtime, from_json
-from netdepth.errors import BadInput, NetdepthError, RunFailed
+from netdepth.errors import BadInput, RunFailed
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.store import RunDir, find_run, runs_root
 
@@ -74,7 +73,9 @@ class Run:
         Raises:
             BadInput: the run is unfinished, or its checkpoint is missing or damaged.
         """
-        return _load_model(self, weights)
+        from netdepth.engine.source import network_of, weights_of
+
+        return network_of(weights_of(self.dir, weights))
 
     def weights(self, weights: str | None = None) -> tuple[str, bytes]:
         """``best`` or ``last`` (the reported ones if None), and the run's safetensors file of those weights.
@@ -82,7 +83,10 @@ class Run:
         Raises:
             BadInput: as `model`.
         """
-        return _weights(self, weights)
+        from netdepth.engine.source import weights_of
+
+        found = weights_of(self.dir, weights)
+        return found.which, found.content
 
     def data(self, data_dir: Path | None = None) -> Splits:
         """The data set of the run, split as it was; its test part stays sealed.
@@ -190,47 +194,6 @@ def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online
     from netdepth.trackers.mirror import sync as rebuild
 
     return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
-
-
-def _weights(run: Run, weights: str | None) -> tuple[str, bytes]:
-    from netdepth.engine.checkpoint import MODEL
-
-    result = run.result
-    if not result or run.dir.read_json("split.json") is None:
-        raise BadInput(f"run {run.path.name} is {run.dir.status()}; only a finished run has weights to use")
-    which = weights or result.get("reported")
-    if which not in ("best", "last"):
-        raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
-    step = result.get("best_step" if which == "best" else "steps")
-    files = run.dir.load_checkpoint(step) if isinstance(step, int) else None
-    if files is None:
-        raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
-    if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result.get("weights_sha256"):
-        raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
-    return which, files[MODEL]
-
-
-def _load_model(run: Run, weights: str | None) -> Network:
-    import torch
-
-    from netdepth import models
-    from netdepth.config import Component
-    from netdepth.engine.checkpoint import load_weights
-
-    data, split = run.weights(weights)[1], run.dir.read_json("split.json") or {}
-    try:
-        shape = tuple(split["input_shape"])
-        component = from_json(Component, run.config["model"], "config.model")
-        model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
-        if run.config["train"]["precision"] == "float64":
-            model = model.to(torch.float64)
-        load_weights(model, data)
-    except NetdepthError:
-        raise
-    except Exception as error:  # files that are whole but not of one run make the libraries raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"run {run.path.name} cannot be loaded: its files do not fit one another ({reason})") from None
-    return model.eval()
 
 
 def _load_data(run: Run, data_dir: Path | None) -> Splits:

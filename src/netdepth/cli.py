@@ -183,6 +183,16 @@ def _grammar() -> Parser:
     inspect.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
 
     _landscape_options(add("landscape", "the loss around the weights of runs, side by side: picture, numbers, words"))
+    probe = add("probe", "what a run's features are worth on a data set: kNN, linear SVM, logistic regression")
+    probe.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    probe.add_argument("--dataset", metavar="NAME", required=True, help="a data set; image-folder:PATH for your own")
+    probe.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. dataset.val_size=1000"
+    )
+    probe.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    probe.add_argument("--images", metavar="N", type=_whole("--images", 10, 10**9), help="to fit to (default: 5000)")
+    probe.add_argument("--all-images", action="store_true", help="fit to all training images: this may take hours")
+    probe.add_argument("--fresh", action="store_true", help="forget what was found there and start again")
 
     predict = add("predict", "what a trained network says of pictures")
     predict.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
@@ -294,6 +304,7 @@ def _study_options(parser: Parser) -> None:
         "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="for all runs"
     )
     parser.add_argument("--tune", metavar="SETTING", help="lr: choose it per cell, on validation and other seeds")
+    parser.add_argument("--source", metavar="RUN", help="a finished run to start or learn from (else it is made first)")
     parser.add_argument("--workers", metavar="N", type=_whole("--workers", 0, 1024), help="processes (else the cores)")
     parser.add_argument("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster: its address, or auto")
     parser.add_argument("--dry-run", action="store_true", help="only say what it would cost")

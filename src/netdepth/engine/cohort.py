@@ -16,9 +16,11 @@ from netdepth.config import RunConfig, Runtime, to_json
 from netdepth.engine.assemble import build_model, fingerprint, resolve, stackable
 from netdepth.engine.conduct import Watch, conduct
 from netdepth.engine.member import Member
+from netdepth.engine.objectives import OBJECTIVES, Distillation
 from netdepth.engine.parallel import ALONE, Team
 from netdepth.engine.process import configure, environment
 from netdepth.engine.signals import signals_as_errors
+from netdepth.engine.teacher import teach
 from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
 from netdepth.progress import TrainProgress
 from netdepth.store import RunDir, runs_root
@@ -67,7 +69,7 @@ def run_cohort(
         RunFailed: anything else that stopped them; the reason stands in each ``failure.json``.
         Interrupted: a signal came; everything is saved.
     """
-    configs = [resolve(config, runtime.device) for config in configs]
+    configs = [resolve(config, runtime.device, runtime.runs_root) for config in configs]
     config = configs[0]
     if any(other.with_seed(config.seed) != config for other in configs) or len({c.seed for c in configs}) < len(
         configs
@@ -127,11 +129,16 @@ def _train(
 ) -> tuple[dict[int, Mirrors], float]:
     """Write what a folder begins with, then `conduct`; the trackers by lane, and when training ended."""
     torch.set_num_threads(1)  # initial weights do not depend on the thread count
-    networks = [build_model(member.config, splits, team.world) for member in members]
+    networks = [build_model(member.config, splits, team.world, runtime.runs_root) for member in members]
     seeds = [member.config.seed for member in members]
     missing = [member for member in members if member.result is None]
     recorded = _recorded(missing, seeds)
     per_step = config.train.batch_size * len(members) * models.describe(networks[0]).multiply_adds
+    objective = OBJECTIVES.build(config.objective)
+    if team.world > 1 and (config.start_from is not None or isinstance(objective, Distillation)):
+        raise BadInput("a run that starts or learns from another is made in one process; start it without torchrun")
+    if isinstance(objective, Distillation):
+        teach(objective, config, splits, runtime)
     process = configure(runtime, per_step, recorded, team)
     made_in = environment(process, seeds)
     team.begin({"fingerprint": mark, "environment": made_in}, process.device)
@@ -150,7 +157,7 @@ def _train(
             )
         title = f"{name} {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         trained_until = conduct(
-            config, networks, members, process, splits, title=title, watch=watch, probing=runtime.probes
+            config, networks, objective, members, process, splits, title=title, watch=watch, probing=runtime.probes
         )
     except BaseException:
         for mirror in mirrors.values():

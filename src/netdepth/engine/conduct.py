@@ -14,10 +14,11 @@ from netdepth.config import Duration, RunConfig
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.engine import result
+from netdepth.engine.finetune import FineTuning
 from netdepth.engine.fit import Tick, fit
 from netdepth.engine.gradients import choose_gradients
 from netdepth.engine.member import Member, newest_common_step
-from netdepth.engine.objectives import OBJECTIVES
+from netdepth.engine.objectives import Distillation, Objective
 from netdepth.engine.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.engine.process import Process
 from netdepth.engine.signals import signals_held, signals_ignored
@@ -44,6 +45,7 @@ Watch = Callable[[str, int, int], AbstractContextManager[Watcher]]
 def conduct(
     config: RunConfig,
     networks: Sequence[models.Network],
+    objective: Objective,
     members: Sequence[Member],
     process: Process,
     splits: data.Splits,
@@ -54,7 +56,7 @@ def conduct(
 ) -> float:
     """Train ``members`` from what their folders hold to their ends and finish every one.
 
-    ``config`` is theirs but for the seed, ``networks`` are theirs before training.
+    ``config`` is theirs but for the seed, ``networks`` are theirs before training, ``objective`` is ready to be used.
 
     Returns:
         `time.monotonic` after the last training step.
@@ -63,11 +65,14 @@ def conduct(
         Interrupted: a signal came; everything is saved.
     """
     started = time.perf_counter()
-    stack, batches = laid_out(config, networks, process, splits, [member.config.seed for member in members])
+    seeds, indexed = [member.config.seed for member in members], isinstance(objective, Distillation)
+    stack, batches = laid_out(config, networks, process, splits, seeds, indexed=indexed)
     val = splits.val.to(process.device)
+    per_epoch = batches.steps_per_epoch
+    if config.start_from is not None:
+        stack.tuning = FineTuning(stack, config.start_from, per_epoch, config.train.eval_every)
     optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
     rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
-    per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.train.budget).steps(per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
     if isinstance(schedule, WatchingSchedule):
@@ -103,7 +108,7 @@ def conduct(
     try:
         look_at(live)  # the newest probe may be missing: its checkpoint can be older than it
         finish([member for member in live if member.status != "completed"])
-        gradients = choose_gradients(stack, OBJECTIVES.build(config.objective))
+        gradients = choose_gradients(stack, objective)
         gradients = process.team.share(gradients, stack, batches, resumed)
         saved_at = time.monotonic()
         with watch(title, budget, per_epoch) as watcher:
@@ -140,13 +145,17 @@ def laid_out(
     process: Process,
     splits: data.Splits,
     seeds: Sequence[int],
+    *,
+    indexed: bool = False,
 ) -> tuple[Stack, Batches]:
     """``networks`` as one stack on the device of ``process``, and what it trains on there: this rank's share."""
     channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
     stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
     augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
     share = process.team.rank, process.team.world
-    return stack, Batches(splits.train.to(process.device), config.train.batch_size, seeds, augment, share)
+    return stack, Batches(
+        splits.train.to(process.device), config.train.batch_size, seeds, augment, share, indexed=indexed
+    )
 
 
 def _save(members: Sequence[Member]) -> None:

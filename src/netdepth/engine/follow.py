@@ -47,7 +47,7 @@ def _serve(team: Team, config: RunConfig, runtime: Runtime, given: dict[str, Any
     gradients = choose_gradients(stack, OBJECTIVES.build(config.objective))
     stack.models[0].train()
     team.ready(process.device)
-    ahead: dict[int, tuple[Tensor, Tensor]] = {}
+    ahead: dict[int, tuple[Tensor, ...]] = {}
     while (step := team.next_order()) != END:
         images, labels = ahead.pop(step) if step in ahead else batches(step)
         torch.manual_seed(derive_seed(config.seed, "dropout", step, team.rank))  # its own masks for its own images

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from netdepth.engine.mlp_pass import MLPPass, Workspace, written_out
-from netdepth.engine.objectives import CrossEntropy, Objective
+from netdepth.engine.objectives import CrossEntropy, Distillation, Objective
 from netdepth.engine.stack import Stack
 from netdepth.errors import BadInput
 from netdepth.models import Network
@@ -22,8 +22,9 @@ from netdepth.models.mlp import MLP
 
 __all__ = ["Gradients", "autograd_gradients", "by_hand", "choose_gradients", "mlp_gradients"]
 
-Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(inputs uint8 ``[S·B, C, H, W]``, labels ``[S·B]``, lane after lane) to (losses ``[S]``, numbers right ``[S]``)."""
+Gradients = Callable[..., tuple[Tensor, Tensor]]
+"""(inputs uint8 ``[S·B, C, H, W]``, labels ``[S·B]``, lane after lane) to (losses ``[S]``, numbers right ``[S]``); what
+distils is also given the images' indices ``[B]``."""
 
 
 def by_hand(model: Network, objective: Objective) -> bool:
@@ -47,7 +48,8 @@ def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
         BadInput: several lanes of a model that only autograd can do.
     """
     gradients = _chosen(stack, objective)
-    if stack.flat.device.type == "cuda" and stack.models[0].replayable:
+    settled = stack.tuning is None and isinstance(objective, CrossEntropy)  # the same kernels in every step
+    if stack.flat.device.type == "cuda" and stack.models[0].replayable and settled:
         from netdepth.engine.graphs import replayed
 
         return replayed(gradients)
@@ -55,7 +57,8 @@ def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
 
 
 def _chosen(stack: Stack, objective: Objective) -> Gradients:
-    known = by_hand(stack.models[0], objective) and not stack.bf16
+    frozen = stack.tuning is not None and bool(stack.tuning.thaws)  # also later, when all is thawed: a run has one pass
+    known = by_hand(stack.models[0], objective) and not stack.bf16 and not frozen
     if known and (len(stack) > 1 or stack.flat.device.type == "cpu"):
         return mlp_gradients(stack)
     if len(stack) > 1:
@@ -77,13 +80,16 @@ def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
     def lowered() -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if stack.bf16 else contextlib.nullcontext()
 
-    def compute(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def compute(inputs: Tensor, labels: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         gradient.zero_()
         with lowered():
             logits = model(stack.images(inputs))
         if stack.bf16:
             logits = logits.float()
-        loss = objective(logits, labels)
+        if isinstance(objective, Distillation) and objective.soft_targets is not None and indices is not None:
+            loss = objective(logits, labels, objective.soft_targets(inputs, indices))
+        else:
+            loss = objective(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().view(1), (logits.detach().argmax(1) == labels).sum().view(1)
 

@@ -135,6 +135,14 @@ class ImageNetResNet(Network):
         """The last layer under the name that all networks have for it; it is replaced as ``fc``."""
         return self.fc
 
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """``stem``, ``stage1`` to ``stage4`` and ``head``."""
+        return {
+            "stem": ("conv1", "bn1"),
+            **{f"stage{i + 1}": (f"layer{i + 1}",) for i in range(len(self.stages))},
+            "head": ("fc",),
+        }
+
     def features(self, x: Tensor) -> Tensor:
         """What the head sees: uint8 ``[B, C, H, W]`` to the channels' means ``[B, 8 * expansion * width]``."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(self.normalize(x)))))

@@ -62,6 +62,21 @@ class Network(nn.Module):
         self.depth = depth
         self.normalize = Normalize(input_shape[0])
 
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """The stages from the input to the head: what can be frozen, thawed and given a rate of its own.
+
+        A name to the paths of its modules and parameters; every parameter belongs to one stage, and the last stage
+        is what depends on the number of classes. As it stands here: the modules in the order in which they were made.
+        """
+        return {name: (name,) for name, child in self.named_children() if any(True for _ in child.parameters())}
+
+    def stage_of(self, name: str) -> str | None:
+        """The stage of a parameter, buffer or module; None for what is in none, as ``normalize`` is."""
+        for stage, paths in self.stage_paths().items():
+            if any(name == path or name.startswith(f"{path}.") for path in paths):
+                return stage
+        return None
+
 
 MODELS: Registry[Network] = Registry("model")
 """A model function takes (input_shape, num_classes, generator) and its own settings."""
