@@ -41,11 +41,11 @@ def test_a_picture_is_brought_to_the_networks_size_and_channels(run, tmp_path):
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("missing.png", "there is no such file"),
-        ("folder", "a folder, a pipe or a device"),
-        ("pipe", "a folder, a pipe or a device"),
+        ("missing.png", "no picture"),
+        ("folder", "is no picture file"),
+        ("pipe", "is no picture file"),
         ("postscript.png", "neither JPEG nor PNG"),
-        ("long.png", "268435456 at most"),
+        ("long.png", "268,435,456 at most"),
         ("wide.png", "pixels"),
     ],
 )

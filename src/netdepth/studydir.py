@@ -90,6 +90,7 @@ class _Stored:
     plan: Mapping[str, Any] | None
     runs: tuple[_StoredRun, ...]
     tuning: _StoredTuning | None = None
+    source: Mapping[str, Any] | None = None
 
 
 class StudyDir:
