@@ -19,6 +19,7 @@ from netdepth.data.batches import Batches
 from netdepth.engine import parallel
 from netdepth.engine.assemble import build_model, resolve
 from netdepth.engine.process import configure
+from netdepth.engine.run import joined
 from netdepth.errors import BadInput
 from netdepth.store import list_runs
 
@@ -135,7 +136,7 @@ def test_alone_nothing_is_wrapped_joined_or_said(monkeypatch):
 
     assert parallel.ALONE.share(gradients, None, None, 0) is gradients
     parallel.ALONE.begin({}, torch.device("cpu"))
-    with parallel.joined() as team:
+    with joined() as team:
         assert team is parallel.ALONE
     assert not torch.distributed.is_initialized()
     monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters set it, without the rest of torchrun's variables
@@ -184,7 +185,7 @@ def test_batch_norm_never_sees_a_single_image(splits, batch_size, ranks, refused
 
 def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
     monkeypatch.setattr("netdepth.engine.process.available_cores", lambda: 4)
-    much, team = 2**40, parallel.Team(1, 2)
+    much, team = 2**40, parallel.Rank(1, 2)
     try:
         assert configure(Runtime(device="cpu"), much).threads == 4
         assert configure(Runtime(device="cpu"), much, team=team).threads == 2
@@ -199,11 +200,11 @@ def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
 )
 def test_every_rank_has_the_card_of_its_number(monkeypatch, asked, cuda, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert parallel.Team(1, 2).device(asked) == device
+    assert parallel.Rank(1, 2).device(asked) == device
     with pytest.raises(BadInput, match="every rank takes the card of its number"):
-        parallel.Team(1, 2).device("cuda:0")
+        parallel.Rank(1, 2).device("cuda:0")
     assert parallel.ALONE.device("cuda:0") == "cuda:0"
-    assert parallel.Team(1, 2).backend(torch.device("cuda:1")) == "nccl"
+    assert parallel.Rank(1, 2).backend(torch.device("cuda:1")) == "nccl"
 
 
 def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path):
@@ -213,5 +214,5 @@ def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path
     with pytest.raises(BadInput, match=r"begun in 2 processes, not 1.*with torchrun --nproc-per-node 2 or start again"):
         configure(Runtime(), recorded=recorded)
     with pytest.raises(BadInput, match=r"begun in 1 processes, not 2.*without torchrun"):
-        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=parallel.Team(0, 2))
+        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=parallel.Rank(0, 2))
     assert make(folder / "by hand", RUNS["by hand"]).cached
