@@ -96,6 +96,9 @@ class Team:
         """
         return gradients
 
+    def release(self) -> None:
+        """Let go of a step that is under way: where another process is gone, a card would wait for it for ever."""
+
 
 ALONE = Team()
 
@@ -183,6 +186,12 @@ class Rank(Team):
             first = str(error).partition("\n")[0][:200]
             self.broken = otherwise or f"the connection between the ranks broke ({first})"
             raise RankLost from None
+
+    def release(self) -> None:
+        from torch import distributed
+
+        if self._sums is not None and distributed.get_backend(self._sums) == "nccl":  # gloo gives up by itself
+            self._sums.abort()
 
     def part(self, error: BaseException | None) -> BaseException | None:
         """Leave, because of ``error`` or because all is done; returns what the process should end with."""
