@@ -66,7 +66,7 @@ def main(folder: Path) -> None:
     from real_runs import make
 
     from netdepth.engine import follow, parallel
-    from netdepth.errors import BadInput
+    from netdepth.errors import BadInput, RankLost
 
     follower = parallel.rank() > 0
     for name, run in {**RUNS, "batch norm": BATCH_NORM}.items():
@@ -78,12 +78,12 @@ def main(folder: Path) -> None:
     def refuse(*args: object, **settings: object) -> None:
         raise BadInput("no such file here")
 
-    parallel.LINGER_SECONDS = 0.1
+    follow.LINGER_SECONDS = 0.1
     if follower:
         follow.data.load = refuse
     try:
         make(folder / "refused", RUNS["by hand"], probes=False)
-    except parallel.RankLost as error:
+    except RankLost as error:
         print(f"{error.exit_code}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
 

@@ -18,7 +18,11 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.engine import parallel
 from netdepth.engine.assemble import build_model, resolve
+from netdepth.engine.gradients import autograd_gradients
+from netdepth.engine.objectives import OBJECTIVES
 from netdepth.engine.process import configure
+from netdepth.engine.run import joined
+from netdepth.engine.stack import Stack
 from netdepth.errors import BadInput
 from netdepth.store import list_runs
 
@@ -135,7 +139,7 @@ def test_alone_nothing_is_wrapped_joined_or_said(monkeypatch):
 
     assert parallel.ALONE.share(gradients, None, None, 0) is gradients
     parallel.ALONE.begin({}, torch.device("cpu"))
-    with parallel.joined() as team:
+    with joined() as team:
         assert team is parallel.ALONE
     assert not torch.distributed.is_initialized()
     monkeypatch.setenv("WORLD_SIZE", "4")  # as some clusters set it, without the rest of torchrun's variables
@@ -184,7 +188,7 @@ def test_batch_norm_never_sees_a_single_image(splits, batch_size, ranks, refused
 
 def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
     monkeypatch.setattr("netdepth.engine.process.available_cores", lambda: 4)
-    much, team = 2**40, parallel.Team(1, 2)
+    much, team = 2**40, parallel.Rank(1, 2)
     try:
         assert configure(Runtime(device="cpu"), much).threads == 4
         assert configure(Runtime(device="cpu"), much, team=team).threads == 2
@@ -199,11 +203,11 @@ def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
 )
 def test_every_rank_has_the_card_of_its_number(monkeypatch, asked, cuda, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert parallel.Team(1, 2).device(asked) == device
+    assert parallel.Rank(1, 2).device(asked) == device
     with pytest.raises(BadInput, match="every rank takes the card of its number"):
-        parallel.Team(1, 2).device("cuda:0")
+        parallel.Rank(1, 2).device("cuda:0")
     assert parallel.ALONE.device("cuda:0") == "cuda:0"
-    assert parallel.Team(1, 2).backend(torch.device("cuda:1")) == "nccl"
+    assert parallel.Rank(1, 2).backend(torch.device("cuda:1")) == "nccl"
 
 
 def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path):
@@ -212,6 +216,34 @@ def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path
     recorded = list_runs(folder / "by hand")[0].read_json("environment.json")
     with pytest.raises(BadInput, match=r"begun in 2 processes, not 1.*with torchrun --nproc-per-node 2 or start again"):
         configure(Runtime(), recorded=recorded)
-    with pytest.raises(BadInput, match=r"begun in 1 processes, not 2.*without torchrun"):
-        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=parallel.Team(0, 2))
+    with pytest.raises(BadInput, match=r"begun in one process, not 2.*without torchrun"):
+        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=parallel.Rank(0, 2))
     assert make(folder / "by hand", RUNS["by hand"]).cached
+
+
+GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+
+
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=GPU)])
+def test_gloo_and_nccl_carry_a_step(name):
+    """A world of one: what can be seen of NCCL with a single card."""
+    store = torch.distributed.HashStore()
+    torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+    team = parallel.Rank(0, 1, store)
+    try:
+        device = torch.device(team.device(name))
+        team.connect(device)
+        model = build_model(resolve(RUNS["by hand"]), data.load(Component("mnist5k"), data_dir=None)).to(device)
+        stack = Stack([model])
+        inputs = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, device=device)
+        labels = torch.arange(8, device=device)
+        gradients = autograd_gradients(stack, OBJECTIVES.build(Component("cross-entropy")))
+        expected, right = gradients(inputs, labels)
+        wanted = stack.gradient.clone()
+        loss, hits = team.exchange(gradients, stack, inputs, labels, 8)
+        assert torch.equal(stack.gradient, wanted)
+        assert (loss, hits) == (expected, right)
+        assert team.number(7) == 7
+        team.release()
+    finally:
+        team.close()

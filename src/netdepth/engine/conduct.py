@@ -132,6 +132,7 @@ def conduct(
     except (KeyboardInterrupt, Interrupted) as error:
         unfinished = [member for member in members if member.result is None]
         with signals_ignored():
+            process.team.release()
             _save(unfinished)
         number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
         done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)

@@ -88,10 +88,12 @@ def available_cores() -> int:
 def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any], team: Team) -> None:
     then = recorded.get("world_size", 1)  # runs from before there were several processes do not say
     if then != team.world:
-        how = f"torchrun --nproc-per-node {then}" if then > 1 else "one process, without torchrun,"
+        begun, how = f"{then} processes", f"with torchrun --nproc-per-node {then}"
+        if then == 1:
+            begun, how = "one process", "without torchrun"
         raise BadInput(
-            f"this run was begun in {then} processes, not {team.world}, which changes its bits; continue it with {how} "
-            f"or start again with --fresh"
+            f"this run was begun in {begun}, not {team.world}, which changes its bits; continue it {how} or "
+            f"start again with --fresh"
         )
     asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
     now = {**{key: value for key, value in asked.items() if value is not None}, "torch": torch.__version__}
