@@ -15,12 +15,15 @@ ALLOWED_DIFFERENCE: all must train the same network on the same images, but draw
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import statistics
+import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,10 @@ MODULES = {
     "netdepth-pages": "conv_netdepth",
     "netdepth-bf16": "conv_netdepth",
     "netdepth-bf16-pages": "conv_netdepth",
+    "airbench": "conv_airbench",
 }
+ON_CUDA = ("notebook", "eager", "channels-last", "bf16", "airbench", "netdepth", "netdepth-bf16")
+"""Who can train on a GPU."""
 PAGES = "-pages"
 """Ending of the names whose processes ask the C library for large pages, as netdepth's workers do."""
 ALLOWED_DIFFERENCE = 0.06
@@ -69,6 +75,7 @@ class Player(epoch.Contestant):
         environment |= {"GLIBC_TUNABLES": HUGE_PAGES} if name.endswith(PAGES) else {}
         options: dict[str, Any] = {"folder": folder, "depth": given.depth, "batch-size": given.batch_size}
         options |= {"threads": given.threads, "dataset": given.dataset}
+        options |= {"device": given.device, "loaders": given.loaders}
         options |= {} if given.data is None else {"data": Path(given.data).resolve()}
         command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name]
         command += [text for option, value in options.items() for text in (f"--{option}", str(value))]
@@ -122,7 +129,9 @@ def measure(names: list[str], folder: Path, given: argparse.Namespace) -> dict[s
             print(f"{name} ready after {players[-1].startup:.1f} s", flush=True)
         for number in range(1, given.rounds + 1):
             for player in shuffler.sample(players, len(players)):
-                player.turn()
+                with utilization(given.device) as busy:
+                    player.turn()
+                player.turns[-1] |= {"gpu_busy": statistics.fmean(busy) / 100} if busy else {}
             rates = (f"{p.name} {p.turns[-1]['images'] / p.turns[-1]['seconds']:.0f}" for p in players)
             print(f"round {number} of {given.rounds}: images per second: {', '.join(rates)}", flush=True)
             refuse_different_work({p.name: p.turns[-1]["train_loss"] for p in players if "train_loss" in p.turns[-1]})
@@ -130,6 +139,21 @@ def measure(names: list[str], folder: Path, given: argparse.Namespace) -> dict[s
         for player in players:
             player.close()
     return {player.name: player.document() for player in players}
+
+
+@contextlib.contextmanager
+def utilization(device: str) -> Iterator[list[int]]:
+    """Percentages of time in which the GPU had a kernel, sampled along; complete afterwards, empty on a CPU."""
+    samples: list[int] = []
+    if device == "cpu":
+        yield samples
+        return
+    command = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "50"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watcher:
+        yield samples
+        watcher.terminate()
+        assert watcher.stdout is not None
+        samples += [int(line) for line in watcher.stdout.read().split("\n")[:-1] if line.strip().isdecimal()]
 
 
 def refuse_different_work(losses: dict[str, float]) -> None:
@@ -160,6 +184,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--dataset", default="cifar10-jpeg")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--loaders", type=int, default=0, help="processes of the notebook's DataLoader")
     parser.add_argument("--only", help=f"some of {','.join(MODULES)}")
     parser.add_argument("--data", type=Path, default=os.environ.get("NETDEPTH_DATA"), help="as netdepth --data")
     parser.add_argument("--json", type=Path, help="write every measured second here")
@@ -172,10 +198,11 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
         parser.error("--depth takes 6n + 2 from 8, all other numbers 1 or more")
     if given.images < 16 or given.images < given.batch_size:
         parser.error("--images takes at least 16 and a batch")
-    everyone = [name for name in MODULES if not (given.quick and name in QUICK_WITHOUT)]
+    able = ON_CUDA if given.device == "cuda" else [name for name in MODULES if name != "airbench"]
+    everyone = [name for name in able if not (given.quick and name in QUICK_WITHOUT)]
     wanted = given.only.split(",") if given.only else everyone
-    if unknown := sorted(set(wanted) - set(MODULES)):
-        parser.error(f"--only {','.join(unknown)} is unknown; choose from {', '.join(MODULES)}")
+    if unknown := sorted(set(wanted) - set(able)):
+        parser.error(f"--only {','.join(unknown)} is unknown; choose from {', '.join(able)}")
     return given, [name for name in MODULES if name in wanted]
 
 
@@ -190,7 +217,8 @@ def main() -> None:
         "machine": epoch.describe_machine(),
         "load_before": round(os.getloadavg()[0], 2),
         "settings": {
-            name: getattr(given, name) for name in ("dataset", "depth", "images", "batch_size", "rounds", "threads")
+            name: getattr(given, name)
+            for name in ("dataset", "depth", "images", "batch_size", "rounds", "threads", "device", "loaders")
         },
         "contestants": {},
     }

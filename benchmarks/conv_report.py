@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,16 @@ WORDS = {
     "netdepth-pages": "**netdepth**, float32, with large pages, as in a study's workers",
     "netdepth-bf16": "**netdepth**, bf16",
     "netdepth-bf16-pages": "**netdepth**, bf16, with large pages, as in a study's workers",
+    "airbench": "the loader and loop of cifar10-airbench: epochs augmented on the GPU, float16",
 }
 REFERENCE = "notebook"
-HEADINGS = ("images/s", "min", "max", "× notebook", "share of the limit", "start-up s")
+HEADINGS = ("images/s", "min", "max", "× notebook", "share of the limit", "GPU busy", "start-up s")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One way of training; rates in images per second, ``times`` and ``share`` None where there is no reference."""
+    """One way of training; rates in images per second, ``times``, ``share`` and ``busy`` (the share of the time in
+    which a GPU had a kernel) None where there is no reference."""
 
     name: str
     median: float
@@ -41,6 +43,7 @@ class Row:
     times: float | None
     share: float | None
     startup: float
+    busy: float | None
 
     def cells(self) -> list[str]:
         """As text, in the order of `HEADINGS`."""
@@ -49,7 +52,7 @@ class Row:
             f"{self.low:,.0f}",
             f"{self.high:,.0f}",
             "–" if self.times is None else f"{self.times:.2f}",
-            "–" if self.share is None else f"{self.share:.0%}",
+            *("–" if part is None else f"{part:.0%}" for part in (self.share, self.busy)),
             f"{self.startup:.1f}",
         ]
 
@@ -69,8 +72,17 @@ def summarise(contestants: Mapping[str, Any]) -> list[Row]:
             times = statistics.median(a / b for a, b in zip(values, rates[REFERENCE], strict=True))
         median = statistics.median(values)
         share = median / limit if limit is not None else None
-        rows.append(Row(name, median, min(values), max(values), times, share, contestants[name]["startup"]))
+        seen = [turn["gpu_busy"] for turn in contestants[name]["turns"] if "gpu_busy" in turn]
+        busy = statistics.fmean(seen) if seen else None
+        rows.append(Row(name, median, min(values), max(values), times, share, contestants[name]["startup"], busy))
     return sorted(rows, key=lambda row: -row.median)
+
+
+def _columns(rows: Sequence[Row]) -> tuple[list[str], dict[str, list[str]]]:
+    """Headings and, by name, the cells of those columns in which something stands."""
+    cells = {row.name: row.cells() for row in rows}
+    used = [i for i in range(len(HEADINGS)) if any(line[i] != "–" for line in cells.values())]
+    return [HEADINGS[i] for i in used], {name: [line[i] for i in used] for name, line in cells.items()}
 
 
 def show(results: Mapping[str, Any]) -> None:
@@ -81,28 +93,30 @@ def show(results: Mapping[str, Any]) -> None:
     depth, batch = results["settings"]["depth"], results["settings"]["batch_size"]
     table = Table(title=f"ResNet-{depth}, batch {batch}: training images per second", title_justify="left")
     table.add_column("way", no_wrap=True)
-    for heading in HEADINGS:
+    headings, rows = _columns(summarise(results["contestants"]))
+    for heading in headings:
         table.add_column(heading, justify="right")
-    for row in summarise(results["contestants"]):
-        table.add_row(row.name, *row.cells())
+    for name, cells in rows.items():
+        table.add_row(name, *cells)
     Console(width=120).print(table)
 
 
 def markdown(results: Mapping[str, Any]) -> str:
     """The table with what it was measured on."""
     machine, settings = results["machine"], results["settings"]
+    gpu = f"{machine['gpu']}; " if settings.get("device") == "cuda" else ""
+    headings, rows = _columns(summarise(results["contestants"]))
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("netdepth", "torch", "jax"))
     lines = [
-        f"Measured on {results['date']}: {machine['cpu']}, {machine['cores']} cores, {machine['capability']}; "
+        f"Measured on {results['date']}: {gpu}{machine['cpu']}, {machine['cores']} cores, {machine['capability']}; "
         f"{settings['threads']} threads, rounds: {settings['rounds']}, load before them {results['load_before']}. "
         f"Python {machine['python']}, {versions}. ResNet-{settings['depth']} on {settings['dataset']}, "
         f"batch {settings['batch_size']}, {settings['images']:,} images per turn.",
         "",
-        f"| Way | {' | '.join(HEADINGS)} |",
-        f"| --- |{' ---: |' * len(HEADINGS)}",
+        f"| Way | {' | '.join(headings)} |",
+        f"| --- |{' ---: |' * len(headings)}",
     ]
-    rows = summarise(results["contestants"])
-    lines += [f"| {WORDS[row.name]} | {' | '.join(row.cells())} |" for row in rows]
+    lines += [f"| {WORDS[name]} | {' | '.join(cells)} |" for name, cells in rows.items()]
     losses = [t["train_loss"] for m in results["contestants"].values() for t in m["turns"] if "train_loss" in t]
     if losses:
         lines += [

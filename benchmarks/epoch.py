@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from datetime import date
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import IO, Any
 
@@ -168,8 +168,17 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in ("netdepth", "torch", "jax", "keras", "lightning", "numpy")},
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "versions": {name: version_of(name) for name in ("netdepth", "torch", "jax", "keras", "lightning", "numpy")},
     }
+
+
+def version_of(name: str) -> str | None:
+    """The installed version, None where it is not installed (netdepth can run from a checkout)."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def main() -> None:

@@ -23,9 +23,15 @@ ALL = ENGINE | {
     "report",
     "recipes",
     "convert",
+    "explaining",
     "pictures",
     "api",
+    "api_explain",
     "api_study",
+    "api_probe",
+    "api_landscape",
+    "api_export",
+    "exports",
     "housekeeping",
     "doctor",
     "conformance",
@@ -33,6 +39,8 @@ ALL = ENGINE | {
     "cli",
 }
 
+ABOVE = {"cli", "commands", "doctor", "conformance"}
+APIS = {"api", "api_study", "api_explain", "api_probe", "api_landscape", "api_export"}
 STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
@@ -56,15 +64,21 @@ MAY_IMPORT = {
     "report": {"atomic", "config", "errors", "analysis"} | STUDIES,
     "recipes": BASE | {"studyspec", "usercode"},
     "convert": {"atomic", "errors", "models"},
+    "explaining": BASE | {"analysis", "data", "engine", "models", "pictures", "probes", "report", "store"},
+    "exports": {"config", "data", "errors", "models"},
     "housekeeping": {"atomic", "config", "errors", "store"},
-    "api": ALL - {"cli", "commands", "doctor", "conformance", "api_study"},
-    "api_study": ALL - {"cli", "commands", "doctor", "conformance"},
-    "doctor": ALL - {"cli", "commands", "api", "api_study", "conformance"},
-    "conformance": ALL - {"cli", "commands", "api", "api_study", "doctor"},
+    "api": ALL - ABOVE - APIS,
+    "api_study": ALL - ABOVE - APIS | {"api"},
+    "api_explain": ALL - ABOVE - APIS | {"api"},
+    "api_probe": ALL - ABOVE - APIS | {"api"},
+    "api_landscape": ALL - ABOVE - APIS | {"api"},
+    "api_export": ALL - ABOVE - APIS | {"api"},
+    "doctor": ALL - {"cli", "commands", "conformance"} - APIS,
+    "conformance": ALL - {"cli", "commands", "doctor"} - APIS,
     "commands": ALL - {"cli"},
     "cli": ALL,
     "__main__": ALL,
-    "__init__": {"api", "api_study"},
+    "__init__": APIS,
 }
 """What each room may import besides itself and the bare package (its version)."""
 

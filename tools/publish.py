@@ -7,7 +7,8 @@
 A table stands between ``<!-- compare: NAME -->`` and ``<!-- /compare -->``; what is between them is
 the output of ``netdepth compare docs/results/NAME/* --markdown``. ``<!-- benchmark: SIZE -->`` holds the
 short form of benchmarks/results/epoch.json for one batch size, ``<!-- study-benchmark: SEEDS -->`` that of
-benchmarks/results/study.json for one number of seeds, or with ``all`` for SEEDS all its tables.
+benchmarks/results/study.json for one number of seeds, or with ``all`` for SEEDS all its tables, and
+``<!-- conv-benchmark: FILE -->`` the table of benchmarks/results/FILE.json, made by benchmarks/conv.py.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import conv_report
 import findings
 import report
 import study_report
@@ -32,8 +34,10 @@ from netdepth.store import RunDir
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
 FILES = ("config.json", "environment.json", "split.json", "metrics.jsonl", "result.json", "test_access.json")
-BENCHMARK = ROOT / "benchmarks" / "results" / "epoch.json"
-STUDY = ROOT / "benchmarks" / "results" / "study.json"
+MEASURED = ROOT / "benchmarks" / "results"
+BENCHMARK = MEASURED / "epoch.json"
+STUDY = MEASURED / "study.json"
+CONV_BLOCK = re.compile(r"(<!-- conv-benchmark: ([a-z0-9-]+) -->\n).*?(<!-- /conv-benchmark -->)", re.DOTALL)
 STUDY_BLOCK = re.compile(r"(<!-- study-benchmark: (\d+|all) -->\n).*?(<!-- /study-benchmark -->)", re.DOTALL)
 BENCHMARK_BLOCK = re.compile(r"(<!-- benchmark: (\d+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
@@ -65,6 +69,7 @@ def refreshed(page: Path) -> str:
     measured = json.loads(BENCHMARK.read_text())
     text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)
     text = STUDY_BLOCK.sub(lambda match: f"{match[1]}\n{study_report.block(STUDY, match[2])}\n\n{match[3]}", text)
+    text = CONV_BLOCK.sub(lambda m: f"{m[1]}\n{conv_report.block(MEASURED / f'{m[2]}.json')}\n\n{m[3]}", text)
     return report.rendered(text, measured) if report.BEGIN in text else text
 
 

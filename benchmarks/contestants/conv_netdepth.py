@@ -69,7 +69,7 @@ def prepare(work: Work) -> Callable[[], dict[str, Any]]:
     def turn() -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder, terminal():
             where = {"runs_root": Path(folder), "data_dir": work.data_dir}
-            runtime = Runtime(device="cpu", threads=work.threads, probes=False, **where)
+            runtime = Runtime(device=work.device, threads=work.threads, probes=False, **where)
             made = run(config, runtime, name="conv", watch=functools.partial(Timed, mode="auto"), splits=splits)
             records = made.run.read_metrics()
         weights = [record["step"] - before for record, before in zip(records, [0, records[0]["step"]], strict=True)]

@@ -1,7 +1,7 @@
 """The lab notebook: PIL transforms per sample in a DataLoader, float32, NCHW, ``.item()`` each step.
 
 The transforms do what torchvision's RandomCrop, RandomHorizontalFlip, ToTensor and Normalize do to one image;
-torchvision itself is not needed.
+torchvision itself is not needed. For a GPU, processes load (``--loaders``) and memory is pinned.
 """
 
 from __future__ import annotations
@@ -54,16 +54,20 @@ class Pictures(Dataset):
 
 def prepare(work: Work) -> Callable[[], dict[str, Any]]:
     torch.set_num_threads(work.threads)
+    cuda = work.device == "cuda"
     pictures, order = Pictures(work), work.order().tolist()
     criterion = nn.CrossEntropyLoss()
 
     def epoch(chosen: list[int]) -> dict[str, Any]:
-        model = network(work)
+        model = network(work).to(work.device)
         optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=DECAY)
-        loader = DataLoader(pictures, batch_size=work.batch_size, sampler=chosen, num_workers=0)
+        loader = DataLoader(
+            pictures, batch_size=work.batch_size, sampler=chosen, num_workers=work.loaders, pin_memory=cuda
+        )
         running_loss = 0.0
         started = time.perf_counter()
-        for images, labels in loader:
+        for pixels, answers in loader:
+            images, labels = pixels.to(work.device, non_blocking=cuda), answers.to(work.device, non_blocking=cuda)
             optimizer.zero_grad()
             loss = criterion(model(images), labels)
             loss.backward()

@@ -40,6 +40,9 @@ class Work:
     threads: int
     dataset: str
     data_dir: Path | None
+    device: str = "cpu"
+    loaders: int = 0
+    """Processes that load data, of a contestant that has such."""
 
     @property
     def bf16(self) -> bool:
@@ -78,6 +81,8 @@ def open_work() -> tuple[Work, TextIO]:
     parser.add_argument("--threads", type=int, required=True)
     parser.add_argument("--dataset", required=True)
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--loaders", type=int, default=0)
     given = parser.parse_args()
     replies = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -90,6 +95,8 @@ def open_work() -> tuple[Work, TextIO]:
             threads=given.threads,
             dataset=given.dataset,
             data_dir=given.data,
+            device=given.device,
+            loaders=given.loaders,
         ),
         replies,
     )

@@ -74,23 +74,26 @@ def network(work: Work) -> ResNet:
 def augment(images: Tensor) -> Tensor:
     """Pad, crop and flip each of uint8 ``[B, C, H, W]`` at random."""
     count, channels, height, width = images.shape
+    device = images.device
     padded = functional.pad(images, (PAD, PAD, PAD, PAD))
-    rows = torch.randint(2 * PAD + 1, (count, 1)) + torch.arange(height)
-    columns = torch.randint(2 * PAD + 1, (count, 1)) + torch.arange(width)
-    columns = torch.where(torch.rand(count, 1) < 0.5, columns.flip(1), columns)
-    each, planes = torch.arange(count).view(-1, 1, 1, 1), torch.arange(channels).view(1, -1, 1, 1)
+    rows = torch.randint(2 * PAD + 1, (count, 1), device=device) + torch.arange(height, device=device)
+    columns = torch.randint(2 * PAD + 1, (count, 1), device=device) + torch.arange(width, device=device)
+    columns = torch.where(torch.rand(count, 1, device=device) < 0.5, columns.flip(1), columns)
+    each = torch.arange(count, device=device).view(-1, 1, 1, 1)
+    planes = torch.arange(channels, device=device).view(1, -1, 1, 1)
     return padded[each, planes, rows.view(count, 1, height, 1), columns.view(count, 1, 1, width)]
 
 
 def prepare(work: Work) -> Callable[[], dict[str, Any]]:
     use_threads(work.threads)
-    images, labels, order = map(torch.from_numpy, (work.images(), work.labels(), work.order()))
-    mean, std = (row.view(-1, 1, 1) for row in torch.from_numpy(work.statistics()))
+    arrays = work.images(), work.labels(), work.order()
+    images, labels, order = (torch.from_numpy(array).to(work.device) for array in arrays)
+    mean, std = (row.view(-1, 1, 1) for row in torch.from_numpy(work.statistics()).to(work.device))
     last = work.variant != "eager"
     layout = torch.channels_last if last else torch.contiguous_format
 
     def epoch(chosen: Tensor) -> dict[str, Any]:
-        model = network(work).to(memory_format=layout)
+        model = network(work).to(work.device, memory_format=layout)
         called = torch.compile(model) if "compiled" in work.variant else model
         optimizer = torch.optim.SGD(
             model.parameters(), lr=LEARNING_RATE, momentum=MOMENTUM, weight_decay=DECAY, fused=True
@@ -100,7 +103,7 @@ def prepare(work: Work) -> Callable[[], dict[str, Any]]:
         for batch in chosen.split(work.batch_size):
             x = augment(images.index_select(0, batch)).contiguous(memory_format=layout)
             x = x.float().div_(255).sub_(mean).div_(std)
-            with torch.autocast("cpu", torch.bfloat16, enabled=work.bf16):
+            with torch.autocast(work.device, torch.bfloat16, enabled=work.bf16):
                 logits = called(x)
             loss = functional.cross_entropy(logits.float(), labels.index_select(0, batch))
             optimizer.zero_grad(set_to_none=True)

@@ -6,7 +6,10 @@ from typing import Any
 
 __version__ = "0.1.0"
 
-_API = {"load": "api", "predict": "api", "study": "api_study", "sync": "api", "train": "api"}
+_API = {
+    "explain": "api_explain", "export": "api_export", "landscape": "api_landscape", "load": "api", "predict": "api",
+    "probe": "api_probe", "study": "api_study", "sync": "api", "train": "api",
+}  # fmt: skip
 """What is offered, and the module that has it."""
 __all__ = ["__version__", *_API]
 

@@ -10,25 +10,24 @@ run.metrics()                       # a pandas frame, one row per evaluation
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.config import RunConfig, Runtime, from_json
-from netdepth.errors import BadInput, NetdepthError, RunFailed, StorageError
+from netdepth.errors import BadInput, RunFailed
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
-from netdepth.pictures import MAX_BYTES, decode_picture, pillow_rules
 from netdepth.store import RunDir, find_run, runs_root
 
 if TYPE_CHECKING:
     import pandas
 
+    from netdepth.convert import Published
+    from netdepth.data import Splits
     from netdepth.models import Network
 
-__all__ = ["Prediction", "Run", "load", "plan", "predict", "sync", "train"]
+__all__ = ["Prediction", "Run", "load", "open_network", "plan", "predict", "sync", "train"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,11 @@ class Run:
         return self.dir.result() or {}
 
     @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's outputs."""
+        return tuple((self.dir.read_json("split.json") or {}).get("classes", ()))
+
+    @property
     def figure(self) -> Path | None:
         """The learning curves, if they were drawn."""
         path = self.path / "figures" / "learning_curves.png"
@@ -69,7 +73,29 @@ class Run:
         Raises:
             BadInput: the run is unfinished, or its checkpoint is missing or damaged.
         """
-        return _load_model(self, weights)
+        from netdepth.engine.source import network_of, weights_of
+
+        return network_of(weights_of(self.dir, weights))
+
+    def weights(self, weights: str | None = None) -> tuple[str, bytes]:
+        """``best`` or ``last`` (the reported ones if None), and the run's safetensors file of those weights.
+
+        Raises:
+            BadInput: as `model`.
+        """
+        from netdepth.engine.source import weights_of
+
+        found = weights_of(self.dir, weights)
+        return found.which, found.content
+
+    def data(self, data_dir: Path | None = None) -> Splits:
+        """The data set of the run, split as it was; its test part stays sealed.
+
+        Raises:
+            BadInput: what is here are other data, or another split of them.
+            StorageError: the data are not here.
+        """
+        return _load_data(self, data_dir)
 
     def __repr__(self) -> str:
         return f"Run({self.path.name!r}, {self.dir.status()})"
@@ -170,38 +196,19 @@ def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online
     return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
 
 
-def _load_model(run: Run, weights: str | None) -> Network:
-    import torch
-
-    from netdepth import models
+def _load_data(run: Run, data_dir: Path | None) -> Splits:
+    from netdepth import data
     from netdepth.config import Component
-    from netdepth.engine.checkpoint import MODEL, load_weights
 
-    result, split = run.result, run.dir.read_json("split.json")
-    if not result or split is None:
-        raise BadInput(f"run {run.path.name} is {run.dir.status()}; only a finished run has weights to use")
-    which = weights or result.get("reported")
-    if which not in ("best", "last"):
-        raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
-    step = result.get("best_step" if which == "best" else "steps")
-    files = run.dir.load_checkpoint(step) if isinstance(step, int) else None
-    if files is None:
-        raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
-    if which == result["reported"] and hashlib.sha256(files[MODEL]).hexdigest() != result.get("weights_sha256"):
-        raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
-    try:
-        shape = tuple(split["input_shape"])
-        component = from_json(Component, run.config["model"], "config.model")
-        model = models.build(component, (shape[0], shape[1], shape[2]), len(split["classes"]))
-        if run.config["train"]["precision"] == "float64":
-            model = model.to(torch.float64)
-        load_weights(model, files[MODEL])
-    except NetdepthError:
-        raise
-    except Exception as error:  # files that are whole but not of one run make the libraries raise anything
-        reason = " ".join(str(error).split())[:200]
-        raise BadInput(f"run {run.path.name} cannot be loaded: its files do not fit one another ({reason})") from None
-    return model.eval()
+    split = run.dir.read_json("split.json")
+    if split is None or not run.config.get("dataset"):
+        raise BadInput(f"run {run.path.name} does not say what its data are: config.json or split.json lacks it")
+    component = from_json(Component, run.config["dataset"], "config.dataset")
+    splits = data.load(component, data_dir=data_dir)
+    for key, found in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
+        if split.get(key) != found:
+            raise BadInput(f"run {run.path.name} was made with other data: {component.name} here has another {key}")
+    return splits
 
 
 @dataclass(frozen=True)
@@ -214,61 +221,52 @@ class Prediction:
     note: str | None
 
 
-def predict(run: Run, images: Sequence[Path], *, invert: bool = False) -> list[Prediction]:
-    """Classify picture files with the reported weights of ``run``.
+def open_network(text: str, runs_dir: Path | None = None, names: Path | None = None) -> Run | Published:
+    """What ``predict`` and ``explain`` take: a run, or published weights in a ``.safetensors`` file.
 
-    A picture is turned to the network's channels and size; ``invert`` swaps black and white
-    (MNIST digits are white on black).
+    ``names`` is a text file with the name of each class of such weights, one a line.
+
+    Raises:
+        BadInput: none or several runs match, a file that is not what it should be, ``names`` for a run.
+    """
+    from netdepth.convert import open_published
+
+    if not text.endswith(".safetensors"):
+        if names is not None:
+            raise BadInput(
+                f"--names {str(names)!r} is for published weights (FILE.safetensors); a run has its own names"
+            )
+        return load(text, runs_dir)
+    try:
+        lines = None if names is None else names.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"cannot read --names {str(names)!r}: {getattr(error, 'strerror', None) or error}") from None
+    return open_published(Path(text), lines)
+
+
+def predict(run: Run | Published, images: Sequence[Path], *, invert: bool = False) -> list[Prediction]:
+    """Classify picture files with the reported weights of ``run``, or with published ones.
+
+    A picture, JPEG or PNG, is turned to the network's channels and size as those of ``image-folder`` are
+    (`netdepth.pictures.read_picture`); ``invert`` swaps black and white (MNIST digits are white on black).
 
     Raises:
         BadInput: a file that is not a readable picture, or an unfinished run.
     """
     import torch
 
-    model = run.model()
-    split = run.dir.read_json("split.json") or {}
+    from netdepth.pictures import read_picture
+
+    if isinstance(run, Run):
+        model, classes = run.model(), run.classes
+    else:
+        model, classes = run.model, run.classes
     predictions = []
     for path in images:
-        pixels, note = _read_image(Path(path), model.input_shape)
-        if invert:
-            pixels = 255 - pixels
+        array, note = read_picture(Path(path), model.input_shape)
+        pixels = torch.tensor(255 - array if invert else array)
         with torch.inference_mode():
             shares = model(pixels.unsqueeze(0))[0].double().softmax(0).tolist()
-        ranked = sorted(zip(split["classes"], shares, strict=True), key=lambda item: -item[1])
+        ranked = sorted(zip(classes, shares, strict=True), key=lambda item: -item[1])
         predictions.append(Prediction(Path(path), ranked[0][0], ranked, note))
     return predictions
-
-
-def _read_image(path: Path, shape: tuple[int, int, int]) -> tuple[Any, str | None]:
-    import numpy as np
-    import torch
-    from PIL import Image
-
-    channels, height, width = shape
-    try:
-        with pillow_rules():
-            pixels = decode_picture(_content(path), channels=channels, size=None)
-    except BadInput as reason:
-        raise BadInput(f"{path} is not a readable picture: {reason}") from None
-    note = None
-    if pixels.shape[1:] != (height, width):
-        note = f"resized from {pixels.shape[2]}x{pixels.shape[1]} to {width}x{height}"
-        image = Image.fromarray(pixels[0] if channels == 1 else pixels.transpose(1, 2, 0))
-        array = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
-        pixels = array.reshape(height, width, channels).transpose(2, 0, 1)
-    return torch.from_numpy(pixels.copy()), note
-
-
-def _content(path: Path) -> bytes:
-    """The bytes of a picture file; what is none would block, or fill the memory."""
-    try:
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
-            raise BadInput("it is a folder, a pipe or a device")
-        if found.st_size > MAX_BYTES:
-            raise BadInput(f"it has {found.st_size} bytes; a picture has {MAX_BYTES} at most")
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise BadInput("there is no such file") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None

@@ -94,6 +94,7 @@ def study(
     dataset: str | None = None,
     overrides: Sequence[str] = (),
     tune: str | None = None,
+    source: str | None = None,
     workers: int | None = None,
     ray: str | None = None,
     runtime: Runtime | None = None,
@@ -101,7 +102,7 @@ def study(
 ) -> Study:
     """Make the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
 
-    ``seeds``, ``depths``, ``dataset``, ``overrides`` and ``tune`` change what is asked (`ask`). With
+    ``seeds``, ``depths``, ``dataset``, ``overrides``, ``tune`` and ``source`` change what is asked (`ask`). With
     ``workers=0`` everything is made in this process, one group after another; components that
     were registered in a notebook are known there only.
 
@@ -115,7 +116,9 @@ def study(
     from netdepth.launch.study import conduct, look_up
 
     runtime = with_imports(runtime or Runtime(), recipe)
-    spec, notes = ask(recipe, seeds=seeds, depths=depths, dataset=dataset, overrides=overrides, tune=tune)
+    spec, notes = ask(
+        recipe, seeds=seeds, depths=depths, dataset=dataset, overrides=overrides, tune=tune, source=source
+    )
     _, spec, more = look_up(spec, runtime)
     for note in (*notes, *more, *out_of_reach(spec)):
         print(f"note: {note}", file=sys.stderr)
@@ -147,6 +150,7 @@ def ask(
     dataset: str | None = None,
     overrides: Sequence[str] = (),
     tune: str | None = None,
+    source: str | None = None,
 ) -> tuple[StudySpec, list[str]]:
     """The study of ``recipe`` with what a person changes of it, and what is to be announced.
 
@@ -157,6 +161,7 @@ def ask(
         dataset: another data set for all cells.
         overrides: ``path=value`` for all cells, of settings that the study does not vary.
         tune: a setting, such as ``"lr"``, to be tuned per cell.
+        source: a finished run to start from or to learn from, instead of the study's own.
 
     Raises:
         BadInput: something that is not there or cannot be changed, with the nearest that can.
@@ -164,6 +169,8 @@ def ask(
     from netdepth import recipes
 
     spec = recipe if isinstance(recipe, StudySpec) else recipes.resolve_study(recipe)
+    if source is not None:
+        spec = spec.with_source(source)
     texts = [*dataset_overrides(dataset), *overrides]
     for text in texts:
         _refuse_varied(spec, text)
@@ -203,7 +210,7 @@ def _depths(given: str | Sequence[int]) -> tuple[int, ...]:
 
 
 def _tuned(spec: StudySpec, what: str) -> StudySpec:
-    from netdepth.engine.run import resolve
+    from netdepth.engine.run import COMPONENTS
 
     known = {"lr": "optimizer.lr", **{item.path.rpartition(".")[2]: item.path for item in spec.nuisance}}
     name = next((short for short, path in known.items() if what == path), what)
@@ -211,8 +218,7 @@ def _tuned(spec: StudySpec, what: str) -> StudySpec:
     if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
         return spec
     room, _, setting = path.partition(".")
-    component = getattr(resolve(spec.base), room, None)
-    own = getattr(component, "args", {}).get(setting)
+    own = COMPONENTS[room].resolve(getattr(spec.base, room)).args.get(setting) if room in COMPONENTS else None
     if not isinstance(own, int | float) or isinstance(own, bool) or own <= 0:
         raise BadInput(f"--tune {what}: {path} = {own!r} is no number above 0; only such a setting can be tuned here")
     values = tuple(float(f"{own * factor:.6g}") for factor in TUNING_FACTORS)

@@ -11,19 +11,22 @@ import contextlib
 import functools
 import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from netdepth import __version__
 from netdepth.config import MAX_SEED
+from netdepth.engine.parallel import only_alone, rank
 from netdepth.engine.signals import Terminated, sigterm_as_interrupt
-from netdepth.errors import BadInput, NetdepthError, choose
+from netdepth.errors import BadInput, NetdepthError, RankLost, choose
 
 __all__ = ["entry", "main"]
 
 GROUPS = ("data", "runs")
 KINDS = ("recipes", "models", "datasets", "optimizers", "schedules", "augmentations", "objectives", "trackers")
+RANK_SECONDS = 5.0
 EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 74, 130, 143
 
 
@@ -44,7 +47,7 @@ def main(argv: Sequence[str]) -> int:
     except SystemExit as stop:  # --help and --version
         return int(stop.code or 0)
     except NetdepthError as error:
-        return _complain(str(error), error.exit_code)
+        return _complain(str(error), error.exit_code, said_by_others=not isinstance(error, RankLost))
     except Terminated:
         return _complain("interrupted", EXIT_TERMINATED)
     except KeyboardInterrupt:
@@ -62,9 +65,13 @@ def main(argv: Sequence[str]) -> int:
     return code
 
 
-def _complain(text: str, code: int) -> int:
+def _complain(text: str, code: int, said_by_others: bool = True) -> int:
     from netdepth.report.text import printable
 
+    if rank() > 0:
+        if said_by_others:  # what befalls rank 0 as well it says, and torchrun ends this process meanwhile
+            time.sleep(RANK_SECONDS)
+        text = f"rank {rank()}: {text}"
     print(f"netdepth: error: {printable(text)}", file=sys.stderr)
     return code
 
@@ -87,7 +94,15 @@ def _run(argv: Sequence[str]) -> int:
     from netdepth.report.text import document
 
     command: Callable[[argparse.Namespace], commands.Answer] = getattr(commands, args.command)
-    with contextlib.redirect_stdout(sys.stderr) if args.json else contextlib.nullcontext():
+    if args.command != "train":
+        only_alone(args.parser.prog)
+    with contextlib.ExitStack() as held:
+        if rank() > 0:  # whatever there is to say, rank 0 says it
+            nowhere = held.enter_context(open(os.devnull, "w"))
+            held.enter_context(contextlib.redirect_stderr(nowhere))
+            held.enter_context(contextlib.redirect_stdout(nowhere))
+        elif args.json:
+            held.enter_context(contextlib.redirect_stdout(sys.stderr))
         for module in args.imports:
             recipes.import_user(module)
         answer = command(args)
@@ -141,6 +156,7 @@ def _grammar() -> Parser:
     text = "the baseline and a small depth study with its report, on data that come with the package, in a minute"
     _train_options(add("quickstart", text), False)
     train = add("train", "train a recipe with one or several seeds")
+    train.epilog = "Over several processes or GPUs: torchrun --nproc-per-node 2 -m netdepth train RECIPE."
     train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
     _train_options(train, True)
 
@@ -153,18 +169,52 @@ def _grammar() -> Parser:
     verdict = add("verdict", "what a study found, in sentences and one table")
     verdict.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
 
-    compare = add("compare", "runs side by side, with the mean over seeds and its interval")
-    compare.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    compare = add(
+        "compare", "runs side by side, with the mean over seeds and its interval; or whole studies, a line each"
+    )
+    compare.add_argument(
+        "runs", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names, or studies' folders"
+    )
+    compare.add_argument("--html", metavar="FILE", type=_path, help="of studies: write one page of all")
     for style in ("markdown", "csv", "latex"):
         compare.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=f"print as {style}")
 
     inspect = add("inspect", "gradients and activations of a run's network per layer: table, picture, words")
     inspect.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
 
+    _landscape_options(add("landscape", "the loss around the weights of runs, side by side: picture, numbers, words"))
+    probe = add("probe", "what a run's features are worth on a data set: kNN, linear SVM, logistic regression")
+    probe.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    probe.add_argument("--dataset", metavar="NAME", required=True, help="a data set; image-folder:PATH for your own")
+    probe.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. dataset.val_size=1000"
+    )
+    probe.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    probe.add_argument("--images", metavar="N", type=_whole("--images", 10, 10**9), help="to fit to (default: 5000)")
+    probe.add_argument("--all-images", action="store_true", help="fit to all training images: this may take hours")
+    probe.add_argument("--fresh", action="store_true", help="forget what was found there and start again")
+
     predict = add("predict", "what a trained network says of pictures")
-    predict.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
-    predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files")
-    predict.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+    predict.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files, JPEG or PNG")
+    _picture_options(predict)
+
+    explain = add("explain", "where a network looks: class activation maps, and a check that they matter")
+    explain.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    text = "picture files, or folders of them (else the run's validation images)"
+    explain.add_argument("--images", metavar="PATH", nargs="+", type=_path, help=text)
+    explain.add_argument("--classes", metavar="CLASS", nargs="+", help="only these classes, a row each")
+    text = "pictures in the mean maps and in the check (default: 200)"
+    explain.add_argument("--count", metavar="N", type=_whole("--count", 1, 100_000), default=200, help=text)
+    explain.add_argument("--out", metavar="FILE.png", type=_path, help="the contact sheet; the rest lies beside it")
+    explain.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    _picture_options(explain)
+
+    export = add("export", "a run's network as a file for others, checked, with a model card")
+    export.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    export.add_argument("--to", metavar="FORMAT", required=True, help="onnx or safetensors")
+    export.add_argument("--out", metavar="FILE", type=_path, help="default: export/ in the run's folder")
+    export.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
 
     convert = add("convert", "published weights (.pth, .pt) into safetensors, read without running code")
     convert.add_argument("file", metavar="FILE.pth", type=_path, help="weights as PyTorch saves them")
@@ -239,6 +289,12 @@ def _train_options(parser: Parser, full: bool) -> None:
     parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
 
 
+def _picture_options(parser: Parser) -> None:
+    parser.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+    text = "class names of published weights, one a line"
+    parser.add_argument("--names", metavar="FILE.txt", type=_path, help=text)
+
+
 def _study_options(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a study.json")
     parser.add_argument("--seeds", metavar="LIST", help="10 for seeds 0 to 9, or 0,3,7; more than before extends")
@@ -248,12 +304,27 @@ def _study_options(parser: Parser) -> None:
         "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="for all runs"
     )
     parser.add_argument("--tune", metavar="SETTING", help="lr: choose it per cell, on validation and other seeds")
+    parser.add_argument("--source", metavar="RUN", help="a finished run to start or learn from (else it is made first)")
     parser.add_argument("--workers", metavar="N", type=_whole("--workers", 0, 1024), help="processes (else the cores)")
     parser.add_argument("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster: its address, or auto")
     parser.add_argument("--dry-run", action="store_true", help="only say what it would cost")
     parser.add_argument("--no-report", action="store_true", help="leave the report to: netdepth report")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
     parser.add_argument("--fresh", action="store_true", help="remove the study's runs and start again")
+
+
+def _landscape_options(parser: Parser) -> None:
+    parser.add_argument("names", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names")
+    parser.add_argument("--grid", metavar="N", type=_whole("--grid", 3, 501), help="points a side, odd (else 41 or 25)")
+    parser.add_argument("--radius", metavar="R", type=_number("--radius"), default=1.0, help="half a side (default: 1)")
+    parser.add_argument(
+        "--images", metavar="N", type=_whole("--images", 1, 10**7), help="training images (else 1000 or 500)"
+    )
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), default=0, help="of the directions")
+    parser.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    parser.add_argument("--no-curvature", action="store_true", help="leave out the eigenvalues of the Hessian")
+    parser.add_argument("--out", metavar="FILE.png", type=_path, help="the picture's path (else in figures/)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
 
 
 def _name(text: str) -> str:
@@ -273,5 +344,15 @@ def _whole(option: str, low: int, high: int) -> Callable[[str], int]:
         if text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high:
             return int(text)
         raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a whole number from {low} to {high}")
+
+    return parse
+
+
+def _number(option: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 < float(text) < float("inf"):
+                return float(text)
+        raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a number above 0")
 
     return parse

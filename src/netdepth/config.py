@@ -27,6 +27,7 @@ __all__ = [
     "Overfitting",
     "RunConfig",
     "Runtime",
+    "StartFrom",
     "TrainConfig",
     "canonical_json",
     "derive_seed",
@@ -141,6 +142,44 @@ class TrainConfig:
 
 
 @dataclass(frozen=True)
+class StartFrom:
+    """A finished run whose weights a run begins with (transfer learning), and what of them is trained.
+
+    ``run`` is a path or a unique prefix of a folder name; ``weights`` None are those that its result reports.
+    ``sha256`` is that of their file: it is filled in when the run is found, it alone is hashed, and from then on
+    other weights are refused. ``reset_head`` draws the last stage anew, as other classes need. The stages in
+    ``freeze`` stay as they are; with ``unfreeze_every`` the last of them, nearest to the head, joins the training
+    after so long, then the one before, and so on (Howard & Ruder 2018, "Universal Language Model Fine-tuning",
+    §3.3). ``lr_scale`` multiplies the learning rate of stages by name (ibid., §3.2). `Network.stage_paths` names
+    them.
+    """
+
+    run: str
+    weights: Literal["best", "last"] | None = None
+    sha256: str | None = None
+    reset_head: bool = True
+    freeze: tuple[str, ...] = field(default=(), metadata={"takes": 'a list of stages, such as ["stem","stage1"]'})
+    unfreeze_every: str | None = field(default=None, metadata={"takes": DURATIONS})
+    lr_scale: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require(bool(self.run.strip()), "start_from.run", self.run, "a run: a path or a prefix of a folder's name")
+        if self.unfreeze_every is not None:
+            length = Duration.parse(self.unfreeze_every, "start_from.unfreeze_every")
+            object.__setattr__(self, "unfreeze_every", str(length))
+            require(
+                bool(self.freeze), "start_from.unfreeze_every", str(length), "null where start_from.freeze is empty"
+            )
+        for stage, factor in self.lr_scale.items():
+            number = isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < 1e9
+            require(number, f"start_from.lr_scale.{stage}", factor, "a number above 0 (start_from.freeze for none)")
+
+    def hashed(self) -> dict[str, Any]:
+        """The part that enters the fingerprint: the weights themselves, not where they lie."""
+        return {key: value for key, value in to_json(self).items() if key not in ("run", "weights")}
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """Everything that decides the numbers of one run."""
 
@@ -152,6 +191,7 @@ class RunConfig:
     augmentation: Component = Component("none")
     train: TrainConfig = TrainConfig()
     seed: int = 0
+    start_from: StartFrom | None = None
 
     def __post_init__(self) -> None:
         require(0 <= self.seed <= MAX_SEED, "seed", self.seed, f"0 to {MAX_SEED}")

@@ -97,6 +97,8 @@ def _model(component: Component, data_dir: Path | None) -> Promises:
     loss.backward()  # type: ignore[no-untyped-call]
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     yield "gives every parameter a gradient", not without, ", ".join(without)
+    homeless = [key for key, _ in model.named_parameters() if model.stage_of(key) is None]
+    yield "has every parameter in a stage", not homeless, ", ".join(homeless) or ", ".join(model.stage_paths())
     layers = len(models.describe(model).layers)
     yield "counts its depth (weight layers on the main path)", 1 <= model.depth <= layers, f"{model.depth} of {layers}"
     first, again, other = (models.build(component, SHAPE, CLASSES, seed=s).state_dict() for s in (0, 0, 1))

@@ -10,7 +10,7 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["BadInput", "Interrupted", "Locked", "NetdepthError", "RunFailed", "StorageError", "choose"]
+__all__ = ["BadInput", "Interrupted", "Locked", "NetdepthError", "RankLost", "RunFailed", "StorageError", "choose"]
 
 
 class NetdepthError(Exception):
@@ -51,6 +51,13 @@ class Interrupted(NetdepthError):
     def __init__(self, message: str, signal_number: int) -> None:
         super().__init__(message)
         self.exit_code = 128 + signal_number
+
+
+class RankLost(Interrupted):
+    """Another process of a data parallel run is gone or cannot go on; what there was is saved. Exit 1, or its code."""
+
+    def __init__(self, message: str = "", exit_code: int = 1) -> None:
+        super().__init__(message, exit_code - 128)
 
 
 def choose(value: object, options: Iterable[str], what: str) -> str:

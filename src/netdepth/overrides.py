@@ -90,6 +90,18 @@ def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> No
         if key not in ("early_stopping", "overfitting"):
             raise BadInput(f"--set {path}: train.{key} has no settings of its own; write train.{key}=value")
         target[key] = {**(target[key] or {}), leaf: value}
+    elif head == "start_from":
+        if rest:
+            key, dot, stage = rest.partition(".")  # start_from.lr_scale.stage1=0.1
+            start = dict(target or {})
+            start[key] = {**(start.get(key) or {}), stage: value} if dot else value
+            data[head] = start
+        elif value is None or isinstance(value, dict):
+            data[head] = value
+        elif isinstance(value, str):
+            data[head] = {**(target or {}), "run": value, "sha256": None}
+        else:
+            raise BadInput(f"--set start_from={value!r} is not acceptable; it takes a run, an object or null")
     elif head != "train" and rest:
         target["args"] = {**target["args"], rest: value}
         target["version"] = None

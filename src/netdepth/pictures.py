@@ -11,9 +11,11 @@ import contextlib
 import io
 import json
 import os
+import stat
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdepth.errors import BadInput
@@ -22,7 +24,16 @@ if TYPE_CHECKING:
     import numpy as np
     from PIL.Image import Image
 
-__all__ = ["MAX_BYTES", "MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules"]
+__all__ = [
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "decode_picture",
+    "decode_pictures",
+    "decoder",
+    "main",
+    "pillow_rules",
+    "read_picture",
+]
 
 FORMATS = ("JPEG", "PNG")
 MAX_BYTES = 2**28
@@ -57,11 +68,46 @@ def pillow_rules() -> Iterator[None]:
         yield
 
 
-def decode_picture(content: bytes, *, channels: int, size: int | None) -> np.ndarray:
+def read_picture(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, str | None]:
+    """The picture file at ``path`` as a network takes it, uint8 ``[C, H, W]`` of ``shape``, by `decode_picture`.
+
+    Returns:
+        The pixels, and what was done to its size in words, or None.
+
+    Raises:
+        BadInput: no file, or none that can be decoded.
+    """
+    channels, height, width = shape
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for who writes to it
+            raise BadInput(f"{str(path)!r} is no picture file")
+        if found.st_size > MAX_BYTES:
+            raise BadInput(f"{str(path)!r} has {found.st_size:,} bytes; a picture has {MAX_BYTES:,} at most")
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise BadInput(f"no picture {str(path)!r}") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    try:
+        with pillow_rules():
+            whole = decode_picture(content, channels=channels, size=None)
+            if whole.shape == tuple(shape):
+                return whole, None
+            note = f"resized from {whole.shape[2]}x{whole.shape[1]} to {width}x{height}"
+            if whole.shape[1] * width != whole.shape[2] * height:
+                note = f"its middle, {note}"
+            return decode_picture(content, channels=channels, size=(height, width)), note
+    except BadInput as reason:
+        raise BadInput(f"{str(path)!r} is not acceptable: {reason}") from None
+
+
+def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int] | None) -> np.ndarray:
     """The picture in ``content`` as uint8 ``[C, H, W]``: grey for one channel, RGB for three.
 
     ``size``: the largest square in its middle, resized to ``size`` × ``size`` (bilinear, with the filter
-    widened where it shrinks, so that no pixel is skipped); None leaves it as it is.
+    widened where it shrinks, so that no pixel is skipped), or likewise the largest rectangle of that shape,
+    (height, width); None leaves it as it is.
 
     Raises:
         BadInput: the reason alone; the caller, who knows the file's name, adds it.
@@ -100,7 +146,7 @@ def _eight_bits(image: Image) -> Image:
     return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
 
 
-def _pixels(image: Image, channels: int, size: int | None) -> np.ndarray:
+def _pixels(image: Image, channels: int, size: int | tuple[int, int] | None) -> np.ndarray:
     import numpy as np
     from PIL import Image
 
@@ -109,11 +155,13 @@ def _pixels(image: Image, channels: int, size: int | None) -> np.ndarray:
     mode = "L" if channels == 1 else "RGB"
     if image.mode != mode:
         image = image.convert(mode)
-    if size is not None and image.size != (size, size):
-        side = min(image.size)
-        left, top = (image.width - side) // 2, (image.height - side) // 2
-        image = image.crop((left, top, left + side, top + side))  # a resize's own box would look beyond its edges
-        image = image.resize((size, size), Image.Resampling.BILINEAR)
+    height, width = (size, size) if isinstance(size, int) else size or (image.height, image.width)
+    if image.size != (width, height):
+        across = min(image.width, max(1, image.height * width // height))
+        down = min(image.height, max(1, image.width * height // width))
+        left, top = (image.width - across) // 2, (image.height - down) // 2
+        image = image.crop((left, top, left + across, top + down))  # a resize's own box would look beyond its edges
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
     flat = np.frombuffer(image.tobytes(), np.uint8)  # np.asarray takes five times as long for a small picture
     return flat.reshape(image.height, image.width, channels).transpose(2, 0, 1)
 

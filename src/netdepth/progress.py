@@ -1,4 +1,4 @@
-"""What a person sees while a network trains: a bar on a terminal, plain lines elsewhere, on stderr."""
+"""What a person sees of work that takes a while: a bar on a terminal, plain lines elsewhere, on stderr."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["TrainProgress", "describe_record"]
+__all__ = ["CountProgress", "TrainProgress", "describe_record", "duration"]
 
 REFRESH_SECONDS = 0.25
 """A redraw costs about a millisecond of the training thread, so there are at most four a second."""
 LINE_SECONDS = 1.0
+COUNT_SECONDS = 10.0
+"""Off a terminal, a count has a first line after two seconds and then one as often as this."""
 
 
 class TrainProgress:
@@ -137,11 +139,15 @@ class TrainProgress:
 
 
 def describe_record(record: Mapping[str, Any]) -> str:
-    """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``."""
-    parts = [
-        f"loss {_loss(record.get('train_loss'))} train {_loss(record.get('val_loss'))} val",
-        f"accuracy {_percent(record.get('train_accuracy'))} train {_percent(record.get('val_accuracy'))} val",
-    ]
+    """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``.
+
+    Without validation images it speaks of training alone.
+    """
+    unseen = math.isnan(record.get("val_loss") or 0.0) and not record.get("diverged")
+    parts = []
+    for name, shown in (("loss", _loss), ("accuracy", _percent)):
+        train, val = (shown(record.get(f"{part}_{name}")) for part in ("train", "val"))
+        parts.append(f"{name} {train} train" + ("" if unseen else f" {val} val"))
     onset = record.get("overfit_onset_epoch")
     if onset is not None:
         parts.append(f"overfitting since epoch {onset:g}")
@@ -160,3 +166,102 @@ def _loss(value: Any) -> str:
 
 def _percent(value: Any) -> str:
     return f"{100 * value:.2f} %" if isinstance(value, int | float) else "-"
+
+
+class CountProgress:
+    """Progress of work whose pieces take about the same time, as a context manager: how many, and about how long.
+
+    Nothing runs in a thread. A stream that goes away silences the display and never stops the work.
+
+    Args:
+        title: what is done; shown literally.
+        total: the number of pieces.
+        before: how many of them were done earlier; they say nothing about the pace.
+        at_most: it may end before ``total``.
+        mode, stream: as of `TrainProgress`.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        before: int = 0,
+        *,
+        at_most: bool = False,
+        mode: Literal["auto", "quiet"] = "auto",
+        stream: TextIO | None = None,
+    ) -> None:
+        self.title, self.total, self.before = title, total, before
+        self._word = "at most" if at_most else "about"
+        self._stream = sys.stderr if stream is None else stream
+        self._on = mode != "quiet"
+        self._started = self._drawn = time.monotonic()
+        self._said = self._started + 2 - COUNT_SECONDS
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> CountProgress:
+        try:
+            if self._on and self._stream.isatty():
+                self._bar = _bar_on(self._stream)
+                self._task = self._bar.add_task(self.title, total=self.total, completed=self.before, place="")
+                self._bar.start()
+        except (OSError, ValueError):
+            self._on, self._bar = False, None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._bar is not None:
+                self._bar.stop()
+        except (OSError, ValueError):
+            self._on, self._bar = False, None
+
+    def advance(self, done: int, note: str = "") -> None:
+        """``done`` pieces are done, those of ``before`` among them; ``note`` is a word on the last one."""
+        now = time.monotonic()
+        gained = done - self.before
+        left = (now - self._started) * (self.total - done) / gained if gained > 0 else math.nan
+        about = f"{self._word} {duration(left)} left" if 0 < left < math.inf else ""
+        try:
+            if self._bar is not None and self._task is not None and now - self._drawn >= REFRESH_SECONDS:
+                self._drawn = now
+                self._bar.update(self._task, completed=done, place=" · ".join(filter(None, [note, about])))
+                self._bar.refresh()
+            elif self._on and self._bar is None and now - self._said >= COUNT_SECONDS:
+                self._said = now
+                self._stream.write(", ".join(filter(None, [f"{self.title}: {done}/{self.total}", note, about])) + "\n")
+                self._stream.flush()
+        except (OSError, ValueError):
+            self._on, self._bar = False, None
+
+
+def _bar_on(stream: TextIO) -> Progress:
+    """A bar that draws when it is told to."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            """Rich would end the process here; the work outlives its display."""
+            raise BrokenPipeError
+
+    columns = (
+        TextColumn("{task.description}", markup=False, style="bold"),
+        BarColumn(bar_width=16),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[place]}", markup=False, style="cyan"),
+    )
+    console = Screen(file=stream)
+    redirect = stream is sys.stderr
+    return Progress(*columns, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=redirect)
+
+
+def duration(seconds: float) -> str:
+    """A time in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    minutes = math.ceil(seconds / 60 - 0.5)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

@@ -287,14 +287,15 @@ def list_runs(root: Path) -> list[RunDir]:
 
 
 def find_run(text: str, root: Path) -> RunDir:
-    """RUN on the command line: a path to a run folder, or a unique prefix of a folder name under ``root``.
+    """RUN on the command line: a path to a run folder, also one from ``root`` on, or a unique prefix of a folder name
+    under ``root``.
 
     Raises:
         BadInput: none matches (with the nearest names) or several do.
     """
-    path = Path(text)
-    if (path / "config.json").is_file():
-        return RunDir(path)
+    for path in (Path(text), root / text):
+        if (path / "config.json").is_file():
+            return RunDir(path)
     runs = {run.path.name: run for run in list_runs(root)}
     matches = sorted(name for name in runs if name.startswith(text.rstrip("/")))
     if len(matches) == 1:

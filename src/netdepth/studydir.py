@@ -27,7 +27,7 @@ from netdepth.errors import BadInput, Locked
 from netdepth.store import read_json, slug
 from netdepth.studyspec import StudySpec
 
-__all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "unplanned_runs"]
+__all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "study_at", "unplanned_runs"]
 
 FILE = "study.json"
 RESERVED = ("single", "tuning")
@@ -149,6 +149,7 @@ class StudyDir:
         plan: Mapping[str, Any] | None = None,
         runs: Sequence[Mapping[str, Any]] | None = None,
         tuning: Mapping[str, Any] | None = None,
+        source: Mapping[str, Any] | None = None,
     ) -> None:
         """Write ``study.json`` atomically; without ``runs`` every run is named and none has a folder yet."""
         document = {
@@ -158,6 +159,7 @@ class StudyDir:
             "plan": plan,
             "tuning": tuning,
             "runs": unplanned_runs(spec) if runs is None else list(runs),
+            **({} if source is None else {"source": dict(source)}),
         }
         write_atomic(self.path / FILE, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
 
@@ -190,6 +192,12 @@ class StudyDir:
         """What was tuned: the rule, the runs and the value chosen per cell; None where nothing is."""
         tuning: dict[str, Any] | None = self._document()["tuning"]
         return tuning
+
+    @property
+    def source(self) -> dict[str, Any] | None:
+        """The run that others started from or learned from, as it was when they were planned; None: there is none."""
+        source: dict[str, Any] | None = self._document().get("source")
+        return source
 
     def runs(self) -> list[PlannedRun]:
         """Every planned run, finished or not, in the order of the plan."""
@@ -250,6 +258,12 @@ def unplanned_runs(spec: StudySpec) -> list[dict[str, Any]]:
 def list_studies(root: Path) -> list[StudyDir]:
     """Every study's folder below ``root``, sorted by name."""
     return [StudyDir(path.parent) for path in sorted(root.glob(f"*/{FILE}"))] if root.is_dir() else []
+
+
+def study_at(text: str, root: Path) -> StudyDir | None:
+    """The study whose folder ``text`` is, as a path or as a name under ``root``; None where it is none."""
+    found = (StudyDir(path) for path in (Path(text), root / text) if (path / FILE).is_file())
+    return next(found, None)
 
 
 def find_study(text: str, root: Path) -> StudyDir:

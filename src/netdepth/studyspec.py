@@ -19,11 +19,15 @@ from netdepth.config import MAX_SEED, RunConfig, digest, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
 
-__all__ = ["FAMILIES", "PAPERS", "Axis", "Cell", "Family", "Nuisance", "Primary", "Reproduced", "StudySpec"]
+__all__ = ["FAMILIES", "PAPERS", "SOURCE", "Axis", "Cell", "Family", "Nuisance", "Primary", "Reproduced", "StudySpec"]
 
-Family = Literal["depth", "shortcut"]
-FAMILIES: tuple[Family, ...] = ("depth", "shortcut")
-"""``depth``: a depth against the grid's shallowest. ``shortcut``: residual against plain at equal depth."""
+Family = Literal["depth", "shortcut", "condition"]
+FAMILIES: tuple[Family, ...] = ("depth", "shortcut", "condition")
+"""``depth``: a depth against the grid's shallowest. ``shortcut``: residual against plain at equal depth.
+``condition``: a way of training against another at equal depth, by validation error; a study has it alone."""
+
+SOURCE = "source"
+"""What ``start_from.run`` or ``objective.teacher`` says where it means the study's own `StudySpec.source`."""
 
 Reproduced = Literal["he2016"]
 PAPERS: tuple[Reproduced, ...] = ("he2016",)
@@ -70,8 +74,8 @@ class Primary:
     """A comparison named beforehand: ``condition`` at ``depth`` against what it is measured by.
 
     In the family ``depth`` that is the same condition at the grid's shallowest depth and
-    ``against`` is None; in the family ``shortcut`` it is the condition ``against`` (the plain
-    twin) at the same depth.
+    ``against`` is None; in the families ``shortcut`` (its plain twin) and ``condition`` it is the
+    condition ``against`` at the same depth.
     """
 
     family: Family
@@ -94,10 +98,12 @@ class Cell:
 class StudySpec:
     """A study. A ``condition`` is one combination of the levels of all axes but depth.
 
-    ``smallest_effect`` (nats) is the smallest difference of training losses that would matter:
-    an interval inside ± ``smallest_effect`` is evidence that nothing of interest is there.
+    ``smallest_effect`` is the smallest difference that would matter, of training losses (nats) or, in a study
+    judged by validation error (`by_validation`), of those (fraction): an interval inside ± ``smallest_effect`` is
+    evidence that nothing of interest is there.
     ``looks`` counts how often the runs were judged; adding seeds is one more (`extended`). ``paper``: the
-    published numbers that the report shows beside the study's.
+    published numbers that the report shows beside the study's. ``source``: the run that cells start from or learn from,
+    made before them; they name it `SOURCE`.
     """
 
     name: str
@@ -110,6 +116,7 @@ class StudySpec:
     nuisance: tuple[Nuisance, ...] = ()
     looks: int = 1
     paper: Reproduced | None = None
+    source: RunConfig | None = None
 
     def __post_init__(self) -> None:
         for field in ("name", "question"):
@@ -120,7 +127,9 @@ class StudySpec:
         for item in self.nuisance:
             self._check_nuisance(item)
         if not (math.isfinite(self.smallest_effect) and self.smallest_effect > 0):
-            raise BadInput(f"study.smallest_effect = {self.smallest_effect!r} is out of range; it takes nats above 0")
+            raise BadInput(
+                f"study.smallest_effect = {self.smallest_effect!r} is out of range; it takes a number above 0"
+            )
         if self.looks < 1:
             raise BadInput(f"study.looks = {self.looks!r} is out of range; it takes 1 or more")
         if self.paper is not None:
@@ -168,6 +177,11 @@ class StudySpec:
         trains = [cell.config.train for cell in self.cells]
         return any(t.early_stopping is not None or (t.overfitting and t.overfitting.action == "stop") for t in trains)
 
+    @property
+    def by_validation(self) -> bool:
+        """Whether its comparisons are of the family ``condition`` and so judged by the validation error."""
+        return any(item.family == "condition" for item in self.primary)
+
     # --- identity ---
 
     def fingerprint(self) -> str:
@@ -176,8 +190,12 @@ class StudySpec:
         del data["seeds"], data["looks"], data["base"]["seed"]
         if self.paper is None:
             del data["paper"]  # younger than the studies that are there
+        if self.source is None:
+            del data["source"]
         if not self.base.augmented:
             del data["base"]["augmentation"]
+        if self.base.start_from is None:
+            del data["base"]["start_from"]
         return digest(data)[:10]
 
     def extended(self, seeds: Iterable[int]) -> StudySpec:
@@ -192,6 +210,22 @@ class StudySpec:
             what = f"drops seed {lost[0]}" if lost else "adds no seed"
             raise BadInput(f"extending study {self.name!r} {what}; name all planned seeds and some new ones")
         return dataclasses.replace(self, seeds=new, looks=self.looks + 1)
+
+    def with_source(self, run: str) -> StudySpec:
+        """The same study with the finished ``run`` as its source.
+
+        Raises:
+            BadInput: nothing in it starts from or learns from another run.
+        """
+        if self.source is None:
+            raise BadInput(f"study {self.name!r} has no source run, so it cannot be given {run!r} as one")
+        paths = ("start_from.run", "objective.teacher")
+
+        def named(settings: Mapping[str, Any]) -> dict[str, Any]:
+            return {path: run if path in paths and value == SOURCE else value for path, value in settings.items()}
+
+        axes = tuple(Axis(a.name, {level: named(given) for level, given in a.levels.items()}) for a in self.scientific)
+        return dataclasses.replace(self, scientific=axes, source=None)
 
     def with_depths(self, depths: Iterable[int]) -> tuple[StudySpec, tuple[Primary, ...]]:
         """The same study at other ``depths``, and the primary comparisons that are lost by that.
@@ -251,7 +285,9 @@ class StudySpec:
         choose(item.family, FAMILIES, "study.primary: family")
         choose(item.condition, self.conditions, what)
         choose(str(item.depth), map(str, self.depths), "study.primary: depth")
-        if item.family == "shortcut":
+        if self.by_validation and item.family != "condition":
+            raise BadInput(f"study.primary mixes the family 'condition' with {item.family!r}; make it two studies")
+        if item.family != DEPTH:
             choose(item.against, [name for name in self.conditions if name != item.condition], f"{what} against")
         elif item.against is not None:
             raise BadInput(f"study.primary: against = {item.against!r}; a depth is compared with the shallowest: null")

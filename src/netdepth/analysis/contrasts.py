@@ -2,7 +2,8 @@
 
 Depth is compared with the grid's shallowest, unpaired; the best of the shallower ones may not be
 tested, because the same data chose it. Residual and plain at equal depth share their seeds, and
-are compared pair by pair.
+are compared pair by pair. So are two ways of training (the family ``condition``), which are judged by the
+validation error.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ LEVEL = 0.025
 POWER = 0.8
 """The probability with which the seeds that an undecided comparison asks for would decide it."""
 
-DESIGNS: dict[Family, Design] = {"depth": "unpaired", "shortcut": "paired"}
+DESIGNS: dict[Family, Design] = {"depth": "unpaired", "shortcut": "paired", "condition": "paired"}
 
 Label = Literal[
     "exploded", "vanished", "degraded", "helps", "no_evidence", "undecided", "exploratory", "reference", "not judged"
@@ -47,10 +48,11 @@ Harm = Literal["training", "validation only"]
 
 @dataclass(frozen=True)
 class Contrast:
-    """``cell`` against ``against``: ``difference`` is its mean capped training loss minus the other's, in nats.
+    """``cell`` against ``against``: ``difference`` is its mean capped training loss minus the other's, in nats; in the
+    family ``condition`` ``means``, ``difference``, ``ratio`` and ``p`` are of the validation error (fractions).
 
     A negative difference is in favour of ``cell``. ``runs`` are the tested runs of the two cells,
-    pair by pair in the family ``shortcut``; ``left_out`` are the seeds of pairs without a partner.
+    pair by pair where the design is paired; ``left_out`` are the seeds of pairs without a partner.
     ``p`` is of the exact test of the difference, ``corrected_p`` Holm's (None: exploratory). The same
     of the validation error (fractions) under ``val_…``, corrected apart: a second question.
     """
@@ -128,8 +130,7 @@ def _contrast(item: Primary, cells: Mapping[tuple[str, int], CellRuns], spec: St
         shared = {run.seed for run in left} & {run.seed for run in right}
         left_out = tuple(sorted({run.seed for run in (*left, *right)} - shared))
         left, right = (tuple(run for run in runs if run.seed in shared) for runs in (left, right))
-    a, b = [run.capped for run in left], [run.capped for run in right]
-    val_a, val_b = val_errors(left), val_errors(right)
+    (a, b), (val_a, val_b) = _judged(item.family, left, right), (val_errors(left), val_errors(right))
     p, test = _test(a, b, paired)
     return Contrast(
         family=item.family,
@@ -147,6 +148,13 @@ def _contrast(item: Primary, cells: Mapping[tuple[str, int], CellRuns], spec: St
         val_difference=_difference(val_a, val_b, paired),
         val_p=_test(val_a, val_b, paired)[0] if primary else None,
     )
+
+
+def _judged(family: Family, left: Sequence[CellRun], right: Sequence[CellRun]) -> tuple[list[float], list[float]]:
+    """What a comparison is decided by, per run of either side."""
+    if family == "condition":
+        return val_errors(left), val_errors(right)
+    return [run.capped for run in left], [run.capped for run in right]
 
 
 def _test(a: Sequence[float], b: Sequence[float], paired: bool) -> tuple[float, str]:
@@ -182,6 +190,9 @@ def _judge(contrast: Contrast, comparisons: int, spec: StudySpec) -> Contrast:
         label = "helps" if value < 0 else "degraded"
     elif low is not None and max(-low, high) <= spec.smallest_effect:
         label = "no_evidence"
+    if contrast.family == "condition":
+        more = _more_seeds(contrast, comparisons, spec) if label == "undecided" else None
+        return dataclasses.replace(contrast, label=label, more_seeds=more)
     cause: Cause | None = None
     if label in ("helps", "degraded"):
         cause = _cause(contrast.worse)
@@ -212,7 +223,7 @@ def _more_seeds(contrast: Contrast, comparisons: int, spec: StudySpec) -> int | 
     """
     design, looks = DESIGNS[contrast.family], spec.looks + 1
     reach = seeds_to_reach(LEVEL, comparisons, design, looks)
-    a, b = ([run.capped for run in runs] for runs in contrast.runs)
+    a, b = _judged(contrast.family, *contrast.runs)
     now = min(len(a), len(b))
     if now < 2:
         return max(reach - now, 1)

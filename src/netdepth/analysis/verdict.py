@@ -60,6 +60,11 @@ class Verdict:
     warnings: tuple[str, ...]
 
     @property
+    def by_validation(self) -> bool:
+        """Whether ways of training were compared, by their validation error, and not depths."""
+        return any(contrast.family == "condition" for contrast in self.contrasts)
+
+    @property
     def claims(self) -> tuple[Contrast, ...]:
         """The comparisons that found a difference."""
         return tuple(contrast for contrast in self.contrasts if contrast.label in ("helps", "degraded"))
@@ -140,12 +145,13 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     cells, scale = cells_of(table, spec)
     contrasts = [] if spec.early_stopping else contrasts_of(cells, spec)
     fields = fields_of(table)
-    depth_contrasts = {(c.cell.condition, c.cell.depth): c for c in contrasts if c.family == "depth"}
+    own = "condition" if spec.by_validation else "depth"
+    depth_contrasts = {(c.cell.condition, c.cell.depth): c for c in reversed(contrasts) if c.family == own}
     judged = [_cell(cell, depth_contrasts.get(place), scale, spec) for place, cell in cells.items()]
     said = words.notes(cells.values(), spec, fields)
     if not spec.early_stopping:
         said = [
-            *words.of_conditions(judged, fields),
+            *(words.of_ways if spec.by_validation else words.of_conditions)(judged, fields),
             *words.of_twins(contrasts, fields),
             *words.of_primary(contrasts, scale, spec, fields),
             *said,

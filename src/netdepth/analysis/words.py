@@ -15,7 +15,7 @@ from netdepth.studyspec import StudySpec
 if TYPE_CHECKING:
     from netdepth.analysis.verdict import CellVerdict
 
-__all__ = ["Sentence", "notes", "of_cell", "of_conditions", "of_contrast", "of_primary", "of_twins"]
+__all__ = ["Sentence", "notes", "of_cell", "of_conditions", "of_contrast", "of_primary", "of_twins", "of_ways"]
 
 OUTCOMES: dict[Label, str] = {
     "exploded": "explodes",
@@ -26,6 +26,13 @@ OUTCOMES: dict[Label, str] = {
     "undecided": "undecided",
     "exploratory": "not among the comparisons named beforehand",
 }
+
+WAYS: dict[Label, str] = {
+    **OUTCOMES,
+    "degraded": "loses",
+    "helps": "wins",
+}
+"""What one way of training does against another."""
 
 CAUSES: dict[Cause, str] = {
     "explosion": "{0} explodes",
@@ -79,6 +86,8 @@ def of_cell(cell: CellRuns, scale: Scale) -> str:
 
 def of_contrast(contrast: Contrast, scale: Scale, smallest_effect: float, looks: int) -> str:
     """The outcome of one comparison with its numbers, its cause and whether it is overfitting."""
+    if contrast.family == "condition":
+        return _of_ways(contrast, smallest_effect, looks)
     cell, against = contrast.cell, contrast.against
     other = f"depth {against.depth}" if contrast.family == "depth" else against.condition
     left, right = contrast.runs
@@ -118,6 +127,34 @@ def of_contrast(contrast: Contrast, scale: Scale, smallest_effect: float, looks:
     return text
 
 
+def _of_ways(contrast: Contrast, smallest_effect: float, looks: int) -> str:
+    """The outcome of one way of training against another, by validation error."""
+    left, right = contrast.runs
+    if not left or not right:
+        return f"{_versus(contrast)}: {WAYS[contrast.label]}; there are no runs to compare."
+    difference, pairs = contrast.difference, len(left)
+    text = (
+        f"{_versus(contrast)}: {WAYS[contrast.label]}. Mean validation error {_percent(contrast.means[0])} against "
+        f"{_percent(contrast.means[1])}, difference {_points(difference.value)} percentage points"
+    )
+    if difference.low is not None and difference.high is not None:
+        text += f" [{_points(difference.low)}, {_points(difference.high)}] (95 % interval)"
+    text += f", n = {pairs} pair{'s' * (pairs > 1)} of runs by seed; "
+    if contrast.corrected_p is None:
+        text += f"p {_p(contrast.p)}, not corrected ({contrast.test}): exploratory, it claims nothing."
+    else:
+        times = f" and for {looks} looks" if looks > 1 else ""
+        text += f"p {_p(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})."
+    if contrast.label == "no_evidence":
+        effect = _points(smallest_effect).lstrip("+")
+        text += f" The interval lies inside ± {effect} percentage points, the smallest effect of interest."
+    if contrast.label == "undecided":
+        text += f" {_more(contrast)}."
+    if contrast.left_out:
+        text += f" Left out, for want of a partner: seed {', '.join(map(str, contrast.left_out))}."
+    return text
+
+
 # --- the study ---
 
 
@@ -127,6 +164,28 @@ def of_conditions(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> li
     for cell in cells:
         conditions.setdefault(cell.cell.condition, []).append(cell)
     return [_of_condition(name, found, fields) for name, found in conditions.items()]
+
+
+def of_ways(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> list[Sentence]:
+    """What each way of training reached: a sentence per condition."""
+    conditions: dict[str, list[CellRuns]] = {}
+    for item in cells:
+        conditions.setdefault(item.cell.condition, []).append(item.cell)
+    made = []
+    for name, found in conditions.items():
+        parts = []
+        for cell in found:
+            error, n = cell.val_error, len(cell.runs)
+            interval = (
+                "" if error.low is None or error.high is None else f" [{_percent(error.low)}, {_percent(error.high)}]"
+            )
+            place = f" at depth {cell.depth}" if len(found) > 1 else ""
+            reached = (
+                f"validation error {_percent(error.value)}{interval}, training loss {_number(cell.loss.value)} nats"
+            )
+            parts.append(f"{reached}, {n} run{'s' * (n != 1)}{place}" if n else f"no finished run{place}")
+        made.append(Sentence(f"{name}: {'; '.join(parts)}.", _folders(found), _used(fields)))
+    return made
 
 
 def _of_condition(name: str, cells: Sequence[CellVerdict], fields: Mapping[str, str]) -> Sentence:
@@ -155,7 +214,7 @@ def of_twins(contrasts: Iterable[Contrast], fields: Mapping[str, str]) -> list[S
     """What the shortcut does: a sentence per pair of conditions compared."""
     twins: dict[tuple[str, str], list[Contrast]] = {}
     for contrast in contrasts:
-        if contrast.family == "shortcut" and contrast.primary:
+        if contrast.family != "depth" and contrast.primary:
             twins.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
     made = []
     for (name, other), found in twins.items():
@@ -163,7 +222,8 @@ def of_twins(contrasts: Iterable[Contrast], fields: Mapping[str, str]) -> list[S
         parts = []
         for label, cause in dict.fromkeys((c.label, c.cause) for c in found):
             same = [c for c in found if (c.label, c.cause) == (label, cause)]
-            text = f"{OUTCOMES[label]} at {_depths(c.cell.depth for c in same)}"
+            outcome = (WAYS if same[0].family == "condition" else OUTCOMES)[label]
+            text = f"{outcome} at {_depths(c.cell.depth for c in same)}"
             if cause in CAUSES and label in ("helps", "degraded"):
                 text += f" ({CAUSES[cause].format(same[0].worse.condition)})"
             parts.append(text)
@@ -262,6 +322,11 @@ def _signed(value: float | None) -> str:
 
 def _p(p: float) -> str:
     return "below 0.0001" if p < 0.0001 else f"= {p:.2g}"
+
+
+def _points(value: float | None) -> str:
+    """A difference of fractions in percentage points."""
+    return "unknown" if value is None else f"{100 * value:+.2f}"
 
 
 def _percent(value: float | None) -> str:

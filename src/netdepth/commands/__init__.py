@@ -3,7 +3,11 @@
 from netdepth.commands.answer import Answer
 from netdepth.commands.catalogue import check, data_fetch, data_list, data_verify, doctor, list_components
 from netdepth.commands.convert import convert
+from netdepth.commands.explain import explain
+from netdepth.commands.export import export
 from netdepth.commands.inspect import inspect
+from netdepth.commands.landscape import landscape
+from netdepth.commands.probe import probe
 from netdepth.commands.quickstart import quickstart
 from netdepth.commands.report import report, verdict
 from netdepth.commands.runs import board, compare, predict, runs_gc, runs_list, runs_rm, sync
@@ -11,7 +15,7 @@ from netdepth.commands.study import study
 from netdepth.commands.training import train
 
 __all__ = [
-    "Answer", "board", "check", "compare", "convert", "data_fetch", "data_list", "data_verify", "doctor", "inspect",
-    "list_components", "predict", "quickstart", "report", "runs_gc", "runs_list", "runs_rm", "study", "sync", "train",
-    "verdict",
+    "Answer", "board", "check", "compare", "convert", "data_fetch", "data_list", "data_verify", "doctor", "explain",
+    "export", "inspect", "landscape", "list_components", "predict", "probe", "quickstart", "report", "runs_gc",
+    "runs_list", "runs_rm", "study", "sync", "train", "verdict",
 ]  # fmt: skip

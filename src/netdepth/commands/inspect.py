@@ -32,7 +32,7 @@ def inspect(args: argparse.Namespace) -> Answer:
     description = models.describe(network)
     probes, notes = read_probes(run), []
     if not any(probe["step"] == 0 for probe in probes):
-        probes = _measured(run, args.data)
+        probes = _measured(run, args.data, args.runs_root)
         source = "the initial weights" + " and the newest checkpoint" * (len(probes) > 1)
         notes.append(f"measured now from {source}: the run kept no probe of its start")
     text = words(probes, run.status())
@@ -84,7 +84,7 @@ def _network(run: RunDir) -> Network:
     return models.build(component, (shape[0], shape[1], shape[2]), len(classes))
 
 
-def _measured(run: RunDir, data_dir: Path | None) -> list[dict[str, Any]]:
+def _measured(run: RunDir, data_dir: Path | None, root: Path | None) -> list[dict[str, Any]]:
     """Probes of a run that kept none: of its initial weights, drawn again, and of its newest checkpoint.
 
     Raises:
@@ -100,7 +100,8 @@ def _measured(run: RunDir, data_dir: Path | None) -> list[dict[str, Any]]:
 
     saved = run.read_json("config.json") or {}
     names = {field.name for field in dataclasses.fields(RunConfig)}
-    config = resolve(from_json(RunConfig, {key: value for key, value in saved.items() if key in names}))
+    config = from_json(RunConfig, {key: value for key, value in saved.items() if key in names})
+    config = resolve(config, runs_root=root)
     try:
         splits = data.load(config.dataset, data_dir=data_dir)
     except StorageError as error:
@@ -110,7 +111,7 @@ def _measured(run: RunDir, data_dir: Path | None) -> list[dict[str, Any]]:
         if split.get(key) != found:
             raise BadInput(f"run {run.path.name} kept no probes, and {config.dataset.name} here has another {key}")
     torch.set_num_threads(1)  # initial weights are drawn on one thread
-    model = build_model(config, splits)
+    model = build_model(config, splits, runs_root=root)
     batch = probe_batch(splits.train)
     probes = [{"step": 0, "epoch": 0.0, **probe(model, *batch)}]
     newest = run.newest_checkpoint()

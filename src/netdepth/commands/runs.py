@@ -6,21 +6,28 @@ import argparse
 import dataclasses
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from netdepth.commands.answer import Answer
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.report.text import percent, print_table, printable, size
 from netdepth.store import find_run, list_runs, runs_root
+from netdepth.studydir import StudyDir, study_at
 
 __all__ = ["board", "compare", "predict", "runs_gc", "runs_list", "runs_rm", "sync"]
 
 
 def compare(args: argparse.Namespace) -> Answer:
-    """Run folders side by side."""
+    """Run folders side by side, or whole studies."""
     from netdepth import analysis
     from netdepth.report.comparison import print_comparison, render
 
+    studies = [study_at(text, runs_root(args.runs_root)) for text in args.runs]
+    if any(studies):
+        return _compare_studies(args, studies)
+    if args.html is not None:
+        raise BadInput("--html takes studies; the page of runs is that of their study: netdepth report STUDY")
     made = analysis.compare(find_run(text, runs_root(args.runs_root)) for text in args.runs)
 
     def show() -> None:
@@ -34,11 +41,38 @@ def compare(args: argparse.Namespace) -> Answer:
     return Answer(made.as_json(), show)
 
 
+def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None]) -> Answer:
+    """One line per study, as an instructor compares submissions; with ``--html`` a page too."""
+    from netdepth.atomic import write_atomic
+    from netdepth.report.submissions import page, print_submissions, read_submissions, render
+
+    studies = [study for study in found if study is not None]
+    if len(studies) < len(found):
+        other = args.runs[list(found).index(None)]
+        raise BadInput(f"{other!r} is not a study's folder, others are; compare studies with studies, runs with runs")
+    made = read_submissions(studies)
+    text = None if args.style is None else render(made, args.style)
+    if args.html is not None:
+        write_atomic(args.html, page(made).encode())
+
+    def show() -> None:
+        if text is None:
+            print_submissions(made)
+        else:
+            print(text, end="")
+        for warning in made.warnings:
+            print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
+        if args.html is not None:
+            print(printable(f"written: {args.html}"), file=sys.stderr)
+
+    return Answer(made.as_json(), show)
+
+
 def predict(args: argparse.Namespace) -> Answer:
     """Labels for pictures."""
     from netdepth import api
 
-    predictions = api.predict(api.load(args.run, args.runs_root), args.images, invert=args.invert)
+    predictions = api.predict(api.open_network(args.run, args.runs_root, args.names), args.images, invert=args.invert)
 
     def show() -> None:
         rows = []

@@ -34,6 +34,7 @@ def study(args: argparse.Namespace) -> Answer:
         dataset=args.dataset,
         overrides=args.overrides,
         tune=args.tune,
+        source=args.source,
     )
     _, spec, more = look_up(spec, runtime)
     for note in (*notes, *more):

@@ -34,7 +34,7 @@ def train(args: argparse.Namespace) -> Answer:
     name, configs, notes = api.plan(
         args.recipe, seed=args.seed, seeds=args.seeds, dataset=args.dataset, overrides=args.overrides
     )
-    resolve(configs[0], runtime.device)  # bad input is answered before anything is announced
+    resolve(configs[0], runtime.device, runtime.runs_root)  # bad input is answered before anything is announced
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
     outcomes = launch.launch(name, configs, runtime)

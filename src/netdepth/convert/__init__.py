@@ -2,5 +2,14 @@
 
 from netdepth.convert.fit import IMAGENET_MEAN, IMAGENET_STD, load_published
 from netdepth.convert.process import Conversion, convert
+from netdepth.convert.published import Published, open_published
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Conversion", "convert", "load_published"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Conversion",
+    "Published",
+    "convert",
+    "load_published",
+    "open_published",
+]

@@ -24,30 +24,53 @@ class Batches:
     """The training batches of a run, or of several seeds side by side, by step number.
 
     Any step can be asked for at any time. The last batch of an epoch holds what is left and may be smaller.
-    ``augment`` alters each lane's images, by a stream of the lane's own seed and the step.
+    ``augment`` alters each lane's images, by a stream of the lane's own seed and the step. ``indexed`` batches
+    also say which images of the split they hold.
+
+    With a ``share`` (rank, world) only that rank's part of every batch is given: parts are consecutive and differ in
+    size by one image at most, the first ones being the larger. Order and augmentation are those of the whole.
     """
 
     def __init__(
-        self, split: Split, batch_size: int, seeds: Sequence[int], augment: Augmentation | None = None
+        self,
+        split: Split,
+        batch_size: int,
+        seeds: Sequence[int],
+        augment: Augmentation | None = None,
+        share: tuple[int, int] = (0, 1),
+        *,
+        indexed: bool = False,
     ) -> None:
         self.split = split
         self.batch_size = batch_size
         self.seeds = tuple(seeds)
         self.augment = augment
+        self.rank, self.world = share
+        self.indexed = indexed
         self.steps_per_epoch = -(-len(split) // batch_size)
         self._epoch = -1
         self._orders = torch.empty(0, 0, dtype=torch.int64)
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
-        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]`` and int64 ``[S·b]``, on the split's device."""
+    def size(self, step: int) -> int:
+        """How many images step ``step`` has in a lane, on all ranks together."""
+        return min(self.batch_size, len(self.split) - step % self.steps_per_epoch * self.batch_size)
+
+    def __call__(self, step: int) -> tuple[Tensor, ...]:
+        """Step ``step`` (from 0): uint8 ``[S·b, C, H, W]``, labels int64 ``[S·b]`` and, if ``indexed``, the images'
+        indices int64 ``[S·b]``, on the split's device."""
         epoch, position = divmod(step, self.steps_per_epoch)
         if epoch != self._epoch:
             orders = [epoch_order(seed, epoch, len(self.split)) for seed in self.seeds]
-            self._orders = torch.stack(orders).to(self.split.labels.device)
+            self._orders = torch.stack(orders).to(self.split.labels.device, non_blocking=True)
             self._epoch = epoch
         chosen = self._orders[:, position * self.batch_size : (position + 1) * self.batch_size].reshape(-1)
         inputs, labels = self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)
         if self.augment is not None:
             lanes = zip(self.seeds, inputs.chunk(len(self.seeds)), strict=True)
             inputs = torch.cat([self.augment(images, derive_seed(seed, "augment", step)) for seed, images in lanes])
-        return inputs, labels
+        batch = (inputs, labels, chosen) if self.indexed else (inputs, labels)
+        if self.world > 1:
+            each, more = divmod(len(labels), self.world)
+            start = self.rank * each + min(self.rank, more)
+            return tuple(part[start : start + each + (self.rank < more)] for part in batch)
+        return batch

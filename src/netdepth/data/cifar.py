@@ -17,7 +17,17 @@ import torch
 from netdepth.data.archive import members
 from netdepth.data.fetch import OfficialFile, Source, obtain, publish
 from netdepth.data.pickled import read_pickled
-from netdepth.data.splits import DATASETS, DatasetSpec, SealedTest, Split, Splits, array_digest, stratified_choice
+from netdepth.data.splits import (
+    DATASETS,
+    Classes,
+    DatasetSpec,
+    SealedTest,
+    Split,
+    Splits,
+    array_digest,
+    stratified_choice,
+    with_classes,
+)
 from netdepth.errors import BadInput
 
 __all__ = ["CIFAR10", "CIFAR100", "cifar10", "cifar100"]
@@ -141,16 +151,19 @@ LAYOUT10 = _Layout(tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch", 
 LAYOUT100 = _Layout(("train",), "test", {"coarse_labels": SUPERCLASSES, "fine_labels": CLASSES})
 
 
-@DATASETS.register("cifar10")
-def cifar10(data_dir: Path | None, *, val_size: ValSize = SIZES["val"]) -> Splits:
+@DATASETS.register("cifar10", added=("classes",))
+def cifar10(data_dir: Path | None, *, val_size: ValSize = SIZES["val"], classes: Classes = None) -> Splits:
     """CIFAR-10: 60,000 small photographs in 10 classes (Krizhevsky 2009)."""
-    return _splits(CIFAR10, LAYOUT10, "labels", data_dir, val_size)
+    return with_classes(_splits(CIFAR10, LAYOUT10, "labels", data_dir, val_size), classes)
 
 
-@DATASETS.register("cifar100")
-def cifar100(data_dir: Path | None, *, val_size: ValSize = SIZES["val"], coarse: Coarse = False) -> Splits:
+@DATASETS.register("cifar100", added=("classes",))
+def cifar100(
+    data_dir: Path | None, *, val_size: ValSize = SIZES["val"], coarse: Coarse = False, classes: Classes = None
+) -> Splits:
     """CIFAR-100: 60,000 small photographs in 100 classes or 20 superclasses (Krizhevsky 2009)."""
-    return _splits(CIFAR100, LAYOUT100, "coarse_labels" if coarse else "fine_labels", data_dir, val_size)
+    kind = "coarse_labels" if coarse else "fine_labels"
+    return with_classes(_splits(CIFAR100, LAYOUT100, kind, data_dir, val_size), classes)
 
 
 def _splits(source: Source, layout: _Layout, kind: str, data_dir: Path | None, val_size: int) -> Splits:

@@ -18,7 +18,7 @@ from netdepth.data.decoded import Folder, picture_splits
 from netdepth.data.fetch import OfficialFile, Source, locate, obtain, publish, unpacked
 from netdepth.data.image_folder import read_folder
 from netdepth.data.mnist import ValSize
-from netdepth.data.splits import DATASETS, Splits
+from netdepth.data.splits import DATASETS, Classes, Splits, with_classes
 from netdepth.errors import BadInput, StorageError
 
 __all__ = ["CIFAR10_JPEG", "NOTE", "cifar10_jpeg"]
@@ -54,8 +54,10 @@ CIFAR10_JPEG = publish(
 )
 
 
-@DATASETS.register("cifar10-jpeg")
-def cifar10_jpeg(data_dir: Path | None, *, val_size: ValSize = CIFAR10_JPEG.sizes["val"]) -> Splits:
+@DATASETS.register("cifar10-jpeg", added=("classes",))
+def cifar10_jpeg(
+    data_dir: Path | None, *, val_size: ValSize = CIFAR10_JPEG.sizes["val"], classes: Classes = None
+) -> Splits:
     """CIFAR-10 (JPEG): 60,000 photographs, JPEG copies; not comparable with the paper's numbers."""
     (archive,) = CIFAR10_JPEG.files
     root = unpacked(CIFAR10_JPEG, data_dir)
@@ -71,7 +73,10 @@ def cifar10_jpeg(data_dir: Path | None, *, val_size: ValSize = CIFAR10_JPEG.size
         parts = _archived(path, obtain(CIFAR10_JPEG, data_dir, download=False)[archive.name])
     folder = Folder(CLASSES, parts, NOTE)
     files = {archive.name: archive.sha256}
-    return picture_splits(CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size)
+    splits = picture_splits(
+        CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size
+    )
+    return with_classes(splits, classes)
 
 
 def _archived(path: Path | None, content: bytes) -> dict[str, Pictures]:

@@ -11,7 +11,17 @@ import torch
 from netdepth.config import digest
 from netdepth.data.fetch import OfficialFile, Source, obtain, publish
 from netdepth.data.idx import parse_images, parse_labels
-from netdepth.data.splits import DATASETS, DatasetSpec, SealedTest, Split, Splits, array_digest, stratified_choice
+from netdepth.data.splits import (
+    DATASETS,
+    Classes,
+    DatasetSpec,
+    SealedTest,
+    Split,
+    Splits,
+    array_digest,
+    stratified_choice,
+    with_classes,
+)
 from netdepth.errors import BadInput
 
 __all__ = ["FASHION_MNIST", "MNIST", "fashion_mnist", "idx_splits", "mnist"]
@@ -72,16 +82,16 @@ ARTICLES = (
 )  # fmt: skip
 
 
-@DATASETS.register("mnist")
-def mnist(data_dir: Path | None, *, val_size: ValSize = SIZES["val"]) -> Splits:
+@DATASETS.register("mnist", added=("classes",))
+def mnist(data_dir: Path | None, *, val_size: ValSize = SIZES["val"], classes: Classes = None) -> Splits:
     """MNIST: 70,000 handwritten digits (LeCun, Cortes and Burges 1998)."""
-    return idx_splits(MNIST, DIGITS, data_dir, val_size)
+    return with_classes(idx_splits(MNIST, DIGITS, data_dir, val_size), classes)
 
 
-@DATASETS.register("fashion-mnist")
-def fashion_mnist(data_dir: Path | None, *, val_size: ValSize = SIZES["val"]) -> Splits:
+@DATASETS.register("fashion-mnist", added=("classes",))
+def fashion_mnist(data_dir: Path | None, *, val_size: ValSize = SIZES["val"], classes: Classes = None) -> Splits:
     """Fashion-MNIST: 70,000 articles of clothing (Xiao, Rasul and Vollgraf 2017)."""
-    return idx_splits(FASHION_MNIST, ARTICLES, data_dir, val_size)
+    return with_classes(idx_splits(FASHION_MNIST, ARTICLES, data_dir, val_size), classes)
 
 
 def idx_splits(source: Source, classes: tuple[str, ...], data_dir: Path | None, val_size: int) -> Splits:

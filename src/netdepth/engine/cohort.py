@@ -16,8 +16,11 @@ from netdepth.config import RunConfig, Runtime, to_json
 from netdepth.engine.assemble import build_model, fingerprint, resolve, stackable
 from netdepth.engine.conduct import Watch, conduct
 from netdepth.engine.member import Member
+from netdepth.engine.objectives import OBJECTIVES, Distillation
+from netdepth.engine.parallel import ALONE, Team
 from netdepth.engine.process import configure, environment
 from netdepth.engine.signals import signals_as_errors
+from netdepth.engine.teacher import teach
 from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
 from netdepth.progress import TrainProgress
 from netdepth.store import RunDir, runs_root
@@ -49,13 +52,15 @@ def run_cohort(
     study: str,
     watch: Watch = TrainProgress,
     splits: data.Splits | None = None,
+    team: Team = ALONE,
 ) -> list[Finished]:
     """Make the runs of ``configs``, which differ in their seeds alone, as one stack (a cohort).
 
     Their folders are those of runs made alone, except that ``environment.json`` names the stack.
     What is there is continued: all from the newest step at which each has a sound checkpoint;
     members that are finished ride along as dead lanes, since the stack's size changes bits. Their
-    data set is loaded unless its ``splits`` are given.
+    data set is loaded unless its ``splits`` are given. With a ``team`` this is rank 0 of a data parallel run, which
+    has one config.
 
     Raises:
         BadInput: a bad config, data set or environment.
@@ -64,7 +69,7 @@ def run_cohort(
         RunFailed: anything else that stopped them; the reason stands in each ``failure.json``.
         Interrupted: a signal came; everything is saved.
     """
-    configs = [resolve(config, runtime.device) for config in configs]
+    configs = [resolve(config, runtime.device, runtime.runs_root) for config in configs]
     config = configs[0]
     if any(other.with_seed(config.seed) != config for other in configs) or len({c.seed for c in configs}) < len(
         configs
@@ -96,7 +101,7 @@ def run_cohort(
         mirrors: dict[int, Mirrors] = {}
         try:
             if missing:
-                mirrors, trained_until = _train(config, runtime, splits, members, name, mark, watch)
+                mirrors, trained_until = _train(config, runtime, splits, members, name, mark, watch, team)
         except (BadInput, Interrupted):
             raise
         except Exception as error:
@@ -120,16 +125,23 @@ def _train(
     name: str,
     mark: str,
     watch: Watch,
+    team: Team,
 ) -> tuple[dict[int, Mirrors], float]:
     """Write what a folder begins with, then `conduct`; the trackers by lane, and when training ended."""
     torch.set_num_threads(1)  # initial weights do not depend on the thread count
-    networks = [build_model(member.config, splits) for member in members]
+    networks = [build_model(member.config, splits, team.world, runtime.runs_root) for member in members]
     seeds = [member.config.seed for member in members]
     missing = [member for member in members if member.result is None]
     recorded = _recorded(missing, seeds)
     per_step = config.train.batch_size * len(members) * models.describe(networks[0]).multiply_adds
-    process = configure(runtime, per_step, recorded)
+    objective = OBJECTIVES.build(config.objective)
+    if team.world > 1 and (config.start_from is not None or isinstance(objective, Distillation)):
+        raise BadInput("a run that starts or learns from another is made in one process; start it without torchrun")
+    if isinstance(objective, Distillation):
+        teach(objective, config, splits, runtime)
+    process = configure(runtime, per_step, recorded, team)
     made_in = environment(process, seeds)
+    team.begin({"fingerprint": mark, "environment": made_in}, process.device)
     for member in missing:
         folder = member.folder
         (folder.path / "failure.json").unlink(missing_ok=True)
@@ -145,7 +157,7 @@ def _train(
             )
         title = f"{name} {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         trained_until = conduct(
-            config, networks, members, process, splits, title=title, watch=watch, probing=runtime.probes
+            config, networks, objective, members, process, splits, title=title, watch=watch, probing=runtime.probes
         )
     except BaseException:
         for mirror in mirrors.values():

@@ -14,17 +14,18 @@ from netdepth.config import Duration, RunConfig
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.engine import result
+from netdepth.engine.finetune import FineTuning
 from netdepth.engine.fit import Tick, fit
 from netdepth.engine.gradients import choose_gradients
 from netdepth.engine.member import Member, newest_common_step
-from netdepth.engine.objectives import OBJECTIVES
+from netdepth.engine.objectives import Distillation, Objective
 from netdepth.engine.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.engine.process import Process
 from netdepth.engine.signals import signals_held, signals_ignored
 from netdepth.engine.stack import Stack
 from netdepth.errors import BadInput, Interrupted
 
-__all__ = ["Watch", "Watcher", "conduct"]
+__all__ = ["Watch", "Watcher", "conduct", "laid_out"]
 
 WRITE_EVERY_SECONDS = 10.0
 
@@ -44,6 +45,7 @@ Watch = Callable[[str, int, int], AbstractContextManager[Watcher]]
 def conduct(
     config: RunConfig,
     networks: Sequence[models.Network],
+    objective: Objective,
     members: Sequence[Member],
     process: Process,
     splits: data.Splits,
@@ -54,7 +56,7 @@ def conduct(
 ) -> float:
     """Train ``members`` from what their folders hold to their ends and finish every one.
 
-    ``config`` is theirs but for the seed, ``networks`` are theirs before training.
+    ``config`` is theirs but for the seed, ``networks`` are theirs before training, ``objective`` is ready to be used.
 
     Returns:
         `time.monotonic` after the last training step.
@@ -63,22 +65,21 @@ def conduct(
         Interrupted: a signal came; everything is saved.
     """
     started = time.perf_counter()
-    train, val = splits.train.to(process.device), splits.val.to(process.device)
-    channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
-    stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
-    objective = OBJECTIVES.build(config.objective)
+    seeds, indexed = [member.config.seed for member in members], isinstance(objective, Distillation)
+    stack, batches = laid_out(config, networks, process, splits, seeds, indexed=indexed)
+    val = splits.val.to(process.device)
+    per_epoch = batches.steps_per_epoch
+    if config.start_from is not None:
+        stack.tuning = FineTuning(stack, config.start_from, per_epoch, config.train.eval_every)
     optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
     rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
-    augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
-    batches = Batches(train, config.train.batch_size, [member.config.seed for member in members], augment)
-    per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.train.budget).steps(per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
     if isinstance(schedule, WatchingSchedule):
         if len(members) > 1:
             raise BadInput(f"schedule {config.schedule.name!r} follows one run's training error; make its seeds alone")
         members[0].schedule = schedule
-    look = probes.probe_batch(train) if probing else None
+    look = probes.probe_batch(batches.split) if probing else None
 
     def finish(ended: Sequence[Member]) -> None:
         if look is not None:
@@ -108,6 +109,7 @@ def conduct(
         look_at(live)  # the newest probe may be missing: its checkpoint can be older than it
         finish([member for member in live if member.status != "completed"])
         gradients = choose_gradients(stack, objective)
+        gradients = process.team.share(gradients, stack, batches, resumed)
         saved_at = time.monotonic()
         with watch(title, budget, per_epoch) as watcher:
             for event in fit(stack, gradients, optimizer, schedule, batches, val, config.train, resumed):
@@ -135,6 +137,25 @@ def conduct(
         done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)
         raise Interrupted(f"interrupted; saved up to step {done}; the same command continues it", number) from None
     return trained_until
+
+
+def laid_out(
+    config: RunConfig,
+    networks: Sequence[models.Network],
+    process: Process,
+    splits: data.Splits,
+    seeds: Sequence[int],
+    *,
+    indexed: bool = False,
+) -> tuple[Stack, Batches]:
+    """``networks`` as one stack on the device of ``process``, and what it trains on there: this rank's share."""
+    channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
+    stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
+    augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
+    share = process.team.rank, process.team.world
+    return stack, Batches(
+        splits.train.to(process.device), config.train.batch_size, seeds, augment, share, indexed=indexed
+    )
 
 
 def _save(members: Sequence[Member]) -> None:

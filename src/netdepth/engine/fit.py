@@ -89,15 +89,14 @@ def fit(
         losses: list[Tensor] = []
         right: list[Tensor] = []
         torch.manual_seed(derive_seed(batches.seeds[0], "dropout", step))  # what is stacked has no dropout
-        for model in stack.models:
-            model.train()
+        stack.train(step)
         seen = 0
         while step < end and stack.live:
-            inputs, labels = batches(step)
-            loss, hits = gradients(inputs, labels)
+            batch = batches(step)
+            loss, hits = gradients(*batch)
             losses.append(loss)
             right.append(hits)
-            seen += len(labels) // len(stack)
+            seen += batches.size(step)
             if eager_check and not math.isfinite(loss.sum()):
                 lost = [lane for lane in stack.live if not math.isfinite(loss[lane])]
                 if lost:

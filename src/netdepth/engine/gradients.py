@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from netdepth.engine.mlp_pass import MLPPass, Workspace, written_out
-from netdepth.engine.objectives import CrossEntropy, Objective
+from netdepth.engine.objectives import CrossEntropy, Distillation, Objective
 from netdepth.engine.stack import Stack
 from netdepth.errors import BadInput
 from netdepth.models import Network
@@ -22,8 +22,9 @@ from netdepth.models.mlp import MLP
 
 __all__ = ["Gradients", "autograd_gradients", "by_hand", "choose_gradients", "mlp_gradients"]
 
-Gradients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""(inputs uint8 ``[S·B, C, H, W]``, labels ``[S·B]``, lane after lane) to (losses ``[S]``, numbers right ``[S]``)."""
+Gradients = Callable[..., tuple[Tensor, Tensor]]
+"""(inputs uint8 ``[S·B, C, H, W]``, labels ``[S·B]``, lane after lane) to (losses ``[S]``, numbers right ``[S]``); what
+distils is also given the images' indices ``[B]``."""
 
 
 def by_hand(model: Network, objective: Objective) -> bool:
@@ -41,10 +42,23 @@ def by_hand(model: Network, objective: Objective) -> bool:
 def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
     """The hand-written pass for a stack, and on a CPU where it applies; autograd for everything else, bf16 among it.
 
+    On a GPU either goes through a CUDA graph, for models that allow it.
+
     Raises:
         BadInput: several lanes of a model that only autograd can do.
     """
-    known = by_hand(stack.models[0], objective) and not stack.bf16
+    gradients = _chosen(stack, objective)
+    settled = stack.tuning is None and isinstance(objective, CrossEntropy)  # the same kernels in every step
+    if stack.flat.device.type == "cuda" and stack.models[0].replayable and settled:
+        from netdepth.engine.graphs import replayed
+
+        return replayed(gradients)
+    return gradients
+
+
+def _chosen(stack: Stack, objective: Objective) -> Gradients:
+    frozen = stack.tuning is not None and bool(stack.tuning.thaws)  # also later, when all is thawed: a run has one pass
+    known = by_hand(stack.models[0], objective) and not stack.bf16 and not frozen
     if known and (len(stack) > 1 or stack.flat.device.type == "cpu"):
         return mlp_gradients(stack)
     if len(stack) > 1:
@@ -66,13 +80,16 @@ def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
     def lowered() -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if stack.bf16 else contextlib.nullcontext()
 
-    def compute(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def compute(inputs: Tensor, labels: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         gradient.zero_()
         with lowered():
             logits = model(stack.images(inputs))
         if stack.bf16:
             logits = logits.float()
-        loss = objective(logits, labels)
+        if isinstance(objective, Distillation) and objective.soft_targets is not None and indices is not None:
+            loss = objective(logits, labels, objective.soft_targets(inputs, indices))
+        else:
+            loss = objective(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().view(1), (logits.detach().argmax(1) == labels).sum().view(1)
 

@@ -7,13 +7,14 @@ them cost a tenth of a small step in Python, and their first use imports the com
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from netdepth.engine.schedules import SCHEDULES, Schedule, WatchingSchedule
+from netdepth.engine.stack import Group, Spans
 from netdepth.errors import BadInput
 from netdepth.registry import Registry
 
@@ -41,25 +42,44 @@ Beta2 = Annotated[float, "decay rate of the squared gradient's moving average"]
 Eps = Annotated[float, "added to the denominator"]
 DecayNorms = Annotated[bool, "whether weight decay also shrinks the scales and shifts of normalisation layers"]
 
-Settings = tuple[Sequence[tuple[int, int]], dict[str, Any]]
-"""Spans of the flat vector, and the settings with which a kernel updates them."""
+Part = tuple[int, Group, Spans, dict[str, Any]]
+"""A group with its index, spans of it, and the settings with which a kernel updates them."""
+Update = tuple[Group, Sequence[Any], dict[str, Any]]
+"""The same as a call: a group, the tensors of the spans, settings."""
 
 
-def _divided(flat: nn.Parameter, settings: dict[str, Any], decay_norms: bool) -> list[Settings]:
-    """One update of the whole, or two: with decay, and without it of what normalises (`Flat.norms`).
+def _groups(flat: nn.Parameter) -> Sequence[Group]:
+    """The groups of ``flat``; a plain parameter is one."""
+    return getattr(flat, "groups", ()) or (Group(((0, flat.numel()),)),)
 
-    A plain parameter says nothing of norms and is decayed as a whole.
+
+def _divided(flat: nn.Parameter, settings: dict[str, Any], decay_norms: bool) -> list[Part]:
+    """A part per group (`Flat.groups`), or two: with decay, and without it of what normalises (`Flat.norms`).
+
+    A plain parameter says nothing of either and is updated as a whole.
     """
-    norms: Sequence[tuple[int, int]] = getattr(flat, "norms", ())
-    if decay_norms or not norms or not settings["weight_decay"]:
-        return [([(0, flat.numel())], settings)]
-    edges = [0, *(edge for span in norms for edge in span), flat.numel()]
-    others = [(start, end) for start, end in zip(edges[::2], edges[1::2], strict=True) if start < end]
-    parts: list[Settings] = [(others, settings), (norms, {**settings, "weight_decay": 0.0})]
-    return [part for part in parts if part[0]]
+    norms: Spans = getattr(flat, "norms", ())
+    if decay_norms or not settings["weight_decay"]:
+        norms = ()
+    undecayed = {**settings, "weight_decay": 0.0}
+    parts: list[Part] = []
+    for index, group in enumerate(_groups(flat)):
+        inside = tuple(span for whole in group.spans for span in _cut(whole, norms, inside=True))
+        others = tuple(span for whole in group.spans for span in _cut(whole, norms, inside=False))
+        parts += [(index, group, others, settings)] if others else []
+        parts += [(index, group, inside, undecayed)] if inside else []
+    return parts
 
 
-def _spans(tensor: Tensor, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
+def _cut(whole: tuple[int, int], norms: Spans, *, inside: bool) -> Iterator[tuple[int, int]]:
+    """The parts of ``whole`` that lie in ``norms``, or those between them."""
+    start, end = whole
+    edges = [start, *(min(max(edge, start), end) for span in norms for edge in span), end]
+    pairs = zip(edges[1::2], edges[2::2], strict=False) if inside else zip(edges[::2], edges[1::2], strict=True)
+    return ((low, high) for low, high in pairs if low < high)
+
+
+def _spans(tensor: Tensor, spans: Spans) -> list[Tensor]:
     """Views of ``tensor``; itself where the span is the whole."""
     return [tensor if end - start == tensor.numel() else tensor[start:end] for start, end in spans]
 
@@ -80,10 +100,13 @@ class Adam:
         _check(lr=lr, weight_decay=weight_decay, eps=eps)
         _check_shares(beta1=betas[0], beta2=betas[1])
         self.lr = lr
+        self._groups = _groups(flat)
+        # How often each group was updated: one that is thawed later begins then, as torch's own would.
+        counts = (len(self._groups),) if len(self._groups) > 1 else ()
         self.state = {
             "exp_avg": torch.zeros_like(flat.data),
             "exp_avg_sq": torch.zeros_like(flat.data),
-            "step": torch.zeros((), dtype=torch.float32, device=flat.device),
+            "step": torch.zeros(counts, dtype=torch.float32, device=flat.device),
         }
         self._kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
         whole: dict[str, Any] = {
@@ -92,15 +115,19 @@ class Adam:
         }  # fmt: skip
         assert flat.grad is not None
         vectors = (flat.data, flat.grad, self.state["exp_avg"], self.state["exp_avg_sq"])
-        self._updates: list[tuple[Any, ...]] = [
-            (*(_spans(vector, spans) for vector in vectors), [], [self.state["step"]] * len(spans), settings)
-            for spans, settings in _divided(flat, whole, decay_norms)
-        ]
+        self._steps = self.state["step"].view(-1).unbind()
+        self._updates: list[Update] = []
+        for index, group, spans, settings in _divided(flat, whole, decay_norms):
+            steps = [self._steps[index]] * len(spans)
+            self._updates.append((group, (*(_spans(vector, spans) for vector in vectors), [], steps), settings))
 
     def step(self, lr: float) -> None:
-        self.state["step"] += 1
-        for *tensors, settings in self._updates:
-            self._kernel(*tensors, lr=lr, **settings)
+        for group, steps in zip(self._groups, self._steps, strict=True):
+            if not group.frozen:
+                steps.add_(1)
+        for group, tensors, settings in self._updates:
+            if not group.frozen:
+                self._kernel(*tensors, lr=lr * group.factor, **settings)
 
 
 class SGD:
@@ -127,14 +154,15 @@ class SGD:
             "dampening": 0.0, "maximize": False, "is_first_step": False,
         }  # fmt: skip
         assert flat.grad is not None
-        self._updates: list[tuple[Any, ...]] = []
-        for spans, settings in _divided(flat, whole, decay_norms):
+        self._updates: list[Update] = []
+        for _, group, spans, settings in _divided(flat, whole, decay_norms):
             buffers = [view for buffer in self.state.values() for view in _spans(buffer, spans)]
-            self._updates.append((_spans(flat.data, spans), _spans(flat.grad, spans), buffers, settings))
+            self._updates.append((group, (_spans(flat.data, spans), _spans(flat.grad, spans), buffers), settings))
 
     def step(self, lr: float) -> None:
-        for *tensors, settings in self._updates:
-            self._kernel(*tensors, lr=lr, **settings)
+        for group, tensors, settings in self._updates:
+            if not group.frozen:
+                self._kernel(*tensors, lr=lr * group.factor, **settings)
 
 
 @OPTIMIZERS.register("adam")

@@ -19,6 +19,7 @@ import torch
 
 import netdepth
 from netdepth.config import Runtime
+from netdepth.engine.parallel import ALONE, Team
 from netdepth.errors import BadInput, choose
 
 __all__ = ["Process", "configure", "environment", "find_device"]
@@ -41,24 +42,29 @@ class Process:
     """"mkl" or "onednn": the library that multiplies float32 matrices on a CPU."""
     memory_format: str
     """"channels_last" or "contiguous": how convolutions and their images lie in memory (`Stack`)."""
+    team: Team = ALONE
+    """The processes that make the run together with this one."""
 
 
-def configure(runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, Any] | None = None) -> Process:
+def configure(
+    runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, Any] | None = None, team: Team = ALONE
+) -> Process:
     """Set threads, device and numeric routes of this process, as ``recorded`` where a run is resumed.
 
     The default number of threads follows from the ``multiply_adds`` of a training step's forward
-    pass and the cores there are, never from a stopwatch.
+    pass, of which each rank of ``team`` has its share, and the cores there are for it, never from a stopwatch.
 
     Raises:
         BadInput: a device that is not there, a thread count out of range, or a recorded
             environment that cannot be restored here.
     """
     if recorded is not None:
-        _refuse_changed(runtime, recorded)
-    device = find_device(recorded["device"] if recorded else runtime.device)
+        _refuse_changed(runtime, recorded, team)
+    device = find_device(team.device(recorded["device"] if recorded else runtime.device))
     threads = recorded["threads"] if recorded else runtime.threads
     if threads is None:
-        threads = 1 if multiply_adds < ONE_THREAD_BELOW else min(available_cores(), MAX_DEFAULT_THREADS)
+        cores = max(1, available_cores() // team.on_this_machine)
+        threads = 1 if multiply_adds // team.world < ONE_THREAD_BELOW else min(cores, MAX_DEFAULT_THREADS)
     if not 1 <= threads <= 1024:
         raise BadInput(f"--threads {threads} is out of range; it takes 1 to 1024")
     torch.set_num_threads(threads)
@@ -71,7 +77,7 @@ def configure(runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, A
         torch.backends.cudnn.benchmark = True  # batches have two shapes, the last of an epoch its own
     # Runs from before there were convolutions do not say; nothing in them could lie otherwise.
     memory_format = recorded.get("memory_format", "contiguous") if recorded else "channels_last"
-    return Process(device, threads, matmul, memory_format)
+    return Process(device, threads, matmul, memory_format, team)
 
 
 def available_cores() -> int:
@@ -79,7 +85,14 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any]) -> None:
+def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any], team: Team) -> None:
+    then = recorded.get("world_size", 1)  # runs from before there were several processes do not say
+    if then != team.world:
+        how = f"torchrun --nproc-per-node {then}" if then > 1 else "one process, without torchrun,"
+        raise BadInput(
+            f"this run was begun in {then} processes, not {team.world}, which changes its bits; continue it with {how} "
+            f"or start again with --fresh"
+        )
     asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
     now = {**{key: value for key, value in asked.items() if value is not None}, "torch": torch.__version__}
     for key, value in now.items():
@@ -139,11 +152,13 @@ def environment(process: Process, seeds: Sequence[int]) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "cores": available_cores(),
-        "device": str(process.device),
+        "device": str(process.device) if process.team.world == 1 else process.device.type,
         "device_name": torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else None,
         "threads": process.threads,
         "matmul": process.matmul,
         "memory_format": process.memory_format,
+        "world_size": process.team.world,
+        "backend": process.team.backend(process.device),
         "flush_denormal": True,
         "deterministic": process.device.type == "cpu",
         "made": "alone" if len(seeds) == 1 else "cohort",

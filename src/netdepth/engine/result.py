@@ -77,7 +77,8 @@ def _kept(member: Member, which: str) -> Snapshot | None:
 
 def _result(member: Member, seen: dict[str, Seen], parts: dict[str, data.Split], splits: data.Splits) -> dict[str, Any]:
     reported = "best" if member.config.train.early_stopping and member.saver.best else "last"
-    unknown = dict.fromkeys(METRICS, float("nan"))
+    # A diverged run has no last weights; without validation images there are no best ones, and nothing to judge by.
+    unknown: dict[str, Any] = dict.fromkeys(METRICS, float("nan") if member.status == "diverged" else None)
     scores = {part: {w: seen[w][part][0] if part in seen[w] else unknown for w in WEIGHTS} for part in parts}
     shown = "test" if "test" in parts else "val"
     report: dict[str, Any] = {"per_class": None, "confusion": None}
@@ -101,8 +102,12 @@ def _result(member: Member, seen: dict[str, Seen], parts: dict[str, data.Split],
         **report,
         "evaluated_on": shown,
         "overfit_onset_epoch": member.overfit.onset_epoch,
-        "gap": {w: scores["val"][w]["loss"] - scores["train"][w]["loss"] for w in WEIGHTS},
+        "gap": {w: _gap(scores["train"][w]["loss"], scores["val"][w]["loss"]) for w in WEIGHTS},
     }
+
+
+def _gap(train: float | None, val: float | None) -> float | None:
+    return None if train is None or val is None else val - train
 
 
 def _log_test_access(folder: RunDir, purpose: str) -> None:

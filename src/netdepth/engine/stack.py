@@ -8,15 +8,19 @@ many seeds. A run made alone is a stack of one.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from netdepth.models import Network
 
-__all__ = ["Flat", "Place", "Stack"]
+if TYPE_CHECKING:
+    from netdepth.engine.finetune import FineTuning
+
+__all__ = ["Flat", "Group", "Place", "Spans", "Stack"]
 
 SAFE_CHANNELS = 16
 """With fewer channels, less than a vector, into a 1x1 convolution with a stride oneDNN writes past the end of its
@@ -25,11 +29,26 @@ memory where images lie channels-last (uxlfoundation/oneDNN issue 6035): wrong g
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
-class Flat(nn.Parameter):
-    """The vector of a `Stack`; ``norms`` are the spans ``(start, end)`` in it that are scales and shifts of
-    normalisation layers, ascending, neighbours joined."""
+Spans = tuple[tuple[int, int], ...]
+"""Stretches ``(start, end)`` of a vector, ascending, neighbours joined."""
 
-    norms: tuple[tuple[int, int], ...] = ()
+
+@dataclass
+class Group:
+    """Parameters with a learning rate of their own: ``factor`` times the run's. While ``frozen`` nothing about them
+    moves: neither weights (decay included) nor the optimizer's state."""
+
+    spans: Spans
+    factor: float = 1.0
+    frozen: bool = False
+
+
+class Flat(nn.Parameter):
+    """The vector of a `Stack`; ``norms`` are the spans in it that are scales and shifts of normalisation layers.
+    ``groups`` divide it where not all of it is trained alike; without any it is one group."""
+
+    norms: Spans = ()
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,6 +79,8 @@ class Stack:
     def __init__(self, models: Sequence[Network], *, channels_last: bool = False, bf16: bool = False) -> None:
         self.models = list(models)
         self.bf16 = bf16
+        self.tuning: FineTuning | None = None
+        """What of the network is trained, where that is not all of it alike."""
         self.live = list(range(len(models)))
         self.convolutional = any(p.dim() == 4 for p in models[0].parameters())
         self.channels_last = channels_last and self.convolutional and models[0].channels_last and not _unsafe(models[0])
@@ -82,6 +103,13 @@ class Stack:
 
     def __len__(self) -> int:
         return len(self.models)
+
+    def train(self, step: int) -> None:
+        """Training mode, as it is after ``step`` steps."""
+        for model in self.models:
+            model.train()
+        if self.tuning is not None:
+            self.tuning.at(step)
 
     def images(self, pixels: Tensor) -> Tensor:
         """uint8 ``[B, C, H, W]`` as the networks want them to lie in memory: moved here once, as bytes."""
@@ -140,17 +168,21 @@ class Stack:
             return tensor.t()
         return tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 and self.channels_last else tensor
 
-    def _norms(self) -> tuple[tuple[int, int], ...]:
-        """`Flat.norms`."""
-        inside = [name for name, module in self.models[0].named_modules() if isinstance(module, NORMS)]
+    def spans(self, wanted: Callable[[str], bool]) -> Spans:
+        """Where the parameters lie whose names are ``wanted``."""
         spans: list[tuple[int, int]] = []
         for name, place in self.places.items():
-            if name.rpartition(".")[0] in inside:
+            if wanted(name):
                 start, end = len(self) * place.start, len(self) * place.end
                 if spans and spans[-1][1] == start:
                     start = spans.pop()[0]
                 spans.append((start, end))
         return tuple(spans)
+
+    def _norms(self) -> Spans:
+        """`Flat.norms`."""
+        inside = [name for name, module in self.models[0].named_modules() if isinstance(module, NORMS)]
+        return self.spans(lambda name: name.rpartition(".")[0] in inside)
 
 
 def _unsafe(model: nn.Module) -> bool:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netdepth.config import Component, Duration, RunConfig, Runtime, canonical_json
 from netdepth.errors import BadInput
 from netdepth.launch.plan import Plan, Work, plan
+from netdepth.launch.source import bound, needs_source
 from netdepth.overrides import apply_overrides
 from netdepth.store import slug
 from netdepth.studyspec import Cell, StudySpec
+
+if TYPE_CHECKING:
+    from netdepth.data import DatasetSpec
 
 __all__ = ["Key", "Place", "key_of", "places", "planned"]
 
@@ -82,17 +87,20 @@ def places(
     values: Mapping[tuple[str, int], Sequence[float]] | None = None,
     *,
     tuning: bool = False,
+    source: str | None = None,
 ) -> list[Place]:
     """Every cell of ``spec`` resolved and measured; with ``path`` a setting takes ``values`` of each cell in turn.
 
-    The data sets are loaded for their digests and sizes; nothing is written.
+    ``source`` is the run that stands for the study's own; where there is none yet (a forecast), a cell that needs it
+    is measured as if it did not, and its fingerprint stands for nothing. The data sets are loaded for their digests
+    and sizes; nothing is written.
 
     Raises:
         BadInput: a setting that a component refuses; a network of another depth than its level says.
     """
     from netdepth import data, models
     from netdepth.engine.cohort import stackable
-    from netdepth.engine.run import fingerprint, resolve
+    from netdepth.engine.run import resolve
 
     specs: dict[bytes, data.DatasetSpec] = {}
 
@@ -108,7 +116,11 @@ def places(
             config = cell.config
             if path is not None and value is not None:
                 config, _ = apply_overrides(config, [f"{path}={value!r}"])
-            config = resolve(config, runtime.device)
+            config = config if source is None else bound(config, source)
+            asked = config
+            if needs_source(config):
+                config = dataclasses.replace(config, start_from=None, objective=Component("cross-entropy"))
+            config = resolve(config, runtime.device, runtime.runs_root)
             known = dataset(config.dataset)
             if tuning and known.sizes["val"] == 0:
                 raise BadInput(f"tuning {path} needs validation images; set dataset.val_size to 1 or more")
@@ -127,7 +139,7 @@ def places(
                     cell=cell,
                     value=value if tuning else None,
                     config=config,
-                    fingerprint=fingerprint(config, known),
+                    fingerprint=_mark(asked, config, known),
                     parameters=cost.parameters,
                     multiply_adds=3 * batch * cost.multiply_adds,
                     steps=steps,
@@ -138,6 +150,16 @@ def places(
                 )
             )
     return made
+
+
+def _mark(asked: RunConfig, config: RunConfig, known: DatasetSpec) -> str:
+    """The fingerprint of a resolved ``config``; of one whose source is not made yet, one that no run has."""
+    from netdepth.engine.run import COMPONENTS, fingerprint
+
+    if needs_source(asked):
+        objective = COMPONENTS["objective"].resolve(asked.objective)
+        config = dataclasses.replace(config, start_from=asked.start_from, objective=objective)
+    return fingerprint(config, known)
 
 
 def planned(

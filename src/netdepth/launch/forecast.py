@@ -14,6 +14,7 @@ from netdepth.config import Runtime
 from netdepth.errors import Interrupted, RunFailed
 from netdepth.launch.cells import Place, places, planned
 from netdepth.launch.plan import Group
+from netdepth.launch.source import anchored, existing_source
 from netdepth.launch.study import Phase, default_workers, look_up
 from netdepth.launch.tuning import chosen_values, grid_of, tuned_nuisance
 from netdepth.launch.worker import work
@@ -62,16 +63,17 @@ def forecast(spec: StudySpec, runtime: Runtime, *, workers: int | None = None, c
     study, spec, _ = look_up(spec, runtime)
     document = {} if runtime.fresh else study.read() or {}
     nuisance, cores = tuned_nuisance(spec), available_cores()
+    source = existing_source(spec, runtime)
     phases: dict[str, Phase] = {}
     values = None
     if nuisance is not None:
         before = document.get("tuning") or {}
         grid = grid_of(spec, nuisance)
-        tried = places(spec, runtime, nuisance.path, grid, tuning=True)
+        tried = places(spec, runtime, nuisance.path, grid, tuning=True, source=source)
         phases["tuning"] = _phase(tried, nuisance.seeds, cores, before)
         # Which value a cell will have is not known yet; what it costs does not depend on it.
         values = chosen_values(before["chosen"]) if before.get("chosen") else {k: v[:1] for k, v in grid.items()}
-    found = places(spec, runtime, None if nuisance is None else nuisance.path, values)
+    found = places(spec, runtime, None if nuisance is None else nuisance.path, values, source=source)
     unknown = nuisance is not None and not (document.get("tuning") or {}).get("chosen")
     phases["study"] = _phase(found, spec.seeds, cores, {} if unknown else document)
     unfinished = {
@@ -131,6 +133,8 @@ def _per_step(group: Group) -> int:
 def _time_steps(phase: Phase, group: Group, runtime: Runtime, seconds: float) -> float:
     """Seconds per training step of ``group``, made as it will be but in a temporary folder, in about ``seconds``."""
     place = phase.places[group.condition, group.depth, group.value]
+    place = dataclasses.replace(place, config=anchored(place.config, runtime.runs_root))
+    phase = dataclasses.replace(phase, places={**phase.places, place.key: place})
     seen: list[tuple[float, float]] = []  # when, and how many steps were done
 
     def report(event: Mapping[str, Any]) -> None:

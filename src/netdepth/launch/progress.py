@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import collections
-import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.launch.plan import Group
+from netdepth.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -188,14 +188,6 @@ class StudyProgress:
 
     def _silence(self) -> None:
         self._on, self._bar = False, None
-
-
-def duration(seconds: float) -> str:
-    """A time in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
-    minutes = math.ceil(seconds / 60 - 0.5)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
 
 
 def _place(event: Mapping[str, Any]) -> str:

@@ -46,11 +46,14 @@ def launch(
     Trackers may still be at work on return: call `settle` before the process ends.
 
     Raises:
-        BadInput: what is wrong with the first run's input is wrong with all.
+        BadInput: what is wrong with the first run's input is wrong with all; several runs under torchrun.
         Interrupted: a signal came; everything is saved.
     """
+    from netdepth.engine.parallel import only_alone
     from netdepth.engine.run import run
 
+    if len(configs) > 1:
+        only_alone(f"{len(configs)} seeds")
     outcomes: list[Outcome] = []
     for config in configs:
         try:

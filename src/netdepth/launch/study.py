@@ -11,11 +11,13 @@ from typing import Any
 
 from netdepth.atomic import storage
 from netdepth.config import Runtime
+from netdepth.engine.parallel import only_alone
 from netdepth.errors import Locked, RunFailed
 from netdepth.launch.cells import Key, Place, key_of, places, planned
 from netdepth.launch.plan import Group, Plan
 from netdepth.launch.processes import execute, execute_here
 from netdepth.launch.progress import StudyProgress
+from netdepth.launch.source import described, make_source
 from netdepth.launch.tuning import RULE, choose_values, chosen_values, grid_of, tuned_nuisance
 from netdepth.launch.worker import Report, job_of, outcome_of
 from netdepth.store import RunDir, runs_root
@@ -115,18 +117,20 @@ def conduct(
         progress: whether to show any, on stderr.
 
     Raises:
-        BadInput: before anything runs. What befalls a run later stands in its outcome.
+        BadInput: before anything runs, under torchrun among others. What befalls a run later stands in its outcome.
         Locked: another process conducts this study.
         RunFailed: a tuning run failed, so the study itself cannot begin.
         Interrupted: a signal came; everything is saved.
     """
+    only_alone("a study")
     execute_jobs = _executor(runtime, workers, ray)
     where, spec, _ = look_up(spec, runtime)
     nuisance = tuned_nuisance(spec)
+    source = make_source(spec, runtime, progress)
     if nuisance is None:
-        found = places(spec, runtime)
+        found = places(spec, runtime, source=source)
     else:
-        found = places(spec, runtime, nuisance.path, grid_of(spec, nuisance), tuning=True)
+        found = places(spec, runtime, nuisance.path, grid_of(spec, nuisance), tuning=True, source=source)
     with where.lock():
         study, spec, _ = look_up(spec, runtime)
         if study.path != where.path:
@@ -139,9 +143,9 @@ def conduct(
         tuning = document.get("tuning")
         if nuisance is not None:
             tuning = maker.tune(spec, found, document)
-            found = places(spec, runtime, nuisance.path, chosen_values(tuning["chosen"]))
+            found = places(spec, runtime, nuisance.path, chosen_values(tuning["chosen"]), source=source)
         plan, runs = planned(found, spec.seeds, maker.cores, document.get("plan"), document.get("runs", ()))
-        study.write(spec, plan.as_json(), runs, tuning)
+        study.write(spec, plan.as_json(), runs, tuning, described(source, spec, runtime.runs_root))
         phase = Phase(plan, runs, {place.key: place for place in found})
         return maker.make(phase, runtime, spec.name)
 

@@ -110,6 +110,7 @@ class CifarResNet(Network):
     """
 
     channels_last = True  # nothing here looks at how images lie in memory
+    replayable = True
 
     def __init__(
         self,
@@ -149,6 +150,13 @@ class CifarResNet(Network):
         """After the first convolution; with ``pre_activation`` before the pooling."""
         self.relu = nn.ReLU(inplace=True)
         self.head = nn.Linear(outputs[-1], num_classes)
+
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """``stem``, ``stage1`` to ``stage3`` and ``head``; a batch norm before the pooling is part of ``stage3``."""
+        paths: dict[str, tuple[str, ...]] = {"stem": ("conv",)}
+        paths |= {f"stage{i + 1}": (f"stages.{i}",) for i in range(STAGES)}
+        paths[f"stage{STAGES}" if self.pre_activation else "stem"] += ("norm",)
+        return {**paths, "head": ("head",)}
 
     def blocks(self) -> list[Block]:
         """All blocks, in order."""

@@ -106,6 +106,7 @@ class ImageNetResNet(Network):
     """
 
     channels_last = True  # nothing here looks at how images lie in memory
+    replayable = True
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int, width: int = 64) -> None:
         super().__init__(input_shape, num_classes, depth)
@@ -133,6 +134,14 @@ class ImageNetResNet(Network):
     def head(self) -> nn.Linear:
         """The last layer under the name that all networks have for it; it is replaced as ``fc``."""
         return self.fc
+
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """``stem``, ``stage1`` to ``stage4`` and ``head``."""
+        return {
+            "stem": ("conv1", "bn1"),
+            **{f"stage{i + 1}": (f"layer{i + 1}",) for i in range(len(self.stages))},
+            "head": ("fc",),
+        }
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees: uint8 ``[B, C, H, W]`` to the channels' means ``[B, 8 * expansion * width]``."""

@@ -54,6 +54,8 @@ class MLP(Network):
     Over their twin, "rezero" has ``blocks`` parameters more and "fixup" ``blocks * (1 + k)``.
     """
 
+    replayable = True
+
     def __init__(
         self,
         input_shape: tuple[int, int, int],
@@ -94,6 +96,16 @@ class MLP(Network):
         elif branch_scale == "fixup" and self.blocks:
             self.multiplier = nn.Parameter(torch.ones(self.blocks))
             self.offset = nn.Parameter(torch.zeros(self.blocks * block_layers))
+
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """``layer1``, ``layer2`` and so on, each with its norm, and ``head``. The scalars of ReZero and Fixup, one
+        vector for all blocks, count as part of the last layer."""
+        layers: dict[str, tuple[str, ...]] = {
+            f"layer{i + 1}": (f"hidden.{i}", f"norms.{i}") for i in range(len(self.hidden))
+        }
+        if layers:
+            layers[f"layer{len(self.hidden)}"] += ("alpha", "multiplier", "offset")
+        return {**layers, "head": ("head",)}
 
     def branches(self) -> list[list[nn.Linear]]:
         """The linear layers of each block, in order."""

@@ -49,6 +49,9 @@ class Network(nn.Module):
     channels_last: bool = False
     """Its images and convolutions may lie channels-last in memory, which is faster: values and shapes are the same,
     but ``view`` across the axes of an image is not possible (``flatten`` and ``reshape`` are)."""
+    replayable: bool = False
+    """Its forward pass launches the same kernels for every batch of a size and reads nothing back to the host, so that
+    a GPU may replay a recording of it (`engine.graphs`)."""
     pixel_mean: bool = False
     """Its ``normalize`` takes a mean per pixel (`Splits.pixel_mean`), not per channel."""
 
@@ -58,6 +61,21 @@ class Network(nn.Module):
         self.num_classes = num_classes
         self.depth = depth
         self.normalize = Normalize(input_shape[0])
+
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """The stages from the input to the head: what can be frozen, thawed and given a rate of its own.
+
+        A name to the paths of its modules and parameters; every parameter belongs to one stage, and the last stage
+        is what depends on the number of classes. As it stands here: the modules in the order in which they were made.
+        """
+        return {name: (name,) for name, child in self.named_children() if any(True for _ in child.parameters())}
+
+    def stage_of(self, name: str) -> str | None:
+        """The stage of a parameter, buffer or module; None for what is in none, as ``normalize`` is."""
+        for stage, paths in self.stage_paths().items():
+            if any(name == path or name.startswith(f"{path}.") for path in paths):
+                return stage
+        return None
 
 
 MODELS: Registry[Network] = Registry("model")

@@ -24,6 +24,7 @@ class SimpleCNN(Network):
     """
 
     channels_last = True  # nothing here looks at how images lie in memory
+    replayable = True
 
     def __init__(
         self,
@@ -51,6 +52,11 @@ class SimpleCNN(Network):
         self.relu = nn.ReLU()
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(hidden, num_classes)
+
+    def stage_paths(self) -> dict[str, tuple[str, ...]]:
+        """``stage1``, ``stage2`` and so on, ``hidden`` and ``head``."""
+        paths = {f"stage{i + 1}": (f"stages.{i}",) for i in range(len(self.stages))}
+        return {**paths, "hidden": ("hidden",), "head": ("head",)}
 
     def features(self, x: Tensor) -> Tensor:
         """What the head sees: uint8 ``[B, C, H, W]`` to ``[B, hidden]``."""

@@ -1,4 +1,4 @@
-"""What happens inside a network on one batch: gradients and activations per layer, without disturbing it."""
+"""Looking inside a network, which stays as it is: gradients and activations per layer, what its features are worth."""
 
 from netdepth.probes.layers import probe, probe_batch
 

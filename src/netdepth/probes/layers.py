@@ -29,9 +29,9 @@ BATCH_SIZE = 256
 SMALLEST = torch.finfo(torch.float64).tiny
 
 
-def probe_batch(split: Split) -> tuple[Tensor, Tensor]:
-    """At most 256 images and labels spread evenly over ``split``: always the same ones."""
-    count = min(BATCH_SIZE, len(split))
+def probe_batch(split: Split, size: int = BATCH_SIZE) -> tuple[Tensor, Tensor]:
+    """At most ``size`` images and labels spread evenly over ``split``: always the same ones."""
+    count = min(size, len(split))
     chosen = torch.arange(count, device=split.labels.device) * len(split) // count
     return split.inputs[chosen], split.labels[chosen]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from netdepth.analysis.contrasts import Cause, Contrast, Label
 from netdepth.analysis.verdict import CellVerdict, Verdict
 from netdepth.report.study_data import StudyData
+from netdepth.report.study_mcnemar import answers_compared
 from netdepth.report.study_numbers import Number
 from netdepth.report.study_sources import Numbers
 
@@ -55,9 +56,9 @@ def answer_of(data: StudyData, numbers: Numbers) -> Answer:
         return Answer(short, (), (), tuple(numbers.said(text, numbers.everything) for text in texts))
     conditions = data.spec.conditions
     named = [contrast for contrast in found.contrasts if contrast.primary]
-    shortcuts = [contrast for contrast in named if contrast.family == "shortcut"]
-    pairs = list(dict.fromkeys((c.cell.condition, c.against.condition) for c in shortcuts))
-    depth_runs, pair_runs = numbers.family("depth"), numbers.family("shortcut")
+    paired = [contrast for contrast in named if contrast.family != "depth"]
+    pairs = list(dict.fromkeys((c.cell.condition, c.against.condition) for c in paired))
+    depth_runs, pair_runs = numbers.family("depth"), (*numbers.family("shortcut"), *numbers.family("condition"))
     lines = []
     for index, name in enumerate(conditions):
         own = [run.number for depth in data.spec.depths for run in data.cells[name, depth]]
@@ -70,7 +71,8 @@ def answer_of(data: StudyData, numbers: Numbers) -> Answer:
         numbers.said(texts.pop(0), {*numbers.compared(contrast), *numbers.family(contrast.family)})
         for contrast in named
     ]
-    notes = [numbers.said(text, numbers.everything) for text in (*texts, *found.warnings)]
+    notes = [numbers.said(text, numbers.everything) for text in (*texts, *found.warnings, *_of_source(data))]
+    notes += [numbers.predicted(said.text, said.runs) for said in answers_compared(data)]
     return Answer(short, tuple(lines), tuple(primary), tuple(notes))
 
 
@@ -78,7 +80,8 @@ def in_short(found: Verdict) -> str:
     """What the study claims, in a sentence or three: what depth does and why, then what the shortcut does."""
     if not found.judged:
         return "No verdict: the runs of this study may stop early, so its depths had different budgets."
-    parts = [*_of_depth(found), *_of_shortcuts(found)] or ["no comparison was named beforehand, so nothing is claimed"]
+    said = _of_ways(found) if found.by_validation else [*_of_depth(found), *_of_shortcuts(found)]
+    parts = said or ["no comparison was named beforehand, so nothing is claimed"]
     first, *others = parts if not found.complete else [_capital(parts[0]), *parts[1:]]
     lead = "" if found.complete else "So far: "
     return f"{lead}{'. '.join([first, *map(_capital, others)])}."
@@ -129,6 +132,40 @@ def _of_shortcuts(found: Verdict) -> list[str]:
         if not any(contrast.label in ("helps", "degraded") for contrast in contrasts):
             said.append(f"no difference between {left} and {right} is shown")
     return said
+
+
+def _of_ways(found: Verdict) -> list[str]:
+    """Which way of training wins against which."""
+    said = []
+    words = {"helps": "beats", "degraded": "loses to", "no_evidence": "is no different from"}
+    for contrast in found.contrasts:
+        if contrast.primary and contrast.family == "condition":
+            left, right = contrast.cell.condition, contrast.against.condition
+            word = words.get(contrast.label)
+            text = f"{left} {word} {right}" if word else f"whether {left} beats {right} is undecided"
+            a, b = (f"{100 * mean:.2f} %" if mean is not None else "unknown" for mean in contrast.means)
+            said.append(
+                f"{text} (validation error {a} against {b}, p {_p(contrast.corrected_p)}, n {len(contrast.runs[0])})"
+            )
+    return said
+
+
+def _of_source(data: StudyData) -> list[str]:
+    """The run that others started from or learned from."""
+    source = data.study.source
+    if source is None:
+        return []
+    tested = "" if source["test_error"] is None else f", test error {100 * source['test_error']:.2f} %"
+    sizes = sorted({int(run.row["num_params"]) for run in data.runs if run.row["num_params"] is not None})
+    size = f"; the networks of this study have {' or '.join(f'{n:,}' for n in sizes)}" if sizes else ""
+    return [
+        f"The source is {source['run']} on {source['dataset']} ({source['weights']} weights, validation error "
+        f"{100 * source['val_error']:.2f} %{tested}), with {source['num_params']:,} parameters{size}."
+    ]
+
+
+def _p(p: float | None) -> str:
+    return "unknown" if p is None else "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
 
 
 def _in(n: int, total: int) -> str:

@@ -123,6 +123,8 @@ def _draw(axes: Axes, data: StudyData, quantity: Quantity) -> None:
         low = [math.nan if m is None or m.low is None else max(m.low, floor) for m in means]
         high = [math.nan if m is None or m.high is None else m.high for m in means]
         axes.fill_between(xs, low, high, color=colour(index), alpha=0.16, linewidth=0, zorder=2)
+        if len(xs) == 1 and not math.isnan(low[0]):  # a band of one place has no width
+            axes.vlines(xs, low, high, color=colour(index), linewidth=1.5, zorder=4)
         points = [(x, max(y, floor)) for x, depth in zip(xs, depths, strict=True) for y in cells[condition, depth]]
         finite = [point for point in points if math.isfinite(point[1])]
         lost = [x for x, y in points if not math.isfinite(y)]

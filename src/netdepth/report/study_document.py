@@ -17,6 +17,7 @@ from netdepth.report.study_data import StudyData
 from netdepth.report.study_gradients import band_names
 from netdepth.report.study_paper import BesidePaper, beside_paper
 from netdepth.report.study_sources import Numbers, Shown
+from netdepth.studyspec import StudySpec
 
 __all__ = ["Content", "page"]
 
@@ -143,6 +144,8 @@ SOURCES_NOTE = (
 def method(data: StudyData) -> list[str]:
     """How the verdict was reached, a paragraph each."""
     spec = data.spec
+    if spec.by_validation:
+        return _method_of_ways(spec)
     counts = Counter(item.family for item in spec.primary)
     return [
         "Judged is the training loss of the last weights over the whole training split, so that worse means harder to "
@@ -158,6 +161,21 @@ def method(data: StudyData) -> list[str]:
         f"initialisation the first layer received less than {VANISHING_RATIO:g} of the last layer's gradient. Worse "
         f"and better: the corrected p-value is at most {LEVEL}. No difference: it is not, and the interval lies inside "
         f"± {spec.smallest_effect:g} nats. Undecided: none of these.",
+    ]
+
+
+def _method_of_ways(spec: StudySpec) -> list[str]:
+    """The same for a study of ways of training."""
+    return [
+        "Judged is the validation error of the last weights: all conditions are the same network at equal depth, "
+        "trained for equally many steps, so that only the way of training differs. Test images decide nothing.",
+        "Two conditions are compared by an exact sign-flip test, paired by seed: both runs of a pair see the training "
+        f"images in the same order. The {len(spec.primary)} comparisons named before the first run are corrected by "
+        f"Holm's method at {LEVEL}; all others are exploratory and claim nothing. Intervals are Student's t at 95 %.",
+        f"Better and worse: the corrected p-value is at most {LEVEL}. No difference: it is not, and the interval lies "
+        f"inside ± {100 * spec.smallest_effect:g} percentage points. Undecided: none of these.",
+        "Beside it stands McNemar's exact test of each pair of runs on the images both were tested on. All pairs share "
+        "those images, so their p-values are not independent and are not put together.",
     ]
 
 

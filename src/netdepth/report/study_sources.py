@@ -27,6 +27,13 @@ NO_BREAK = "\N{NO-BREAK SPACE}"
 JUDGED = (SOURCES[LOSS], SOURCES[ACCURACY], SOURCES[RATIO], STATUS)
 
 
+PREDICTIONS = ("predictions.npz:logits", "predictions.npz:labels")
+
+
+def _decided_by(contrast: Contrast) -> tuple[str, ...]:
+    return ERRORS if contrast.family == "condition" else LOSSES
+
+
 class Numbers:
     """Makes `Number` of what the verdict of ``data`` holds."""
 
@@ -93,14 +100,14 @@ class Numbers:
 
     def p(self, contrast: Contrast) -> Number:
         """The exact p-value, not corrected."""
-        return Number(shown_p(contrast.p), contrast.p, self.compared(contrast), LOSSES, "test")
+        return Number(shown_p(contrast.p), contrast.p, self.compared(contrast), _decided_by(contrast), "test")
 
     def corrected_p(self, contrast: Contrast, validation: bool = False) -> Number | str:
         """The p-value corrected over its family; of the validation error if asked."""
         value = contrast.val_corrected_p if validation else contrast.corrected_p
         if value is None:
             return "-"
-        fields = ERRORS if validation else LOSSES
+        fields = ERRORS if validation else _decided_by(contrast)
         return Number(shown_p(value), value, self.family(contrast.family), fields, "test")
 
     def sizes(self, contrast: Contrast) -> list[Number | str]:
@@ -109,7 +116,7 @@ class Numbers:
         both = self.planned(contrast.cell.condition, contrast.cell.depth)
         both += self.planned(contrast.against.condition, contrast.against.depth)
         numbers = [Number(str(n), n, both, (STATUS,), "test") for n in (len(left), len(right))]
-        if contrast.family == "shortcut":
+        if contrast.family != "depth":
             return [numbers[0], f"{NO_BREAK}pairs"]
         return [numbers[0], f"{NO_BREAK}+{NO_BREAK}", numbers[1]]
 
@@ -117,9 +124,13 @@ class Numbers:
         """Words with numbers in them, which rest on all that a verdict looks at."""
         return Number(text, None, tuple(sorted(set(runs))), JUDGED, "test", "span")
 
+    def predicted(self, text: str, runs: Iterable[int]) -> Number:
+        """Words that rest on what runs said of every image they were evaluated on."""
+        return Number(text, None, tuple(sorted(set(runs))), PREDICTIONS, "test", "span")
+
     def label(self, item: CellVerdict, word: str) -> Number:
         """What a cell is called: its own runs, and those of the family that its corrected p-value looks at."""
-        return self.said(word, {*self.of_cell(item.cell), *self.family("depth")})
+        return self.said(word, {*self.of_cell(item.cell), *self.family("depth"), *self.family("condition")})
 
     def contrast_label(self, contrast: Contrast, word: str) -> Number:
         """What a comparison found."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DASHES",
+    "DPI",
     "GRID",
     "HEAT",
     "INK",
@@ -34,6 +35,9 @@ __all__ = [
     "svg",
     "tidy",
 ]
+
+DPI = 130
+"""Of a PNG."""
 
 PAPER, INK, MUTED, GRID = "#fffefd", "#1b1c1e", "#65686d", "#dddad3"
 
@@ -126,7 +130,7 @@ def save_png(figure: Figure, path: Path) -> Path:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())

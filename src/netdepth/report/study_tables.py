@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from netdepth.analysis.contrasts import Contrast, Label
 from netdepth.analysis.table import field_of
@@ -15,6 +15,7 @@ from netdepth.config import to_json
 from netdepth.report.study_data import Run, StudyData
 from netdepth.report.study_numbers import Number, run_ranges
 from netdepth.report.study_sources import STATUS, Numbers, Shown
+from netdepth.studyspec import StudySpec
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -73,10 +74,11 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         (name or "all", index, tuple(_chip(places[name, depth], numbers) for depth in depths))
         for index, name in enumerate(data.spec.conditions)
     )
-    made = [Grid(f"each depth against depth {depths[0]}", depths, lines)]
+    by_validation = data.spec.by_validation
+    made = [] if by_validation else [Grid(f"each depth against depth {depths[0]}", depths, lines)]
     twins: dict[tuple[str, str], dict[int, Contrast]] = {}
     for contrast in data.verdict.contrasts:
-        if contrast.family == "shortcut":
+        if contrast.family != "depth":
             pair = contrast.cell.condition, contrast.against.condition
             twins.setdefault(pair, {})[contrast.cell.depth] = contrast
     if twins:
@@ -101,7 +103,8 @@ def _twin_chip(contrast: Contrast | None, numbers: Numbers) -> Chip | None:
     if contrast is None or not all(contrast.runs):
         return None
     word = numbers.contrast_label(contrast, WORDS[contrast.label])
-    return Chip(contrast.label, GLYPHS[contrast.label], word, numbers.difference(contrast, "loss")[:1])
+    sort: Literal["loss", "percent"] = "percent" if contrast.family == "condition" else "loss"
+    return Chip(contrast.label, GLYPHS[contrast.label], word, numbers.difference(contrast, sort)[:1])
 
 
 def cell_table(data: StudyData, numbers: Numbers) -> Table:
@@ -158,6 +161,10 @@ def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
                 [run_ranges(numbers.compared(contrast))],
             )
         )
+    if data.spec.by_validation:  # p and corrected p are of the validation error then
+        header, rows = _without(header, (2, 7)), [_without(row, (2, 7)) for row in rows]
+        caption = "Named beforehand: these may claim" if primary else "Exploratory: shown, but they claim nothing"
+        return Table(caption, header, tuple(rows), (2, 3, 4, 5))
     caption = "Named beforehand: these may claim" if primary else "Exploratory: shown, but they claim nothing"
     right: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
     if not primary:  # never corrected
@@ -237,7 +244,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
     shown: list[tuple[str, Shown]] = [
         ("name", [spec.name]),
         ("seeds", [run_ranges(spec.seeds)]),
-        ("smallest effect of interest", [f"{spec.smallest_effect:g} nats"]),
+        ("smallest effect of interest", [_effect(spec)]),
     ]
     for axis in spec.scientific:
         levels = [f"{name}: {_assigned(given)}" if given else name for name, given in axis.levels.items()]
@@ -255,6 +262,12 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         shown.append((part, [" ".join([base[part]["name"], _assigned(base[part]["args"])]).strip()]))
     shown.append(("train", [_assigned(base["train"])]))
     return shown
+
+
+def _effect(spec: StudySpec) -> str:
+    if spec.by_validation:
+        return f"{100 * spec.smallest_effect:g} percentage points of validation error"
+    return f"{spec.smallest_effect:g} nats"
 
 
 def _values_at(data: StudyData, path: str) -> Shown:

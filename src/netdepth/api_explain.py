@@ -1,0 +1,186 @@
+"""``nd.explain``: where a network looks, as pictures, and whether that matters, as numbers.
+
+import netdepth as nd
+
+found = nd.explain(nd.load("res8-cifar10-jpeg-s0"))
+found.words                          # the answer in words
+found.figures["sheet"]               # path of the contact sheet
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netdepth.api import Run, open_network
+from netdepth.atomic import storage, write_atomic
+from netdepth.config import SCHEMA, Runtime
+from netdepth.errors import BadInput, choose
+from netdepth.store import jsonable
+
+if TYPE_CHECKING:
+    from netdepth.convert import Published
+    from netdepth.explaining import Examined
+
+__all__ = ["COUNT", "Explanation", "explain"]
+
+COUNT = 200
+"""Pictures that count in the mean maps and in the check, where nothing else is asked for."""
+LOOKED_AT = 2000
+"""Validation images that are answered, so that right and wrong ones can be shown."""
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What `explain` made: ``words``, ``figures`` by name (``sheet``, ``means``, ``check``), the ``numbers`` and
+    their ``file``, and ``notes``."""
+
+    words: str
+    figures: dict[str, Path]
+    numbers: dict[str, Any]
+    file: Path
+    notes: list[str]
+
+    def _repr_html_(self) -> str:
+        import base64
+        import html
+
+        def element(name: str, path: Path) -> str:
+            picture = base64.b64encode(path.read_bytes()).decode()
+            return f'<img alt="{name}" src="data:image/png;base64,{picture}" style="max-width:100%">'
+
+        return f"<p>{html.escape(self.words)}</p>" + "".join(element(*item) for item in self.figures.items())
+
+
+def explain(
+    run: Run | Published | str,
+    *,
+    images: Sequence[Path] | None = None,
+    classes: Sequence[str] | None = None,
+    count: int = COUNT,
+    out: Path | None = None,
+    names: Path | None = None,
+    invert: bool = False,
+    runtime: Runtime | None = None,
+    progress: bool = True,
+) -> Explanation:
+    """Maps of where the evidence for an answer lies, on validation images or on pictures of one's own.
+
+    Args:
+        run: a run, a prefix of its name, or a ``.safetensors`` file of published weights.
+        images: picture files or folders of them; None: the run's validation images. Test images are never read.
+        classes: the true classes that are looked at and have a row; None: all, of which ten are shown.
+        count: how many pictures count in the mean maps and in the check.
+        out: the contact sheet's file; the others lie beside it. None: in the run's ``figures``.
+        names: a text file with the class names of published weights, one a line.
+        invert: swap black and white in ``images``.
+        runtime: device, threads, folders.
+
+    Raises:
+        BadInput: what the command line would answer with exit 2.
+        StorageError: the data are not here, or a file cannot be written.
+    """
+    from netdepth import explaining
+    from netdepth.engine.process import configure
+    from netdepth.models import describe
+
+    runtime = runtime or Runtime()
+    if isinstance(run, str):
+        run = open_network(run, runtime.runs_root, names)
+    given = None if images is None else [Path(path) for path in images]
+    target = _target(run, out, given is not None)
+    model = run.model() if isinstance(run, Run) else run.model
+    known = run.classes
+    chosen = None if classes is None else [known.index(choose(name, known, "class")) for name in dict.fromkeys(classes)]
+    wanted = list(range(len(known))) if chosen is None else chosen
+    if given is None:
+        if not isinstance(run, Run):
+            raise BadInput(f"{run.path} comes without validation images; name pictures with --images")
+        subjects = explaining.validation_pictures(run.dir, runtime.data_dir, wanted, max(LOOKED_AT, count))
+    else:
+        subjects = explaining.given_pictures(given, model.input_shape, known, invert)
+    process = configure(runtime, 64 * describe(model).multiply_adds)
+    examined = explaining.examine(model.to(process.device), subjects, classes=wanted, count=count, progress=progress)
+    return _written(run, examined, chosen, target)
+
+
+def _target(run: Run | Published, out: Path | None, given: bool) -> Path:
+    """The sheet's file; the other files have its name with a word more."""
+    if out is not None:
+        if out.suffix.lower() != ".png":
+            raise BadInput(f"--out {str(out)!r} has to end in .png")
+        return out
+    name = "explain-images.png" if given else "explain.png"
+    if isinstance(run, Run):
+        return run.path / "figures" / name
+    return run.path.with_name(f"{run.path.stem}-{name}")
+
+
+def _written(run: Run | Published, examined: Examined, chosen: Sequence[int] | None, target: Path) -> Explanation:
+    """The pictures and the numbers of ``examined`` on disk."""
+    from netdepth.explaining.sheets import class_sheet, mean_sheet, picture_sheet, shown_classes
+    from netdepth.report.explain_check import METHODS, check_words, draw_check
+    from netdepth.report.explain_sheet import draw_sheet
+
+    names, subjects, check = run.classes, examined.subjects, examined.check
+    shown = shown_classes(names, chosen)
+    by_class = bool((subjects.labels >= 0).all())
+    answered = sorted(examined.means) if not by_class and chosen is None else shown
+    sheet, places = (
+        class_sheet(examined, names, shown, run.path.name)
+        if by_class
+        else picture_sheet(examined, names, run.path.name)
+    )
+    n, right = len(subjects.inputs), int(examined.right.sum())
+    kind = f"{n:,} {subjects.kind}"
+    text = [f"{METHODS[examined.evidence.method][:1].upper()}{METHODS[examined.evidence.method][1:]}."]
+    text.append(f"Of {kind}, {right:,} ({right / n:.1%}) are answered rightly.".replace("%", " %") if by_class else "")
+    words = " ".join([part for part in text if part] + check_words(check, subjects.kind))
+    beside = {name: target.with_name(f"{target.stem}-{name}.png") for name in ("means", "check")}
+    sizes = {"sheet": draw_sheet(sheet, target)}
+    means = mean_sheet(examined, names, answered, run.path.name)
+    if means is not None:
+        sizes["means"] = draw_sheet(means, beside["means"])
+    sizes["check"] = draw_check(run.path.name, check, beside["check"])
+    figures = {name: {"sheet": target, **beside}[name] for name in sizes}
+    notes = list(subjects.notes)
+    if chosen is None and by_class and len(shown) < len(names):
+        notes.append(f"{len(shown)} of {len(names)} classes are shown; --classes names others")
+    numbers = {
+        "run": run.path.name,
+        "weights_sha256": run.result["weights_sha256"] if isinstance(run, Run) else run.sha256,
+        "evidence": asdict(examined.evidence),
+        "images": {"n": n, "right": right if by_class else None, "kind": subjects.kind, **subjects.source},
+        "sheet": [_row(examined, names, place) for place in places],
+        "means": [
+            {"class": names[label], "n": count, "map": mean.tolist()}
+            for label, (count, _, mean) in sorted(examined.means.items())
+        ],
+        "check": check.as_json(),
+        "words": words,
+        "figures": {
+            name: {"file": figures[name].name, "width": width, "height": height}
+            for name, (width, height) in sizes.items()
+        },
+    }
+    file = target.with_suffix(".json")
+    with storage(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(file, json.dumps({"schema": SCHEMA, **jsonable(numbers)}, indent=1, allow_nan=False).encode() + b"\n")
+    return Explanation(words, figures, numbers, file, notes)
+
+
+def _row(examined: Examined, names: Sequence[str], place: int) -> dict[str, Any]:
+    """One picture of the sheet in plain values."""
+    answer, label = int(examined.answers[place]), int(examined.subjects.labels[place])
+    shares = examined.probabilities[place]
+    return {
+        "picture": examined.subjects.names[place],
+        "class": names[label] if label >= 0 else None,
+        "answer": names[answer],
+        "probability": float(shares[answer]),
+        "probability_of_class": float(shares[label]) if label >= 0 else None,
+    }

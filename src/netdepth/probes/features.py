@@ -1,0 +1,138 @@
+"""What a network has learned, seen from its features: simple classifiers on what reaches its last stage.
+
+k nearest neighbours, a linear support vector machine and logistic regression, all scikit-learn's. Each has one
+nuisance parameter, chosen on validation; only the chosen one ever sees test images. The same on raw pixels is
+the classical baseline.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from netdepth.data import Split
+from netdepth.data.splits import stratified_choice
+from netdepth.errors import BadInput
+from netdepth.models import Network
+
+__all__ = [
+    "CANDIDATES",
+    "TITLES",
+    "Features",
+    "classifier",
+    "features_of",
+    "pixels_of",
+    "right_answers",
+    "subset",
+]
+
+TITLES = {"knn": "k nearest neighbours", "svm": "linear SVM", "logistic": "logistic regression"}
+
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "knn": (25, 15, 11, 7, 5, 3, 1),
+    "svm": (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
+    "logistic": (1e-3, 1e-2, 1e-1, 1.0, 10.0),
+}
+"""k, or C on standardised features: the smoothest first, which also wins a tie."""
+
+CHUNK_PIXELS = 500 * 32 * 32
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features ``values`` float32 ``[N, F]`` of images with ``labels`` int64 ``[N]``. ``data_digest`` is that of their
+    data set, ``source`` what computed them: the sha256 of a network's weights, or ``pixels``."""
+
+    values: np.ndarray
+    labels: np.ndarray
+    data_digest: str
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def subset(split: Split, size: int | None) -> Split:
+    """At most ``size`` images of ``split`` with its class shares, always the same ones; None: all."""
+    if size is None or size >= len(split):
+        return split
+    chosen = torch.from_numpy(stratified_choice(split.labels.numpy(), size, stream=2))
+    return Split(split.inputs[chosen], split.labels[chosen])
+
+
+@torch.inference_mode()
+def features_of(model: Network, split: Split, data_digest: str, source: str) -> Features:
+    """What reaches the last stage of ``model``, in eval mode, with the normalisation that the network carries.
+
+    Raises:
+        BadInput: images of another shape than the network takes.
+    """
+    shape = tuple(split.inputs.shape[1:])
+    if shape != tuple(model.input_shape):
+        raise BadInput(f"images of {list(shape)} do not fit a network that takes {list(model.input_shape)}")
+    (path,) = list(model.stage_paths().values())[-1]
+    seen: list[Tensor] = []
+
+    def keep(_module: nn.Module, args: tuple[Tensor, ...]) -> None:
+        seen.append(args[0].flatten(1).float())
+
+    training = model.training
+    hook = model.get_submodule(path).register_forward_pre_hook(keep)
+    try:
+        model.eval()
+        for images in torch.split(split.inputs, max(1, min(500, CHUNK_PIXELS // math.prod(shape[1:])))):
+            model(images)
+    finally:
+        hook.remove()
+        model.train(training)
+    return Features(torch.cat(seen).numpy(), split.labels.numpy(), data_digest, source)
+
+
+def pixels_of(split: Split, data_digest: str) -> Features:
+    """The pixels themselves, 0 to 1."""
+    return Features((split.inputs.flatten(1).float() / 255).numpy(), split.labels.numpy(), data_digest, "pixels")
+
+
+def classifier(kind: str, value: float) -> Any:
+    """The scikit-learn estimator of ``kind`` with its nuisance parameter; linear ones standardise their features."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import LinearSVC
+
+    if kind == "knn":
+        return KNeighborsClassifier(n_neighbors=int(value), algorithm="brute")
+    if kind == "svm":
+        return make_pipeline(StandardScaler(), LinearSVC(C=value, dual="auto", random_state=0, max_iter=2000))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=value, max_iter=1000))
+
+
+def right_answers(kind: str, value: float, train: Features, other: Features, threads: int = 1) -> np.ndarray:
+    """Which of ``other`` a classifier fitted to ``train`` gets right, bool ``[N]``.
+
+    Raises:
+        BadInput: ``other`` is of another data set, or its features come from another network: numbers made of the two
+            would mean nothing, however good or bad they look.
+    """
+    if train.data_digest != other.data_digest:
+        raise BadInput(
+            f"these test images are of another data set (digest {other.data_digest[:10]}) than what was trained on "
+            f"({train.data_digest[:10]}); a classifier can only be tested on the classes it was shown"
+        )
+    if train.source != other.source:
+        raise BadInput(f"these features come from {other.source[:10]}, what was trained on from {train.source[:10]}")
+    from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
+
+    # One thread, as small runs have: several on a machine that does anything else wait for each other.
+    with warnings.catch_warnings(), threadpool_limits(threads):
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that is cut short is a candidate like any other
+        fitted = classifier(kind, value).fit(train.values, train.labels)
+        return np.asarray(fitted.predict(other.values) == other.labels)

@@ -1,0 +1,234 @@
+"""Studies of one question side by side, as an instructor sees thirty submissions: a line each, one table, one page."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import netdepth
+from netdepth.errors import BadInput
+from netdepth.report.comparison import markdown_text
+from netdepth.report.study_data import StudyData, read_study
+from netdepth.report.study_document import Content
+from netdepth.report.study_files import check_report
+from netdepth.report.text import print_table, printable
+from netdepth.store import RunDir
+from netdepth.studydir import StudyDir
+
+__all__ = ["Chip", "Submission", "Submissions", "page", "print_submissions", "read_submissions", "render"]
+
+HEADER = ("submission", "study", "runs", "seeds", "report", "made with")
+SEEDS_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Chip:
+    """What one study says of a condition at a depth, or of a pair of conditions: ``worse``, and its number as text."""
+
+    label: str
+    word: str
+    number: str
+
+    def __str__(self) -> str:
+        return f"{self.word} {self.number}".strip()
+
+
+@dataclass(frozen=True)
+class Submission:
+    """One study's folder. ``chips`` by place (``plain he, depth 32``), ``weights`` the digests of its runs' weights.
+
+    ``report`` is ``sound``, ``none`` or what is wrong with the page; ``error`` says why nothing could be read.
+    """
+
+    name: str
+    folder: str
+    study: str = "-"
+    fingerprint: str | None = None
+    finished: int = 0
+    planned: int = 0
+    seeds: tuple[int, ...] = ()
+    report: str = "-"
+    made_with: tuple[str, ...] = ()
+    answer: str = "-"
+    chips: Mapping[str, Chip] = field(default_factory=dict)
+    weights: frozenset[str] = frozenset()
+    error: str | None = None
+
+    @property
+    def cells(self) -> list[str]:
+        """As text, in the order of `HEADER`."""
+        seeds = ", ".join(map(str, self.seeds[:SEEDS_SHOWN])) + ", …" * (len(self.seeds) > SEEDS_SHOWN)
+        report = self.report if self.error is None else f"not readable: {self.error}"
+        return [self.name, self.study, f"{self.finished} of {self.planned}", seeds, report, ", ".join(self.made_with)]
+
+
+@dataclass(frozen=True)
+class Submissions:
+    """``rows`` in the order given, and what an instructor should know, a line each."""
+
+    rows: tuple[Submission, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def places(self) -> list[str]:
+        """Every condition at every depth and every pair that any study speaks of."""
+        return list(dict.fromkeys(place for row in self.rows for place in row.chips))
+
+    def agreement(self, place: str) -> Counter[str]:
+        """How many studies say which word there."""
+        return Counter(row.chips[place].word for row in self.rows if place in row.chips)
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        rows = [{**asdict(row), "weights": sorted(row.weights)} for row in self.rows]
+        agreement = {place: dict(self.agreement(place)) for place in self.places}
+        return {"studies": rows, "agreement": agreement, "warnings": list(self.warnings)}
+
+
+def read_submissions(studies: Sequence[StudyDir]) -> Submissions:
+    """Read and judge every study; one that cannot be read keeps its line.
+
+    Raises:
+        BadInput: no studies.
+    """
+    unique = list({study.path.resolve(): study for study in studies}.values())
+    if not unique:
+        raise BadInput("nothing to compare; name at least one study")
+    rows = tuple(_read(study, name) for study, name in zip(unique, _names([s.path for s in unique]), strict=True))
+    return Submissions(rows, tuple(_warnings(rows)))
+
+
+def _read(study: StudyDir, name: str) -> Submission:
+    try:
+        data = read_study(study)
+        content = Content(data)
+        chips = {
+            f"{line}, depth {depth}": Chip(chip.label, chip.word.text, "".join(map(str, chip.number)))
+            for grid in content.grids
+            for line, _, line_chips in grid.lines
+            for depth, chip in zip(grid.depths, line_chips, strict=True)
+            if chip is not None
+        }
+        return Submission(
+            name,
+            str(study.path),
+            data.spec.name,
+            data.spec.fingerprint(),
+            len(data.runs) - len(data.missing),
+            len(data.runs),
+            data.spec.seeds,
+            _report(study),
+            tuple(_made_with(data)),
+            content.answer.short.text,
+            chips,
+            frozenset(_weights(data)),
+        )
+    except BadInput as error:
+        return Submission(name, str(study.path), error=str(error))
+
+
+def _weights(data: StudyData) -> Iterator[str]:
+    """The digests of the weights that the finished runs report; of a diverged run there are none."""
+    for run in data.runs:
+        result = RunDir(data.study.path / run.row["folder"]).result() if run.finished else None
+        if result is not None and result.get("weights_sha256"):
+            yield str(result["weights_sha256"])
+
+
+def _report(study: StudyDir) -> str:
+    try:
+        faults = check_report(study)
+    except BadInput:
+        return "none"
+    return "sound" if not faults else f"{len(faults)} fault{'s' * (len(faults) > 1)}: {faults[0]}"
+
+
+def _made_with(data: StudyData) -> list[str]:
+    """Each version of netdepth and torch that made a run."""
+    pairs = Counter(
+        f"netdepth {run.environment.get('netdepth', '?')}, torch {run.environment.get('torch', '?')}"
+        for run in data.runs
+        if run.environment
+    )
+    return [pair for pair, _ in pairs.most_common()]
+
+
+def _names(paths: Sequence[Path]) -> list[str]:
+    """The shortest part of each path that tells all apart: from the first folder in which they differ on."""
+    parts = [path.resolve().parts for path in paths]
+    shared = 0
+    while len(paths) > 1 and len({p[: shared + 1] for p in parts}) == 1:
+        shared += 1
+    names = [p[shared:] or p[-1:] for p in parts] if len(paths) > 1 else [p[-1:] for p in parts]
+    while all(len(name) > 1 for name in names) and len({name[-1] for name in names}) == 1:
+        names = [name[:-1] for name in names]
+    return ["/".join(name) for name in names]
+
+
+def _warnings(rows: Sequence[Submission]) -> list[str]:
+    found = []
+    readable = [row for row in rows if row.error is None]
+    questions = Counter(row.fingerprint for row in readable)
+    if len(questions) > 1:
+        usual = questions.most_common(1)[0][0]
+        others = ", ".join(row.name for row in readable if row.fingerprint != usual)
+        found.append(f"{len(questions)} different studies: {others} asked something else than most (axes or settings)")
+    for index, row in enumerate(readable):
+        for other in readable[index + 1 :]:
+            if shared := len(row.weights & other.weights):
+                found.append(
+                    f"{row.name} and {other.name} hold the same weights in {shared} runs: the same seeds on the same "
+                    "kind of machine give them, and so does a copy"
+                )
+    return found
+
+
+# --- as text ----------------------------------------------------------------------------------
+
+
+def print_submissions(found: Submissions) -> None:
+    """A table of the submissions, one of what they say, and what each says in short."""
+    print_table(HEADER, [row.cells for row in found.rows], title="submissions")
+    if found.places:
+        lines = [[place, *(str(row.chips.get(place, "-")) for row in found.rows), _agreed(found, place)]
+                 for place in found.places]  # fmt: skip
+        print_table(("", *(row.name for row in found.rows), "together"), lines, title="what they say")
+    for row in found.rows:
+        print(printable(f"{row.name}: {row.answer}"))
+
+
+def _agreed(found: Submissions, place: str) -> str:
+    return ", ".join(f"{count} {word}" for word, count in found.agreement(place).most_common())
+
+
+def render(found: Submissions, style: str) -> str:
+    """As ``markdown`` or ``csv``, ending with a newline; a line per submission, a column per place."""
+    header = [*HEADER, *found.places]
+    rows = [[*row.cells, *(str(row.chips.get(place, "-")) for place in found.places)] for row in found.rows]
+    if style == "csv":
+        out = io.StringIO()
+        csv.writer(out, lineterminator="\n").writerows([[printable(cell) for cell in line] for line in (header, *rows)])
+        return out.getvalue()
+    if style != "markdown":
+        raise BadInput(f"studies cannot be written as {style!r}; choose from: markdown, csv, html")
+    lines = [[markdown_text(cell) for cell in line] for line in (header, *rows)]
+    lines.insert(1, ["---"] * len(header))
+    notes = "".join(f"\nNote: {markdown_text(warning)}.\n" for warning in found.warnings)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + notes
+
+
+def page(found: Submissions) -> str:
+    """One HTML file without scripts or requests: who submitted what, what each found, where they agree."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    environment = Environment(
+        loader=PackageLoader("netdepth.report", "templates"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("submissions.html").render(
+        found=found, header=HEADER, version=netdepth.__version__, agreed=lambda place: _agreed(found, place)
+    )
