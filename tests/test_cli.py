@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -201,6 +202,15 @@ def test_every_error_has_its_exit_code(
 
     monkeypatch.setattr("netdepth.launch.launch", fail)
     assert ask("train", "baseline-mlp") == (code, "", f"netdepth: error: {text}\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_outside_a_run_is_one_line(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    monkeypatch.setattr("netdepth.launch.launch", lambda *_, **__: signal.raise_signal(number))
+    assert ask("train", "baseline-mlp") == (code, "", "netdepth: error: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_debug_shows_the_traceback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

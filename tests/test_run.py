@@ -3,6 +3,8 @@
 import hashlib
 import json
 import os
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -11,7 +13,7 @@ from real_runs import CONFIG, make, same, weights
 
 from netdepth import data
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
-from netdepth.engine import assemble, conduct
+from netdepth.engine import assemble, conduct, process
 from netdepth.errors import BadInput
 from netdepth.store import RunDir
 
@@ -249,3 +251,18 @@ def test_without_validation_images_there_is_nothing_to_stop_on(tmp_path, real_da
     assert (kept["val"]["last"], kept["gap"]) == (finished.result["val"]["last"], finished.result["gap"])
     assert "nonfinite" not in kept, "nothing was NaN: there was nothing to look at"
     assert 0 < finished.result["test"]["last"]["accuracy"] < 1
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_asking_for_the_code_version_leaves_the_checkout_alone(tmp_path):
+    """`git status` would write its index anew, under a lock that stays if the run is interrupted then."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    (tmp_path / "file").write_text("content")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    os.utime(tmp_path / "file", (10**9, 10**9))  # the index no longer knows that the file is unchanged
+    index = (tmp_path / ".git" / "index").read_bytes()
+    commit, changed = process._code_version(tmp_path)
+    assert len(commit) == 40
+    assert changed is False
+    assert (tmp_path / ".git" / "index").read_bytes() == index

@@ -40,6 +40,10 @@ def scaled(scale: str, quick: int, long: int) -> int:
     return long if scale == "long" else quick * int(scale)
 
 
+class Missed(Exception):
+    """Raised within an injection whose fault came too late to be one: it is not counted."""
+
+
 @dataclass
 class Drill:
     """One drill of row ``row``; ``count`` is how many faults the command asked for.
@@ -67,6 +71,8 @@ class Drill:
         fell = [] if at is None else [at]
         try:
             yield fell
+        except Missed:
+            return
         except Exception as error:
             self.failures.append(f"{what}: {type(error).__name__}: {str(error)[:500]}")
             self.injected += max(1, len(fell))

@@ -8,16 +8,21 @@ import math
 from pathlib import Path
 
 import pytest
+import tiny_studies
 from cli_world import answer
-from real_cohorts import digits
+from real_cohorts import digits, poison
 from real_runs import CONFIG, make
 from test_augmented_runs import few
+from tiny_studies import digits_once
 
 from faults.record import Faults
 from netdepth import data
+from netdepth.analysis.study_table import study_table
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.batches import Batches
 from netdepth.engine import conduct
+from netdepth.report.study_data import read_study
+from netdepth.report.study_document import Content
 
 PERIOD, BUDGET = 6, 24
 PLACES = ("input", "weights", "gradient")
@@ -116,3 +121,12 @@ def test_weights_that_only_the_end_of_a_period_shows(
     assert made.result["status"] == "diverged"
     assert made.run.read_metrics()[-1]["step"] == (BUDGET if place == "gradient" else PERIOD)
     assert all(step < BUDGET for step in made.run.checkpoints())
+
+
+@pytest.mark.usefixtures(digits_once.__name__)
+def test_a_diverged_run_is_counted_in_the_tables_of_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison(monkeypatch, lane=1, step=2)
+    made = tiny_studies.make(tmp_path, tiny_studies.tiny_spec())
+    assert list(study_table(made.study)["status"]).count("diverged") == 2, "one of the cohort of each depth"
+    trouble = Content(read_study(made.study)).tables["trouble"]
+    assert len(trouble.rows) == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from faults import record
-from faults.record import Faults
+from faults.record import Faults, Missed
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -36,6 +36,15 @@ def test_a_fault_that_is_not_held_fails_the_drill_at_its_end_and_is_written_down
     assert (written["injected"], written["held"]) == (3, 2)
     assert written["places"] == {"model": 2, "state": 1}
     assert len(written["failures"]) == 1
+
+
+def test_a_fault_that_came_too_late_is_not_counted():
+    with Faults("quick", recorded=False).drill(1, "late", quick=1, long=1) as drill:
+        with drill.injection("late"):
+            raise Missed
+        with drill.injection("in time") as fell:
+            fell += ["start-up", "save"]  # two kills, one after the other
+    assert (drill.injected, drill.held) == (2, 2)
 
 
 def test_a_drill_without_a_fault_fails():

@@ -24,6 +24,8 @@ from netdepth.errors import BadInput, choose
 
 __all__ = ["Process", "configure", "environment", "find_device"]
 
+CHECKOUT = Path(__file__).resolve().parents[3]
+
 MAX_DEFAULT_THREADS = 4
 """More than this has not been measured to pay; ``--threads`` overrides."""
 
@@ -167,12 +169,12 @@ def environment(process: Process, seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _code_version() -> tuple[str | None, bool | None]:
-    """Commit of the checkout this package runs from and whether it was changed, if it is one."""
-    root = Path(__file__).resolve().parents[3]
+def _code_version(root: Path = CHECKOUT) -> tuple[str | None, bool | None]:
+    """Commit of a checkout, that which this package runs from, and whether it was changed; None if it is none."""
     if not (root / ".git").exists() or sys.platform == "win32":
         return None, None
-    git = ["git", "-C", str(root)]
+    # Without a lock: a run that is interrupted here ends git, and a lock that stays closes the checkout to its user.
+    git = ["git", "--no-optional-locks", "-C", str(root)]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=True)
         status = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, timeout=5, check=True)
