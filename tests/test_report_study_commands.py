@@ -115,7 +115,7 @@ def test_an_unfinished_study_says_so_everywhere(
     code, out, _ = answer(["report", "made", "--runs", str(tmp_path), "--check"], capsys)
     assert code == 1
     assert ": no run\n" in out
-    monkeypatch.setattr("netdepth.report.study_files.write_files", lambda data: data.study.path)
+    monkeypatch.setattr("netdepth.report.study_files.write_files", lambda data, folder: data.study.path)
     code, out, _ = answer(["report", "made", "--runs", str(tmp_path), "--json"], capsys)
     assert (code, len(json.loads(out)["missing"])) == (0, 1)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +99,7 @@ def places(world: World) -> dict[str, Callable[[str], list[object]]]:
         **{f"kind {name}": lambda word: ["list", word] for name in KINDS},
         "setting train.budget": lambda word: ["train", "baseline-mlp", "--set", f"{word}=1ep"],
         "setting model.hidden": lambda word: ["train", "baseline-mlp", "--set", f"{word}=[4]"],
-        "model simple-cnn": lambda word: ["train", "baseline-mlp", "--set", f"model={word}"],
+        "model resnet": lambda word: ["train", "baseline-mlp", "--set", f"model={word}"],
         "optimizer adam": lambda word: ["train", "baseline-mlp", "--set", f"optimizer={word}"],
         "data set fashion-mnist": lambda word: ["train", "baseline-mlp", "--dataset", word],
         "tracker tensorboard": lambda word: ["train", "baseline-mlp", "--track", word],
@@ -115,9 +117,15 @@ def test_the_nearest_match_is_named(faults: Faults, world: World) -> None:
             name = kind.split()[-1]
             if word not in known and not name.startswith(word):
                 with drill.injection(f"{kind}: {word}", at=kind.rpartition(" ")[0]):
-                    check_nearest(answer(*line(word)).line, name.rpartition(".")[2])
+                    check_nearest(answer(*line(word)).line, name, word)
 
 
-def check_nearest(line: str, name: str) -> None:
+def check_nearest(line: str, name: str, word: str) -> None:
+    """``name`` is proposed for ``word``, or the part of it that is misspelt, or something that is as near."""
+
+    def nearness(one: str) -> float:
+        return SequenceMatcher(None, word, one).ratio()
+
     hint = line.partition("did you mean ")[2].partition(")")[0] or line.partition("nearest")[2]
-    assert name in hint, line
+    named = re.findall(r"[\w.-]+", hint)
+    assert any(name in one or one in name.split(".") or nearness(one) >= nearness(name) for one in named), line

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
+from netdepth.analysis.table import number_of
 from netdepth.errors import BadInput
 from netdepth.report.text import number, print_table, printable
 from netdepth.store import RunDir
@@ -18,7 +19,8 @@ Probe = Mapping[str, Any]
 
 MAX_ROWS = 14
 HEADER = ("#", "layer", "output", "parameters", "gradient", "grad/weight", "variance", "dead", "cosine")
-KEYS = ("name", "shape", "grad_norm", "weight_norm", "grad_to_weight", "activation_var", "dead_fraction", "cosine")
+NUMBERS = ("grad_norm", "weight_norm", "grad_to_weight", "activation_var", "dead_fraction", "cosine")
+KEYS = ("name", "shape", *NUMBERS)
 
 
 def read_probes(run: RunDir) -> list[dict[str, Any]]:
@@ -30,14 +32,27 @@ def read_probes(run: RunDir) -> list[dict[str, Any]]:
     probes = []
     for path in sorted((run.path / "probes").glob("*.json")):
         probe = run.read_json(f"probes/{path.name}") or {}
-        layers = probe.get("layers")
-        whole = isinstance(layers, list) and all(isinstance(row, dict) and row.keys() >= {*KEYS} for row in layers)
-        if not whole or not isinstance(probe.get("step"), int) or not {"epoch", "loss", "gradient_ratio"} <= set(probe):
-            raise BadInput(f"{path} is not a probe of this release; remove it, and inspect measures again")
-        for place, kind in probe.pop("nonfinite", {}).items():
-            _put(probe, place, float(kind))
+        try:
+            _check(probe)
+            for place, kind in probe.pop("nonfinite", {}).items():
+                _put(probe, place, float(kind))
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            raise BadInput(f"{path} is not a probe of this release; remove it, and inspect measures again") from None
         probes.append(probe)
     return sorted(probes, key=lambda probe: probe["step"])
+
+
+def _check(probe: Mapping[str, Any]) -> None:
+    """Raise if ``probe`` lacks something that is read of it later, or has no number where one is read."""
+    numbers = [probe["loss"], probe["gradient_ratio"]]
+    for row in probe["layers"]:
+        numbers += [row[key] for key in NUMBERS]
+        if not (isinstance(row["name"], str) and isinstance(row["shape"], list)):
+            raise TypeError
+    if not isinstance(probe["step"], int) or number_of(probe["epoch"]) is None:
+        raise TypeError
+    if any(value is not None and number_of(value) is None for value in numbers):
+        raise TypeError
 
 
 def _put(probe: dict[str, Any], place: str, value: float) -> None:
