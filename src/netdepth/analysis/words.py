@@ -222,8 +222,10 @@ def of_twins(contrasts: Iterable[Contrast], fields: Mapping[str, str]) -> list[S
         parts = []
         for label, cause in dict.fromkeys((c.label, c.cause) for c in found):
             same = [c for c in found if (c.label, c.cause) == (label, cause)]
-            outcome = (WAYS if same[0].family == "condition" else OUTCOMES)[label]
-            text = f"{outcome} at {_depths(c.cell.depth for c in same)}"
+            text = f"{OUTCOMES[label]} at {_depths(c.cell.depth for c in same)}"
+            if same[0].family == "condition":
+                shown = [f"{_percent(c.means[0])} against {_percent(c.means[1])}" for c in same]
+                text = f"{WAYS[label]} with a validation error of {', '.join(shown)}"
             if cause in CAUSES and label in ("helps", "degraded"):
                 text += f" ({CAUSES[cause].format(same[0].worse.condition)})"
             parts.append(text)
