@@ -235,7 +235,11 @@ def test_settings_are_typed_one_by_one():
     config, _ = apply_overrides(SOURCE, texts)
     assert config.start_from == StartFrom("abc", "best", freeze=("layer1",), lr_scale={"head": 2})
     assert apply_overrides(config, ["start_from=null"])[0] == SOURCE
-    for text, message in (("start_from.freeze=stem", "a list of stages"), ("start_from.lr_scale.head=0", "above 0")):
+    for text, message in (
+        ("start_from.freeze=stem", "a list of stages"),
+        ("start_from.lr_scale.head=0", "above 0"),
+        ("start_from.run.x=1", "no settings of its own"),
+    ):
         with pytest.raises(BadInput, match=message):
             apply_overrides(config, [text])
 

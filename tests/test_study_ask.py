@@ -13,6 +13,7 @@ from netdepth.api_study import TUNING_SEEDS, Study, ask, study
 from netdepth.config import Component, Runtime
 from netdepth.engine.run import resolve as resolve_config
 from netdepth.errors import BadInput, Locked, RunFailed
+from netdepth.launch.source import without_source
 from netdepth.recipes import RECIPES, resolve, resolve_study
 from netdepth.studydir import StudyDir
 from netdepth.studyspec import Nuisance, StudySpec
@@ -32,7 +33,7 @@ def test_every_study_is_one_that_the_rooms_accept(name: str) -> None:
     assert [item.how for item in spec.nuisance if item.path == "optimizer.lr"] == ["fixed"]  # stated
     assert not spec.early_stopping
     for cell in spec.cells:
-        assert resolve_config(cell.config).model.args.get("depth", cell.depth) == cell.depth
+        assert resolve_config(without_source(cell.config)).model.args.get("depth", cell.depth) == cell.depth
     assert RECIPES.entry(name).summary.startswith(f"netdepth study {name}:")
 
 

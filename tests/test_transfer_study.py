@@ -213,14 +213,28 @@ def test_the_recipes_can_decide_what_they_ask_and_name_existing_stages(name):
 
 @pytest.mark.slow
 @pytest.mark.data("cifar10-jpeg")
-def test_the_halves_of_cifar10_have_their_classes(real_data):
-    from netdepth.recipes.transfer import HALVES
+@pytest.mark.data("fashion-mnist")
+@pytest.mark.data("mnist")
+@pytest.mark.parametrize("name", ["transfer-fashion-mnist", "transfer-cifar10-halves", "distill-mnist"])
+def test_the_recipes_run_on_their_data(name, real_data, tmp_path):
+    from netdepth import recipes
 
-    for classes in HALVES:
-        component = Component("cifar10-jpeg", {"classes": classes, "val_size": 45_000})
-        splits = data.load(component, data_dir=real_data("cifar10-jpeg"))
-        assert splits.spec.sizes == {"train": 2_500, "val": 22_500, "test": 5_000}
-        assert "not comparable" in splits.spec.note
+    def short(config):
+        return dataclasses.replace(
+            config, train=dataclasses.replace(config.train, budget="2it", eval_every="2it", early_stopping=None)
+        )
+
+    whole = recipes.resolve_study(name)
+    brief = dataclasses.replace(whole, base=short(whole.base), source=short(whole.source), seeds=(0,))
+    done = make(tmp_path, brief, data_dir=real_data("cifar10-jpeg"))
+    assert done.failed == []
+    assert [outcome["status"] for outcome in done.outcomes] == ["completed"] * len(whole.cells)
+    split = json.loads((done.study.runs()[0].folder / "split.json").read_text())
+    sizes = {"transfer-fashion-mnist": (5_000, 55_000, 10_000), "transfer-cifar10-halves": (2_500, 22_500, 5_000)}
+    assert tuple(split["sizes"].values()) == sizes.get(name, (55_000, 5_000, 10_000))
+    if "halves" in name:
+        assert split["classes"] == ["dog", "frog", "horse", "ship", "truck"]
+        assert "not comparable" in split["note"]
 
 
 def test_the_command_makes_the_source_and_answers(tmp_path, capsys, monkeypatch):

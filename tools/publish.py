@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import conv_report
 import findings
+import probes
 import report
 import study_report
 
@@ -64,7 +65,7 @@ def table(name: str) -> str:
 
 def refreshed(page: Path) -> str:
     """The text of ``page`` with every table made anew."""
-    text = findings.refreshed(page.read_text(), page)
+    text = probes.refreshed(findings.refreshed(page.read_text(), page), page)
     text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
     measured = json.loads(BENCHMARK.read_text())
     text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)

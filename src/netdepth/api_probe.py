@@ -136,7 +136,8 @@ def probe(
         if document is not None:
             return Probe(folder.path, document, cached=True)
         if fresh:
-            (folder.path / "validation.json").unlink(missing_ok=True)
+            for name in ("validation.json", "probe.png"):
+                (folder.path / name).unlink(missing_ok=True)
         folder.write_json("probe.json", _made(folder, network, source, splits, about, threads, progress))
         document = folder.read_json("probe.json")
         assert document is not None

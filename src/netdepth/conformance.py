@@ -210,13 +210,18 @@ def _tracker(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _recipe(component: Component, data_dir: Path | None) -> Promises:
-    from netdepth.engine.run import resolve
+    from netdepth.engine.run import COMPONENTS, resolve
+    from netdepth.launch.source import without_source
     from netdepth.recipes import RECIPES
 
     made = RECIPES.build(component)
     yield "returns a RunConfig or a StudySpec", isinstance(made, RunConfig | StudySpec), type(made).__name__
-    for config in [made] if isinstance(made, RunConfig) else [cell.config for cell in made.cells]:
-        resolve(config)
+    configs = [made] if isinstance(made, RunConfig) else [cell.config for cell in made.cells]
+    if isinstance(made, StudySpec) and made.source is not None:
+        configs.append(made.source)
+    for config in configs:
+        COMPONENTS["objective"].resolve(config.objective)
+        resolve(without_source(config))
     yield "names components and settings that exist", True, ""
 
 

@@ -93,8 +93,13 @@ def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> No
     elif head == "start_from":
         if rest:
             key, dot, stage = rest.partition(".")  # start_from.lr_scale.stage1=0.1
+            if dot and key != "lr_scale":
+                raise BadInput(
+                    f"--set {path}: start_from.{key} has no settings of its own; write start_from.{key}=value"
+                )
             start = dict(target or {})
-            start[key] = {**(start.get(key) or {}), stage: value} if dot else value
+            held = start.get(key)
+            start[key] = {**(held if isinstance(held, dict) else {}), stage: value} if dot else value
             data[head] = start
         elif value is None or isinstance(value, dict):
             data[head] = value

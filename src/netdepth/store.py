@@ -287,8 +287,7 @@ def list_runs(root: Path) -> list[RunDir]:
 
 
 def find_run(text: str, root: Path) -> RunDir:
-    """RUN on the command line: a path to a run folder, also one from ``root`` on, or a unique prefix of a folder name
-    under ``root``.
+    """RUN on the command line: a path (also one from ``root`` on), or a unique prefix of a folder name under ``root``.
 
     Raises:
         BadInput: none matches (with the nearest names) or several do.

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 from netdepth.analysis import words
 from netdepth.analysis.contrasts import LEVEL, Cause, Contrast, Harm, Label, contrasts_of, out_of_reach
 from netdepth.analysis.labels import ACCURACY, LOSS, RATIO, CellRun, CellRuns, Scale, cells_of, fields_of
-from netdepth.analysis.words import Sentence
+from netdepth.analysis.phrases import Sentence
+from netdepth.analysis.ways import of_ways
 from netdepth.config import SCHEMA
 from netdepth.store import jsonable
 from netdepth.studyspec import StudySpec
@@ -151,7 +152,7 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     said = words.notes(cells.values(), spec, fields)
     if not spec.early_stopping:
         said = [
-            *(words.of_ways if spec.by_validation else words.of_conditions)(judged, fields),
+            *(of_ways if spec.by_validation else words.of_conditions)(judged, fields),
             *words.of_twins(contrasts, fields),
             *words.of_primary(contrasts, scale, spec, fields),
             *said,

@@ -4,35 +4,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from netdepth.analysis.contrasts import Cause, Contrast, Label
-from netdepth.analysis.labels import ACCURACY, CHANCE_SHARE, LOSS, RATIO, CellRuns, Scale
+from netdepth.analysis.contrasts import Cause, Contrast
+from netdepth.analysis.labels import CHANCE_SHARE, CellRuns, Scale
+from netdepth.analysis.phrases import (
+    OUTCOMES,
+    WAYS,
+    Sentence,
+    capital,
+    depths_of,
+    fields_used,
+    folders_of,
+    interval,
+    more_seeds,
+    number,
+    p_value,
+    percent,
+    signed,
+    versus,
+)
+from netdepth.analysis.ways import of_way
 from netdepth.config import Component
 from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
     from netdepth.analysis.verdict import CellVerdict
 
-__all__ = ["Sentence", "notes", "of_cell", "of_conditions", "of_contrast", "of_primary", "of_twins", "of_ways"]
-
-OUTCOMES: dict[Label, str] = {
-    "exploded": "explodes",
-    "vanished": "the signal vanishes",
-    "degraded": "trains worse",
-    "helps": "trains better",
-    "no_evidence": "no evidence of a difference",
-    "undecided": "undecided",
-    "exploratory": "not among the comparisons named beforehand",
-}
-
-WAYS: dict[Label, str] = {
-    **OUTCOMES,
-    "degraded": "loses",
-    "helps": "wins",
-}
-"""What one way of training does against another."""
+__all__ = ["notes", "of_cell", "of_conditions", "of_contrast", "of_primary", "of_twins"]
 
 CAUSES: dict[Cause, str] = {
     "explosion": "{0} explodes",
@@ -43,15 +42,6 @@ CAUSES: dict[Cause, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Sentence:
-    """Something the study says, with the folders of the runs and the ``file:field`` it rests on."""
-
-    text: str
-    runs: tuple[str, ...]
-    fields: tuple[str, ...]
-
-
 # --- one cell, one comparison ---
 
 
@@ -59,99 +49,71 @@ def of_cell(cell: CellRuns, scale: Scale) -> str:
     """The training loss a cell reached, and what kept its runs from training."""
     n = len(cell.runs)
     if n == 0:
-        return f"{_capital(cell.place)}: no finished run."
-    loss = f"{_number(cell.loss.value)} nats{_interval(cell.loss.low, cell.loss.high)}"
-    text = f"{_capital(cell.place)}: training loss {loss}, {n} run{'s' * (n > 1)}"
+        return f"{capital(cell.place)}: no finished run."
+    loss = f"{number(cell.loss.value)} nats{interval(cell.loss.low, cell.loss.high)}"
+    text = f"{capital(cell.place)}: training loss {loss}, {n} run{'s' * (n > 1)}"
     text += f" of {n + len(cell.missing)} planned." if cell.missing else "."
     exploded, vanished, chance = (cell.of_kind(kind) for kind in ("exploded", "vanished", "at chance"))
     if exploded:
         finite = [run.loss for run in exploded if math.isfinite(run.loss)]
-        largest = f"; the largest finite one is {_number(max(finite))}" if finite else ""
+        largest = f"; the largest finite one is {number(max(finite))}" if finite else ""
         text += (
             f" {len(exploded)} of {n} exploded: the loss is not finite or above 2 ln {scale.classes} = "
-            f"{_number(2 * scale.chance)}{largest}."
+            f"{number(2 * scale.chance)}{largest}."
         )
     if vanished or chance:
         text += (
             f" {len(vanished) + len(chance)} of {n} stayed at chance: the loss is at least {CHANCE_SHARE} of the "
-            f"entropy of the labels, {_number(scale.entropy)}."
+            f"entropy of the labels, {number(scale.entropy)}."
         )
     if vanished:
-        ratio = f"{_number(cell.gradient_ratio)} of the last layer's gradient (median)"
+        ratio = f"{number(cell.gradient_ratio)} of the last layer's gradient (median)"
         text += f" In {len(vanished)} of them the signal vanishes: at initialisation the first layer receives {ratio}."
     if any(run.capped < run.loss or not math.isfinite(run.loss) for run in cell.runs):
-        text += f" Losses above ln {scale.classes} = {_number(scale.chance)} count as that."
+        text += f" Losses above ln {scale.classes} = {number(scale.chance)} count as that."
     return text
 
 
 def of_contrast(contrast: Contrast, scale: Scale, smallest_effect: float, looks: int) -> str:
     """The outcome of one comparison with its numbers, its cause and whether it is overfitting."""
     if contrast.family == "condition":
-        return _of_ways(contrast, smallest_effect, looks)
+        return of_way(contrast, smallest_effect, looks)
     cell, against = contrast.cell, contrast.against
     other = f"depth {against.depth}" if contrast.family == "depth" else against.condition
     left, right = contrast.runs
     if not left or not right:
-        return f"{_capital(_versus(contrast))}: {OUTCOMES[contrast.label]}; there are no runs to compare."
+        return f"{capital(versus(contrast))}: {OUTCOMES[contrast.label]}; there are no runs to compare."
     difference = contrast.difference
     count = f"{len(left)} and {len(right)} runs"
     if contrast.family == "shortcut":
         count = f"{len(left)} pair{'s' * (len(left) > 1)} of runs by seed"
     text = (
-        f"{_capital(_versus(contrast))}: {OUTCOMES[contrast.label]}. Mean training loss {_number(contrast.means[0])} "
-        f"against {_number(contrast.means[1])} nats, difference {_signed(difference.value)}"
-        f"{_interval(difference.low, difference.high)}, {count}; "
+        f"{capital(versus(contrast))}: {OUTCOMES[contrast.label]}. Mean training loss {number(contrast.means[0])} "
+        f"against {number(contrast.means[1])} nats, difference {signed(difference.value)}"
+        f"{interval(difference.low, difference.high)}, {count}; "
     )
     if contrast.corrected_p is None:
-        text += f"p {_p(contrast.p)}, not corrected ({contrast.test}): exploratory, it claims nothing."
+        text += f"p {p_value(contrast.p)}, not corrected ({contrast.test}): exploratory, it claims nothing."
     else:
         times = f" and for {looks} looks" if looks > 1 else ""
-        text += f"p {_p(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})."
+        text += f"p {p_value(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})."
     if contrast.label == "no_evidence":
-        text += f" The interval lies inside ± {_number(smallest_effect)} nats, the smallest effect of interest."
+        text += f" The interval lies inside ± {number(smallest_effect)} nats, the smallest effect of interest."
     if contrast.label == "undecided":
-        text += f" {_more(contrast)}."
+        text += f" {more_seeds(contrast)}."
     if contrast.cause in CAUSES and contrast.label in ("helps", "degraded"):
         place = contrast.worse.place
         text += f" Cause: {CAUSES[contrast.cause].format(place)}."
-    errors = f"{_percent(contrast.val_means[0])} against {_percent(contrast.val_means[1])}"
+    errors = f"{percent(contrast.val_means[0])} against {percent(contrast.val_means[1])}"
     if contrast.harm == "training":
         beside = "" if contrast.val_means[0] is None else f" (validation error {errors})"
         text += f" The harm is on the training data, so it is not overfitting{beside}."
     if contrast.harm == "validation only":
-        p = f"corrected p {_p(contrast.val_corrected_p or 0.0)}"
+        p = f"corrected p {p_value(contrast.val_corrected_p or 0.0)}"
         text += f" Only the validation error is worse, {errors} ({p}): overfitting."
     if contrast.left_out:
         seeds = ", ".join(map(str, contrast.left_out))
         text += f" Left out, for want of a partner at {cell.depth} layers in {other}: seed {seeds}."
-    return text
-
-
-def _of_ways(contrast: Contrast, smallest_effect: float, looks: int) -> str:
-    """The outcome of one way of training against another, by validation error."""
-    left, right = contrast.runs
-    if not left or not right:
-        return f"{_versus(contrast)}: {WAYS[contrast.label]}; there are no runs to compare."
-    difference, pairs = contrast.difference, len(left)
-    text = (
-        f"{_versus(contrast)}: {WAYS[contrast.label]}. Mean validation error {_percent(contrast.means[0])} against "
-        f"{_percent(contrast.means[1])}, difference {_points(difference.value)} percentage points"
-    )
-    if difference.low is not None and difference.high is not None:
-        text += f" [{_points(difference.low)}, {_points(difference.high)}] (95 % interval)"
-    text += f", n = {pairs} pair{'s' * (pairs > 1)} of runs by seed; "
-    if contrast.corrected_p is None:
-        text += f"p {_p(contrast.p)}, not corrected ({contrast.test}): exploratory, it claims nothing."
-    else:
-        times = f" and for {looks} looks" if looks > 1 else ""
-        text += f"p {_p(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})."
-    if contrast.label == "no_evidence":
-        effect = _points(smallest_effect).lstrip("+")
-        text += f" The interval lies inside ± {effect} percentage points, the smallest effect of interest."
-    if contrast.label == "undecided":
-        text += f" {_more(contrast)}."
-    if contrast.left_out:
-        text += f" Left out, for want of a partner: seed {', '.join(map(str, contrast.left_out))}."
     return text
 
 
@@ -166,28 +128,6 @@ def of_conditions(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> li
     return [_of_condition(name, found, fields) for name, found in conditions.items()]
 
 
-def of_ways(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> list[Sentence]:
-    """What each way of training reached: a sentence per condition."""
-    conditions: dict[str, list[CellRuns]] = {}
-    for item in cells:
-        conditions.setdefault(item.cell.condition, []).append(item.cell)
-    made = []
-    for name, found in conditions.items():
-        parts = []
-        for cell in found:
-            error, n = cell.val_error, len(cell.runs)
-            interval = (
-                "" if error.low is None or error.high is None else f" [{_percent(error.low)}, {_percent(error.high)}]"
-            )
-            place = f" at depth {cell.depth}" if len(found) > 1 else ""
-            reached = (
-                f"validation error {_percent(error.value)}{interval}, training loss {_number(cell.loss.value)} nats"
-            )
-            parts.append(f"{reached}, {n} run{'s' * (n != 1)}{place}" if n else f"no finished run{place}")
-        made.append(Sentence(f"{name}: {'; '.join(parts)}.", _folders(found), _used(fields)))
-    return made
-
-
 def _of_condition(name: str, cells: Sequence[CellVerdict], fields: Mapping[str, str]) -> Sentence:
     """The depths of one condition, gathered by their label."""
     shallowest = cells[0].cell.depth
@@ -196,7 +136,7 @@ def _of_condition(name: str, cells: Sequence[CellVerdict], fields: Mapping[str, 
         found = [item for item in cells if item.label == label]
         if not found:
             continue
-        text = f"{outcome} at {_depths(item.cell.depth for item in found)}"
+        text = f"{outcome} at {depths_of(item.cell.depth for item in found)}"
         if label == "exploded" or label == "vanished":
             text += f" ({', '.join(f'{len(i.cell.of_kind(label))} of {len(i.cell.runs)}' for i in found)} runs)"
         if label == "degraded":
@@ -205,9 +145,9 @@ def _of_condition(name: str, cells: Sequence[CellVerdict], fields: Mapping[str, 
             text += f" than at depth {shallowest}"
         parts.append(text)
     overfits = [item.cell.depth for item in cells if item.harm == "validation only"]
-    parts += [f"overfits at {_depths(overfits)}: only the validation error is worse"] if overfits else []
+    parts += [f"overfits at {depths_of(overfits)}: only the validation error is worse"] if overfits else []
     text = "; ".join(parts) or f"only depth {shallowest}, nothing to compare"
-    return Sentence(f"{name or 'depth'}: {text}.", _folders(i.cell for i in cells), _used(fields))
+    return Sentence(f"{name or 'depth'}: {text}.", folders_of(i.cell for i in cells), fields_used(fields))
 
 
 def of_twins(contrasts: Iterable[Contrast], fields: Mapping[str, str]) -> list[Sentence]:
@@ -222,13 +162,15 @@ def of_twins(contrasts: Iterable[Contrast], fields: Mapping[str, str]) -> list[S
         parts = []
         for label, cause in dict.fromkeys((c.label, c.cause) for c in found):
             same = [c for c in found if (c.label, c.cause) == (label, cause)]
-            outcome = (WAYS if same[0].family == "condition" else OUTCOMES)[label]
-            text = f"{outcome} at {_depths(c.cell.depth for c in same)}"
+            text = f"{OUTCOMES[label]} at {depths_of(c.cell.depth for c in same)}"
+            if same[0].family == "condition":
+                shown = [f"{percent(c.means[0])} against {percent(c.means[1])}" for c in same]
+                text = f"{WAYS[label]} with a validation error of {', '.join(shown)}"
             if cause in CAUSES and label in ("helps", "degraded"):
                 text += f" ({CAUSES[cause].format(same[0].worse.condition)})"
             parts.append(text)
-        runs = _folders(cell for c in found for cell in (c.cell, c.against))
-        made.append(Sentence(f"{name} against {other}: {'; '.join(parts)}.", runs, _used(fields)))
+        runs = folders_of(cell for c in found for cell in (c.cell, c.against))
+        made.append(Sentence(f"{name} against {other}: {'; '.join(parts)}.", runs, fields_used(fields)))
     return made
 
 
@@ -240,7 +182,7 @@ def of_primary(
         Sentence(
             of_contrast(contrast, scale, spec.smallest_effect, spec.looks),
             tuple(run.folder for runs in contrast.runs for run in runs),
-            _used(fields),
+            fields_used(fields),
         )
         for contrast in contrasts
         if contrast.primary
@@ -273,70 +215,9 @@ def notes(cells: Iterable[CellRuns], spec: StudySpec, fields: Mapping[str, str])
     return [Sentence(text, folders if text.startswith("Preliminary") else (), ()) for text in made]
 
 
-# --- pieces ---
-
-
 def _fixed(spec: StudySpec, path: str) -> str:
     """The value of a fixed setting, where the base names it."""
     room, _, name = path.partition(".")
     part = getattr(spec.base, room, None)
     value = part.args.get(name) if isinstance(part, Component) else getattr(part, name, None)
     return "the same" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _versus(contrast: Contrast) -> str:
-    """Who is compared with whom."""
-    if contrast.family == "depth":
-        return f"{contrast.cell.place} against depth {contrast.against.depth}"
-    return f"{contrast.cell.condition} against {contrast.against.condition} at depth {contrast.cell.depth}"
-
-
-def _more(contrast: Contrast) -> str:
-    if contrast.more_seeds is None:
-        return "Not even a thousand seeds would decide it"
-    n = contrast.more_seeds
-    return f"About {n} more seed{'s' * (n > 1)} would decide it, if it goes on as measured"
-
-
-def _depths(depths: Iterable[int]) -> str:
-    """``depth 8``, ``depths 8, 16 and 32``."""
-    names = [str(depth) for depth in depths]
-    return f"depth {names[0]}" if len(names) == 1 else f"depths {', '.join(names[:-1])} and {names[-1]}"
-
-
-def _folders(cells: Iterable[CellRuns]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(run.folder for cell in cells for run in cell.runs))
-
-
-def _used(fields: Mapping[str, str]) -> tuple[str, ...]:
-    return tuple(fields[name] for name in (LOSS, ACCURACY, RATIO))
-
-
-def _number(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:#.3g}".rstrip(".")
-
-
-def _signed(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:+#.3g}".rstrip(".")
-
-
-def _p(p: float) -> str:
-    return "below 0.0001" if p < 0.0001 else f"= {p:.2g}"
-
-
-def _points(value: float | None) -> str:
-    """A difference of fractions in percentage points."""
-    return "unknown" if value is None else f"{100 * value:+.2f}"
-
-
-def _percent(value: float | None) -> str:
-    return "unknown" if value is None else f"{100 * value:.2f} %"
-
-
-def _interval(low: float | None, high: float | None) -> str:
-    return "" if low is None or high is None else f" [{_number(low)}, {_number(high)}] (95 % interval)"
-
-
-def _capital(text: str) -> str:
-    """``Depth 8 …``; the name of a condition stays as it is."""
-    return f"D{text[1:]}" if text.startswith("depth") else text

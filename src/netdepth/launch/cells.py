@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from netdepth.config import Component, Duration, RunConfig, Runtime, canonical_json
 from netdepth.errors import BadInput
 from netdepth.launch.plan import Plan, Work, plan
-from netdepth.launch.source import bound, needs_source
+from netdepth.launch.source import bound, needs_source, without_source
 from netdepth.overrides import apply_overrides
 from netdepth.store import slug
 from netdepth.studyspec import Cell, StudySpec
@@ -118,9 +118,7 @@ def places(
                 config, _ = apply_overrides(config, [f"{path}={value!r}"])
             config = config if source is None else bound(config, source)
             asked = config
-            if needs_source(config):
-                config = dataclasses.replace(config, start_from=None, objective=Component("cross-entropy"))
-            config = resolve(config, runtime.device, runtime.runs_root)
+            config = resolve(without_source(config), runtime.device, runtime.runs_root)
             known = dataset(config.dataset)
             if tuning and known.sizes["val"] == 0:
                 raise BadInput(f"tuning {path} needs validation images; set dataset.val_size to 1 or more")

@@ -7,18 +7,25 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.config import RunConfig, Runtime
+from netdepth.config import Component, RunConfig, Runtime
 from netdepth.errors import BadInput, RunFailed
 from netdepth.store import RunDir, runs_root
 from netdepth.studyspec import SOURCE, StudySpec
 
-__all__ = ["anchored", "bound", "described", "existing_source", "make_source", "needs_source"]
+__all__ = ["anchored", "bound", "described", "existing_source", "make_source", "needs_source", "without_source"]
 
 
 def needs_source(config: RunConfig) -> bool:
     """Whether ``config`` names the source of its study."""
     start = config.start_from
     return (start is not None and start.run == SOURCE) or config.objective.args.get("teacher") == SOURCE
+
+
+def without_source(config: RunConfig) -> RunConfig:
+    """``config`` as it would be if it named no source of its study, which may not be made yet."""
+    if not needs_source(config):
+        return config
+    return dataclasses.replace(config, start_from=None, objective=Component("cross-entropy"))
 
 
 def bound(config: RunConfig, name: str) -> RunConfig:

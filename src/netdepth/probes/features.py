@@ -23,7 +23,6 @@ from netdepth.models import Network
 
 __all__ = [
     "CANDIDATES",
-    "TITLES",
     "Features",
     "classifier",
     "features_of",
@@ -31,8 +30,6 @@ __all__ = [
     "right_answers",
     "subset",
 ]
-
-TITLES = {"knn": "k nearest neighbours", "svm": "linear SVM", "logistic": "logistic regression"}
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "knn": (25, 15, 11, 7, 5, 3, 1),

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.atomic import write_atomic
+from netdepth.report.comparison import markdown_text
 from netdepth.report.text import percent, print_table, printable
 
-__all__ = ["picture", "print_probe", "sentences"]
+__all__ = ["markdown", "picture", "print_probe", "sentences"]
 
 TITLES = {"knn": "k nearest neighbours", "svm": "linear SVM", "logistic": "logistic regression"}
 NAMES = {"network": "features", "pixels": "raw pixels"}
@@ -18,8 +19,34 @@ COLOURS = {"network": "#0072B2", "pixels": "#D55E00"}  # Okabe and Ito 2008
 LEVEL = 0.05
 
 
+HEADER = ("of", "classifier", "chosen on validation", "validation", "test", "95 % interval", "p against pixels")
+
+
 def print_probe(document: Mapping[str, Any]) -> None:
     """The table: a row per features and classifier, and chance below."""
+    title = f"{document['run']} ({document['weights']} weights) on {document['title']}"
+    print_table(HEADER, _rows(document), right=(3, 4), title=title, ruled=(2, 5))
+    print(_fitted(document))
+    if document["note"]:
+        print(printable(f"note: {document['note']}"))
+
+
+def markdown(document: Mapping[str, Any]) -> str:
+    """Sentences and table as Markdown."""
+    lines = [HEADER, ["---"] * len(HEADER), *([markdown_text(cell) for cell in row] for row in _rows(document))]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    said = "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences(document))
+    title = f"**{markdown_text(document['run'])} on {markdown_text(document['title'])}**"
+    return "\n\n".join([title, said, table, _fitted(document)]) + "\n"
+
+
+def _fitted(document: Mapping[str, Any]) -> str:
+    n = document["n"]
+    tested = "no test images" if n["test"] is None else f"tested once on {n['test']:,}"
+    return f"Fitted to {n['train']:,} training images, chosen on {n['val']:,} of validation, {tested}."
+
+
+def _rows(document: Mapping[str, Any]) -> list[list[str]]:
     rows = []
     for row in document["probes"]:
         against = row["against_pixels"]
@@ -36,14 +63,7 @@ def print_probe(document: Mapping[str, Any]) -> None:
             ]
         )
     rows.append(["nothing", "guessing", "", "", percent(document["chance"]), "", ""])
-    n = document["n"]
-    title = f"{document['run']} ({document['weights']} weights) on {document['title']}"
-    header = ("of", "classifier", "chosen on validation", "validation", "test", "95 % interval", "p against pixels")
-    print_table(header, rows, right=(3, 4), title=title, ruled=(2, 5))
-    tested = "no test images" if n["test"] is None else f"tested once on {n['test']:,}"
-    print(f"fitted to {n['train']:,} training images, chosen on {n['val']:,} of validation, {tested}")
-    if document["note"]:
-        print(printable(f"note: {document['note']}"))
+    return rows
 
 
 def sentences(document: Mapping[str, Any]) -> list[str]:

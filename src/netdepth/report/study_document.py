@@ -114,7 +114,7 @@ def page(content: Content, drawn: bool = True) -> str:
         answer=content.answer,
         facts=content.facts,
         grids=content.grids,
-        grid_note=GRID_NOTE,
+        grid_note=WAYS_NOTE if data.spec.by_validation else GRID_NOTE,
         legend=figures.legend(data),
         depth_figures=figures.depth_group(data) if drawn else None,
         curve_figures=figures.curve_groups(data) if drawn else [],
@@ -131,6 +131,11 @@ def page(content: Content, drawn: bool = True) -> str:
 GRID_NOTE = (
     "Below each label the geometric mean of the training loss in nats, or the difference of two means; where it "
     "explodes, the median as measured. Not tested: not among the comparisons named beforehand, so nothing is claimed."
+)
+
+WAYS_NOTE = (
+    "Below each label the difference of the two mean validation errors. Not tested: not among the comparisons named "
+    "beforehand, so nothing is claimed."
 )
 
 SOURCES_NOTE = (
@@ -170,8 +175,9 @@ def _method_of_ways(spec: StudySpec) -> list[str]:
         "Judged is the validation error of the last weights: all conditions are the same network at equal depth, "
         "trained for equally many steps, so that only the way of training differs. Test images decide nothing.",
         "Two conditions are compared by an exact sign-flip test, paired by seed: both runs of a pair see the training "
-        f"images in the same order. The {len(spec.primary)} comparisons named before the first run are corrected by "
-        f"Holm's method at {LEVEL}; all others are exploratory and claim nothing. Intervals are Student's t at 95 %.",
+        "images in the same order. The p-values of what was named before the first run "
+        f"({_count(len(spec.primary), 'comparison')}) are corrected by Holm's method at {LEVEL}; all others are "
+        "exploratory and claim nothing. Intervals are Student's t at 95 %.",
         f"Better and worse: the corrected p-value is at most {LEVEL}. No difference: it is not, and the interval lies "
         f"inside ± {100 * spec.smallest_effect:g} percentage points. Undecided: none of these.",
         "Beside it stands McNemar's exact test of each pair of runs on the images both were tested on. All pairs share "

@@ -26,7 +26,10 @@ SHOWN = {
 def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
     """``report.md``; ``pictures`` are titles and paths of figures in the folder ``figures`` beside it."""
     data = content.data
-    parts = [f"# {_text(data.spec.question)}", f"Depth study {_text(data.spec.name)}."]
+    parts = [
+        f"# {_text(data.spec.question)}",
+        f"{'Study' if data.spec.by_validation else 'Depth study'} {_text(data.spec.name)}.",
+    ]
     if content.incomplete:
         parts.append(f"> **Unfinished.** {_shown(content.incomplete)}")
     parts.append(_text(content.answer.short.text))
