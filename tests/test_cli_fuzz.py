@@ -43,6 +43,7 @@ LINES = [
     ["compare", "baseline-mlp-s0", "baseline-mlp-s1", "--markdown"],
     ["compare", "baseline-mlp-s0", "--csv", "--json"],
     ["predict", "baseline-mlp-s0", "my.py", "--invert"],
+    ["explain", "baseline-mlp-s0", "--images", "my.py", "--count", "5", "--classes", "1", "--out", "a.png"],
     ["data", "list", "--data", "."],
     ["list", "models", "-v"],
     ["runs", "list", "--json"],
@@ -73,6 +74,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("netdepth.report.plots.learning_curves", lambda run: picture)
     monkeypatch.setattr("netdepth.report.plots.learning_curves_many", lambda runs: picture)
     monkeypatch.setattr("netdepth.api.predict", refuse)
+    monkeypatch.setattr("netdepth.api_explain.explain", refuse)
     monkeypatch.setattr("netdepth.data.manage.fetch", refuse)
     monkeypatch.setattr("netdepth.housekeeping.remove", refuse)
     monkeypatch.setattr("subprocess.call", lambda command: 0)
@@ -171,7 +173,7 @@ def test_mutated_command_lines(world: World, argv: list[str]) -> None:
     check(world, argv, world.folder.parent)
 
 
-@pytest.mark.parametrize("argv", [line for line in LINES if line[0] != "predict" and "rm" not in line])
+@pytest.mark.parametrize("argv", [line for line in LINES if line[0] not in ("predict", "explain") and "rm" not in line])
 def test_the_lines_that_are_mutated_are_good_ones(world: World, argv: list[str]) -> None:
     (world.folder / "here").mkdir()
     assert check(world, argv, world.folder.parent) == 0

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.api import Run, open_network
-from netdepth.atomic import storage, write_atomic
+from netdepth.atomic import write_atomic
 from netdepth.config import SCHEMA, Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.store import jsonable
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from netdepth.convert import Published
     from netdepth.explaining import Examined
 
@@ -122,55 +124,82 @@ def _target(run: Run | Published, out: Path | None, given: bool) -> Path:
 def _written(run: Run | Published, examined: Examined, chosen: Sequence[int] | None, target: Path) -> Explanation:
     """The pictures and the numbers of ``examined`` on disk."""
     from netdepth.explaining.sheets import class_sheet, mean_sheet, picture_sheet, shown_classes
-    from netdepth.report.explain_check import METHODS, check_words, draw_check
+    from netdepth.report.explain_check import draw_check
     from netdepth.report.explain_sheet import draw_sheet
 
-    names, subjects, check = run.classes, examined.subjects, examined.check
+    title, names, labelled = run.path.name, run.classes, bool((examined.subjects.labels >= 0).all())
     shown = shown_classes(names, chosen)
-    by_class = bool((subjects.labels >= 0).all())
-    answered = sorted(examined.means) if not by_class and chosen is None else shown
-    sheet, places = (
-        class_sheet(examined, names, shown, run.path.name)
-        if by_class
-        else picture_sheet(examined, names, run.path.name)
-    )
-    n, right = len(subjects.inputs), int(examined.right.sum())
-    kind = f"{n:,} {subjects.kind}"
-    text = [f"{METHODS[examined.evidence.method][:1].upper()}{METHODS[examined.evidence.method][1:]}."]
-    text.append(f"Of {kind}, {right:,} ({right / n:.1%}) are answered rightly.".replace("%", " %") if by_class else "")
-    words = " ".join([part for part in text if part] + check_words(check, subjects.kind))
-    beside = {name: target.with_name(f"{target.stem}-{name}.png") for name in ("means", "check")}
-    sizes = {"sheet": draw_sheet(sheet, target)}
-    means = mean_sheet(examined, names, answered, run.path.name)
+    notes = list(examined.subjects.notes)
+    if labelled:
+        sheet, places = class_sheet(examined, names, shown, title)
+        if chosen is None and len(shown) < len(names):
+            notes.append(f"{len(shown)} of {len(names)} classes are shown; --classes names others")
+    else:
+        sheet, places = picture_sheet(examined, names, title)
+    figures = {name: target.with_name(f"{target.stem}-{name}.png") for name in ("means", "check")}
+    sizes = {"sheet": draw_sheet(sheet, target), "check": draw_check(title, examined.check, figures["check"])}
+    means = mean_sheet(examined, names, shown if labelled else sorted(examined.means), title)
     if means is not None:
-        sizes["means"] = draw_sheet(means, beside["means"])
-    sizes["check"] = draw_check(run.path.name, check, beside["check"])
-    figures = {name: {"sheet": target, **beside}[name] for name in sizes}
-    notes = list(subjects.notes)
-    if chosen is None and by_class and len(shown) < len(names):
-        notes.append(f"{len(shown)} of {len(names)} classes are shown; --classes names others")
+        sizes["means"] = draw_sheet(means, figures["means"])
+    figures = {name: path for name, path in {"sheet": target, **figures}.items() if name in sizes}
+    words = _words(examined, labelled)
     numbers = {
-        "run": run.path.name,
+        "run": title,
         "weights_sha256": run.result["weights_sha256"] if isinstance(run, Run) else run.sha256,
-        "evidence": asdict(examined.evidence),
-        "images": {"n": n, "right": right if by_class else None, "kind": subjects.kind, **subjects.source},
-        "sheet": [_row(examined, names, place) for place in places],
-        "means": [
-            {"class": names[label], "n": count, "map": mean.tolist()}
-            for label, (count, _, mean) in sorted(examined.means.items())
-        ],
-        "check": check.as_json(),
+        **_numbers(examined, names, places),
         "words": words,
         "figures": {
-            name: {"file": figures[name].name, "width": width, "height": height}
-            for name, (width, height) in sizes.items()
+            name: {"file": path.name, "width": sizes[name][0], "height": sizes[name][1]}
+            for name, path in figures.items()
         },
     }
     file = target.with_suffix(".json")
-    with storage(file):
-        file.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(file, json.dumps({"schema": SCHEMA, **jsonable(numbers)}, indent=1, allow_nan=False).encode() + b"\n")
     return Explanation(words, figures, numbers, file, notes)
+
+
+def _words(examined: Examined, labelled: bool) -> str:
+    """What was found, as a paragraph."""
+    from netdepth.report.explain_check import METHODS, check_words
+
+    subjects = examined.subjects
+    method, n, right = examined.evidence.method, len(subjects.inputs), int(examined.right.sum())
+    said = [f"{METHODS[method][:1].upper()}{METHODS[method][1:]}, {n:,} {subjects.kind}."]
+    if method == "saliency":
+        said.append(
+            "The network has no feature maps; its gradients say where its answer is sensitive, which is not the same "
+            "as where the evidence lies."
+        )
+    if labelled:
+        said.append(f"{right:,} of {n:,} are answered rightly ({100 * right / n:.1f} %).")
+    return " ".join([*said, *check_words(examined.check, subjects.kind)])
+
+
+def _numbers(examined: Examined, names: Sequence[str], places: Sequence[int]) -> dict[str, Any]:
+    """What ``explain.json`` holds of ``examined``; a mean map is kept at 16 by 16 cells or fewer."""
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    def cells(mean: Tensor) -> list[list[float]]:
+        small = adaptive_avg_pool2d(mean[None], (min(16, mean.shape[0]), min(16, mean.shape[1])))[0]
+        return [[round(value, 4) for value in row] for row in small.tolist()]
+
+    subjects = examined.subjects
+    known = bool((subjects.labels >= 0).any())
+    return {
+        "evidence": asdict(examined.evidence),
+        "images": {
+            "n": len(subjects.inputs),
+            "right": int(examined.right.sum()) if known else None,
+            "kind": subjects.kind,
+            **subjects.source,
+        },
+        "sheet": [_row(examined, names, place) for place in places],
+        "means": [
+            {"class": names[label], "n": count, "map": cells(mean)}
+            for label, (count, _, mean) in sorted(examined.means.items())
+        ],
+        "check": {"pictures": [subjects.names[place] for place in examined.chosen], **examined.check.as_json()},
+    }
 
 
 def _row(examined: Examined, names: Sequence[str], place: int) -> dict[str, Any]:

@@ -37,7 +37,8 @@ class Check:
     """The deletion and insertion curves of ``n`` pictures, for the maps and for the controls.
 
     ``curves[act][order]``: the mean probability of the answer at `deletion.FRACTIONS`; act "deletion" or
-    "insertion", order "map", "moved" or "scattered". ``areas`` has the area under each picture's curve as an
+    "insertion", order "map", "moved" or "scattered"; ``bands`` has the "low" and "high" end of its 95 % interval
+    (the mean itself for a single picture). ``areas`` has the area under each picture's curve as an
     estimate, ``differences[act][control]`` that of the map minus the control's, paired by picture.
     """
 
@@ -45,6 +46,7 @@ class Check:
     repeats: int
     fractions: Sequence[float]
     curves: Mapping[str, Mapping[str, list[float]]]
+    bands: Mapping[str, Mapping[str, Mapping[str, list[float]]]]
     areas: Mapping[str, Mapping[str, Estimate]]
     differences: Mapping[str, Mapping[str, Estimate]]
 
@@ -192,9 +194,17 @@ def _summed_up(curves: Tensor) -> Check:
         repeats=REPEATS,
         fractions=deletion.FRACTIONS,
         curves={act: {kind: single[kind][i].mean(0).tolist() for kind in kinds} for i, act in enumerate(acts)},
+        bands={act: {kind: _band(single[kind][i]) for kind in kinds} for i, act in enumerate(acts)},
         areas={act: {kind: mean_interval(areas[kind][i].tolist()) for kind in kinds} for i, act in enumerate(acts)},
         differences={
             act: {kind: mean_interval((areas["map"][i] - areas[kind][i]).tolist()) for kind in kinds[1:]}
             for i, act in enumerate(acts)
         },
     )
+
+
+def _band(curves: Tensor) -> dict[str, list[float]]:
+    """Student's interval of the mean of ``curves`` ``[n, 11]`` at every share of the pixels."""
+    means = [mean_interval(values.tolist()) for values in curves.T]
+    ends = [(one.value, one.value) if one.low is None else (one.low, one.high) for one in means]
+    return {side: [float(end[i] or 0.0) for end in ends] for i, side in enumerate(("low", "high"))}

@@ -42,7 +42,7 @@ def class_sheet(examined: Examined, names: Sequence[str], shown: Sequence[int], 
         SheetRow(names[label], f"{good} of {all_} right", [[made[place] for place in one] for one in cells])
         for label, cells, good, all_ in groups
     ]
-    headings = ("right answers", "wrong answers, and the true class")
+    headings = ("right answers", "wrong answers, and the true class's share")
     return _sheet(examined, title, (RIGHT_CELLS, WRONG_CELLS), headings, rows), places
 
 
@@ -72,10 +72,11 @@ def _sheet(
     examined: Examined, title: str, columns: Sequence[int], headings: Sequence[str], rows: Sequence[SheetRow]
 ) -> Sheet:
     saliency = examined.evidence.method == "saliency"
+    drawn = ", of right and wrong answers evenly drawn" if len(headings) > 1 else ""
     scale = "how far the answer hangs on a pixel" if saliency else "evidence for the answer given"
     return Sheet(
         title=title,
-        subtitle=METHODS[examined.evidence.method],
+        subtitle=f"{METHODS[examined.evidence.method]}, {examined.subjects.kind}{drawn}",
         columns=columns,
         headings=headings,
         rows=rows,
@@ -99,8 +100,8 @@ def _cells(examined: Examined, names: Sequence[str], places: Sequence[int], *, i
         shares = examined.probabilities[place]
         words = f"{names[answer]} {_percent(shares[answer])}"
         right = None if label < 0 else answer == label
-        if right is False:
-            words += f", {names[label]} {_percent(shares[label])}"
+        if right is False:  # in a row of its class the true one need not be named
+            words += f", {'true' if in_row else names[label]} {_percent(shares[label])}"
         if not in_row:
             words = f"{Path(subjects.names[place]).stem}: {words}"
         made.append(Cell(subjects.inputs[place].numpy(), one.numpy(), words, right))

@@ -16,7 +16,7 @@ __all__ = ["METHODS", "check_words", "draw_check"]
 METHODS = {
     "cam": "class activation maps (Zhou et al. 2016)",
     "grad-cam": "Grad-CAM (Selvaraju et al. 2017)",
-    "saliency": "input gradients (Simonyan et al. 2014): the network has no feature maps",
+    "saliency": "input gradients (Simonyan et al. 2014)",
 }
 NAMES = {"map": "the map's pixels", "moved": "the map elsewhere", "scattered": "scattered pixels"}
 PANELS = {
@@ -35,11 +35,13 @@ def draw_check(title: str, check: Any, path: Path) -> tuple[int, int]:
         StorageError: the file cannot be written.
     """
     width, height = 8.4, 3.6
-    figure, panels = figure_of(width, height, 1, 2, left=0.075, right=0.985, top=0.76, bottom=0.16, wspace=0.16)
+    figure, panels = figure_of(width, height, 1, 2, left=0.075, right=0.975, top=0.76, bottom=0.16, wspace=0.16)
     shares = [100 * fraction for fraction in check.fractions]
     for (act, (below, heading)), axes in zip(PANELS.items(), panels, strict=True):
         tidy(axes, heading, below)
         for index, kind in enumerate(NAMES):
+            low, high = (check.bands[act][kind][side] for side in ("low", "high"))
+            axes.fill_between(shares, low, high, color=colour(index), alpha=0.14, linewidth=0)
             axes.plot(shares, check.curves[act][kind], color=colour(index), linestyle=DASHES[index], linewidth=2)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, max(0.05, 1.04 * max(max(curve) for one in check.curves.values() for curve in one.values())))
@@ -47,6 +49,7 @@ def draw_check(title: str, check: Any, path: Path) -> tuple[int, int]:
     handles = panels[0].get_lines()
     figure.legend(handles, list(NAMES.values()), loc="upper left", bbox_to_anchor=(0.065, 0.915), ncols=3,
                   frameon=False, fontsize=9.5, labelcolor=INK, handlelength=2.6)  # fmt: skip
+    figure.text(0.975, 0.945, f"n = {check.n}, mean with its 95 % interval", fontsize=9, color=MUTED, ha="right")
     figure.text(0.075, 0.945, printable(title), fontsize=10.5, color=INK, parse_math=False)
     save_png(figure, path)
     return round(width * DPI), round(height * DPI)

@@ -97,7 +97,7 @@ class _Places:
 
     def __init__(self, sheet: Sheet, tile: tuple[int, int]) -> None:
         self.tile_height, self.tile_width = tile
-        self.names = 112 if any(row.name for row in sheet.rows) else 0
+        self.names = 132 if any(row.name for row in sheet.rows) else 0
         self.head = HEAD + (22 if any(sheet.headings) else 0)
         self.pair = 2 * self.tile_width + 2
         self.row_height = self.tile_height + CAPTION + 8
@@ -169,13 +169,13 @@ def _write(figure: Figure, sheet: Sheet, place: _Places) -> None:
         text(left, place.head - 14, heading, fontsize=TEXT_SIZE, color=INK)
     for number, row in enumerate(sheet.rows):
         _, top = place.cell(number, 0, 0)
-        text(EDGE, top + place.tile_height / 2 - 10, shortened(row.name, 14), fontsize=TEXT_SIZE + 1, color=INK)
+        text(EDGE, top + place.tile_height / 2 - 10, shortened(row.name, 13), fontsize=TEXT_SIZE + 1, color=INK)
         text(EDGE, top + place.tile_height / 2 + 12, row.note, fontsize=SMALL_SIZE, color=MUTED)
         for group, cells in enumerate(row.groups):
             for column, cell in enumerate(cells):
                 left, _ = place.cell(number, group, column)
                 colour = MUTED if cell.right is None else RIGHT if cell.right else WRONG
-                words = shortened(cell.caption, max(6, round(place.pair / 6.6)))
+                words = shortened(cell.caption, max(6, round(place.pair / 7)))
                 text(left, top + place.tile_height + 13, words, fontsize=SMALL_SIZE, color=colour)
             if not cells and len(sheet.columns) > 1:
                 text(place.starts[group], top + place.tile_height / 2, "none", fontsize=SMALL_SIZE, color=MUTED)
