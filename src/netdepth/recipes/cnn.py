@@ -6,7 +6,7 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.recipes.base import RECIPES
 from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
-__all__ = ["cnn_small", "depth_cnn"]
+__all__ = ["cnn_small", "depth_cnn", "precision_cnn"]
 
 PLAIN, RESIDUAL = "plain", "residual"
 
@@ -90,5 +90,38 @@ def cnn_small() -> StudySpec:
         seeds=tuple(range(7)),
         primary=(Primary("shortcut", 8, RESIDUAL, "simple"),),
         smallest_effect=0.05,
+        nuisance=(Nuisance("optimizer.lr"),),
+    )
+
+
+@RECIPES.register("precision-cnn")
+def precision_cnn() -> StudySpec:
+    """netdepth study precision-cnn: CIFAR-10 (JPEG), ResNet-20 in bfloat16 against float32, seven seeds, half an hour.
+
+    Takes about half an hour on two cores that have instructions for bfloat16, hours on others (`netdepth doctor`).
+    Expected: no difference of the validation error of more than a point. What is computed in bfloat16 stands in
+    docs/gpu.md.
+
+    Fixed for both: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 128, two epochs,
+    crops and flips; the same seeds, so the same initial weights, batches and crops.
+    """
+    return StudySpec(
+        name="precision-cnn",
+        question="Does training in bfloat16 change what a convolutional network reaches on CIFAR-10?",
+        base=RunConfig(
+            dataset=Component("cifar10-jpeg"),
+            model=Component("resnet", {"width": 16}),
+            optimizer=Component("adam", {"lr": 1e-3}),
+            schedule=Component("step"),
+            augmentation=Component("crop-flip"),
+            train=TrainConfig(budget="2ep", batch_size=128),
+        ),
+        scientific=(
+            Axis.of_depths((20,)),
+            Axis("condition", {name: {"train.precision": name} for name in ("float32", "bf16")}),
+        ),
+        seeds=tuple(range(7)),
+        primary=(Primary("condition", 20, "bf16", "float32"),),
+        smallest_effect=0.01,
         nuisance=(Nuisance("optimizer.lr"),),
     )
