@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-SETTINGS = {"train.budget": "40ep", "train.early_stopping": "null", "train.precision": "float64"}
+SETTINGS = {"train.budget": "15ep", "train.early_stopping": "null", "train.precision": "float64"}
 
 
 def command(runs: Path, **settings: str) -> list[str]:
@@ -78,6 +78,7 @@ def target(process: subprocess.Popen[str], whom: str) -> int:
         ("torchrun", signal.SIGTERM, r"error: interrupted; saved up to step \d+; the same command continues it"),
         ("torchrun", signal.SIGINT, r"error: interrupted; saved up to step \d+; the same command continues it"),
     ],
+    ids=["rank 1 killed", "rank 0 killed", "rank 1 stopped", "all stopped", "ctrl-c"],
 )
 def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tmp_path, whom, number, line):
     words = [*TORCHRUN, *command(tmp_path)]
@@ -110,7 +111,7 @@ def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tm
 
 def test_a_network_with_batch_norm_learns_in_two_processes_as_in_one(tmp_path):
     """Each rank normalises with half a batch; three seeds, each within two points of validation accuracy."""
-    norm = {"model.norm": "batch", "train.budget": "8ep", "train.precision": "float32"}
+    norm = {"model.norm": "batch", "train.budget": "6ep", "train.precision": "float32"}
     for seed in ("0", "1", "2"):
         finish([*TORCHRUN, *command(tmp_path / "two", **norm), "--seed", seed])
     finish([sys.executable, "-m", *command(tmp_path / "one", **norm), "--seeds", "3"])
