@@ -84,12 +84,12 @@ def measure(way: str, config: RunConfig, splits: data.Splits) -> tuple[float, fl
             super().__enter__()
             return self
 
-    finish = conduct.result.finish
-
     def ended(members: Any, *args: Any) -> None:
+        """In place of the final evaluation, which is the same both ways."""
         if members:
             marks.append(time.perf_counter())
-        finish(members, *args)
+        for one in members:
+            one.result = {"status": one.status}
 
     with (
         tempfile.TemporaryDirectory() as folder,

@@ -117,7 +117,10 @@ class Faults:
         """
         drill = Drill(row, name, scaled(self.scale, quick, long))
         begun = time.monotonic()
-        yield drill
+        try:
+            yield drill
+        except Exception as error:  # what must hold of all faults together did not
+            drill.failures.append(f"{type(error).__name__}: {str(error)[:500]}")
         if self.recorded:
             RESULTS.mkdir(parents=True, exist_ok=True)
             text = json.dumps(drill.as_json(self.scale, time.monotonic() - begun), indent=1) + "\n"

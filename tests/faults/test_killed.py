@@ -130,21 +130,25 @@ def aims_of(drill: Drill, draw: random.Random, count: int) -> Iterator[str]:
         yield aim
 
 
+def not_yet(drill: Drill) -> list[str]:
+    """The phases in which no kill has fallen: one that was aimed at a short phase may come late."""
+    return [name for name in ("mid-epoch", *OTHERS) if not drill.places[name]]
+
+
 def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
     draw = random.Random(20)
     with faults.drill(1, "SIGKILL at a random moment, then the same command again", quick=20, long=500) as drill:
         turns = itertools.cycle(TURNS)
         subjects_killed: Counter[str] = Counter()
-        while drill.injected < drill.count:
+        while drill.injected < drill.count or (not_yet(drill) and drill.injected < 3 * drill.count):
             chained = draw.choice((1, 1, 1, 2, 4))
-            aims = list(aims_of(drill, draw, min(chained, drill.count - drill.injected)))
+            aims = list(aims_of(drill, draw, chained))
             name = "study" if {"table", "report"} & set(aims) else next(turns)
             with drill.injection(f"{name}, killed in {', '.join(aims)}") as fell:
                 ring.strike_down(ring.subjects[name], draw, aims, fell)
             subjects_killed[name] += len(fell)
         drill.measured |= {f"kills of the {name}": number for name, number in subjects_killed.items()}
-        for name in ("mid-epoch", *OTHERS):
-            assert drill.places[name], f"no kill fell in {name}: {drill.places}"
+        assert not not_yet(drill), drill.places
         assert drill.places["mid-epoch"] >= 0.4 * drill.injected, drill.places
 
 
