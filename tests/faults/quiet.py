@@ -48,6 +48,7 @@ def commands(root: Path, store: Path) -> list[list[str]]:
         ["sync", "baseline-mlp", "--to", "tensorboard"],
         ["list", "models", "-v"], ["data", "list"], ["data", "verify", "mnist5k"], ["doctor"],
         ["convert", f"{root}/w.pth"],
+        ["export", "baseline-mlp", "--to", "safetensors", "--out", f"{root}/out.safetensors"],
     ]  # fmt: skip
 
 

@@ -52,7 +52,7 @@ def test_altered_documents(faults: Faults, tmp_path: Path) -> None:
     Image.new("L", (28, 28), 30).save(picture)
     whole = store_at(tmp_path / "whole")
     files = sorted(path.relative_to(whole) for path in whole.rglob("*.json") if "checkpoints" not in path.parts)
-    with faults.drill(13, "documents of a store, altered", quick=60, long=2000) as drill:
+    with faults.drill(13, "documents of a store, altered", quick=20, long=1000) as drill:
         for number in range(drill.count):
             store = store_at(tmp_path / "runs", whole)
             name = Path("tiny/study.json") if number % 3 == 0 else rng.choice(files)
@@ -62,7 +62,7 @@ def test_altered_documents(faults: Faults, tmp_path: Path) -> None:
             run = name.parts[1] if len(name.parts) > 2 else run_at(store).name
             argv = [["runs", "list"], ["compare", run], ["inspect", run], ["predict", run, picture]]
             if name.parts[0] == "tiny":
-                argv += [["verdict", "tiny"], *([["report", "tiny"]] if number % 9 == 0 else [])]
+                argv += [["verdict", "tiny"], *([["report", "tiny"]] if number % 10 == 0 else [])]
             with drill.injection(f"{name}: {told}", at=name.name if len(name.parts) < 4 else "probes"):
                 for words in argv:
                     said = answer(*words, "--runs", store)

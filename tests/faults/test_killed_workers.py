@@ -45,7 +45,7 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
         jobs = jobs_in(tmp_path / "runs", small(12), drill.count, imports)
         events: list[Mapping[str, Any]] = []
         killed: dict[int, float] = {}
-        moment = {job["group"]: rng.choice((0, 1, 100, 300)) for job in jobs}
+        moment = {job["group"]: rng.choice((0, 1, 1, 200)) for job in jobs}
         late: dict[int, float] = {}
 
         def on_event(event: Mapping[str, Any]) -> None:
@@ -65,6 +65,9 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
         said = {event["group"]: event["error"] for event in events if event["event"] == "retry"}
         for job in jobs:
             group = job["group"]
+            if group not in killed:  # a fast machine was done before it told of a later step
+                drill.notes.append(f"group {group} ended before its worker was killed")
+                continue
             with drill.injection(f"worker of group {group}", at="begun" if moment[group] == 0 else "training"):
                 assert "died of SIGKILL" in said[group]
                 assert "\n" not in said[group]

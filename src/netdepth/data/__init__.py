@@ -21,6 +21,6 @@ def load(component: Component, *, data_dir: Path | None) -> Splits:
 
     Raises:
         BadInput: unknown name or setting, or a local file that is not the official one.
-        StorageError: the data are not here and cannot be downloaded, or cannot be read.
+        StorageError: the data are not here (loading never downloads), or cannot be read.
     """
     return DATASETS.build(component, data_dir)

@@ -175,7 +175,7 @@ def _splits(source: Source, layout: _Layout, kind: str, data_dir: Path | None, v
 
     Raises:
         BadInput: ``val_size`` out of range, or an archive that is not what its name says.
-        StorageError: the archive is missing and cannot be downloaded, or cannot be read.
+        StorageError: the archive is missing (loading never downloads), or cannot be read.
     """
     batches = _batches(source, layout, data_dir)
     images, every_label = _parse(source, layout, batches[:-1], source.sizes["train"] + source.sizes["val"])
