@@ -152,7 +152,7 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     said = words.notes(cells.values(), spec, fields)
     if not spec.early_stopping:
         said = [
-            *(of_ways if spec.by_validation else words.of_conditions)(judged, fields),
+            *(of_ways(judged, scale, fields) if spec.by_validation else words.of_conditions(judged, fields)),
             *words.of_twins(contrasts, fields),
             *words.of_primary(contrasts, scale, spec, fields),
             *said,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from netdepth.analysis.contrasts import Contrast
-from netdepth.analysis.labels import CellRuns
+from netdepth.analysis.labels import CellRuns, Scale
 from netdepth.analysis.phrases import (
     WAYS,
     Sentence,
@@ -54,8 +54,8 @@ def of_way(contrast: Contrast, smallest_effect: float, looks: int) -> str:
     return text
 
 
-def of_ways(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> list[Sentence]:
-    """What each way of training reached: a sentence per condition."""
+def of_ways(cells: Iterable[CellVerdict], scale: Scale, fields: Mapping[str, str]) -> list[Sentence]:
+    """What each way of training reached, also against guessing all classes alike: a sentence per condition."""
     conditions: dict[str, list[CellRuns]] = {}
     for item in cells:
         conditions.setdefault(item.cell.condition, []).append(item.cell)
@@ -68,7 +68,11 @@ def of_ways(cells: Iterable[CellVerdict], fields: Mapping[str, str]) -> list[Sen
                 "" if error.low is None or error.high is None else f" [{percent(error.low)}, {percent(error.high)}]"
             )
             place = f" at depth {cell.depth}" if len(found) > 1 else ""
-            reached = f"validation error {percent(error.value)}{interval}, training loss {number(cell.loss.value)} nats"
+            above = "unknown" if error.value is None else f"{100 * (1 - 1 / scale.classes - error.value):.1f}"
+            reached = (
+                f"validation error {percent(error.value)}{interval}, {above} percentage points below that of guessing, "
+                f"training loss {number(cell.loss.value)} nats"
+            )
             parts.append(f"{reached}, {n} run{'s' * (n != 1)}{place}" if n else f"no finished run{place}")
         made.append(Sentence(f"{name}: {'; '.join(parts)}.", folders_of(found), fields_used(fields)))
     return made

@@ -48,8 +48,8 @@ def distill_mnist() -> StudySpec:
 
     Takes about three minutes on two cores. The teacher is `baseline-mlp` with seed 0 (784-256-128-10, 235,000
     parameters), made first unless it is there; then the student (784-32-32-10, 26,500 parameters) is trained on the
-    labels alone and on the teacher's softened answers beside them. Expected: the distilled student has the lower
-    validation error.
+    labels alone and on the teacher's softened answers beside them. Hoped for: the distilled student has the lower
+    validation error. Found (docs/findings.md), with these settings: it loses.
 
     Hinton, Vinyals & Dean 2015: temperature 4, nine tenths of the loss from the soft targets. Fixed for both: Adam at
     1e-3, one cycle, batch 128, ten epochs, the last weights.
