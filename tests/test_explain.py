@@ -205,6 +205,7 @@ def test_weights_that_answer_nothing_are_refused(tmp_path: Path) -> None:
         (["RUN", "--images", "none.png"], ["no picture 'none.png'"]),
         (["RUN", "--images", "empty"], ["'empty' holds no picture"]),
         (["RUN", "--images", "names.txt"], ["'names.txt' is not acceptable: it is neither JPEG nor PNG"]),
+        (["RUN", "--images", "pics", "--classes", "3", "4"], ["none of the --images", "--classes: 3, 4"]),
         (["RUN", "--names", "names.txt"], ["--names 'names.txt' is for published weights"]),
         (["RUN", "--device", "tpu"], ["unknown --device 'tpu'"]),
         (["nothing"], ["no run 'nothing'"]),
@@ -224,6 +225,7 @@ def test_bad_input_is_one_line(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
+    write_pictures(tmp_path / "pics" / "5", torch.zeros(1, 1, 8, 8).byte())
     (tmp_path / "names.txt").write_text("one\n")
     save_file(weights(), tmp_path / "net.safetensors")
     code, out, err = ask(*(str(runs["resnet"].path) if word == "RUN" else word for word in argv))

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
     from netdepth.convert import Published
     from netdepth.explaining import Examined
 
-__all__ = ["COUNT", "Explanation", "explain"]
+__all__ = ["Explanation", "explain"]
 
-COUNT = 200
+MOST, FEWEST = 200, 20
 """Pictures that count in the mean maps and in the check, where nothing else is asked for."""
 LOOKED_AT = 2000
 """Validation images that are answered, so that right and wrong ones can be shown."""
+MULTIPLY_ADDS = 2e12
+"""About what either may cost, a minute or so on two cores; a large network looks at fewer pictures."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def explain(
     *,
     images: Sequence[Path] | None = None,
     classes: Sequence[str] | None = None,
-    count: int = COUNT,
+    count: int | None = None,
     out: Path | None = None,
     names: Path | None = None,
     invert: bool = False,
@@ -75,7 +77,7 @@ def explain(
         run: a run, a prefix of its name, or a ``.safetensors`` file of published weights.
         images: picture files or folders of them; None: the run's validation images. Test images are never read.
         classes: the true classes that are looked at and have a row; None: all, of which ten are shown.
-        count: how many pictures count in the mean maps and in the check.
+        count: how many pictures count in the mean maps and in the check; None: 200, down to 20 for a large network.
         out: the contact sheet's file; the others lie beside it. None: in the run's ``figures``.
         names: a text file with the class names of published weights, one a line.
         invert: swap black and white in ``images``.
@@ -98,13 +100,16 @@ def explain(
     known = run.classes
     chosen = None if classes is None else [known.index(choose(name, known, "class")) for name in dict.fromkeys(classes)]
     wanted = list(range(len(known))) if chosen is None else chosen
+    cost = describe(model).multiply_adds
+    looked_at = min(LOOKED_AT, int(MULTIPLY_ADDS / cost))
+    count = count or min(MOST, max(FEWEST, int(MULTIPLY_ADDS / (cost * explaining.PASSES))))
     if given is None:
         if not isinstance(run, Run):
             raise BadInput(f"{run.path} comes without validation images; name pictures with --images")
-        subjects = explaining.validation_pictures(run.dir, runtime.data_dir, wanted, max(LOOKED_AT, count))
+        subjects = explaining.validation_pictures(run.dir, runtime.data_dir, wanted, max(looked_at, count))
     else:
-        subjects = explaining.given_pictures(given, model.input_shape, known, invert)
-    process = configure(runtime, 64 * describe(model).multiply_adds)
+        subjects = explaining.given_pictures(given, model.input_shape, known, only=chosen, invert=invert)
+    process = configure(runtime, 64 * cost)
     examined = explaining.examine(model.to(process.device), subjects, classes=wanted, count=count, progress=progress)
     return _written(run, examined, chosen, target)
 
@@ -123,17 +128,19 @@ def _target(run: Run | Published, out: Path | None, given: bool) -> Path:
 
 def _written(run: Run | Published, examined: Examined, chosen: Sequence[int] | None, target: Path) -> Explanation:
     """The pictures and the numbers of ``examined`` on disk."""
-    from netdepth.explaining.sheets import class_sheet, mean_sheet, picture_sheet, shown_classes
+    from netdepth.explaining.sheets import MAX_ROWS, class_sheet, mean_sheet, picture_sheet
+    from netdepth.explaining.subjects import spread
     from netdepth.report.explain_check import draw_check
     from netdepth.report.explain_sheet import draw_sheet
 
     title, names, labelled = run.path.name, run.classes, bool((examined.subjects.labels >= 0).all())
-    shown = shown_classes(names, chosen)
+    present = sorted(set(examined.subjects.labels.tolist()))
+    shown = present if chosen is not None else spread(present, MAX_ROWS)
     notes = list(examined.subjects.notes)
     if labelled:
         sheet, places = class_sheet(examined, names, shown, title)
-        if chosen is None and len(shown) < len(names):
-            notes.append(f"{len(shown)} of {len(names)} classes are shown; --classes names others")
+        if len(shown) < len(present):
+            notes.append(f"{len(shown)} of {len(present)} classes are shown; --classes names others")
     else:
         sheet, places = picture_sheet(examined, names, title)
     figures = {name: target.with_name(f"{target.stem}-{name}.png") for name in ("means", "check")}

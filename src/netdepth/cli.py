@@ -204,8 +204,8 @@ def _grammar() -> Parser:
     text = "picture files, or folders of them (else the run's validation images)"
     explain.add_argument("--images", metavar="PATH", nargs="+", type=_path, help=text)
     explain.add_argument("--classes", metavar="CLASS", nargs="+", help="only these classes, a row each")
-    text = "pictures in the mean maps and in the check (default: 200)"
-    explain.add_argument("--count", metavar="N", type=_whole("--count", 1, 100_000), default=200, help=text)
+    text = "pictures in the mean maps and in the check (default: 200, fewer for a large network)"
+    explain.add_argument("--count", metavar="N", type=_whole("--count", 1, 100_000), help=text)
     explain.add_argument("--out", metavar="FILE.png", type=_path, help="the contact sheet; the rest lies beside it")
     explain.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
     _picture_options(explain)

@@ -18,10 +18,14 @@ from netdepth.explaining.subjects import Subjects, spread
 from netdepth.models import Network
 from netdepth.probes import cam, deletion
 
-__all__ = ["REPEATS", "Check", "Examined", "examine", "heat"]
+__all__ = ["PASSES", "REPEATS", "Check", "Examined", "examine", "heat"]
 
 REPEATS = 3
 """Random maps of each kind, per picture."""
+
+ORDERS = ("map", *["moved"] * REPEATS, *["scattered"] * REPEATS)
+PASSES = 3 + 2 * (len(deletion.FRACTIONS) - 2) * len(ORDERS)
+"""How often the network sees a picture, whole or in parts, in the check."""
 
 CHUNK_PIXELS, CHUNK_IMAGES = 2**18, 256
 """A forward pass sees no more than these, one picture at least."""
@@ -97,7 +101,7 @@ def examine(
         return _maps(model, evidence, subjects.inputs[places], answers[places], per)
 
     pictures, maps = subjects.inputs[chosen], maps_of(chosen)
-    with shown_counts("deleting and inserting pixels", _passes(len(chosen)), progress) as report:
+    with shown_counts("deleting and inserting pixels", PASSES * len(chosen), progress) as report:
         check = _checked(model, pictures, answers[chosen], maps, per, report)
     means = _means(pictures, answers[chosen], maps)
     return Examined(evidence, subjects, probabilities, answers, chosen, maps_of, means, check)
@@ -153,14 +157,6 @@ def _means(pictures: Tensor, answers: Tensor, maps: Tensor) -> dict[int, tuple[i
         same = answers == label
         found[label] = (int(same.sum()), pictures[same].float().mean(0), shown[same].mean(0))
     return found
-
-
-ORDERS = ("map", *["moved"] * REPEATS, *["scattered"] * REPEATS)
-
-
-def _passes(n: int) -> int:
-    """Pictures that the network sees in `_checked`."""
-    return n * (3 + 2 * (len(deletion.FRACTIONS) - 2) * len(ORDERS))
 
 
 def _checked(model: Network, pictures: Tensor, answers: Tensor, maps: Tensor, per: int, report: Report) -> Check:

@@ -10,20 +10,15 @@ import torch
 from netdepth.explaining.examine import Examined, heat
 from netdepth.explaining.subjects import spread
 from netdepth.report.explain_check import METHODS
-from netdepth.report.explain_sheet import Cell, Sheet, SheetRow
+from netdepth.report.explain_sheet import Cell, Sheet, SheetRow, shortened
 
-__all__ = ["MAX_ROWS", "class_sheet", "mean_sheet", "picture_sheet", "shown_classes"]
+__all__ = ["MAX_ROWS", "class_sheet", "mean_sheet", "picture_sheet"]
 
 MAX_ROWS = 10
 """Classes that are shown where none are named."""
 RIGHT_CELLS, WRONG_CELLS, GRID_COLUMNS, MEAN_COLUMNS = 4, 2, 4, 5
 MAX_GRID = 40
 """Pictures on the sheet of those that a person names."""
-
-
-def shown_classes(names: Sequence[str], chosen: Sequence[int] | None) -> list[int]:
-    """The classes that have a row: those ``chosen``, or `MAX_ROWS` spread evenly over all."""
-    return list(chosen) if chosen is not None else spread(range(len(names)), MAX_ROWS)
 
 
 def class_sheet(examined: Examined, names: Sequence[str], shown: Sequence[int], title: str) -> tuple[Sheet, list[int]]:
@@ -35,7 +30,6 @@ def class_sheet(examined: Examined, names: Sequence[str], shown: Sequence[int], 
         found = [(same & kind).nonzero()[:, 0].tolist() for kind in (right, ~right)]
         cells = [spread(one, most) for one, most in zip(found, (RIGHT_CELLS, WRONG_CELLS), strict=True)]
         groups.append((label, cells, int((same & right).sum()), int(same.sum())))
-    groups = [group for group in groups if group[3]]
     places = [place for _, cells, _, _ in groups for one in cells for place in one]
     made = dict(zip(places, _cells(examined, names, places, in_row=True), strict=True))
     rows = [
@@ -43,7 +37,8 @@ def class_sheet(examined: Examined, names: Sequence[str], shown: Sequence[int], 
         for label, cells, good, all_ in groups
     ]
     headings = ("right answers", "wrong answers, and the true class's share")
-    return _sheet(examined, title, (RIGHT_CELLS, WRONG_CELLS), headings, rows), places
+    columns = [max(1, *(len(row.groups[group]) for row in rows)) for group in (0, 1)]
+    return _sheet(examined, title, columns, headings, rows), places
 
 
 def picture_sheet(examined: Examined, names: Sequence[str], title: str) -> tuple[Sheet, list[int]]:
@@ -72,11 +67,11 @@ def _sheet(
     examined: Examined, title: str, columns: Sequence[int], headings: Sequence[str], rows: Sequence[SheetRow]
 ) -> Sheet:
     saliency = examined.evidence.method == "saliency"
-    drawn = ", of right and wrong answers evenly drawn" if len(headings) > 1 else ""
+    drawn = "; right and wrong answers evenly drawn" if len(headings) > 1 else ""
     scale = "how far the answer hangs on a pixel" if saliency else "evidence for the answer given"
     return Sheet(
         title=title,
-        subtitle=f"{METHODS[examined.evidence.method]}, {examined.subjects.kind}{drawn}",
+        subtitle=f"{METHODS[examined.evidence.method]}, {len(examined.answers):,} {examined.subjects.kind}{drawn}",
         columns=columns,
         headings=headings,
         rows=rows,
@@ -103,7 +98,7 @@ def _cells(examined: Examined, names: Sequence[str], places: Sequence[int], *, i
         if right is False:  # in a row of its class the true one need not be named
             words += f", {'true' if in_row else names[label]} {_percent(shares[label])}"
         if not in_row:
-            words = f"{Path(subjects.names[place]).stem}: {words}"
+            words = f"{shortened(Path(subjects.names[place]).stem, 14)}: {words}"
         made.append(Cell(subjects.inputs[place].numpy(), one.numpy(), words, right))
     return made
 

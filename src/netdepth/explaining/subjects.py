@@ -88,16 +88,30 @@ def validation_pictures(run: RunDir, data_dir: Path | None, classes: Sequence[in
 
 
 def given_pictures(
-    paths: Sequence[Path], shape: tuple[int, int, int], classes: Sequence[str], invert: bool = False
+    paths: Sequence[Path],
+    shape: tuple[int, int, int],
+    classes: Sequence[str],
+    *,
+    only: Sequence[int] | None = None,
+    invert: bool = False,
 ) -> Subjects:
     """Picture files, and the pictures in folders, turned to ``shape`` (C, H, W) as ``image-folder`` turns its own.
 
-    A picture that lies in a folder called as one of ``classes`` has that class; others have none.
+    A picture that lies in a folder called as one of ``classes`` has that class; others have none. With ``only``
+    the pictures of other classes than these are left out.
 
     Raises:
-        BadInput: a file that is not there or no picture, a folder without any, too many files.
+        BadInput: a file that is not there or no picture, a folder without any, too many files, none of ``only``.
     """
+    known = {name: index for index, name in enumerate(classes)}
     files = [file for path in paths for file in (_pictures_below(path) if path.is_dir() else [path])]
+    found = [known.get(file.absolute().parent.name, -1) for file in files]
+    if only is not None:
+        files = [file for file, label in zip(files, found, strict=True) if label in only]
+        found = [label for label in found if label in only]
+        if not files:
+            names = ", ".join(classes[label] for label in only)
+            raise BadInput(f"none of the --images lies in a folder called as one of the --classes: {names}")
     if len(files) > MAX_GIVEN:
         raise BadInput(f"--images names {len(files):,} pictures; at most {MAX_GIVEN:,} are taken")
     pixels, notes = [], []
@@ -107,11 +121,9 @@ def given_pictures(
             pixels.append(torch.tensor(255 - array if invert else array))
             notes += [] if note is None else [f"{file}: {note}"]
             report(1)
-    known = {name: index for index, name in enumerate(classes)}
-    labels = torch.tensor([known.get(file.absolute().parent.name, -1) for file in files])
     return Subjects(
         inputs=torch.stack(pixels),
-        labels=labels,
+        labels=torch.tensor(found),
         names=[str(file) for file in files],
         kind="picture" if len(files) == 1 else "pictures",
         source={"files": [str(file) for file in files]},

@@ -36,12 +36,14 @@ def draw_check(title: str, check: Any, path: Path) -> tuple[int, int]:
     """
     width, height = 8.4, 3.6
     figure, panels = figure_of(width, height, 1, 2, left=0.075, right=0.975, top=0.76, bottom=0.16, wspace=0.16)
+    with_band = " with its 95 % interval" if check.n >= ENOUGH else ""
     shares = [100 * fraction for fraction in check.fractions]
     for (act, (below, heading)), axes in zip(PANELS.items(), panels, strict=True):
         tidy(axes, heading, below)
         for index, kind in enumerate(NAMES):
-            low, high = (check.bands[act][kind][side] for side in ("low", "high"))
-            axes.fill_between(shares, low, high, color=colour(index), alpha=0.14, linewidth=0)
+            if check.n >= ENOUGH:
+                low, high = (check.bands[act][kind][side] for side in ("low", "high"))
+                axes.fill_between(shares, low, high, color=colour(index), alpha=0.14, linewidth=0)
             axes.plot(shares, check.curves[act][kind], color=colour(index), linestyle=DASHES[index], linewidth=2)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, max(0.05, 1.04 * max(max(curve) for one in check.curves.values() for curve in one.values())))
@@ -49,7 +51,7 @@ def draw_check(title: str, check: Any, path: Path) -> tuple[int, int]:
     handles = panels[0].get_lines()
     figure.legend(handles, list(NAMES.values()), loc="upper left", bbox_to_anchor=(0.065, 0.915), ncols=3,
                   frameon=False, fontsize=9.5, labelcolor=INK, handlelength=2.6)  # fmt: skip
-    figure.text(0.975, 0.945, f"n = {check.n}, mean with its 95 % interval", fontsize=9, color=MUTED, ha="right")
+    figure.text(0.975, 0.945, f"n = {check.n}, mean{with_band}", fontsize=9, color=MUTED, ha="right")
     figure.text(0.075, 0.945, printable(title), fontsize=10.5, color=INK, parse_math=False)
     save_png(figure, path)
     return round(width * DPI), round(height * DPI)
@@ -69,7 +71,7 @@ def check_words(check: Any, pictures: str) -> list[str]:
         f"elsewhere, to {come['moved'][at]:.2f}; scattered, to {come['scattered'][at]:.2f}.",
         _conclusion(check.differences["deletion"]["moved"], check.differences["insertion"]["moved"]),
     ]
-    if check.areas["deletion"]["scattered"].value < check.areas["deletion"]["map"].value:
+    if check.n >= ENOUGH and check.areas["deletion"]["scattered"].value < check.areas["deletion"]["map"].value:
         found.append(
             "Scattered pixels do more damage than the map's: they tear the picture everywhere at once, which says "
             "nothing of where the evidence lies."
@@ -84,7 +86,8 @@ def _conclusion(deletion: Estimate, insertion: Estimate) -> str:
     )
     against = f"against the map elsewhere the area is {areas}"
     if deletion.n < ENOUGH or deletion.low is None or deletion.high is None:
-        return f"{deletion.n} pictures are too few to say whether the maps matter ({against})."
+        few = "one picture is" if deletion.n == 1 else f"{deletion.n} pictures are"
+        return f"{few[:1].upper()}{few[1:]} too few to say whether the maps matter ({against})."
     if deletion.high < 0:
         said = "The maps name pixels that matter"
     elif deletion.low > 0:
@@ -96,6 +99,6 @@ def _conclusion(deletion: Estimate, insertion: Estimate) -> str:
 
 def _signed(one: Estimate) -> str:
     value = f"{one.value:+.3f}".replace("-", "−")
-    if one.low is None or one.high is None:
+    if one.n < ENOUGH or one.low is None or one.high is None:  # of so few it would be wider than there is room
         return value
     return f"{value} [{one.low:+.3f}, {one.high:+.3f}]".replace("-", "−")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
 
-__all__ = ["Cell", "Sheet", "SheetRow", "draw_sheet"]
+__all__ = ["Cell", "Sheet", "SheetRow", "draw_sheet", "shortened"]
 
 TILE = 96
 """About how many pixels the side of a picture has on the sheet."""
@@ -183,6 +183,7 @@ def _write(figure: Figure, sheet: Sheet, place: _Places) -> None:
 
 
 def shortened(text: str, limit: int) -> str:
+    """``text`` in at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
