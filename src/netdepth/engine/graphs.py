@@ -6,10 +6,13 @@ one from Python they keep a GPU waiting most of the time. A graph launches them 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from netdepth.engine.gradients import Gradients
+if TYPE_CHECKING:
+    from netdepth.engine.gradients import Gradients
 
 __all__ = ["WARM_UP", "replayed"]
 
