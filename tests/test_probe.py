@@ -64,8 +64,8 @@ def test_features_are_what_the_head_sees_and_the_network_stays_as_it_was(source,
 
 DIRECTLY = {
     "knn": lambda value: KNeighborsClassifier(int(value)),
-    "svm": lambda value: make_pipeline(StandardScaler(), LinearSVC(C=value, random_state=0, max_iter=2000)),
-    "logistic": lambda value: make_pipeline(StandardScaler(), LogisticRegression(C=value, max_iter=1000)),
+    "svm": lambda value: make_pipeline(StandardScaler(), LinearSVC(C=value, random_state=0, tol=1e-2)),
+    "logistic": lambda value: make_pipeline(StandardScaler(), LogisticRegression(C=value, tol=1e-3, max_iter=300)),
 }
 
 

@@ -97,7 +97,8 @@ def pixels_of(split: Split, data_digest: str) -> Features:
 
 
 def classifier(kind: str, value: float) -> Any:
-    """The scikit-learn estimator of ``kind`` with its nuisance parameter; linear ones standardise their features."""
+    """The scikit-learn estimator of ``kind`` with its nuisance parameter; linear ones standardise their features and
+    are solved to a looser tolerance than scikit-learn's own, which saves most of the time."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
@@ -107,8 +108,8 @@ def classifier(kind: str, value: float) -> Any:
     if kind == "knn":
         return KNeighborsClassifier(n_neighbors=int(value), algorithm="brute")
     if kind == "svm":
-        return make_pipeline(StandardScaler(), LinearSVC(C=value, dual="auto", random_state=0, max_iter=2000))
-    return make_pipeline(StandardScaler(), LogisticRegression(C=value, max_iter=1000))
+        return make_pipeline(StandardScaler(), LinearSVC(C=value, dual="auto", random_state=0, tol=1e-2))
+    return make_pipeline(StandardScaler(), LogisticRegression(C=value, tol=1e-3, max_iter=300))
 
 
 def right_answers(kind: str, value: float, train: Features, other: Features, threads: int = 1) -> np.ndarray:
