@@ -146,7 +146,7 @@ def write_pictures(folder: Path, pictures: torch.Tensor) -> Path:
 @pytest.mark.parametrize("pooled", [True, False])
 def test_on_a_planted_network_the_map_is_right_and_the_words_say_that_it_matters(tmp_path: Path, pooled: bool) -> None:
     pictures = write_pictures(tmp_path / "bright", bright_pictures())
-    found = nd.explain(quadrant(tmp_path, pooled), images=[pictures], progress=False, runtime=ONE_THREAD)
+    found = nd.explain(quadrant(tmp_path, pooled), images=str(pictures), progress=False, runtime=ONE_THREAD)
     assert "The maps name pixels that matter: " in found.words
     assert found.numbers["check"]["differences"]["deletion"]["moved"]["high"] < -0.2
     assert found.numbers["images"]["right"] == 12

@@ -9,6 +9,7 @@ the output of ``netdepth compare docs/results/NAME/* --markdown``. ``<!-- benchm
 short form of benchmarks/results/epoch.json for one batch size, ``<!-- study-benchmark: SEEDS -->`` that of
 benchmarks/results/study.json for one number of seeds, or with ``all`` for SEEDS all its tables, and
 ``<!-- conv-benchmark: FILE -->`` the table of benchmarks/results/FILE.json, made by benchmarks/conv.py.
+``<!-- explain: NAME -->`` holds the words of docs/results/explain/NAME.json, which ``netdepth explain`` wrote.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import json
 import re
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
@@ -41,6 +43,7 @@ STUDY = MEASURED / "study.json"
 CONV_BLOCK = re.compile(r"(<!-- conv-benchmark: ([a-z0-9-]+) -->\n).*?(<!-- /conv-benchmark -->)", re.DOTALL)
 STUDY_BLOCK = re.compile(r"(<!-- study-benchmark: (\d+|all) -->\n).*?(<!-- /study-benchmark -->)", re.DOTALL)
 BENCHMARK_BLOCK = re.compile(r"(<!-- benchmark: (\d+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
+EXPLAIN_BLOCK = re.compile(r"(<!-- explain: ([a-z0-9-]+) -->\n).*?(<!-- /explain -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
 
 
@@ -63,10 +66,17 @@ def table(name: str) -> str:
     return render(compare([RunDir(p) for p in folders]), "markdown")
 
 
+def said(name: str) -> str:
+    """The words of a published ``explain.json``, as a quotation."""
+    words = json.loads((RESULTS / "explain" / f"{name}.json").read_text())["words"]
+    return textwrap.fill(words, 118, initial_indent="> ", subsequent_indent="> ", break_on_hyphens=False)
+
+
 def refreshed(page: Path) -> str:
     """The text of ``page`` with every table made anew."""
     text = probes.refreshed(findings.refreshed(page.read_text(), page), page)
     text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
+    text = EXPLAIN_BLOCK.sub(lambda match: f"{match[1]}\n{said(match[2])}\n\n{match[3]}", text)
     measured = json.loads(BENCHMARK.read_text())
     text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)
     text = STUDY_BLOCK.sub(lambda match: f"{match[1]}\n{study_report.block(STUDY, match[2])}\n\n{match[3]}", text)

@@ -60,9 +60,9 @@ class Explanation:
 
 
 def explain(
-    run: Run | Published | str,
+    run: Run | Published | Path | str,
     *,
-    images: Sequence[Path] | None = None,
+    images: Path | str | Sequence[Path | str] | None = None,
     classes: Sequence[str] | None = None,
     count: int | None = None,
     out: Path | None = None,
@@ -92,10 +92,12 @@ def explain(
     from netdepth.models import describe
 
     runtime = runtime or Runtime()
-    if isinstance(run, str):
-        run = open_network(run, runtime.runs_root, names)
-    given = None if images is None else [Path(path) for path in images]
-    target = _target(run, out, given is not None)
+    if isinstance(run, str | Path):
+        run = open_network(str(run), runtime.runs_root, names)
+    given = [Path(path) for path in ([images] if isinstance(images, str | Path) else images or [])]
+    if images is not None and not given:
+        raise BadInput("images = [] names no picture; None takes the run's validation images")
+    target = _target(run, out, bool(given))
     model = run.model() if isinstance(run, Run) else run.model
     known = run.classes
     chosen = None if classes is None else [known.index(choose(name, known, "class")) for name in dict.fromkeys(classes)]
@@ -103,7 +105,7 @@ def explain(
     cost = describe(model).multiply_adds
     looked_at = min(LOOKED_AT, int(MULTIPLY_ADDS / cost))
     count = count or min(MOST, max(FEWEST, int(MULTIPLY_ADDS / (cost * explaining.PASSES))))
-    if given is None:
+    if not given:
         if not isinstance(run, Run):
             raise BadInput(f"{run.path} comes without validation images; name pictures with --images")
         subjects = explaining.validation_pictures(run.dir, runtime.data_dir, wanted, max(looked_at, count))

@@ -131,19 +131,14 @@ def _put(canvas: np.ndarray, cell: Cell, left: int, top: int, tile: tuple[int, i
 
     height, width = tile
     pixels = cell.picture.transpose(1, 2, 0)
-    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels[:, :, :3]
-    picture = Image.fromarray(np.ascontiguousarray(pixels))
-    kind = Image.Resampling.NEAREST if height >= picture.height else Image.Resampling.LANCZOS
-    shown = picture.resize((width, height), kind)
-    grey = np.asarray(shown.convert("L"), dtype=np.float32)[:, :, None]
-    heat = np.asarray(
-        Image.fromarray(cell.heat.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR)
-    )  # fmt: skip
-    colours = 255 * colormaps[COLOURMAP](heat.clip(0, 1))[:, :, :3]
-    over = MAP_SHARE * colours + (1 - MAP_SHARE) * grey
-    canvas[top : top + height, left : left + width] = np.asarray(shown)
-    right = left + width + 2
-    canvas[top : top + height, right : right + width] = over.round().astype(np.uint8)
+    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
+    grey = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float32)[:, :, None]
+    colours = 255 * colormaps[COLOURMAP](cell.heat.clip(0, 1))[:, :, :3]
+    over = (MAP_SHARE * colours + (1 - MAP_SHARE) * grey).round().astype(np.uint8)
+    kind = Image.Resampling.NEAREST if height >= len(pixels) else Image.Resampling.LANCZOS
+    for start, shown in ((left, pixels), (left + width + 2, over)):
+        resized = Image.fromarray(shown).resize((width, height), kind)
+        canvas[top : top + height, start : start + width] = np.asarray(resized)
 
 
 def _bar(canvas: np.ndarray, place: _Places) -> None:
