@@ -126,7 +126,7 @@ def test_a_mismatch_is_found(change: Any) -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     model = Component("mlp", {"width": 6, "depth": 4, "init": "he"})
     config = RunConfig(CONFIG.dataset, model, train=TrainConfig(budget="2ep", batch_size=128))
-    return Run(make(tmp_path_factory.mktemp("runs"), config, name="exported").folder)
+    return Run(make(tmp_path_factory.mktemp("runs"), config, name="exported").run)
 
 
 @pytest.fixture(autouse=True)

@@ -31,7 +31,7 @@ def twin(root: Path, name: str, shortcut: str) -> Run:
     """A short run of a plain or residual net on the embedded digits."""
     model = Component("mlp", {"width": 6, "depth": 5, "init": "he", "shortcut": shortcut})
     config = RunConfig(CONFIG.dataset, model, train=TrainConfig(budget="1ep", batch_size=128))
-    return Run(make(root, config, name=name).folder)
+    return Run(make(root, config, name=name).run)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_what_cannot_be_looked_at_is_one_line(
     assert "odd number" in complaint(path, "--grid", "4")
     assert "from 3 to 501" in complaint(path, "--grid", "1")
     assert "a number above 0" in complaint(path, "--radius", "nan")
-    assert "best or last" in complaint(path, "--weights", "bset").replace("best, last", "best or last")
+    assert "choose from: best, last" in complaint(path, "--weights", "bset")
     assert ".png" in complaint(path, "--out", str(tmp_path / "picture.jpg"))
     assert ".png" in complaint(path, "--out", str(tmp_path / "nowhere" / "picture.png"))
     split = (runs[0].path / "split.json").read_text()

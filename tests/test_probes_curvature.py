@@ -64,12 +64,13 @@ def test_the_extreme_eigenvalues_are_those_of_the_dense_hessian(
 
 
 @pytest.mark.parametrize("kind", ["resnet", "cnn"])
-def test_the_product_is_that_of_forward_over_reverse_differentiation(kind: str) -> None:
+def test_the_product_is_that_of_the_loss_of_all_images_at_once(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = {"resnet": {"depth": 8, "width": 2}, "cnn": {"channels": [2], "hidden": 4}}[kind]
+    monkeypatch.setattr(curvature, "CHUNK_PIXELS", 5 * 16)
     model, (images, labels) = network(kind, **settings), batch()
     loss, vector = loss_of(model, images, labels)
     along = torch.randn(len(vector), dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    _, expected = torch.func.jvp(torch.func.grad(loss), (vector,), (along,))
+    _, expected = torch.autograd.functional.vhp(loss, vector, along)
     found = HessianProduct(model, images, labels)(along)
     assert torch.allclose(found, expected, rtol=1e-8, atol=1e-10)
 
@@ -87,7 +88,9 @@ def test_the_largest_eigenvalue_is_the_largest_and_not_the_dominant_one(values: 
     *_, found = largest_eigenvalue(times(values), 3, tolerance=1e-8)
     assert found.converged
     assert found.value == pytest.approx(max(values), abs=1e-6)
-    assert smallest_eigenvalue(times(values), 3).value == pytest.approx(min(values), abs=1e-6)
+    smallest = smallest_eigenvalue(times(values), 3)
+    assert smallest.converged == any(values)  # of a matrix of zeros Lanczos' method says nothing
+    assert not any(values) or smallest.value == pytest.approx(min(values), abs=1e-6)
 
 
 def test_what_has_not_converged_says_so_and_the_residual_holds() -> None:

@@ -231,8 +231,10 @@ def _computed(job: _Job, steps: list[float], losses: list[float], progress: bool
     """Append to ``losses`` what is missing; yields when it is time to save."""
     from netdepth.probes.landscape import filter_directions, slice_losses
 
-    directions = filter_directions(job.model, job.identity["seed"])
     total, saved_at = len(steps) ** 2, time.monotonic()
+    if len(losses) == total:
+        return
+    directions = filter_directions(job.model, job.identity["seed"])
     title = f"landscape of {job.run.path.name}"
     with CountProgress(title, total, len(losses), mode="auto" if progress else "quiet") as shown:
         for loss in slice_losses(job.model, job.images, job.labels, directions, steps, len(losses)):

@@ -30,7 +30,7 @@ def landscape(args: argparse.Namespace) -> Answer:
     )
 
     def show() -> None:
-        print(textwrap.fill(printable(seen.words), 110))
+        print(textwrap.fill(printable(seen.words), 110, break_on_hyphens=False))
         for file in seen.files:
             print(printable(f"numbers: {file}"))
         print(printable(f"picture: {seen.figure}"))

@@ -84,6 +84,12 @@ class HessianProduct:
 Product = Callable[[Tensor], Tensor]
 
 
+def _start(size: int, seed: int) -> Tensor:
+    """A random unit vector."""
+    vector = torch.randn(size, dtype=torch.float64, generator=Generator().manual_seed(derive_seed(seed, "curvature")))
+    return vector / vector.norm()
+
+
 def largest_eigenvalue(
     product: Product,
     size: int,
@@ -105,20 +111,20 @@ def largest_eigenvalue(
         device: where vectors lie; the CPU if None.
         seed: of the random vector it starts from.
     """
-    generator = Generator().manual_seed(derive_seed(seed, "curvature"))
-    vector = torch.randn(size, dtype=torch.float64, generator=generator).to(device or "cpu")
-    vector /= vector.norm()
-    shift = 0.0
+    start = _start(size, seed).to(device or "cpu")
+    vector, shift = start, 0.0
     for count in range(1, max_products + 1):
         image = product(vector)
         value = float(vector @ image)
         residual = float((image - value * vector).norm())
         converged = residual <= tolerance * abs(value)
-        if converged and value < 0 and shift == 0:
-            shift, converged = value, False
-        yield Eigenvalue(value, residual, count, converged)
-        if converged or not math.isfinite(value):
+        turned = converged and value < 0 and shift == 0
+        yield Eigenvalue(value, residual, count, converged and not turned)
+        if (converged and not turned) or not math.isfinite(value):
             return
+        if turned:  # from the start again: what is left beside this eigenvector is mostly the second most negative
+            vector, shift = start, value
+            continue
         vector = image - shift * vector
         length = vector.norm()
         if length == 0:  # H is zero: no direction is better than another
@@ -144,7 +150,7 @@ def smallest_eigenvalue(
 
     Args: as of `largest_eigenvalue`.
     """
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     products = 0
 
@@ -155,13 +161,13 @@ def smallest_eigenvalue(
         image: np.ndarray = product(torch.from_numpy(vector.reshape(-1)).to(device or "cpu")).cpu().numpy()
         return image
 
-    start = torch.randn(size, dtype=torch.float64, generator=Generator().manual_seed(derive_seed(seed, "curvature")))
+    start = _start(size, seed)
     basis = min(size, LANCZOS_BASIS)
     operator = LinearOperator((size, size), matvec=multiply, dtype=np.float64)
     restarts = max(1, max_products // basis)
     try:
         values, vectors = eigsh(operator, 1, which="SA", v0=start.numpy(), ncv=basis, maxiter=restarts, tol=tolerance)
-    except ArpackNoConvergence:
+    except ArpackError:  # not converged; or H is zero where it started
         return Eigenvalue(math.nan, math.nan, products, False)
     value, vector = float(values[0]), vectors[:, 0]
     return Eigenvalue(value, float(np.linalg.norm(multiply(vector) - value * vector)), products, True)

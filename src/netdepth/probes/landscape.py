@@ -98,7 +98,7 @@ def slice_losses(
         begin: how many points are known already.
     """
     model = copy.deepcopy(model).eval()
-    moved = [parameter for name, parameter in model.named_parameters() if name in directions[0]]
+    moved: list[Tensor] = [parameter for name, parameter in model.named_parameters() if name in directions[0]]
     start = [parameter.detach().clone() for parameter in moved]
     first, second = ([direction[name] for name in directions[0]] for direction in directions)
     for k in range(begin, len(steps) ** 2):

@@ -53,6 +53,7 @@ def landscape_picture(runs: Sequence[RunDir], records: Sequence[Record], out: Pa
     filled = [_contours(panel, record, levels, log) for panel, record in zip(panels, records, strict=False)]
     for panel, name, record in zip(panels, names, records, strict=False):
         panel.set_title(_title(name, record), fontsize=10, loc="left", parse_math=False)
+    panels[0].set_ylabel("second direction", fontsize=9.5, labelpad=0)
     for panel in panels[len(records) :]:
         panel.remove()
     drawn = next((contours for contours in filled if contours is not None), None)
@@ -135,6 +136,8 @@ def _contours(panel: Axes, record: Record, levels: Sequence[float], log: bool) -
     panel.set_xlabel("first direction", fontsize=9.5, labelpad=2)
     panel.set_xlim(steps[0], steps[-1])
     panel.set_ylim(steps[0], steps[-1])
+    panel.set_xticks(_five(steps))
+    panel.set_yticks(_five(steps))
     contours = None
     if losses.count():
         colours = BoundaryNorm(levels, 256)
@@ -148,13 +151,18 @@ def _contours(panel: Axes, record: Record, levels: Sequence[float], log: bool) -
     return contours
 
 
+def _five(steps: Sequence[float]) -> list[float]:
+    """The ends of an axis, its middle, and half-way between: more would touch."""
+    return [steps[-1] * share for share in (-1, -0.5, 0, 0.5, 1)]
+
+
 def _title(name: str, record: Record) -> str:
     return f"{_shortened(name, 40)}\nloss {number(record['summary']['centre'])} at +"
 
 
 def _brief(value: float) -> str:
-    if value == 0 or 1e-3 <= abs(value) < 1e4:
-        return f"{value:.3g}"
+    if value == 0 or 1e-3 <= abs(value) < 9999:
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
     mantissa, power = f"{value:.0e}".split("e")
     return f"{mantissa}e{int(power)}"
 
@@ -164,10 +172,10 @@ def _colour_bar(figure: Figure, contours: QuadContourSet, levels: Sequence[float
     width, height = figure.get_size_inches()
     tall = rows * PANEL + (rows - 1) * (GAP + 0.3)
     place = figure.add_axes(((width - RIGHT + 0.18) / width, 1 - (TOP + tall) / height, 0.16 / width, tall / height))
-    bar = figure.colorbar(contours, cax=place, spacing="uniform", ticks=list(levels))
-    place.set_yticklabels([_brief(level) for level in levels])
+    bar = figure.colorbar(contours, cax=place, spacing="uniform")
+    bar.set_ticks(list(levels), labels=[_brief(level) for level in levels])
     place.tick_params(labelsize=8, color="#AAAAAA", length=2)
-    bar.outline.set_edgecolor("#AAAAAA")  # type: ignore[operator]
+    bar.outline.set_edgecolor("#AAAAAA")
     place.set_title("loss", fontsize=9.5, pad=6)
 
 
@@ -175,13 +183,14 @@ def _lines(panel: Axes, records: Sequence[Record], names: Sequence[str], log: bo
     """The loss along the first direction through the weights."""
     for order, (record, name) in enumerate(zip(records, names, strict=True)):
         middle = [value if math.isfinite(value) else math.nan for value in record["loss"][len(record["loss"]) // 2]]
-        style = {"color": COLOURS[order], "linestyle": DASHES[order], "linewidth": 2}
+        style: dict[str, Any] = {"color": COLOURS[order], "linestyle": DASHES[order], "linewidth": 2}
         panel.plot(record["coordinates"], middle, label=_shortened(name, 40), **style)
     panel.axhline(records[0]["guessing"], color=GREY, linewidth=0.9, linestyle=":")
     if log:
         panel.set_yscale("log")
     panel.set_xlim(records[0]["coordinates"][0], records[0]["coordinates"][-1])
-    panel.set_xlabel("first direction, through the weights (dotted: the loss of guessing)", fontsize=9.5)
+    panel.set_xticks(_five(records[0]["coordinates"]))
+    panel.set_xlabel("first direction, through the weights (dotted: guessing)", fontsize=9.5)
     panel.set_ylabel("loss", fontsize=9.5)
     panel.grid(axis="y", color="#E3E3E3", linewidth=0.8)
     legend = panel.legend(fontsize=8.5, frameon=False, loc="best")
@@ -196,5 +205,5 @@ def _headline(figure: Figure, record: Record) -> None:
     grid = f"{record['grid']} × {record['grid']} points"
     text = f"{grid}, {record['images']:,} training images of {record['dataset']}, directions of seed {record['seed']}"
     _text(figure, 0.3 / width, 1 - 0.64 / height, _shortened(text, limit + 30), size=9, color=GREY)
-    note = "along two random directions, each filter as long as that of the weights (Li et al. 2018)"
+    note = "random directions, filters as long as the weights' (Li et al. 2018)"
     _text(figure, 0.3 / width, 0.2 / height, note, size=8, color=GREY)

@@ -30,7 +30,7 @@ def landscape_words(records: Sequence[Record]) -> str:
     names = short_names(records)
     said = [_alone(name, record) for name, record in zip(names, records, strict=True)]
     said += [_against(names[0], records[0], name, record) for name, record in zip(names[1:], records[1:], strict=True)]
-    return " ".join([*said, _limits(records)])
+    return " ".join(filter(None, [*said, _limits(records)]))
 
 
 def _alone(name: str, record: Record) -> str:
@@ -44,7 +44,7 @@ def _alone(name: str, record: Record) -> str:
         f"({record['guessing']:.3f})"
     )
     if seen["curved_down"] is not None:
-        text += f", and {_share(seen['curved_down'])} are curved down along some direction of the slice"
+        text += f", and {_share(seen['curved_down'])} of those inside are curved down along some direction of the slice"
     if seen["not_finite"]:
         text += f"; at {seen['not_finite']:,} the loss is not finite"
     return f"{text}.{_eigenvalues(record.get('curvature'))}"
