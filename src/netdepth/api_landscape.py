@@ -10,10 +10,8 @@ seen.records[0]["loss"]              # n rows of n losses
 from __future__ import annotations
 
 import dataclasses
-import functools
 import hashlib
 import math
-import operator
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -257,7 +255,10 @@ def _read(job: _Job) -> dict[str, Any]:
             return {}
         for place, kind in saved.pop("nonfinite", {}).items():
             *inner, last = (int(i) if i.isdecimal() else i for i in re.findall(r"\w+", place))
-            functools.reduce(operator.getitem, inner, saved)[last] = float(kind)
+            holder: Any = saved
+            for step in inner:
+                holder = holder[step]
+            holder[last] = float(kind)
         whole, rest = divmod(sum(map(len, saved["loss"])), len(saved["coordinates"]))
         if [len(row) for row in saved["loss"]] != [len(saved["coordinates"])] * whole + [rest] * (rest > 0):
             return {}

@@ -40,7 +40,7 @@ __all__ = [
 SCHEMA = 1
 """Version of every JSON file netdepth writes."""
 
-Stream = Literal["init", "order", "augment", "dropout", "split"]
+Stream = Literal["init", "order", "augment", "dropout", "split", "landscape", "curvature"]
 MAX_SEED = 2**63 - 1
 
 

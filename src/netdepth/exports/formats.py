@@ -97,7 +97,8 @@ def _safetensors_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
     import safetensors.torch
 
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
-    return safetensors.torch.save(weights, dict(metadata))
+    content: bytes = safetensors.torch.save(weights, dict(metadata))
+    return content
 
 
 def _safetensors_logits(data: bytes) -> Logits:

@@ -57,12 +57,12 @@ class HessianProduct:
         self.size = sum(parameter.numel() for parameter in self.parameters)
         self.device = labels.device
         chunk = max(1, CHUNK_PIXELS // math.prod(inputs.shape[2:]))
-        self.batches = list(zip(inputs.split(chunk), labels.split(chunk), strict=True))
+        self.batches = list(zip(torch.split(inputs, chunk), torch.split(labels, chunk), strict=True))
         self.images = len(labels)
 
     def __call__(self, vector: Tensor) -> Tensor:
         """``vector`` and the result are float64 ``[size]``, all parameters after one another."""
-        pieces = vector.split([parameter.numel() for parameter in self.parameters])
+        pieces = torch.split(vector, [parameter.numel() for parameter in self.parameters])
         shaped = [piece.view_as(p).to(p.dtype) for piece, p in zip(pieces, self.parameters, strict=True)]
         product = torch.zeros_like(vector)
         for inputs, labels in self.batches:
@@ -86,8 +86,10 @@ Product = Callable[[Tensor], Tensor]
 
 def _start(size: int, seed: int) -> Tensor:
     """A random unit vector."""
-    vector = torch.randn(size, dtype=torch.float64, generator=Generator().manual_seed(derive_seed(seed, "curvature")))
-    return vector / vector.norm()
+    vector: Tensor = torch.randn(
+        size, dtype=torch.float64, generator=Generator().manual_seed(derive_seed(seed, "curvature"))
+    )
+    return torch.nn.functional.normalize(vector, dim=0)
 
 
 def largest_eigenvalue(

@@ -72,7 +72,7 @@ def filter_directions(model: nn.Module, seed: int, count: int = 2) -> list[dict[
 
 def _filter_lengths(weight: Tensor) -> Tensor:
     """Euclidean length of every filter, shaped to be multiplied with ``weight``."""
-    lengths = torch.linalg.vector_norm(weight.flatten(1), dim=1)
+    lengths: Tensor = torch.linalg.vector_norm(weight.flatten(1), dim=1)
     return lengths.view(-1, *[1] * (weight.dim() - 1))
 
 
@@ -115,7 +115,7 @@ def mean_loss(model: nn.Module, inputs: Tensor, labels: Tensor) -> float:
     """Mean cross-entropy (nats) of ``model``, in the mode it is in, summed in float64."""
     size = max(1, CHUNK_PIXELS // math.prod(inputs.shape[2:]))
     total = torch.zeros((), dtype=torch.float64, device=labels.device)
-    for pixels, truth in zip(inputs.split(size), labels.split(size), strict=True):
+    for pixels, truth in zip(torch.split(inputs, size), torch.split(labels, size), strict=True):
         total += F.cross_entropy(model(pixels), truth, reduction="none").double().sum()
     return float(total) / len(labels)
 
