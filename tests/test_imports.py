@@ -37,9 +37,10 @@ ALL = ENGINE | {
     "conformance",
     "commands",
     "cli",
+    "grammar",
 }
 
-ABOVE = {"cli", "commands", "doctor", "conformance"}
+ABOVE = {"cli", "grammar", "commands", "doctor", "conformance"}
 APIS = {"api", "api_study", "api_explain", "api_probe", "api_landscape", "api_export"}
 STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
@@ -73,9 +74,10 @@ MAY_IMPORT = {
     "api_probe": ALL - ABOVE - APIS | {"api"},
     "api_landscape": ALL - ABOVE - APIS | {"api"},
     "api_export": ALL - ABOVE - APIS | {"api"},
-    "doctor": ALL - {"cli", "commands", "conformance"} - APIS,
-    "conformance": ALL - {"cli", "commands", "doctor"} - APIS,
-    "commands": ALL - {"cli"},
+    "doctor": ALL - {"cli", "grammar", "commands", "conformance"} - APIS,
+    "conformance": ALL - {"cli", "grammar", "commands", "doctor"} - APIS,
+    "commands": ALL - {"cli", "grammar"},
+    "grammar": {"config", "errors"},
     "cli": ALL,
     "__main__": ALL,
     "__init__": APIS,
