@@ -48,11 +48,14 @@ def cost() -> str:
     measured = json.loads(COST.read_text())
     ratios = ", ".join(f"{ratio:.3f}" for ratio in measured["ratios"])
     most = 100 * max(measured["shares"])
+    noisy = " With so few rounds or so much else to do the ratio says nothing yet; it is to be measured again."
+    doubt = noisy if measured["rounds"] < 3 or measured["load"] > 2 else ""
+    share = 100 * measured["median_share"]
     return (
-        f"{measured['what']}: {100 * measured['median_share']:.2f} % of the time went into copying and writing "
-        f"checkpoints (median of {measured['rounds']} rounds, {most:.2f} % at most). Side by side, a training with "
+        f"{measured['what']}, rounds: {measured['rounds']}. {share:.2f} % of the time went into "
+        f"copying and writing checkpoints (median; {most:.2f} % at most). Side by side, a training with "
         f"checkpoints took {measured['median_ratio']:.3f} times one without (rounds: {ratios}; load of the machine "
-        f"{measured['load']}). {measured['system']}."
+        f"{measured['load']}). {measured['system']}.{doubt}"
     )
 
 
