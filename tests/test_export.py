@@ -80,8 +80,6 @@ def test_the_file_computes_what_the_network_does(to: str, kind: str) -> None:
     parity = exports.compare(model, form.read(data), images())
     assert parity.images == parity.same_class == 30
     assert max(parity.logit, parity.probability) <= 1e-6
-    if to == "safetensors":
-        assert parity.logit == 0
 
 
 @pytest.mark.slow
