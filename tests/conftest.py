@@ -6,6 +6,7 @@ import argparse
 import importlib.util
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -19,6 +20,10 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 # Threads and the plotting backend are read at import time, also by the processes that tests start.
 # Ray reads once per process whether a token is asked for, and keeps tokens in the home that every test has anew.
 os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", RAY_AUTH_MODE="disabled")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, which every process begun here would inherit.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
