@@ -9,7 +9,8 @@ the output of ``netdepth compare docs/results/NAME/* --markdown``. ``<!-- benchm
 short form of benchmarks/results/epoch.json for one batch size, ``<!-- study-benchmark: SEEDS -->`` that of
 benchmarks/results/study.json for one number of seeds, or with ``all`` for SEEDS all its tables, and
 ``<!-- conv-benchmark: FILE -->`` the table of benchmarks/results/FILE.json, made by benchmarks/conv.py.
-``<!-- explain: NAME -->`` holds the words of docs/results/explain/NAME.json, which ``netdepth explain`` wrote.
+``<!-- explain: NAME -->`` holds the words of docs/results/explain/NAME.json, which ``netdepth explain`` wrote, and
+``<!-- landscape: NAME -->`` those of the records in docs/results/landscape/NAME, which ``netdepth landscape`` wrote.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import study_report
 from netdepth.analysis import compare
 from netdepth.errors import NetdepthError
 from netdepth.report.comparison import render
+from netdepth.report.landscape_words import landscape_words
 from netdepth.store import RunDir
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -43,6 +45,7 @@ STUDY = MEASURED / "study.json"
 CONV_BLOCK = re.compile(r"(<!-- conv-benchmark: ([a-z0-9-]+) -->\n).*?(<!-- /conv-benchmark -->)", re.DOTALL)
 STUDY_BLOCK = re.compile(r"(<!-- study-benchmark: (\d+|all) -->\n).*?(<!-- /study-benchmark -->)", re.DOTALL)
 BENCHMARK_BLOCK = re.compile(r"(<!-- benchmark: (\d+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
+LANDSCAPE_BLOCK = re.compile(r"(<!-- landscape: ([a-z0-9-]+) -->\n).*?(<!-- /landscape -->)", re.DOTALL)
 EXPLAIN_BLOCK = re.compile(r"(<!-- explain: ([a-z0-9-]+) -->\n).*?(<!-- /explain -->)", re.DOTALL)
 BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
 
@@ -68,7 +71,17 @@ def table(name: str) -> str:
 
 def said(name: str) -> str:
     """The words of a published ``explain.json``, as a quotation."""
-    words = json.loads((RESULTS / "explain" / f"{name}.json").read_text())["words"]
+    return quoted(json.loads((RESULTS / "explain" / f"{name}.json").read_text())["words"])
+
+
+def around(name: str) -> str:
+    """The words of published landscapes, side by side, as a quotation."""
+    return quoted(
+        landscape_words([json.loads(p.read_text()) for p in sorted((RESULTS / "landscape" / name).iterdir())])
+    )
+
+
+def quoted(words: str) -> str:
     return textwrap.fill(words, 118, initial_indent="> ", subsequent_indent="> ", break_on_hyphens=False)
 
 
@@ -77,6 +90,7 @@ def refreshed(page: Path) -> str:
     text = probes.refreshed(findings.refreshed(page.read_text(), page), page)
     text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
     text = EXPLAIN_BLOCK.sub(lambda match: f"{match[1]}\n{said(match[2])}\n\n{match[3]}", text)
+    text = LANDSCAPE_BLOCK.sub(lambda match: f"{match[1]}\n{around(match[2])}\n\n{match[3]}", text)
     measured = json.loads(BENCHMARK.read_text())
     text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)
     text = STUDY_BLOCK.sub(lambda match: f"{match[1]}\n{study_report.block(STUDY, match[2])}\n\n{match[3]}", text)
