@@ -182,6 +182,8 @@ def test_some_classes_are_a_data_set_of_their_own():
         "transfer-cifar10-halves",
         "transfer-cifar100",
         "distill-mnist",
+        "distill-mnist5k",
+        "transfer-mnist5k",
         "distill-cifar10",
         "distill-cifar10-jpeg",
     ],

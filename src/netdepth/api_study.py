@@ -4,7 +4,9 @@ import netdepth as nd
 
 study = nd.study("depth-mlp5k")
 study.table()                        # a pandas frame, one row per run
-study.verdict().sentences            # the answer in words
+study.answer()                       # what it claims, in short
+study.verdict().sentences            # the same in full, each with the runs it rests on
+study.run("plain he", 32)            # one of its runs
 study.report()                       # path of report.html
 """
 
@@ -18,9 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from netdepth.api import Run
 from netdepth.config import Runtime
 from netdepth.errors import BadInput, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
+from netdepth.store import RunDir
 from netdepth.studydir import StudyDir
 from netdepth.studyspec import Nuisance, StudySpec
 
@@ -62,6 +66,28 @@ class Study:
         from netdepth import analysis
 
         return analysis.verdict(self.table(), self.spec)
+
+    def answer(self) -> str:
+        """The verdict in a sentence or three, as the first line of the report has it."""
+        from netdepth.report.study_answer import in_short
+
+        return in_short(self.verdict())
+
+    def run(self, condition: str, depth: int, seed: int | None = None) -> Run:
+        """The run of one cell with one seed (None: the study's first).
+
+        Raises:
+            BadInput: a condition, depth or seed that the study does not have, or a run that has not begun.
+        """
+        choose(condition, self.spec.conditions, "condition of the study:")
+        choose(str(depth), map(str, self.spec.depths), "depth of the study:")
+        wanted = self.spec.seeds[0] if seed is None else seed
+        choose(str(wanted), map(str, self.spec.seeds), "seed of the study:")
+        cell = (condition, depth, wanted)
+        folder = next(r.folder for r in self.dir.runs() if (r.condition, r.depth, r.seed) == cell)
+        if folder is None or not folder.is_dir():
+            raise BadInput(f"the run of {condition!r} at depth {depth} with seed {wanted} has not begun")
+        return Run(RunDir(folder))
 
     def report(self) -> Path:
         """Write ``report.html`` with all that belongs to it; its path."""

@@ -10,12 +10,12 @@ from netdepth.recipes.base import RECIPES
 from netdepth.recipes.mlp import baseline_mlp
 from netdepth.studyspec import SOURCE, Axis, Nuisance, Primary, StudySpec
 
-__all__ = ["distill_cifar10", "distill_cifar10_jpeg", "distill_mnist"]
+__all__ = ["distill_cifar10", "distill_cifar10_jpeg", "distill_mnist", "distilled"]
 
 HARD, DISTILLED = "hard labels", "distilled"
 
 
-def _distill(
+def distilled(
     name: str,
     question: str,
     teacher: RunConfig,
@@ -54,7 +54,7 @@ def distill_mnist() -> StudySpec:
     Hinton, Vinyals & Dean 2015: temperature 4, nine tenths of the loss from the soft targets. Fixed for both: Adam at
     1e-3, one cycle, batch 128, ten epochs, the last weights.
     """
-    return _distill(
+    return distilled(
         "distill-mnist",
         "Does a small network learn more from a large one's answers than from the labels of MNIST alone?",
         baseline_mlp(),
@@ -93,7 +93,7 @@ def distill_cifar10() -> StudySpec:
     Temperature 4, nine tenths of the loss from the soft targets. Fixed for both: Adam at 1e-3, divided by ten after
     half and three quarters of the steps, batch 128, crops and flips, thirty epochs.
     """
-    return _distill(
+    return distilled(
         "distill-cifar10",
         "Does a ResNet-20 of half the width learn more from a whole one's answers than from the labels of CIFAR-10?",
         _resnet("cifar10", 16, 20, "30ep"),
@@ -110,7 +110,7 @@ def distill_cifar10_jpeg() -> StudySpec:
 
     Teacher of width 32 (298,000 parameters), student of width 8 (19,000), ten seeds, five epochs.
     """
-    return _distill(
+    return distilled(
         "distill-cifar10-jpeg",
         "Does a small residual network learn more from a large one's answers than from the labels of CIFAR-10 (JPEG)?",
         _resnet("cifar10-jpeg", 32, 8, "10ep"),

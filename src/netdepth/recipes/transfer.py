@@ -11,13 +11,13 @@ from netdepth.recipes.base import RECIPES
 from netdepth.recipes.mlp import baseline_mlp
 from netdepth.studyspec import SOURCE, Axis, Nuisance, Primary, StudySpec
 
-__all__ = ["transfer_cifar10_halves", "transfer_cifar100", "transfer_fashion_mnist"]
+__all__ = ["ADAM", "carried_on", "transfer_cifar10_halves", "transfer_cifar100", "transfer_fashion_mnist"]
 
 SCRATCH = "from scratch"
 ADAM = Component("adam", {"lr": 1e-3})
 
 
-def _transfer(
+def carried_on(
     name: str,
     question: str,
     source: RunConfig,
@@ -63,7 +63,7 @@ def transfer_fashion_mnist() -> StudySpec:
     Fixed for all: Adam at 1e-3, batch 64, ten epochs of the 5,000 images; 55,000 are set aside for validation.
     """
     source: RunConfig = baseline_mlp()
-    return _transfer(
+    return carried_on(
         "transfer-fashion-mnist",
         "Does a network trained on MNIST help on 5,000 images of Fashion-MNIST?",
         source,
@@ -108,7 +108,7 @@ def transfer_cifar10_halves() -> StudySpec:
     the source ten epochs, the others twenty of their images. 22,500 images of their classes are for validation.
     """
     first, second = HALVES
-    return _transfer(
+    return carried_on(
         "transfer-cifar10-halves",
         "Does a network trained on five classes of CIFAR-10 help on few images of the other five?",
         _with_depth(_resnet(Component("cifar10-jpeg", {"classes": first}), budget="10ep"), 8),
@@ -133,7 +133,7 @@ def transfer_cifar100() -> StudySpec:
     Fixed for all: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 128, crops and flips,
     thirty epochs.
     """
-    return _transfer(
+    return carried_on(
         "transfer-cifar100",
         "Does a network trained on CIFAR-10 help on CIFAR-100?",
         _with_depth(_resnet(Component("cifar10"), budget="30ep"), 20),
