@@ -79,7 +79,7 @@ def test_over_twenty_seeds_the_mean_difference_is_small_against_the_seeds(parts:
         f"stacked: 90 % interval {low:+.4f} to {high:+.4f} seed standard deviations, "
         f"single pairs {statistics.stdev(differences) / scatter:.4f} of one apart"
     )
-    assert max(map(abs, differences)) / statistics.fmean(alone) > 1e-4, "no drift, nothing to test"
+    assert max(map(abs, differences)) > 0, "to the bit the same: nothing to test"  # how far they drift is the CPU's
     assert interval.low is not None
     assert -0.5 < low < high < 0.5
 

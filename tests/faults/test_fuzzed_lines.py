@@ -115,7 +115,8 @@ def test_the_nearest_match_is_named(faults: Faults, world: World) -> None:
     with faults.drill(13, "names misspelt by one letter", quick=len(every), long=len(every)) as drill:
         for kind, word, line in sorted(every, key=lambda item: item[:2]):
             name = kind.split()[-1]
-            if word not in known and not name.startswith(word):
+            nameless = ".." in word  # nothing is near an empty name: the good ones are listed
+            if word not in known and not name.startswith(word) and not nameless:
                 with drill.injection(f"{kind}: {word}", at=kind.rpartition(" ")[0]):
                     check_nearest(answer(*line(word)).line, name, word)
 
