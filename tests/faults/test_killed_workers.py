@@ -42,7 +42,7 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
     rng = random.Random(11)
     with faults.drill(11, "worker killed, its group is begun again", quick=4, long=50) as drill:
         imports, before = [eager(tmp_path)], set(children())  # of other tests
-        jobs = jobs_in(tmp_path / "runs", small(12), drill.count, imports)
+        jobs = jobs_in(tmp_path / "runs", small(80), drill.count, imports)
         events: list[Mapping[str, Any]] = []
         killed: dict[int, float] = {}
         moment = {job["group"]: rng.choice((0, 1, 1, 200)) for job in jobs}
@@ -61,7 +61,7 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
 
         processes.execute(jobs, 1, on_event, logs=tmp_path / "logs")
         outcomes = outcomes_of(events)
-        expected = made_here(tmp_path / "here", small(12), drill.count, imports)
+        expected = made_here(tmp_path / "here", small(80), drill.count, imports)
         said = {event["group"]: event["error"] for event in events if event["event"] == "retry"}
         for job in jobs:
             group = job["group"]
