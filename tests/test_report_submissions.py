@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
+from browser import find_browser, serving
 from cli_world import answer
 from made_study_folders import Ending, make_study, small_spec, telling
 
@@ -68,6 +69,20 @@ def test_tables_hold_every_place_and_nothing_that_a_name_smuggles_in(
     assert code == 0
     assert "<img" not in out
     assert len({line.count(" | ") for line in out.splitlines() if line.startswith("| ")}) == 1
+
+
+@pytest.mark.browser
+def test_the_page_asks_for_nothing_and_runs_nothing(
+    course: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert answer(["compare", *paths(course), "--html", str(page)], capsys)[0] == 0
+    with serving() as site:
+        site.pages["/page.html"] = page.read_text()
+        shown = find_browser(tmp_path / "profile").dom(f"http://127.0.0.1:{site.port}/page.html", port=site.port)
+    assert site.asked == ["127.0.0.1/page.html"]
+    assert "<img" not in shown
+    assert "4 studies side by side" in shown
 
 
 def test_a_copy_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
