@@ -16,6 +16,7 @@ goes through the key-value store of torchrun, which outlives every rank:
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
@@ -103,7 +104,7 @@ class Team:
 ALONE = Team()
 
 
-class Rank(Team):
+class Rank(Team, abc.ABC):
     """One of several processes. ``store`` is what torchrun keeps for all of them."""
 
     def __init__(self, rank: int, world: int, store: Any = None) -> None:
@@ -193,9 +194,9 @@ class Rank(Team):
         if self._sums is not None and distributed.get_backend(self._sums) == "nccl":  # gloo gives up by itself
             self._sums.abort()
 
+    @abc.abstractmethod
     def part(self, error: BaseException | None) -> BaseException | None:
         """Leave, because of ``error`` or because all is done; returns what the process should end with."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Close all connections but that to the store."""
