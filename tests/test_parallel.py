@@ -18,7 +18,9 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.engine import parallel
 from netdepth.engine.assemble import build_model, resolve
+from netdepth.engine.follow import Follower
 from netdepth.engine.gradients import autograd_gradients
+from netdepth.engine.lead import Leader
 from netdepth.engine.objectives import OBJECTIVES
 from netdepth.engine.process import configure
 from netdepth.engine.run import joined
@@ -188,7 +190,7 @@ def test_batch_norm_never_sees_a_single_image(splits, batch_size, ranks, refused
 
 def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
     monkeypatch.setattr("netdepth.engine.process.available_cores", lambda: 4)
-    much, team = 2**40, parallel.Rank(1, 2)
+    much, team = 2**40, Follower(1, 2)
     try:
         assert configure(Runtime(device="cpu"), much).threads == 4
         assert configure(Runtime(device="cpu"), much, team=team).threads == 2
@@ -203,11 +205,11 @@ def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
 )
 def test_every_rank_has_the_card_of_its_number(monkeypatch, asked, cuda, device):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
-    assert parallel.Rank(1, 2).device(asked) == device
+    assert Follower(1, 2).device(asked) == device
     with pytest.raises(BadInput, match="every rank takes the card of its number"):
-        parallel.Rank(1, 2).device("cuda:0")
+        Follower(1, 2).device("cuda:0")
     assert parallel.ALONE.device("cuda:0") == "cuda:0"
-    assert parallel.Rank(1, 2).backend(torch.device("cuda:1")) == "nccl"
+    assert Follower(1, 2).backend(torch.device("cuda:1")) == "nccl"
 
 
 def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path):
@@ -217,7 +219,7 @@ def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path
     with pytest.raises(BadInput, match=r"begun in 2 processes, not 1.*with torchrun --nproc-per-node 2 or start again"):
         configure(Runtime(), recorded=recorded)
     with pytest.raises(BadInput, match=r"begun in one process, not 2.*without torchrun"):
-        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=parallel.Rank(0, 2))
+        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=Leader(0, 2))
     assert make(folder / "by hand", RUNS["by hand"]).cached
 
 
@@ -229,7 +231,7 @@ def test_gloo_and_nccl_carry_a_step(name):
     """A world of one: what can be seen of NCCL with a single card."""
     store = torch.distributed.HashStore()
     torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
-    team = parallel.Rank(0, 1, store)
+    team = Leader(0, 1, store)
     try:
         device = torch.device(team.device(name))
         team.connect(device)
