@@ -123,19 +123,28 @@ from netdepth.config import RunConfig, from_json
 from netdepth.engine import conduct
 from real_cohorts import digits, make_cohort
 
-config, root, rounds, stream = json.loads(sys.argv[1])
+config, whole, killed, rounds, stream = json.loads(sys.argv[1])
 config = from_json(RunConfig, config)
 conduct.WRITE_EVERY_SECONDS = 0.0
 digits()
 draw = random.Random(stream)
-kills = 0
-while True:
+
+def begin(root):
     child = os.fork()
     if child == 0:
         make_cohort(Path(root), config, probes=True)
         os._exit(0)
+    return child
+
+began = time.monotonic()
+if os.waitpid(begin(whole), 0)[1]:
+    sys.exit("the uninterrupted cohort failed")
+seconds = time.monotonic() - began
+kills = 0
+while True:
+    child = begin(killed)
     if kills < rounds:
-        time.sleep(draw.uniform(0.05, 0.4))
+        time.sleep(seconds * draw.uniform(0.1, 0.6))  # a fixed time may be longer than a cohort takes here
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     if not os.WIFSIGNALED(status):
@@ -145,9 +154,9 @@ while True:
 """
 
 
-def killed_from_outside(root, config, rounds, stream):
-    """Make the cohort in a process that gets SIGKILL at random moments; returns how often it was killed."""
-    given = json.dumps([to_json(config), str(root), rounds, stream])
+def killed_from_outside(folder, config, rounds, stream):
+    """Make the cohort at ``whole``, and at ``killed`` with SIGKILLs at random moments; returns how many fell."""
+    given = json.dumps([to_json(config), str(folder / "whole"), str(folder / "killed"), rounds, stream])
     done = subprocess.run(
         [sys.executable, "-c", KILLED, given], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300
     )
@@ -158,7 +167,7 @@ def killed_from_outside(root, config, rounds, stream):
 @pytest.mark.slow
 def test_sigkill_at_random_moments(tmp_path):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="12ep"))
-    assert killed_from_outside(tmp_path / "killed", config, 3, 0) > 0
+    assert killed_from_outside(tmp_path, config, 3, 0) > 0
     expected = make_cohort(tmp_path / "whole", config, probes=True)
     same_cohort(expected, make_cohort(tmp_path / "killed", config, probes=True))
 
@@ -167,6 +176,6 @@ def test_sigkill_at_random_moments(tmp_path):
 @pytest.mark.parametrize("stream", [1, 2])
 def test_sigkill_at_many_random_moments(tmp_path, stream):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="60ep"))
-    killed_from_outside(tmp_path / "killed", config, 10, stream)
+    assert killed_from_outside(tmp_path, config, 10, stream) > 0
     expected = make_cohort(tmp_path / "whole", config, probes=True)
     same_cohort(expected, make_cohort(tmp_path / "killed", config, probes=True))
