@@ -39,8 +39,12 @@ def finish(words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> RunDir:
-    runs = tmp_path_factory.mktemp("whole")
-    finish([*TORCHRUN, *command(runs)])
+    return made(tmp_path_factory.mktemp("whole"))
+
+
+def made(runs: Path, **settings: str) -> RunDir:
+    """The run that nobody struck."""
+    finish([*TORCHRUN, *command(runs, **settings)])
     return list_runs(runs)[0]
 
 
@@ -69,28 +73,48 @@ def target(process: subprocess.Popen[str], whom: str) -> int:
     return next(int(pid) for pid in children if rank_of(int(pid), int(whom)))
 
 
+GONE = {
+    "1": r"error: rank 1 is gone \(killed.*saved up to step \d+; the same command continues it",
+    "0": r"error: rank 1: rank 0 is gone; the same command continues from the newest checkpoint",
+}
+"""What the other rank says when this one is killed."""
+
+
 @pytest.mark.parametrize(
     ("whom", "number", "line"),
     [
-        ("1", signal.SIGKILL, r"error: rank 1 is gone \(killed.*saved up to step \d+; the same command continues it"),
-        ("0", signal.SIGKILL, r"error: rank 1: rank 0 is gone; the same command continues from the newest checkpoint"),
         ("1", signal.SIGTERM, r"error: interrupted; saved up to step \d+; the same command continues it"),
         ("torchrun", signal.SIGTERM, r"error: interrupted; saved up to step \d+; the same command continues it"),
         ("torchrun", signal.SIGINT, r"error: interrupted; saved up to step \d+; the same command continues it"),
     ],
-    ids=["rank 1 killed", "rank 0 killed", "rank 1 stopped", "all stopped", "ctrl-c"],
+    ids=["rank 1 stopped", "all stopped", "ctrl-c"],
 )
 def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tmp_path, whom, number, line):
-    words = [*TORCHRUN, *command(tmp_path)]
+    struck(whole, tmp_path, whom, number, line)
+
+
+def struck(whole: RunDir, runs: Path, whom: str, number: int, line: str, delay: float = 0.0, **settings: str) -> float:
+    """Send signal ``number`` to ``whom``, ``delay`` seconds after the first evaluation, and continue the run.
+
+    Returns:
+        the seconds until all had ended.
+
+    Raises:
+        AssertionError: not all end, they do not say why in one ``line``, or the continued run differs from ``whole``.
+    """
+    words = [*TORCHRUN, *command(runs, **settings)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         until = time.monotonic() + 300
-        while not any(run.read_metrics() for run in list_runs(tmp_path)):
+        while not any(run.read_metrics() for run in list_runs(runs)):
             assert time.monotonic() < until, "it does not begin"
             time.sleep(0.05)
+        time.sleep(delay)
         ranks = [target(process, rank) for rank in "01"]
         os.kill(target(process, whom), number)
+        begun = time.monotonic()
         _, said = process.communicate(timeout=300)
+        seconds = time.monotonic() - begun
     finally:
         process.kill()
         process.communicate()
@@ -99,7 +123,7 @@ def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tm
     assert len(complaints) == 1, said
     assert re.search(line, complaints[0]), said
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
-    (run,) = list_runs(tmp_path)
+    (run,) = list_runs(runs)
     assert run.status() == "unfinished"
     shown = finish(words)
     if "saved up to" in line:
@@ -107,6 +131,7 @@ def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tm
         assert f"continued from step {step} " in shown
     assert weights(run) == weights(whole)
     assert [record["train_loss"] for record in run.read_metrics()] == [r["train_loss"] for r in whole.read_metrics()]
+    return seconds
 
 
 def test_a_network_with_batch_norm_learns_in_two_processes_as_in_one(tmp_path):

@@ -121,7 +121,7 @@ def aims_of(drill: Drill, draw: random.Random, count: int) -> Iterator[str]:
     """Phases to aim at so that half of all kills fall mid-epoch and no other phase is left out."""
     aimed: Counter[str] = Counter(drill.places)
     for _ in range(count):
-        if 2 * aimed["mid-epoch"] <= aimed.total():
+        if 2 * aimed["mid-epoch"] <= aimed.total() + 1:  # some of these fall a little later
             aim = "mid-epoch"
         else:
             fewest = min(aimed[name] for name in OTHERS)
@@ -130,9 +130,10 @@ def aims_of(drill: Drill, draw: random.Random, count: int) -> Iterator[str]:
         yield aim
 
 
-def not_yet(drill: Drill) -> list[str]:
-    """The phases in which no kill has fallen: one that was aimed at a short phase may come late."""
-    return [name for name in ("mid-epoch", *OTHERS) if not drill.places[name]]
+def short_of(drill: Drill) -> list[str]:
+    """The phases in which too few kills have fallen, since one that was aimed at a short phase may come late."""
+    half = [] if 2 * drill.places["mid-epoch"] >= drill.injected else ["mid-epoch"]
+    return half + [name for name in OTHERS if not drill.places[name]]
 
 
 def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
@@ -140,7 +141,7 @@ def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
     with faults.drill(1, "SIGKILL at a random moment, then the same command again", quick=20, long=500) as drill:
         turns = itertools.cycle(TURNS)
         subjects_killed: Counter[str] = Counter()
-        while drill.injected < drill.count or (not_yet(drill) and drill.injected < 3 * drill.count):
+        while drill.injected < drill.count or (short_of(drill) and drill.injected < 3 * drill.count):
             chained = draw.choice((1, 1, 1, 2, 4))
             aims = list(aims_of(drill, draw, chained))
             name = "study" if {"table", "report"} & set(aims) else next(turns)
@@ -148,8 +149,7 @@ def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
                 ring.strike_down(ring.subjects[name], draw, aims, fell)
             subjects_killed[name] += len(fell)
         drill.measured |= {f"kills of the {name}": number for name, number in subjects_killed.items()}
-        assert not not_yet(drill), drill.places
-        assert drill.places["mid-epoch"] >= 0.4 * drill.injected, drill.places
+        assert not short_of(drill), drill.places
 
 
 def test_sigkill_to_commands_of_their_own(ring: Ring, faults: Faults, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""Row 11: a worker, or a node of a Ray cluster, is killed: one line at once, and the study ends as it would have."""
+"""Row 11: a worker, a rank of torchrun or a node of a Ray cluster is killed: one line at once, and the work ends as it
+would have."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from typing import Any
 
 import pytest
 import test_launch_ray
+import test_parallel_torchrun
 from ray_jobs import digests, jobs_in, made_here, outcomes_of, small
 
 from faults.record import Faults
@@ -77,6 +79,34 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
         drill.measured["continued_from_a_checkpoint"] = sum(
             "continued from step" in note for outcome in outcomes for note in outcome["notes"]
         )
+
+
+LONGER = {"train.budget": "40ep"}
+"""Ranks of this budget are still at work when they are struck."""
+
+
+@pytest.mark.faults
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds ranks in /proc, which this system lacks")
+def test_killed_ranks(faults: Faults, tmp_path: Path) -> None:
+    rng = random.Random(12)
+    whole = test_parallel_torchrun.made(tmp_path / "whole", **LONGER)
+    most = 0.0
+    with faults.drill(11, "rank of torchrun killed, the command is given again", quick=2, long=10) as drill:
+        for number in range(drill.count):
+            rank = "10"[number % 2]
+            with drill.injection(f"rank {rank}, run {number}", at=f"rank {rank}"):
+                seconds = test_parallel_torchrun.struck(
+                    whole,
+                    tmp_path / str(number),
+                    rank,
+                    signal.SIGKILL,
+                    test_parallel_torchrun.GONE[rank],
+                    rng.uniform(0, 0.5),
+                    **LONGER,
+                )
+                assert seconds < SAID_WITHIN_SECONDS
+                most = max(most, seconds)
+        drill.measured["all_had_ended_after_at_most_seconds"] = round(most, 1)
 
 
 cluster, _environment = test_launch_ray.cluster, test_launch_ray._environment
