@@ -94,6 +94,7 @@ def write_work(folder: Path, given: argparse.Namespace) -> None:
     """
     import numpy as np
     import torch
+    from contestants.conv_session import spread
 
     from netdepth.config import Component, RunConfig
     from netdepth.data import Split, load, train_statistics
@@ -103,7 +104,8 @@ def write_work(folder: Path, given: argparse.Namespace) -> None:
     splits = load(Component(given.dataset), data_dir=None if given.data is None else Path(given.data))
     if len(splits.train) < given.images:
         raise SystemExit(f"--images {given.images} is more than the {len(splits.train)} of {given.dataset}")
-    inputs, labels = splits.train.inputs[: given.images], splits.train.labels[: given.images]
+    chosen = spread(given.images, len(splits.train))
+    inputs, labels = splits.train.inputs[chosen], splits.train.labels[chosen]
     np.save(folder / "images.npy", inputs.numpy())
     np.save(folder / "labels.npy", labels.numpy())
     np.save(folder / "statistics.npy", torch.stack(train_statistics(Split(inputs, labels))).float().numpy())

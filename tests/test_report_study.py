@@ -279,7 +279,7 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
     content = Content(read_study(study))
     short = content.answer.short.text
     assert "the network explodes in 1 of 5 and loses its signal in 1 of 5" in short
-    assert short.endswith("No difference between residual, He, scaled and plain, He is shown.")
+    assert short.endswith("Whether residual, He, scaled trains better than plain, He is undecided.")
     assert [line.name for line in content.answer.lines] == [*spec.conditions, "residual, He, scaled against plain, He"]
     assert content.answer.lines[0].said.text.startswith("the signal vanishes at depths 24, 32 and 40")
     assert len(content.answer.primary) == len(spec.primary)

@@ -3,8 +3,8 @@
     python tools/findings.py add STUDY...    copy a finished study's page and tables to docs/studies/NAME
 
 ``tools/publish.py render`` then fills ``<!-- finding: NAME -->`` (answer, figure, tables) and ``<!-- answer: NAME -->``
-(answer and figure alone) in README.md and docs/ from there, and ``check`` compares. The verdict can be made again
-from ``table.csv`` and ``study.json``; a test does.
+(answer and figure alone) in README.md and docs/ from there, and ``check`` compares. The verdict is made again from
+``table.csv`` and ``study.json``, so the answer is in the words of the present version.
 """
 
 from __future__ import annotations
@@ -15,10 +15,16 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas
+
+from netdepth.analysis import Verdict, verdict
+from netdepth.config import from_json
 from netdepth.report import study_report
+from netdepth.report.study_answer import in_short
 from netdepth.report.study_data import read_study
 from netdepth.store import slug
 from netdepth.studydir import StudyDir
+from netdepth.studyspec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "docs" / "studies"
@@ -50,11 +56,19 @@ def finding(name: str, page: Path, whole: bool) -> str:
     where = Path(*[".."] * len(page.parent.relative_to(ROOT).parts)) / folder.relative_to(ROOT)
     title, _, body = (folder / "report.md").read_text().partition("\n")
     told, _, rest = body.partition(FIGURE)
-    if not whole:
-        told = told.strip().split("\n\n")[1]  # the answer in a sentence or two
+    kind, _, *lines = told.strip().split("\n\n")  # the answer in a sentence or two stands between these
+    answer = in_short(verdict_of(folder))
+    told = "\n\n".join((kind, answer, *lines)) if whole else answer
     parts = [f"**{title.removeprefix('# ')}**", told.strip(), rest.partition(REST)[0].strip(), *_cost(folder)]
     parts.append(f"The whole report, with every run behind it: [{where}]({where}/report.md).")
     return "\n\n".join(parts).replace("](figures/", f"]({where}/figures/") + "\n"
+
+
+def verdict_of(folder: Path) -> Verdict:
+    """The verdict on a published study, made again from its question and its table."""
+    spec = from_json(StudySpec, json.loads((folder / "study.json").read_text())["spec"], "spec")
+    table = pandas.read_csv(folder / "table.csv", dtype={axis.name: str for axis in spec.scientific})
+    return verdict(table, spec)
 
 
 def _cost(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, Work, compete
+from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, Work, compete, spread
 from contestants.netdepth import terminal
 from netdepth.progress import TrainProgress
 
@@ -49,7 +49,8 @@ def prepare(work: Work) -> Callable[[], dict[str, Any]]:
     count, few = len(work.labels()), len(work.labels()) // 16
 
     def part(split: Split, size: int) -> Split:
-        return Split(split.inputs[:size].clone(), split.labels[:size].clone())
+        chosen = spread(size, len(split))
+        return Split(split.inputs[chosen], split.labels[chosen])
 
     splits = dataclasses.replace(whole, train=part(whole.train, count), val=part(whole.val, few), test=None)
     steps = -(-count // work.batch_size)

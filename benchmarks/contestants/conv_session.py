@@ -18,7 +18,7 @@ import numpy as np
 
 from contestants.study_session import take_turns
 
-__all__ = ["DECAY", "LEARNING_RATE", "MOMENTUM", "PAD", "WARM_UP_STEPS", "Work", "open_work", "take_turns"]
+__all__ = ["DECAY", "LEARNING_RATE", "MOMENTUM", "PAD", "WARM_UP_STEPS", "Work", "open_work", "spread", "take_turns"]
 
 LEARNING_RATE, MOMENTUM, DECAY = 0.02, 0.9, 1e-4
 """A lower rate than the paper's, so that few steps from equal weights end at comparable losses."""
@@ -69,6 +69,11 @@ class Work:
         weight and bias of the last layer."""
         with np.load(self.folder / "weights.npz") as arrays:
             return [arrays[f"p{i}"] for i in range(len(arrays.files))]
+
+
+def spread(count: int, total: int) -> np.ndarray:
+    """Indices of ``count`` of ``total`` images, evenly spread: a folder of pictures lies class by class."""
+    return np.arange(count) * total // count
 
 
 def open_work() -> tuple[Work, TextIO]:

@@ -130,7 +130,10 @@ def _of_shortcuts(found: Verdict) -> list[str]:
                 where = f"depth{'s' * (len(depths) > 1)} {_listed(depths)}"
                 said.append(f"at {where}, {left} trains {word} than {right}")
         if not any(contrast.label in ("helps", "degraded") for contrast in contrasts):
-            said.append(f"no difference between {left} and {right} is shown")
+            if all(contrast.label == "no_evidence" for contrast in contrasts):
+                said.append(f"{left} is no different from {right}")
+            else:
+                said.append(f"whether {left} trains better than {right} is undecided")
     return said
 
 
