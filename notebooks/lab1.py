@@ -25,8 +25,9 @@
 # neighbour's, and it changes when your runs do.
 #
 # The small version uses 5,000 digits that come with the package and takes about three minutes on two cores. The full
-# one uses MNIST and CIFAR-10 (JPEG) and takes some hours: fetch them with `netdepth data fetch`, and start Jupyter with
-# `NETDEPTH_LAB=full`. What is done already is not done again: you can stop at any time and run all cells anew.
+# one uses MNIST and CIFAR-10 (JPEG) and takes an hour and a half: fetch them with `netdepth data fetch`, and start
+# Jupyter with `NETDEPTH_LAB=full`; with `NETDEPTH_LAB=all` deep convolutional networks come in, which take two hours
+# more. What is done already is not done again: you can stop at any time and run all cells anew.
 
 # %%
 import io
@@ -41,7 +42,10 @@ from netdepth.analysis import compare
 from netdepth.report.inspect import read_probes
 from netdepth.report.inspect_words import words
 
-FULL = os.environ.get("NETDEPTH_LAB") == "full"
+LAB = os.environ.get("NETDEPTH_LAB", "small")
+if LAB not in ("small", "full", "all"):
+    raise SystemExit(f"NETDEPTH_LAB is {LAB!r}; it takes small, full or all")
+FULL = LAB != "small"
 
 # Your own seeds: if you are number 7 on the class list, set this to 700. Then your runs are yours alone.
 FIRST_SEED = int(os.environ.get("NETDEPTH_FIRST_SEED", "0"))
@@ -256,16 +260,16 @@ conclude(cnn)
 #
 # ### Does depth help here?
 #
-# This study takes two hours, so the small version leaves it out: plain and residual networks of 8, 20 and 56 layers
-# that differ in the shortcut alone.
+# Plain and residual networks of 8, 20 and 56 layers that differ in the shortcut alone. This study takes two hours by
+# itself, so only `NETDEPTH_LAB=all` makes it. What it found elsewhere stands in `docs/findings.md`.
 
 # %%
-if FULL:
+if LAB == "all":
     deep_cnn = ask("depth-cnn", 7)
     show(deep_cnn.path / "figures" / "against-depth.png")
     conclude(deep_cnn)
 else:
-    display(Markdown("Not asked here. In the full version: `netdepth study depth-cnn`."))
+    display(Markdown("Not asked here. To ask it: `netdepth study depth-cnn`."))
 
 # %% [markdown]
 # ## 2.1 Transfer
@@ -341,7 +345,7 @@ display(Markdown(explained.words))
 # ## What you found
 
 # %%
-studies = [depth, cnn, *([deep_cnn] if FULL else []), transfer, distillation]
+studies = [depth, cnn, *([deep_cnn] if LAB == "all" else []), transfer, distillation]
 rows = [f"| {study.spec.question} | {study.answer()} | {len(study.table())} |" for study in studies]
 display(Markdown("\n".join(["| Question | Answer | Runs |", "| --- | --- | --- |", *rows])))
 
