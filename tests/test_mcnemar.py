@@ -1,15 +1,19 @@
 """McNemar's exact test against values that can be worked out by hand, and on runs' own predictions."""
 
+import contextlib
 import dataclasses
+import io
 import math
+import zipfile
 
 import numpy as np
 import pytest
 from real_runs import CONFIG, make
 
-from netdepth.analysis.mcnemar import mcnemar, mcnemar_of_runs
+from netdepth.analysis.mcnemar import correct_of, mcnemar, mcnemar_of_runs
 from netdepth.config import Component
 from netdepth.errors import BadInput
+from netdepth.store import RunDir
 
 
 def answers(both, first, second, neither):
@@ -50,9 +54,40 @@ def test_runs_are_compared_on_the_images_both_were_tested_on(tmp_path):
     other = make(tmp_path, dataclasses.replace(config, dataset=Component("mnist5k", {"classes": list("0123456789")})))
     with pytest.raises(BadInput, match="different images"):
         mcnemar_of_runs(first, other.run)
-    (second.path / "predictions.npz").write_bytes(b"no archive")
-    with pytest.raises(BadInput, match=r"no readable predictions.npz"):
-        mcnemar_of_runs(first, second)
+
+
+def test_damaged_predictions_are_refused_in_one_line_and_bounded_memory(tmp_path, monkeypatch):
+    path = tmp_path / "predictions.npz"
+
+    def refused(content: bytes) -> None:
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=r"no readable predictions.npz"):
+            correct_of(RunDir(tmp_path))
+
+    refused(b"no archive")
+    whole = io.BytesIO()
+    np.savez_compressed(whole, logits=np.eye(4, dtype=np.float32), labels=np.arange(4))
+    for position in range(0, len(whole.getvalue()), 7):
+        refused(whole.getvalue()[:position])
+        flipped = bytearray(whole.getvalue())
+        flipped[position] ^= 0x55
+        path.write_bytes(flipped)
+        with contextlib.suppress(BadInput):  # a flip in a date is none in the answers
+            assert correct_of(RunDir(tmp_path))[0].all()
+
+    def packed(logits: bytes) -> bytes:
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("logits.npy", logits)
+        return sink.getvalue()
+
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (2**45, 10)})
+    refused(packed(huge.getvalue()))
+    path.write_bytes(whole.getvalue())
+    assert correct_of(RunDir(tmp_path))[0].all()
+    monkeypatch.setattr("netdepth.analysis.mcnemar.MOST_BYTES", 200)
+    refused(whole.getvalue())
 
 
 def test_answers_to_other_images_are_refused():

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import io
+import zipfile
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,12 @@ from netdepth.errors import BadInput
 from netdepth.store import RunDir
 
 __all__ = ["McNemar", "correct_of", "mcnemar", "mcnemar_of_runs"]
+
+MOST_BYTES = 512 * 2**20
+"""Of unpacked predictions: those for 50,000 images of 1,000 classes are 200 MB. Files from elsewhere may have more."""
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError)
+"""What an archive raises that was cut, altered or encrypted, or claims an array that no memory holds."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +54,17 @@ def correct_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
     """Which images a run's reported weights get right, bool ``[N]``, and their labels, from ``predictions.npz``.
 
     Raises:
-        BadInput: the file is missing or damaged.
+        BadInput: the file is missing, damaged or larger than `MOST_BYTES` when unpacked.
     """
+    path = run.path / "predictions.npz"
     try:
-        with np.load(io.BytesIO((run.path / "predictions.npz").read_bytes()), allow_pickle=False) as held:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > MOST_BYTES:
+                raise ValueError("unpacked it is too large")
+        with np.load(path, allow_pickle=False) as held:
             logits, labels = held["logits"], held["labels"]
         return logits.argmax(1) == labels, labels
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, LookupError, *DAMAGED) as error:
         raise BadInput(f"run {run.path.name} has no readable predictions.npz ({type(error).__name__})") from None
 
 
