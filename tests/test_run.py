@@ -7,6 +7,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from real_runs import CONFIG, make, same, weights
@@ -33,6 +34,7 @@ def test_the_folder_explains_the_run(reference):
     environment = folder.read_json("environment.json")
     assert environment["threads"] == 1
     assert environment["torch"] == torch.__version__
+    assert environment["pictures"]["pillow"] == PIL.__version__
     assert not any(os.environ["HOME"] in str(value) for value in environment.values())
     assert result["status"] == "completed"
     assert result["reported"] == "last"

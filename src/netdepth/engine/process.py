@@ -21,6 +21,7 @@ import netdepth
 from netdepth.config import Runtime
 from netdepth.engine.parallel import ALONE, Team
 from netdepth.errors import BadInput, choose
+from netdepth.pictures import decoder
 
 __all__ = ["Process", "configure", "environment", "find_device"]
 
@@ -153,6 +154,7 @@ def environment(process: Process, seeds: Sequence[int]) -> dict[str, Any]:
         "python": platform.python_version(),
         "torch": torch.__version__,
         "numpy": numpy.__version__,
+        "pictures": decoder(),
         "system": f"{platform.system()} {platform.machine()}",
         "cpu": cpu_model(),
         "cores": available_cores(),
