@@ -74,7 +74,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("netdepth.report.plots.learning_curves", lambda run: picture)
     monkeypatch.setattr("netdepth.report.plots.learning_curves_many", lambda runs: picture)
     monkeypatch.setattr("netdepth.api.predict", refuse)
-    monkeypatch.setattr("netdepth.api_explain.explain", refuse)
+    monkeypatch.setattr("netdepth.api.explain.explain", refuse)
     monkeypatch.setattr("netdepth.data.manage.fetch", refuse)
     monkeypatch.setattr("netdepth.housekeeping.remove", refuse)
     monkeypatch.setattr("subprocess.call", lambda command: 0)

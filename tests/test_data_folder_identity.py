@@ -13,7 +13,7 @@ import pytest
 from folders import make, put, splits_of
 
 from netdepth.api import plan
-from netdepth.api_study import ask
+from netdepth.api.study import ask
 from netdepth.config import Component, Runtime
 from netdepth.data import DATASETS, image_folder, manage
 from netdepth.engine.assemble import fingerprint, resolve

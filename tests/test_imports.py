@@ -11,7 +11,7 @@ import netdepth
 
 ROOT = Path(netdepth.__file__).parent
 BASE = {"atomic", "config", "errors", "registry"}
-ENGINE = BASE | {"data", "models", "store", "trackers", "probes", "progress"}
+ENGINE = BASE | {"pictures", "data", "models", "store", "trackers", "probes", "progress"}
 ALL = ENGINE | {
     "usercode",
     "overrides",
@@ -26,11 +26,6 @@ ALL = ENGINE | {
     "explaining",
     "pictures",
     "api",
-    "api_explain",
-    "api_study",
-    "api_probe",
-    "api_landscape",
-    "api_export",
     "exports",
     "housekeeping",
     "doctor",
@@ -41,7 +36,6 @@ ALL = ENGINE | {
 }
 
 ABOVE = {"cli", "grammar", "commands", "doctor", "conformance"}
-APIS = {"api", "api_study", "api_explain", "api_probe", "api_landscape", "api_export"}
 STUDIES = {"store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
@@ -68,19 +62,14 @@ MAY_IMPORT = {
     "explaining": BASE | {"analysis", "data", "engine", "models", "pictures", "probes", "report", "store"},
     "exports": {"config", "data", "errors", "models"},
     "housekeeping": {"atomic", "config", "errors", "store"},
-    "api": ALL - ABOVE - APIS,
-    "api_study": ALL - ABOVE - APIS | {"api"},
-    "api_explain": ALL - ABOVE - APIS | {"api"},
-    "api_probe": ALL - ABOVE - APIS | {"api"},
-    "api_landscape": ALL - ABOVE - APIS | {"api"},
-    "api_export": ALL - ABOVE - APIS | {"api"},
-    "doctor": ALL - {"cli", "grammar", "commands", "conformance"} - APIS,
-    "conformance": ALL - {"cli", "grammar", "commands", "doctor"} - APIS,
+    "api": ALL - ABOVE - {"api"},
+    "doctor": ALL - {"cli", "grammar", "commands", "conformance"} - {"api"},
+    "conformance": ALL - {"cli", "grammar", "commands", "doctor"} - {"api"},
     "commands": ALL - {"cli", "grammar"},
     "grammar": {"config", "errors"},
     "cli": ALL,
     "__main__": ALL,
-    "__init__": APIS,
+    "__init__": {"api"},
 }
 """What each room may import besides itself and the bare package (its version)."""
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from real_runs import CONFIG, make
 
 import netdepth as nd
-from netdepth import api_landscape
 from netdepth.api import Run
+from netdepth.api import landscape as api
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.splits import SealedTest
 from netdepth.probes import landscape as probe
@@ -83,7 +83,7 @@ def test_twins_side_by_side(
     assert figure.read_bytes().startswith(b"\x89PNG")
 
     monkeypatch.setattr(probe, "slice_losses", None)  # what is there is not computed again
-    monkeypatch.setattr(api_landscape, "_curvature", None)
+    monkeypatch.setattr(api, "_curvature", None)
     seen = nd.landscape(*paths, grid=3, images=50, progress=False)
     assert json.loads(json.dumps(seen.records)) == [
         {key: value for key, value in found.items() if key not in ("schema", "nonfinite")} for found in records
@@ -109,7 +109,7 @@ def test_what_a_kill_leaves_is_gone_on_with(
             yield loss
 
     monkeypatch.setattr(probe, "slice_losses", interrupted)
-    monkeypatch.setattr(api_landscape, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(api, "SAVE_SECONDS", 0.0)
     assert answer(command, capsys)[0] == 130
     partial = record(runs[0])
     assert not partial["complete"]

@@ -13,7 +13,7 @@ import pytest
 from conftest import lacking
 from made_study_folders import Ending, make_study, small_spec, telling
 
-from netdepth.api_study import Study
+from netdepth.api.study import Study
 from netdepth.errors import BadInput
 from netdepth.recipes import resolve_study
 from netdepth.report.study_data import read_study

@@ -17,7 +17,7 @@ from test_finetune import FIRST, SECOND, SOURCE
 
 import netdepth as nd
 from netdepth import data
-from netdepth.api_probe import FOLDER
+from netdepth.api.probe import FOLDER
 from netdepth.config import Component
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from netdepth import models
 from netdepth.analysis.paper import HE2016
 from netdepth.analysis.permutation import seeds_to_reach
-from netdepth.api_study import ask
+from netdepth.api.study import ask
 from netdepth.config import Component
 from netdepth.engine.run import resolve
 from netdepth.errors import BadInput

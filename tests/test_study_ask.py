@@ -9,7 +9,7 @@ import pytest
 from tiny_studies import CONDITIONS, digits_once, tiny_spec
 
 from netdepth.analysis import out_of_reach
-from netdepth.api_study import TUNING_SEEDS, Study, ask, study
+from netdepth.api.study import TUNING_SEEDS, Study, ask, study
 from netdepth.config import Component, Runtime
 from netdepth.engine.run import resolve as resolve_config
 from netdepth.errors import BadInput, Locked, RunFailed

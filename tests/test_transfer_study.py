@@ -7,7 +7,7 @@ import pytest
 from tiny_studies import make
 
 from netdepth import data
-from netdepth.api_study import ask
+from netdepth.api.study import ask
 from netdepth.cli import main
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes

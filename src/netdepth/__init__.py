@@ -7,8 +7,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _API = {
-    "explain": "api_explain", "export": "api_export", "landscape": "api_landscape", "load": "api", "predict": "api",
-    "probe": "api_probe", "study": "api_study", "sync": "api", "train": "api",
+    "explain": "api.explain", "export": "api.export", "landscape": "api.landscape", "load": "api", "predict": "api",
+    "probe": "api.probe", "study": "api.study", "sync": "api", "train": "api",
 }  # fmt: skip
 """What is offered, and the module that has it."""
 __all__ = ["__version__", *_API]

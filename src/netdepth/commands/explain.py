@@ -15,9 +15,9 @@ SHOWN_NOTES = 5
 
 def explain(args: argparse.Namespace) -> Answer:
     """Class activation maps of a run or of published weights: contact sheet, mean maps, deletion check."""
-    from netdepth import api_explain
+    from netdepth.api import explain as api
 
-    found = api_explain.explain(
+    found = api.explain(
         args.run,
         images=args.images,
         classes=args.classes,

@@ -13,7 +13,7 @@ __all__ = ["landscape"]
 
 def landscape(args: argparse.Namespace) -> Answer:
     """Slices of the loss and the Hessian's extreme eigenvalues: a picture, numbers, words."""
-    from netdepth.api_landscape import landscape
+    from netdepth.api.landscape import landscape
 
     seen = landscape(
         *args.names,

@@ -14,13 +14,13 @@ __all__ = ["probe"]
 
 def probe(args: argparse.Namespace) -> Answer:
     """kNN, a linear SVM and logistic regression on frozen features: table, sentences, picture."""
-    from netdepth import api_probe
+    from netdepth.api import probe as api
     from netdepth.report.probe import print_probe
 
     if args.images is not None and args.all_images:
         raise BadInput(f"--images {args.images} and --all-images are both given; use one of them")
-    images = None if args.all_images else args.images or api_probe.IMAGES
-    found = api_probe.probe(
+    images = None if args.all_images else args.images or api.IMAGES
+    found = api.probe(
         args.run,
         dataset=args.dataset,
         overrides=args.overrides,

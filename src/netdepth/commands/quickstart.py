@@ -17,7 +17,8 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 
 def quickstart(args: argparse.Namespace) -> Answer:
     """Train one network, then ask of seventy whether depth helps, and write the report."""
-    from netdepth import api, api_study, launch
+    from netdepth import api, launch
+    from netdepth.api.study import ask
     from netdepth.launch.study import conduct
     from netdepth.report.summary import print_next, print_quickstart
 
@@ -29,7 +30,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
     if baseline.code:
         return baseline
     print("2 of 2: seventy networks of 2 to 32 layers, plain and residual", file=sys.stderr)
-    spec, _ = api_study.ask(STUDY)
+    spec, _ = ask(STUDY)
     study = conducted(conduct(spec, runtime), report=True)
 
     def show() -> None:

@@ -21,13 +21,14 @@ __all__ = ["conducted", "study"]
 
 def study(args: argparse.Namespace) -> Answer:
     """Conduct a study, or say what it would cost."""
-    from netdepth import analysis, api_study
+    from netdepth import analysis
+    from netdepth.api import study as api
     from netdepth.launch.study import conduct, look_up
 
     if args.threads not in (None, 1):
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
-    runtime = api_study.with_imports(runtime_of(args), args.recipe)
-    spec, notes = api_study.ask(
+    runtime = api.with_imports(runtime_of(args), args.recipe)
+    spec, notes = api.ask(
         args.recipe,
         seeds=args.seeds,
         depths=args.depths,
