@@ -17,7 +17,8 @@ import numpy as np
 from made_runs import metrics
 
 from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
-from netdepth.store import RunDir, jsonable, slug
+from netdepth.records import jsonable
+from netdepth.store import RunDir, slug
 from netdepth.studydir import StudyDir
 from netdepth.studyspec import Axis, Cell, Nuisance, Primary, StudySpec
 

@@ -11,7 +11,7 @@ import netdepth
 
 ROOT = Path(netdepth.__file__).parent
 BASE = {"atomic", "config", "errors", "registry"}
-ENGINE = BASE | {"pictures", "data", "models", "store", "trackers", "probes", "progress"}
+ENGINE = BASE | {"pictures", "records", "data", "models", "store", "trackers", "probes", "progress"}
 ALL = ENGINE | {
     "usercode",
     "overrides",
@@ -36,7 +36,7 @@ ALL = ENGINE | {
 }
 
 ABOVE = {"cli", "grammar", "commands", "doctor", "conformance"}
-STUDIES = {"store", "studydir", "studyspec"}
+STUDIES = {"records", "store", "studydir", "studyspec"}
 MAY_IMPORT = {
     "errors": set(),
     "progress": set(),
@@ -45,12 +45,13 @@ MAY_IMPORT = {
     "config": {"errors"},
     "overrides": {"config", "errors"},
     "studyspec": {"config", "errors", "overrides"},
-    "studydir": {"atomic", "config", "errors", "store", "studyspec"},
+    "studydir": {"atomic", "config", "errors", "records", "store", "studyspec"},
     "registry": {"config", "errors"},
     "pictures": {"errors"},
     "data": BASE | {"pictures"},
     "models": BASE,
-    "store": BASE,
+    "records": {"config", "errors"},
+    "store": BASE | {"records"},
     "trackers": BASE | {"store", "usercode"},
     "probes": BASE | {"data", "models"},
     "engine": ENGINE,

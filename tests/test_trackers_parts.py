@@ -16,7 +16,8 @@ import pytest
 from test_trackers_support import CLASSES, STEPS_PER_EPOCH, finish_run, finished_run, new_run, read_events, record
 
 from netdepth.errors import BadInput, Locked, RunFailed
-from netdepth.store import RunDir, jsonable
+from netdepth.records import jsonable
+from netdepth.store import RunDir
 from netdepth.trackers import TRACKERS, Mirrors, sync
 from netdepth.trackers.base import (
     NAMES,

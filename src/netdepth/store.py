@@ -17,7 +17,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
@@ -26,9 +25,10 @@ from typing import Any
 
 from netdepth.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
 from netdepth.config import SCHEMA
-from netdepth.errors import BadInput, Locked, StorageError
+from netdepth.errors import BadInput, Locked
+from netdepth.records import jsonable, read_json
 
-__all__ = ["RunDir", "find_run", "jsonable", "list_runs", "read_json", "runs_root", "slug"]
+__all__ = ["RunDir", "find_run", "list_runs", "runs_root", "slug"]
 
 MANIFEST = "MANIFEST.json"
 
@@ -42,44 +42,6 @@ def slug(text: str) -> str:
     """A folder-name part: lower-case letters, digits and single hyphens, 48 at most."""
     cleaned = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(part for part in cleaned.split("-") if part)[:48].strip("-") or "run"
-
-
-def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
-    """``record`` with NaN and infinities as null, named with their kind under ``nonfinite``."""
-    nonfinite: dict[str, str] = {}
-
-    def clean(value: Any, path: str) -> Any:
-        if isinstance(value, float) and not math.isfinite(value):
-            nonfinite[path] = str(value)
-            return None
-        if isinstance(value, Mapping):
-            return {k: clean(v, f"{path}.{k}" if path else str(k)) for k, v in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(v, f"{path}[{i}]") for i, v in enumerate(value)]
-        return value
-
-    cleaned = {key: clean(value, key) for key, value in record.items() if key != "nonfinite"}
-    return {**cleaned, "nonfinite": {**record.get("nonfinite", {}), **nonfinite}}
-
-
-def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
-    """The parsed file, or None where there is none; ``remedy`` says what to do about a damaged one.
-
-    Raises:
-        BadInput: it is not JSON, or of another schema. StorageError: the disk does not give it.
-    """
-    try:
-        value = json.loads(path.read_bytes())
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path} is not readable JSON ({error}); {remedy}") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
-    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
-        found = value.get("schema") if isinstance(value, dict) else None
-        raise BadInput(f"{path} has schema {found!r}; this netdepth reads schema {SCHEMA}")
-    return value
 
 
 class RunDir:

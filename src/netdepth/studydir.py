@@ -24,7 +24,8 @@ from typing import Any
 from netdepth.atomic import storage, write_atomic
 from netdepth.config import SCHEMA, from_json, require, to_json
 from netdepth.errors import BadInput, Locked
-from netdepth.store import read_json, slug
+from netdepth.records import read_json
+from netdepth.store import slug
 from netdepth.studyspec import StudySpec
 
 __all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "study_at", "unplanned_runs"]

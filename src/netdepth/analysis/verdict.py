@@ -19,7 +19,7 @@ from netdepth.analysis.labels import ACCURACY, LOSS, RATIO, CellRun, CellRuns, S
 from netdepth.analysis.phrases import Sentence
 from netdepth.analysis.ways import of_ways
 from netdepth.config import SCHEMA
-from netdepth.store import jsonable
+from netdepth.records import jsonable
 from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from netdepth.api import Run, open_network
 from netdepth.atomic import write_atomic
 from netdepth.config import SCHEMA, Runtime
 from netdepth.errors import BadInput, choose
-from netdepth.store import jsonable
+from netdepth.records import jsonable
 
 if TYPE_CHECKING:
     from torch import Tensor

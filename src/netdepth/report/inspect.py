@@ -56,7 +56,7 @@ def _check(probe: Mapping[str, Any]) -> None:
 
 
 def _put(probe: dict[str, Any], place: str, value: float) -> None:
-    """Set ``loss`` or ``layers[3].grad_norm``, as `netdepth.store.jsonable` names places."""
+    """Set ``loss`` or ``layers[3].grad_norm``, as `netdepth.records.jsonable` names places."""
     match = re.fullmatch(r"layers\[(\d+)\]\.(\w+)", place)
     if match:
         probe["layers"][int(match[1])][match[2]] = value

@@ -83,7 +83,7 @@ def mirror_folder(run_dir: Path, name: str) -> Path:
 
 
 def restored(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the nulls named under ``nonfinite`` as NaN and infinities again (see `store.jsonable`)."""
+    """The record with the nulls named under ``nonfinite`` as NaN and infinities again (see `records.jsonable`)."""
     nonfinite = record.get("nonfinite", {})
 
     def value(item: Any, path: str) -> Any:

@@ -1,0 +1,52 @@
+"""Records as JSON: a schema number, and null with a flag where JSON has no number."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from netdepth.config import SCHEMA
+from netdepth.errors import BadInput, StorageError
+
+__all__ = ["jsonable", "read_json"]
+
+
+def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """``record`` with NaN and infinities as null, named with their kind under ``nonfinite``."""
+    nonfinite: dict[str, str] = {}
+
+    def clean(value: Any, path: str) -> Any:
+        if isinstance(value, float) and not math.isfinite(value):
+            nonfinite[path] = str(value)
+            return None
+        if isinstance(value, Mapping):
+            return {k: clean(v, f"{path}.{k}" if path else str(k)) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v, f"{path}[{i}]") for i, v in enumerate(value)]
+        return value
+
+    cleaned = {key: clean(value, key) for key, value in record.items() if key != "nonfinite"}
+    return {**cleaned, "nonfinite": {**record.get("nonfinite", {}), **nonfinite}}
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any] | None:
+    """The parsed file, or None where there is none; ``remedy`` says what to do about a damaged one.
+
+    Raises:
+        BadInput: it is not JSON, or of another schema. StorageError: the disk does not give it.
+    """
+    try:
+        value = json.loads(path.read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not readable JSON ({error}); {remedy}") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+    if not isinstance(value, dict) or value.get("schema") != SCHEMA:
+        found = value.get("schema") if isinstance(value, dict) else None
+        raise BadInput(f"{path} has schema {found!r}; this netdepth reads schema {SCHEMA}")
+    return value
