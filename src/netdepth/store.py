@@ -31,6 +31,8 @@ from netdepth.records import jsonable, read_json
 __all__ = ["RunDir", "find_run", "list_runs", "runs_root", "slug"]
 
 MANIFEST = "MANIFEST.json"
+MOST_PIXELS = 2**14
+"""Along a side of an image, or channels, in a ``split.json`` that is believed."""
 
 
 def runs_root(given: Path | None = None) -> Path:
@@ -110,8 +112,15 @@ class RunDir:
         write_atomic(path, text.encode() + b"\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The parsed file of this folder, or None; errors as in the function `read_json`."""
-        return read_json(self.path / name, "delete it or use --fresh")
+        """The parsed file of this folder, or None; errors as in the function `read_json`.
+
+        Raises:
+            BadInput: also if it is a ``split.json`` that describes no data.
+        """
+        value = read_json(self.path / name, "delete it or use --fresh")
+        if name == "split.json" and value is not None and not _describes_data(value):
+            raise BadInput(f"{self.path / name} does not describe a data set; delete it or use --fresh")
+        return value
 
     def result(self) -> dict[str, Any] | None:
         """``result.json``, or None while the run is unfinished."""
@@ -239,6 +248,21 @@ class RunDir:
                 else:
                     item.unlink()
             (self.path / "checkpoints").mkdir()
+
+
+def _describes_data(split: Mapping[str, Any]) -> bool:
+    """Whether ``split.json`` has the types that its readers go by: a store may be somebody else's."""
+    shape, classes = split.get("input_shape", [1, 1, 1]), split.get("classes", ["any"])
+    digests = [split.get(name) for name in ("data_digest", "split_digest")]
+    return (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape)
+        and isinstance(classes, list)
+        and len(classes) > 0
+        and all(isinstance(name, str) for name in classes)
+        and all(digest is None or isinstance(digest, str) for digest in digests)
+    )
 
 
 def list_runs(root: Path) -> list[RunDir]:

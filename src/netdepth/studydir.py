@@ -66,6 +66,8 @@ class _StoredRun:
             raise BadInput(f"folder = {name!r} is no name of a folder in the study's own")
         for level, value in self.levels.items():
             require(isinstance(value, str), f"levels.{level}", value, "the name of a level")
+        require(0 < self.depth < 2**31, "depth", self.depth, "a depth from 1")
+        require(0 <= self.seed < 2**63, "seed", self.seed, "a seed from 0")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -18,6 +19,8 @@ Probe = Mapping[str, Any]
 """``step``, ``epoch`` and what `netdepth.probes.probe` returns."""
 
 MAX_ROWS = 14
+MOST = 1e300
+"""What is larger and finite was not measured: a logarithmic axis of it overflows."""
 HEADER = ("#", "layer", "output", "parameters", "gradient", "grad/weight", "variance", "dead", "cosine")
 NUMBERS = ("grad_norm", "weight_norm", "grad_to_weight", "activation_var", "dead_fraction", "cosine")
 KEYS = ("name", "shape", *NUMBERS)
@@ -39,20 +42,29 @@ def read_probes(run: RunDir) -> list[dict[str, Any]]:
         except (AttributeError, IndexError, KeyError, TypeError, ValueError):
             raise BadInput(f"{path} is not a probe of this release; remove it, and inspect measures again") from None
         probes.append(probe)
+        if [row["name"] for row in probe["layers"]] != [row["name"] for row in probes[0]["layers"]]:
+            raise BadInput(f"{path} is of another network than the probes before it; remove it")
     return sorted(probes, key=lambda probe: probe["step"])
 
 
 def _check(probe: Mapping[str, Any]) -> None:
     """Raise if ``probe`` lacks something that is read of it later, or has no number where one is read."""
     numbers = [probe["loss"], probe["gradient_ratio"]]
+    if not isinstance(probe["layers"], list):
+        raise TypeError
     for row in probe["layers"]:
         numbers += [row[key] for key in NUMBERS]
-        if not (isinstance(row["name"], str) and isinstance(row["shape"], list)):
+        shape = row["shape"]
+        if not (isinstance(row["name"], str) and isinstance(shape, list) and shape):
+            raise TypeError
+        if not all(type(size) is int and 0 < size < MOST for size in shape):
             raise TypeError
     if not isinstance(probe["step"], int) or number_of(probe["epoch"]) is None:
         raise TypeError
-    if any(value is not None and number_of(value) is None for value in numbers):
-        raise TypeError
+    for value in numbers:
+        found = None if value is None else number_of(value)
+        if value is not None and (found is None or MOST < abs(found) < math.inf):
+            raise TypeError
 
 
 def _put(probe: dict[str, Any], place: str, value: float) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from netdepth.report.landscape_words import short_names
 from netdepth.report.plots import DPI, GREY, _save, _shortened, _text
-from netdepth.report.text import number
+from netdepth.report.text import number, printable
 from netdepth.store import RunDir, slug
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def landscape_picture(runs: Sequence[RunDir], records: Sequence[Record], out: Pa
     names = short_names(records)
     filled = [_contours(panel, record, levels, log) for panel, record in zip(panels, records, strict=False)]
     for panel, name, record in zip(panels, names, records, strict=False):
-        panel.set_title(_title(name, record), fontsize=10, loc="left", parse_math=False)
+        panel.set_title(printable(_title(name, record)), fontsize=10, loc="left", parse_math=False)
     panels[0].set_ylabel("second direction", fontsize=9.5, labelpad=0)
     for panel in panels[len(records) :]:
         panel.remove()
@@ -184,7 +184,7 @@ def _lines(panel: Axes, records: Sequence[Record], names: Sequence[str], log: bo
     for order, (record, name) in enumerate(zip(records, names, strict=True)):
         middle = [value if math.isfinite(value) else math.nan for value in record["loss"][len(record["loss"]) // 2]]
         style: dict[str, Any] = {"color": COLOURS[order], "linestyle": DASHES[order], "linewidth": 2}
-        panel.plot(record["coordinates"], middle, label=_shortened(name, 40), **style)
+        panel.plot(record["coordinates"], middle, label=printable(_shortened(name, 40)), **style)
     panel.axhline(records[0]["guessing"], color=GREY, linewidth=0.9, linestyle=":")
     if log:
         panel.set_yscale("log")

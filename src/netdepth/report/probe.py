@@ -149,7 +149,7 @@ def picture(folder: Path, document: Mapping[str, Any]) -> Path:
     axes.set_yticks(range(len(kinds)), [TITLES[kind] for kind in kinds])
     axes.set_ylim(len(kinds) - 0.5, -0.6)
     axes.set_xlim(0, 100)
-    axes.set_xlabel(f"{'test' if tested else 'validation'} accuracy on {document['dataset']} (%)")
+    axes.set_xlabel(f"{'test' if tested else 'validation'} accuracy on {printable(document['dataset'])} (%)")
     axes.set_title(printable(document["run"]), fontsize=9, loc="left")
     axes.grid(axis="x", alpha=0.3)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=8, frameon=False)

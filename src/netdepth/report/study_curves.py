@@ -10,6 +10,7 @@ from netdepth.analysis.table import number_of
 from netdepth.report.study_data import Run, StudyData
 from netdepth.report.study_depth import error_axis, loss_axis
 from netdepth.report.study_style import INK, MARKERS, PAPER, colour, figure_of, tidy
+from netdepth.report.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -54,7 +55,7 @@ def curves_overview(data: StudyData) -> Figure:
     for axes in panels[len(depths) :]:
         axes.set_visible(False)
     handles = [
-        Line2D([], [], color=colour(i), marker=MARKERS[i % len(MARKERS)], label=name)
+        Line2D([], [], color=colour(i), marker=MARKERS[i % len(MARKERS)], label=printable(name))
         for i, name in enumerate(data.spec.conditions)
     ]
     handles += [Line2D([], [], color=INK, linestyle=STYLES[0], label="training")]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from netdepth.analysis.stats import Estimate, mean_interval
 from netdepth.report.study_data import StudyData
 from netdepth.report.study_style import DASHES, MARKERS, MUTED, PAPER, colour, figure_of, ticks, tidy
+from netdepth.report.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,14 @@ def depth_overview(data: StudyData) -> Figure:
     for quantity, axes in zip(QUANTITIES, panels, strict=True):
         _draw(axes, data, quantity)
     handles = [
-        Line2D([], [], color=colour(i), linestyle=DASHES[i % len(DASHES)], marker=MARKERS[i % len(MARKERS)], label=name)
+        Line2D(
+            [],
+            [],
+            color=colour(i),
+            linestyle=DASHES[i % len(DASHES)],
+            marker=MARKERS[i % len(MARKERS)],
+            label=printable(name),
+        )
         for i, name in enumerate(data.spec.conditions)
     ]
     legend = figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=10)

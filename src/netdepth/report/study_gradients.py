@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from netdepth.analysis.table import number_of
 from netdepth.report.study_data import StudyData
 from netdepth.report.study_style import GRID, HEAT, INK, MUTED, PAPER, figure_of
+from netdepth.report.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def gradients_overview(data: StudyData) -> Figure:
     )  # fmt: skip
     for condition, axes in zip(conditions, panels, strict=False):
         _draw(axes, data, condition, "first")
-        axes.set_title(condition, loc="left", fontsize=10, color=INK, parse_math=False)
+        axes.set_title(printable(condition), loc="left", fontsize=10, color=INK, parse_math=False)
     for axes in panels[len(conditions) :]:
         axes.set_visible(False)
     handles = [Patch(facecolor=shade, label=name) for shade, name in zip(HEAT, band_names(), strict=True)]

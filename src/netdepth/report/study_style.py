@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.atomic import storage, write_atomic
+from netdepth.report.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -80,8 +81,8 @@ def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **gr
 def tidy(axes: Axes, title: str, below: str, size: float = 9.5) -> None:
     """What every panel has: its title above, at the left, a quiet frame, rules along y."""
     axes.set_facecolor(PAPER)
-    axes.set_title(title, loc="left", fontsize=size + 0.5, color=INK, pad=7, parse_math=False)
-    axes.set_xlabel(below, fontsize=size, color=MUTED, labelpad=3)
+    axes.set_title(printable(title), loc="left", fontsize=size + 0.5, color=INK, pad=7, parse_math=False)
+    axes.set_xlabel(printable(below), fontsize=size, color=MUTED, labelpad=3)
     axes.tick_params(labelsize=size, colors=MUTED, length=2.5, width=0.6, pad=2.5)
     axes.grid(axis="y", color=GRID, linewidth=0.6)
     axes.set_axisbelow(True)
