@@ -50,6 +50,27 @@ def test_a_file_that_is_no_probe_is_refused(tmp_path: Path, text: str) -> None:
         read_probes(run)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"layers": {}},
+        {"layers": []},
+        {"layers": made(variances=(1.0,))["layers"]},
+        {"layers": [{**row, "shape": []} for row in made()["layers"]]},
+        {"layers": [{**row, "shape": ["8"]} for row in made()["layers"]]},
+        {"layers": [{**row, "shape": [-1]} for row in made()["layers"]]},
+        {"layers": [{**row, "grad_norm": 1e308} for row in made()["layers"]]},
+    ],
+)
+def test_a_probe_that_does_not_go_with_the_others_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    run = make_run(tmp_path)
+    (run.path / "probes").mkdir()
+    run.write_json("probes/init.json", made())
+    run.write_json("probes/step-200.json", {**made(200), **change})
+    with pytest.raises(BadInput, match=r"step-200\.json"):
+        read_probes(run)
+
+
 # --- table and picture ---------------------------------------------------------------------------
 
 

@@ -25,7 +25,7 @@ from netdepth.studyspec import Axis
 
 LOSS = SOURCES["train_last_loss"]
 ACCURACY = SOURCES["val_last_accuracy"]
-EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> $\\frac$ | `*_"
+EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\"> $\\frac$ | `*_ \udcff"
 
 
 def overlapping(condition: str, depth: int, seed: int) -> Ending:

@@ -179,6 +179,29 @@ def test_unreadable_json_is_one_clear_line(folder, text):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_shape": [1, 28]},
+        {"input_shape": [0, 28, 28]},
+        {"input_shape": [True, 28, 28]},
+        {"input_shape": [1, 28, "28"]},
+        {"input_shape": [1, 28, 2**40]},
+        {"classes": []},
+        {"classes": {"a": 1}},
+        {"classes": ["a", 1]},
+        {"split_digest": ["a"]},
+    ],
+)
+def test_a_split_that_describes_no_data_is_refused(folder, change):
+    whole = {"input_shape": [1, 28, 28], "classes": ["a", "b"], "split_digest": "ab", "data_digest": None}
+    folder.write_json("split.json", whole)
+    assert folder.read_json("split.json")["classes"] == ["a", "b"]
+    folder.write_json("split.json", {**whole, **change})
+    with pytest.raises(BadInput, match=r"split\.json does not describe a data set"):
+        folder.read_json("split.json")
+
+
 def test_status(folder):
     assert folder.status() == "unfinished"
     folder.write_json("failure.json", {"error": "disk"})
