@@ -271,6 +271,8 @@ def test_names_are_text(made: tuple[StudyDir, str], tmp_path: Path) -> None:
     assert elements <= known | {"strong"}, "no element but the page's own"
     assert text.count("&lt;script&gt;") > 5
     assert "<script" not in markdown(Content(read_study(study)), [])
+    study_report(study)
+    assert (study.path / "figures" / "against-depth.png").stat().st_size > 10_000
 
 
 def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
