@@ -232,3 +232,11 @@ def test_a_tracker_that_raises_changes_no_bit_of_the_run(reference, tmp_path, mo
     assert len(notes) == 1
     assert "tracker broken: RuntimeError: no luck; rebuild it with: netdepth sync" in notes[0]
     same(reference.run, finished.run)
+
+
+def test_a_run_that_finished_all_the_same_is_not_called_failed(tmp_path):
+    made = make(tmp_path, CONFIG)
+    (made.run.path / "failure.json").write_text("{}")  # the result was there and its last sync failed
+    again = make(tmp_path, CONFIG)
+    assert again.cached
+    assert not (made.run.path / "failure.json").exists()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from netdepth.engine.parallel import only_alone, rank
-from netdepth.engine.signals import Terminated, sigterm_as_interrupt
+from netdepth.engine.signals import Terminated, signals_as_interrupts
 from netdepth.errors import BadInput, NetdepthError, RankLost, choose
 from netdepth.grammar import Parser, grammar
 
@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> int:
         with contextlib.suppress(AttributeError):  # a stream that a test or a notebook put there
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
     try:
-        with sigterm_as_interrupt():
+        with signals_as_interrupts():
             code = _run(argv)
             sys.stdout.flush()
     except SystemExit as stop:  # --help and --version

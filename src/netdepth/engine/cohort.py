@@ -95,6 +95,9 @@ def run_cohort(
             if runtime.fresh:
                 member.folder.clear()
             member.result = member.folder.result()
+            if member.result is not None:  # it finished all the same where only the last sync of its result failed
+                with contextlib.suppress(OSError):
+                    (member.folder.path / "failure.json").unlink(missing_ok=True)
         made_before = [member.result is not None for member in members]
         missing = [member for member in members if member.result is None]
         trained_until = 0.0

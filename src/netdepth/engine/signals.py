@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from types import FrameType
 
 from netdepth.errors import Interrupted
 
-__all__ = ["Terminated", "signals_as_errors", "signals_held", "signals_ignored", "sigterm_as_interrupt"]
+__all__ = ["Terminated", "signals_as_errors", "signals_as_interrupts", "signals_held", "signals_ignored"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -18,25 +19,38 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def sigterm_as_interrupt() -> Iterator[None]:
-    """Turn SIGTERM into `Terminated`: for a command before and after its runs."""
+def signals_as_interrupts() -> Iterator[None]:
+    """Turn SIGTERM into `Terminated` and SIGINT into KeyboardInterrupt: for a command before and after its runs.
+
+    While a module is being imported the process ends at once instead. There is nothing to save then, and a compiled
+    module that meets an exception in its initialisation (torch's) aborts the process.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        raise Terminated
+        if _importing(frame):
+            os.write(2, b"netdepth: error: interrupted\n")
+            os._exit(128 + number)
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
+    with _answered({signal.SIGINT: stop, signal.SIGTERM: stop}):
         yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether ``frame`` lies within an import."""
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @contextlib.contextmanager
 def signals_as_errors() -> Iterator[None]:
-    """Turn SIGTERM into `Interrupted`, as SIGINT is KeyboardInterrupt already."""
+    """Turn SIGTERM into `Interrupted` and SIGINT into KeyboardInterrupt, within imports too: there is work to save."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -44,11 +58,20 @@ def signals_as_errors() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted("interrupted", number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    with _answered({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: stop}):
+        yield
+
+
+@contextlib.contextmanager
+def _answered(handlers: Mapping[int, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
+    """Answer signals by ``handlers``; SIGINT stays ignored where it is (a shell's background job)."""
+    own = {n: call for n, call in handlers.items() if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN}
+    before = {number: signal.signal(number, call) for number, call in own.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
