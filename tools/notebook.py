@@ -4,7 +4,8 @@
     python tools/notebook.py full FOLDER   execute the full version and write docs/lab1.md and its pictures
 
 The small one is executed from nothing, in a folder of its own, as a reader would do it. The full one takes an hour
-and a half and makes its runs in FOLDER, where a run that is there already is not made again.
+and a half and makes its runs in FOLDER, where a run that is there already is not made again; it needs nbconvert
+(pip install nbconvert), which nothing else here does.
 """
 
 from __future__ import annotations
