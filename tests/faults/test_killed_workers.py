@@ -81,7 +81,7 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
         )
 
 
-LONGER = {"train.budget": "40ep"}
+LONGER = {"train.budget": "20ep"}
 """Ranks of this budget are still at work when they are struck."""
 
 
@@ -101,7 +101,7 @@ def test_killed_ranks(faults: Faults, tmp_path: Path) -> None:
                     rank,
                     signal.SIGKILL,
                     test_parallel_torchrun.GONE[rank],
-                    rng.uniform(0, 0.5),
+                    rng.uniform(0, 0.2),
                     **LONGER,
                 )
                 assert seconds < SAID_WITHIN_SECONDS
