@@ -106,7 +106,7 @@ def distill_cifar10() -> StudySpec:
 
 @RECIPES.register("distill-cifar10-jpeg")
 def distill_cifar10_jpeg() -> StudySpec:
-    """netdepth study distill-cifar10-jpeg: the same on CIFAR-10 (JPEG) with networks of eight layers, in an hour or two.
+    """netdepth study distill-cifar10-jpeg: the same on CIFAR-10 (JPEG) with nets of eight layers, in an hour or two.
 
     Teacher of width 32 (298,000 parameters), student of width 8 (19,000), ten seeds, five epochs.
     """
