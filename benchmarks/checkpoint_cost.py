@@ -30,10 +30,11 @@ import torch
 
 from netdepth import data, recipes
 from netdepth.config import RunConfig, Runtime
-from netdepth.engine import conduct, member
-from netdepth.engine.assemble import resolve
-from netdepth.engine.run import run
-from netdepth.progress import TrainProgress
+from netdepth.training import loop as conduct
+from netdepth.training import replica as member
+from netdepth.training.progress import TrainProgress
+from netdepth.training.resolve import resolve
+from netdepth.training.run import run
 
 RESULT = Path(__file__).parent / "results" / "checkpoint_cost.json"
 WAYS = ("with", "without")

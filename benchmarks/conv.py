@@ -65,7 +65,7 @@ class Player(epoch.Contestant):
     """A contestant's process. ``startup``: seconds until it is ready."""
 
     def __init__(self, name: str, folder: Path, given: argparse.Namespace) -> None:
-        from netdepth.launch.processes import HUGE_PAGES
+        from netdepth.studies.pool import HUGE_PAGES
 
         left_out = (*epoch.THREAD_SETTINGS, "GLIBC_TUNABLES")
         environment = {key: value for key, value in os.environ.items() if not key.startswith(left_out)}
@@ -99,7 +99,7 @@ def write_work(folder: Path, given: argparse.Namespace) -> None:
     from netdepth.config import Component, RunConfig
     from netdepth.data import Split, load, train_statistics
     from netdepth.data.batches import epoch_order
-    from netdepth.engine.assemble import build_model, resolve
+    from netdepth.training.resolve import build_model, resolve
 
     splits = load(Component(given.dataset), data_dir=None if given.data is None else Path(given.data))
     if len(splits.train) < given.images:

@@ -85,7 +85,7 @@ def write_work(folder: Path, seeds: int, given: argparse.Namespace) -> None:
     from netdepth.config import Component, RunConfig
     from netdepth.data import load
     from netdepth.data.batches import epoch_order
-    from netdepth.engine.assemble import build_model, resolve
+    from netdepth.training.resolve import build_model, resolve
 
     splits = load(Component(given.dataset), data_dir=given.data)
     for name, split in (("train", splits.train), ("val", splits.val)):

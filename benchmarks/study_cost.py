@@ -17,9 +17,9 @@ import sys
 import time
 from pathlib import Path
 
-from netdepth.engine.process import available_cores, cpu_model
-from netdepth.store import runs_root
-from netdepth.studydir import StudyDir, list_studies
+from netdepth.runs.folder import runs_root
+from netdepth.studies.folder import StudyDir, list_studies
+from netdepth.training.process import available_cores, cpu_model
 
 SAMPLE_SECONDS = 1.0
 

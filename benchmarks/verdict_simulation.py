@@ -23,9 +23,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from netdepth.analysis import holm, sign_flip_test, verdict
-from netdepth.analysis.contrasts import LEVEL
 from netdepth.config import Component, RunConfig
+from netdepth.studies.analysis import holm, sign_flip_test, verdict
+from netdepth.studies.contrasts import LEVEL
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 DEPTHS = (2, 4, 8, 16, 24, 32, 40)

@@ -38,9 +38,9 @@ from IPython.display import Image, Markdown, display
 from PIL import Image as Picture
 
 import netdepth as nd
-from netdepth.analysis import compare
-from netdepth.report.inspect import read_probes
-from netdepth.report.inspect_words import words
+from netdepth.studies.analysis import compare
+from netdepth.tools.inspect.tables import read_probes
+from netdepth.tools.inspect.words import words
 
 LAB = os.environ.get("NETDEPTH_LAB", "small")
 if LAB not in ("small", "full", "all"):

@@ -132,7 +132,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """A cohort that trains to its budget; a module may have another reference of its own."""
-    from real_cohorts import make_cohort
+    from support.real_cohorts import make_cohort
 
     return make_cohort(tmp_path_factory.mktemp("reference"), probes=True)
 
@@ -140,7 +140,7 @@ def reference(tmp_path_factory):
 @pytest.fixture(scope="module")
 def ending(tmp_path_factory):
     """A cohort whose members stop at different epochs."""
-    from real_cohorts import ENDING, make_cohort
+    from support.real_cohorts import ENDING, make_cohort
 
     made = make_cohort(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
     steps = [member.result["steps"] for member in made]
@@ -151,6 +151,6 @@ def ending(tmp_path_factory):
 @pytest.fixture
 def eager(monkeypatch):
     """Every evaluation is put on disk."""
-    from netdepth.engine import conduct
+    from netdepth.training import loop as conduct
 
     monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)

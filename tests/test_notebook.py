@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 from conftest import lacking
-from made_study_folders import Ending, make_study, small_spec, telling
+from support.made_study_folders import Ending, make_study, small_spec, telling
 
-from netdepth.api.study import Study
 from netdepth.errors import BadInput
 from netdepth.recipes import resolve_study
-from netdepth.report.study_data import read_study
-from netdepth.report.study_document import Content
-from netdepth.studydir import StudyDir
+from netdepth.report.data import read_study
+from netdepth.report.document import Content
+from netdepth.studies.api import Study
+from netdepth.studies.folder import StudyDir
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE, NOTEBOOK = ROOT / "notebooks" / "lab1.py", ROOT / "notebooks" / "lab1.ipynb"

@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pandas
 
-from netdepth.analysis import Verdict, verdict
 from netdepth.config import from_json
 from netdepth.report import study_report
-from netdepth.report.study_answer import in_short
-from netdepth.report.study_data import read_study
-from netdepth.store import slug
-from netdepth.studydir import StudyDir
+from netdepth.report.answer import in_short
+from netdepth.report.data import read_study
+from netdepth.runs.folder import slug
+from netdepth.studies.analysis import Verdict, verdict
+from netdepth.studies.folder import StudyDir
 from netdepth.studyspec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -13,7 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from netdepth.report.probe import markdown, picture
+from netdepth.tools.linear_probe.page import markdown, picture
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBES = ROOT / "docs" / "results" / "probes"

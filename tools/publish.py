@@ -30,11 +30,11 @@ import probes
 import report
 import study_report
 
-from netdepth.analysis import compare
 from netdepth.errors import NetdepthError
 from netdepth.report.comparison import render
-from netdepth.report.landscape_words import landscape_words
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
+from netdepth.studies.analysis import compare
+from netdepth.tools.landscape.words import landscape_words
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"

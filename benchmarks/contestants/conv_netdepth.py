@@ -20,7 +20,7 @@ from typing import Any
 
 from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, Work, compete, spread
 from contestants.netdepth import terminal
-from netdepth.progress import TrainProgress
+from netdepth.training.progress import TrainProgress
 
 
 class Timed(TrainProgress):
@@ -42,7 +42,7 @@ def prepare(work: Work) -> Callable[[], dict[str, Any]]:
     os.environ["TERM"] = "xterm-256color"
     from netdepth.config import Component, RunConfig, Runtime, TrainConfig
     from netdepth.data import Split, load
-    from netdepth.engine.run import run
+    from netdepth.training.run import run
 
     dataset = Component(work.dataset)
     whole = load(dataset, data_dir=work.data_dir)

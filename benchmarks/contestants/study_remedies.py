@@ -1,6 +1,6 @@
 """Steps per second of one network made alone, with remedies that have no fast path beside the plain one that has.
 
-A turn makes a short run of each, in a shuffled order, on one thread, through `netdepth.engine.run`, probes
+A turn makes a short run of each, in a shuffled order, on one thread, through `netdepth.training.run`, probes
 left out. The rate is that of the second half of its steps: steps over ``seconds`` of its record, which
 hold the evaluation of the validation images. The plain network is also made as a stack of all seeds; its
 rate is then in steps of all seeds together.
@@ -33,8 +33,8 @@ STACKED = "plain, all seeds stacked"
 def main() -> None:
     work, replies = open_work()
     from netdepth.config import Component, RunConfig, Runtime, TrainConfig
-    from netdepth.engine.cohort import run_cohort, stackable
-    from netdepth.progress import TrainProgress
+    from netdepth.training.cohort import run_cohort, stackable
+    from netdepth.training.progress import TrainProgress
 
     (depth,) = work.depths
     steps = -(-len(work.labels("train")) // work.batch_size)

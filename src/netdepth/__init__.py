@@ -7,8 +7,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 _API = {
-    "explain": "api.explain", "export": "api.export", "landscape": "api.landscape", "load": "api", "predict": "api",
-    "probe": "api.probe", "study": "api.study", "sync": "api", "train": "api",
+    "explain": "tools.explain.api", "export": "tools.export.api", "landscape": "tools.landscape.api",
+    "load": "api", "predict": "api", "probe": "tools.linear_probe.api", "study": "studies.api", "sync": "api", "train": "api",
 }  # fmt: skip
 """What is offered, and the module that has it."""
 __all__ = ["__version__", *_API]

@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from netdepth.engine.parallel import only_alone, rank
-from netdepth.engine.signals import Terminated, signals_as_interrupts
 from netdepth.errors import BadInput, NetdepthError, RankLost, choose
 from netdepth.grammar import Parser, grammar
+from netdepth.training.parallel import only_alone, rank
+from netdepth.training.signals import Terminated, signals_as_interrupts
 
 __all__ = ["entry", "main"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from netdepth.config import Component, RunConfig
 from netdepth.errors import BadInput
 from netdepth.registry import Registry
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
 from netdepth.studyspec import StudySpec
 
 __all__ = ["Finding", "check_component", "check_file", "registries"]
@@ -39,9 +39,9 @@ Promises = Iterator[tuple[str, bool, str]]
 
 def registries() -> dict[str, Registry[Any]]:
     """Every registry a user's file may add to, by kind."""
-    from netdepth.engine.run import COMPONENTS
     from netdepth.recipes import RECIPES
     from netdepth.trackers import TRACKERS
+    from netdepth.training.run import COMPONENTS
 
     return {**COMPONENTS, "tracker": TRACKERS, "recipe": RECIPES}
 
@@ -129,7 +129,7 @@ def _dataset(component: Component, data_dir: Path | None) -> Promises:
 def _optimizer(component: Component, data_dir: Path | None) -> Promises:
     import torch
 
-    from netdepth.engine.optim import OPTIMIZERS
+    from netdepth.training.optim import OPTIMIZERS
 
     def start() -> tuple[torch.nn.Parameter, Any]:
         flat = torch.nn.Parameter(torch.linspace(1.0, 2.0, 8))
@@ -172,7 +172,7 @@ def _augmentation(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _schedule(component: Component, data_dir: Path | None) -> Promises:
-    from netdepth.engine.optim import SCHEDULES
+    from netdepth.training.optim import SCHEDULES
 
     for total in (1, 2, 1000):
         factors = [SCHEDULES.build(component, total, 10)(step) for step in range(total)]
@@ -183,7 +183,7 @@ def _schedule(component: Component, data_dir: Path | None) -> Promises:
 def _objective(component: Component, data_dir: Path | None) -> Promises:
     import torch
 
-    from netdepth.engine.objectives import OBJECTIVES
+    from netdepth.training.objectives import OBJECTIVES
 
     logits = torch.linspace(-1, 1, BATCH * CLASSES).view(BATCH, CLASSES).requires_grad_()
     loss = OBJECTIVES.build(component)(logits, torch.arange(BATCH) % CLASSES)
@@ -210,9 +210,9 @@ def _tracker(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _recipe(component: Component, data_dir: Path | None) -> Promises:
-    from netdepth.engine.run import COMPONENTS, resolve
-    from netdepth.launch.source import without_source
     from netdepth.recipes import RECIPES
+    from netdepth.studies.parent import without_source
+    from netdepth.training.run import COMPONENTS, resolve
 
     made = RECIPES.build(component)
     yield "returns a RunConfig or a StudySpec", isinstance(made, RunConfig | StudySpec), type(made).__name__

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from cifar_archives import entry, packed, tar
 from PIL import Image
+from support.cifar_archives import entry, packed, tar
 
 from netdepth.config import Component
 from netdepth.data import cifar, load

@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
-from netdepth.engine.run import run
 from netdepth.errors import Interrupted
-from netdepth.launch.study import conduct
-from netdepth.progress import TrainProgress
+from netdepth.studies.run import conduct
 from netdepth.studyspec import Axis, Primary, StudySpec
+from netdepth.training.progress import TrainProgress
+from netdepth.training.run import run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from folders import make
+from support.folders import make
 
 CONFIG = RunConfig(
     Component("mnist5k"),

@@ -27,9 +27,11 @@ PHASES = {
 def mark(path: str) -> None:
     """Write the letters of this process's phases to the pipe at ``path``, from now on."""
     from netdepth import report
-    from netdepth.engine import conduct, fit, result
-    from netdepth.report import plots, study_files
-    from netdepth.store import RunDir
+    from netdepth.report import files as study_files
+    from netdepth.report import learning_curves as plots
+    from netdepth.runs.folder import RunDir
+    from netdepth.training import fit, result
+    from netdepth.training import loop as conduct
 
     pipe = os.open(path, os.O_WRONLY)
     now = ["u"]
@@ -80,6 +82,6 @@ def mark(path: str) -> None:
 
 def eager() -> None:
     """Put every evaluation on disk, which the product does when ten seconds have passed: drills last less."""
-    from netdepth.engine import conduct
+    from netdepth.training import loop as conduct
 
     conduct.WRITE_EVERY_SECONDS = 0.0

@@ -7,8 +7,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from netdepth.engine import checkpoint, fit, member
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
+from netdepth.training import checkpoint, fit
+from netdepth.training import replica as member
 
 
 def saved_without_rename() -> None:

@@ -31,7 +31,7 @@ def watch(event, arguments):
 
 sys.addaudithook(watch)
 """
-RECIPE = Path(__file__).parents[1] / "tiny_studies.py"
+RECIPE = Path(__file__).parents[1] / "support" / "tiny_studies.py"
 
 
 def commands(root: Path, store: Path) -> list[list[str]]:
@@ -62,7 +62,7 @@ def main(folder: str) -> None:
     sys.path.insert(0, str(Path(__file__).parents[1]))
     import torch
     from PIL import Image
-    from tiny_studies import RECIPE as recipe
+    from support.tiny_studies import RECIPE as recipe
 
     torch.save({"a": torch.ones(2)}, root / "w.pth")
     Image.new("L", (28, 28)).save(root / "x.png")

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import netdepth
-from netdepth.store import slug
+from netdepth.runs.folder import slug
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results" / "reliability"
 SCHEMA = 1

@@ -9,17 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import real_cohorts
-from folders import CLASSES
 from PIL import Image
-from real_runs import same
+from support import real_cohorts
+from support.folders import CLASSES
+from support.real_runs import same
 
 from netdepth.cli import main
 from netdepth.config import Component, EarlyStopping, RunConfig, TrainConfig, to_json
 from netdepth.errors import NetdepthError
-from netdepth.report.study_files import check_report
-from netdepth.store import RunDir
-from netdepth.studydir import StudyDir
+from netdepth.report.files import check_report
+from netdepth.runs.folder import RunDir
+from netdepth.studies.folder import StudyDir
 
 MLP = RunConfig(
     dataset=Component("mnist5k"),

@@ -14,7 +14,7 @@ from faults.disk import KINDS
 from faults.kill import Children
 from faults.record import Faults
 from faults.subjects import Subject, small
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
 
 pytestmark = pytest.mark.faults
 

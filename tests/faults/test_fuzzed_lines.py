@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cli_world import World
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from support.cli_world import World
 from test_cli_fuzz import check, check_mutated_config, mutated_lines, world
 
 from faults.ground import answer

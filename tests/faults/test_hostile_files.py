@@ -20,11 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_archives import SHAPES, World, archive_of, entry, files_of, make_world, packed, tar
-from folders import make
-from hostile_pickles import Call, hostile_pickles
-from made_weights import hostile as hostile_weights
 from PIL import Image
+from support.cifar_archives import SHAPES, World, archive_of, entry, files_of, make_world, packed, tar
+from support.folders import make
+from support.hostile_pickles import Call, hostile_pickles
+from support.made_weights import hostile as hostile_weights
 
 from faults.ground import INTERRUPTED, Answer, alter_json, answer, resign, run_at, store_at, tree
 from faults.record import Faults

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from browser import Browser, find_browser, serving
-from folders import put
-from made_study_folders import Ending, alter, make_study, small_spec, telling
+from support.browser import Browser, find_browser, serving
+from support.folders import put
+from support.made_study_folders import Ending, alter, make_study, small_spec, telling
 
 from faults.ground import FINISHED, Answer, alter_json, answer, run_at, store_at
 from faults.names import HOST, TAKEN, names
@@ -23,8 +23,8 @@ from faults.record import Faults
 from netdepth.config import Component
 from netdepth.data import load
 from netdepth.errors import BadInput
-from netdepth.store import RunDir
-from netdepth.studydir import StudyDir
+from netdepth.runs.folder import RunDir
+from netdepth.studies.folder import StudyDir
 from netdepth.studyspec import Axis
 
 pytestmark = pytest.mark.faults

@@ -16,7 +16,7 @@ from faults.kill import Children, Moment, Strike, Trace, run_line
 from faults.phases import PHASES
 from faults.record import Drill, Faults, Missed
 from faults.subjects import Subject, subjects
-from netdepth.store import RunDir, slug
+from netdepth.runs.folder import RunDir, slug
 
 pytestmark = pytest.mark.faults
 

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import test_launch_ray
 import test_parallel_torchrun
-from ray_jobs import digests, jobs_in, made_here, outcomes_of, small
+import test_ray as test_launch_ray
+from support.ray_jobs import digests, jobs_in, made_here, outcomes_of, small
 
 from faults.record import Faults
-from netdepth.launch import processes
+from netdepth.studies import pool as processes
 
 SAID_WITHIN_SECONDS = 30
 
@@ -33,7 +33,7 @@ def children() -> list[int]:
 def eager(folder: Path) -> str:
     """A user's file that lets checkpoints be written at once, so that there is something to continue from."""
     file = folder / "eager.py"
-    file.write_text("import netdepth.engine.conduct\nnetdepth.engine.conduct.WRITE_EVERY_SECONDS = 0.0\n")
+    file.write_text("import netdepth.training.loop\nnetdepth.training.loop.WRITE_EVERY_SECONDS = 0.0\n")
     return str(file)
 
 

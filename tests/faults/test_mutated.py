@@ -9,14 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from real_cohorts import Killed, stopping
-from real_runs import CONFIG, make, same
+from support.real_cohorts import Killed, stopping
+from support.real_runs import CONFIG, make, same
 
 from faults.record import Faults
 from netdepth.config import Runtime
-from netdepth.engine import conduct
-from netdepth.engine.run import run
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
+from netdepth.training import loop as conduct
+from netdepth.training.run import run
 
 pytestmark = pytest.mark.faults
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cifar_archives import ARCHIVES, World, entry, make_world, packed, tar
 from PIL import Image
+from support.cifar_archives import ARCHIVES, World, entry, make_world, packed, tar
 from test_data_fuzz import append, cut_out, flip_bits, mutated_case, noise, truncate
 
 from faults.ground import tree

@@ -8,21 +8,21 @@ import math
 from pathlib import Path
 
 import pytest
-import tiny_studies
-from cli_world import answer
-from real_cohorts import digits, poison
-from real_runs import CONFIG, make
+from support import tiny_studies
+from support.cli_world import answer
+from support.real_cohorts import digits, poison
+from support.real_runs import CONFIG, make
+from support.tiny_studies import digits_once
 from test_augmented_runs import few
-from tiny_studies import digits_once
 
 from faults.record import Faults
 from netdepth import data
-from netdepth.analysis.study_table import study_table
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.batches import Batches
-from netdepth.engine import conduct
-from netdepth.report.study_data import read_study
-from netdepth.report.study_document import Content
+from netdepth.report.data import read_study
+from netdepth.report.document import Content
+from netdepth.studies.table import study_table
+from netdepth.training import loop as conduct
 
 PERIOD, BUDGET = 6, 24
 PLACES = ("input", "weights", "gradient")

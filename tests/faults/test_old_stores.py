@@ -15,8 +15,8 @@ from faults.record import Faults
 from netdepth import api
 from netdepth.config import SCHEMA, Component
 from netdepth.data import load
-from netdepth.store import list_runs
-from netdepth.studydir import list_studies
+from netdepth.runs.folder import list_runs
+from netdepth.studies.folder import list_studies
 
 pytestmark = pytest.mark.faults
 

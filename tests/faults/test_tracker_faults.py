@@ -6,13 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
+from support.tiny_studies import digits_once
 from test_trackers_faults import BAD, FAULTS, silent_server
-from tiny_studies import digits_once
 
 from faults.record import Faults
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
-from netdepth.launch import launch, settle
 from netdepth.trackers import TRACKERS
+from netdepth.training.launch import launch, settle
 
 pytestmark = [pytest.mark.faults, pytest.mark.usefixtures(digits_once.__name__)]
 

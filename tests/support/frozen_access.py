@@ -12,7 +12,7 @@ from netdepth.studyspec import StudySpec
 
 def components() -> Mapping[str, Registry[Any]]:
     """The registry of each part of a `RunConfig`."""
-    from netdepth.engine.assemble import COMPONENTS
+    from netdepth.training.resolve import COMPONENTS
 
     return COMPONENTS
 
@@ -26,7 +26,7 @@ def recipes() -> dict[str, RunConfig | StudySpec]:
 
 def resolved(config: RunConfig) -> RunConfig:
     """``config``, which names no other run, with every default filled in, for a CPU."""
-    from netdepth.engine.assemble import resolve
+    from netdepth.training.resolve import resolve
 
     return resolve(config, "cpu")
 
@@ -34,7 +34,7 @@ def resolved(config: RunConfig) -> RunConfig:
 def fingerprint(config: RunConfig, data_digest: str, split_digest: str) -> str:
     """The fingerprint of a resolved ``config`` on data with these digests."""
     from netdepth.data import DatasetSpec
-    from netdepth.engine.assemble import fingerprint as of
+    from netdepth.training.resolve import fingerprint as of
 
     spec = DatasetSpec(
         name="made",
@@ -51,6 +51,6 @@ def fingerprint(config: RunConfig, data_digest: str, split_digest: str) -> str:
 
 def verdict_of(table: Any, spec: StudySpec) -> dict[str, Any]:
     """What ``verdict.json`` says of a study's table."""
-    from netdepth.analysis import verdict
+    from netdepth.studies.analysis import verdict
 
     return verdict(table, spec).as_json()

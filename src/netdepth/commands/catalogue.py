@@ -8,11 +8,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from netdepth.analysis.table import describe_component
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.config import to_json
 from netdepth.registry import Entry, Registry, type_name
 from netdepth.report.text import print_table, printable
+from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
 
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
@@ -30,10 +30,10 @@ def _registries() -> dict[str, Callable[[], Registry[Any]]]:
         "recipes": load("recipes", "RECIPES"),
         "models": load("models", "MODELS"),
         "datasets": load("data", "DATASETS"),
-        "optimizers": load("engine.optim", "OPTIMIZERS"),
-        "schedules": load("engine.optim", "SCHEDULES"),
+        "optimizers": load("training.optim", "OPTIMIZERS"),
+        "schedules": load("training.optim", "SCHEDULES"),
         "augmentations": load("data.augment", "AUGMENTATIONS"),
-        "objectives": load("engine.objectives", "OBJECTIVES"),
+        "objectives": load("training.objectives", "OBJECTIVES"),
         "trackers": load("trackers", "TRACKERS"),
     }
 
@@ -146,7 +146,7 @@ def data_verify(args: argparse.Namespace) -> Answer:
 
 def doctor(args: argparse.Namespace) -> Answer:
     """What works here; exit 1 if training cannot."""
-    from netdepth.doctor import examine
+    from netdepth.commands.checks import examine
 
     checks = examine(runtime_of(args))
     bad = any(check.state == "bad" for check in checks)

@@ -13,7 +13,7 @@ __all__ = ["convert"]
 
 def convert(args: argparse.Namespace) -> Answer:
     """Weights from a pickle into safetensors, read where nothing in them can run."""
-    from netdepth.convert import convert
+    from netdepth.tools.convert import convert
 
     made = convert(args.file, args.out)
 

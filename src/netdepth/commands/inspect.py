@@ -12,7 +12,7 @@ from netdepth.commands.answer import Answer
 from netdepth.config import Component, RunConfig, from_json
 from netdepth.errors import BadInput, StorageError
 from netdepth.report.text import printable
-from netdepth.store import RunDir, find_run, runs_root
+from netdepth.runs.folder import RunDir, find_run, runs_root
 
 if TYPE_CHECKING:
     from netdepth.models import Network
@@ -23,9 +23,9 @@ __all__ = ["inspect"]
 def inspect(args: argparse.Namespace) -> Answer:
     """Model table, gradients and activations per layer, as a picture and in words."""
     from netdepth import models
-    from netdepth.report.inspect import print_inspection, read_probes
-    from netdepth.report.inspect_picture import layers_picture
-    from netdepth.report.inspect_words import words
+    from netdepth.tools.inspect.picture import layers_picture
+    from netdepth.tools.inspect.tables import print_inspection, read_probes
+    from netdepth.tools.inspect.words import words
 
     run = find_run(args.run, runs_root(args.runs_root))
     network = _network(run)
@@ -94,9 +94,9 @@ def _measured(run: RunDir, data_dir: Path | None, root: Path | None) -> list[dic
     import torch
 
     from netdepth import data
-    from netdepth.engine.checkpoint import MODEL, load_weights
-    from netdepth.engine.run import build_model, resolve
-    from netdepth.probes import probe, probe_batch
+    from netdepth.training.checkpoint import MODEL, load_weights
+    from netdepth.training.layers import probe, probe_batch
+    from netdepth.training.run import build_model, resolve
 
     saved = run.read_json("config.json") or {}
     names = {field.name for field in dataclasses.fields(RunConfig)}

@@ -14,8 +14,8 @@ __all__ = ["probe"]
 
 def probe(args: argparse.Namespace) -> Answer:
     """kNN, a linear SVM and logistic regression on frozen features: table, sentences, picture."""
-    from netdepth.api import probe as api
-    from netdepth.report.probe import print_probe
+    from netdepth.tools.linear_probe import api as api
+    from netdepth.tools.linear_probe.page import print_probe
 
     if args.images is not None and args.all_images:
         raise BadInput(f"--images {args.images} and --all-images are both given; use one of them")

@@ -8,7 +8,7 @@ import sys
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.commands.study import conducted
 from netdepth.commands.training import trained
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
 
 __all__ = ["quickstart"]
 
@@ -17,10 +17,11 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 
 def quickstart(args: argparse.Namespace) -> Answer:
     """Train one network, then ask of seventy whether depth helps, and write the report."""
-    from netdepth import api, launch
-    from netdepth.api.study import ask
-    from netdepth.launch.study import conduct
+    from netdepth import api
     from netdepth.report.summary import print_next, print_quickstart
+    from netdepth.studies.api import ask
+    from netdepth.studies.run import conduct
+    from netdepth.training import launch
 
     runtime = runtime_of(args)
     name, configs, _ = api.plan(BASELINE, seed=args.seed or 0, dataset=DATASET)

@@ -10,28 +10,28 @@ from typing import TYPE_CHECKING, Any
 from netdepth.commands.answer import Answer
 from netdepth.errors import BadInput, StorageError
 from netdepth.report.text import print_table, printable
-from netdepth.store import runs_root
+from netdepth.runs.folder import runs_root
 
 if TYPE_CHECKING:
-    from netdepth.report.study_data import StudyData
-    from netdepth.report.study_document import Content
-    from netdepth.studydir import StudyDir
+    from netdepth.report.data import StudyData
+    from netdepth.report.document import Content
+    from netdepth.studies.folder import StudyDir
 
 __all__ = ["judged", "report", "verdict"]
 
 
 def verdict(args: argparse.Namespace) -> Answer:
     """What the study says, in sentences and tables; writes ``verdict.json`` and ``table.csv``."""
-    from netdepth.studydir import find_study
+    from netdepth.studies.folder import find_study
 
     return judged(find_study(args.study, runs_root(args.runs_root)))
 
 
 def judged(study: StudyDir, brief: bool = False) -> Answer:
     """The verdict of ``study``; ``brief`` leaves out the sentence of each comparison."""
-    from netdepth.report.study_data import read_study
-    from netdepth.report.study_document import Content
-    from netdepth.report.study_files import write_verdict
+    from netdepth.report.data import read_study
+    from netdepth.report.document import Content
+    from netdepth.report.files import write_verdict
 
     data = read_study(study)
     if data.verdict is None:
@@ -68,9 +68,9 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
 
 def report(args: argparse.Namespace) -> Answer:
     """Write the page of a study, or with ``--check`` hold the page that is there against the run folders."""
-    from netdepth.report import study_files
-    from netdepth.report.study_data import read_study
-    from netdepth.studydir import find_study
+    from netdepth.report import files as study_files
+    from netdepth.report.data import read_study
+    from netdepth.studies.folder import find_study
 
     study = find_study(args.study, runs_root(args.runs_root))
     path = (args.out or study.path) / study_files.HTML

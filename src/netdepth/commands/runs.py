@@ -12,16 +12,16 @@ from pathlib import Path
 from netdepth.commands.answer import Answer
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.report.text import percent, print_table, printable, size
-from netdepth.store import find_run, list_runs, runs_root
-from netdepth.studydir import StudyDir, study_at
+from netdepth.runs.folder import find_run, list_runs, runs_root
+from netdepth.studies.folder import StudyDir, study_at
 
 __all__ = ["board", "compare", "predict", "runs_gc", "runs_list", "runs_rm", "sync"]
 
 
 def compare(args: argparse.Namespace) -> Answer:
     """Run folders side by side, or whole studies."""
-    from netdepth import analysis
     from netdepth.report.comparison import print_comparison, render
+    from netdepth.studies import analysis
 
     studies = [study_at(text, runs_root(args.runs_root)) for text in args.runs]
     if any(studies):
@@ -43,7 +43,7 @@ def compare(args: argparse.Namespace) -> Answer:
 
 def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None]) -> Answer:
     """One line per study, as an instructor compares submissions; with ``--html`` a page too."""
-    from netdepth.atomic import write_atomic
+    from netdepth.files.atomic import write_atomic
     from netdepth.report.submissions import page, print_submissions, read_submissions, render
 
     studies = [study for study in found if study is not None]
@@ -86,8 +86,8 @@ def predict(args: argparse.Namespace) -> Answer:
 
 def runs_list(args: argparse.Namespace) -> Answer:
     """Every run folder with its status and size."""
-    from netdepth.analysis import run_row
-    from netdepth.housekeeping import folder_size
+    from netdepth.runs.cleanup import folder_size
+    from netdepth.studies.analysis import run_row
 
     root = runs_root(args.runs_root)
     rows = [{**run_row(run), "bytes": folder_size(run.path)} for run in list_runs(root)]
@@ -108,7 +108,7 @@ def runs_list(args: argparse.Namespace) -> Answer:
 
 def runs_rm(args: argparse.Namespace) -> Answer:
     """Remove run folders of the runs root, after a question."""
-    from netdepth.housekeeping import check_removable, folder_size, remove
+    from netdepth.runs.cleanup import check_removable, folder_size, remove
 
     root = runs_root(args.runs_root)
     chosen = list({run.path.resolve(): run for run in (find_run(text, root) for text in args.runs)}.values())
@@ -128,7 +128,7 @@ def runs_rm(args: argparse.Namespace) -> Answer:
 
 def runs_gc(args: argparse.Namespace) -> Answer:
     """Drop the optimizer states of finished runs."""
-    from netdepth.housekeeping import drop_optimizer_states
+    from netdepth.runs.cleanup import drop_optimizer_states
 
     freed: dict[str, int] = {}
     skipped: dict[str, str] = {}

@@ -12,8 +12,8 @@ from netdepth.errors import BadInput
 from netdepth.report.text import print_table, printable
 
 if TYPE_CHECKING:
-    from netdepth.launch.forecast import Forecast
-    from netdepth.launch.study import Conducted
+    from netdepth.studies.forecast import Forecast
+    from netdepth.studies.run import Conducted
     from netdepth.studyspec import StudySpec
 
 __all__ = ["conducted", "study"]
@@ -21,9 +21,9 @@ __all__ = ["conducted", "study"]
 
 def study(args: argparse.Namespace) -> Answer:
     """Conduct a study, or say what it would cost."""
-    from netdepth import analysis
-    from netdepth.api import study as api
-    from netdepth.launch.study import conduct, look_up
+    from netdepth.studies import analysis
+    from netdepth.studies import api as api
+    from netdepth.studies.run import conduct, look_up
 
     if args.threads not in (None, 1):
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
@@ -83,8 +83,8 @@ def conducted(done: Conducted, report: bool) -> Answer:
 
 
 def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
-    from netdepth.launch.forecast import forecast
-    from netdepth.launch.progress import duration
+    from netdepth.studies.forecast import forecast
+    from netdepth.studies.progress import duration
 
     ahead = forecast(spec, runtime, workers=workers)
     rows = [row for name in ahead.phases for row in _rows(ahead, name)]

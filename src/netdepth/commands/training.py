@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.errors import BadInput, NetdepthError, choose
 from netdepth.report.text import printable
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
 
 if TYPE_CHECKING:
-    from netdepth.launch import Outcome
+    from netdepth.training.launch import Outcome
 
 __all__ = ["train", "trained"]
 
@@ -23,8 +23,9 @@ T = TypeVar("T")
 
 def train(args: argparse.Namespace) -> Answer:
     """One run per seed; the table of one, the comparison of several."""
-    from netdepth import api, launch
-    from netdepth.engine.run import resolve
+    from netdepth import api
+    from netdepth.training import launch
+    from netdepth.training.run import resolve
 
     if args.seed is not None and args.seeds is not None:
         raise BadInput(f"--seed {args.seed} and --seeds {args.seeds} are both given; use one of them")
@@ -51,10 +52,11 @@ def _trackers(text: str) -> tuple[str, ...]:
 
 def trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
     """The answer about finished runs: the table of one, the comparison of several, and their pictures."""
-    from netdepth import analysis, launch
     from netdepth.report.comparison import print_comparison
-    from netdepth.report.plots import learning_curves, learning_curves_many
+    from netdepth.report.learning_curves import learning_curves, learning_curves_many
     from netdepth.report.summary import print_run
+    from netdepth.studies import analysis
+    from netdepth.training import launch
 
     runs = {outcome.seed: RunDir(outcome.path) for outcome in outcomes if outcome.path is not None}
     figures = {seed: _figure(learning_curves, run, outcomes) for seed, run in runs.items()}

@@ -23,7 +23,7 @@ import numpy as np
 
 from netdepth.config import digest
 from netdepth.errors import BadInput, RunFailed
-from netdepth.pictures import decode_picture, decode_pictures, pillow_rules
+from netdepth.files.pictures import decode_picture, decode_pictures, pillow_rules
 
 __all__ = ["File", "Pictures", "chunks", "content_digest", "shape_of", "shown_counts"]
 
@@ -151,13 +151,13 @@ def _in_processes(parts: Sequence[Sequence[File]], settings: dict[str, Any]) -> 
 
 
 class _Process:
-    """``python -m netdepth.pictures``: a small picture keeps the interpreter's lock, so threads would wait in line.
+    """``python -m netdepth.files.pictures``: a small picture keeps the interpreter's lock, so threads would wait.
 
     A file that brings the decoder down takes this process with it, not the training.
     """
 
     def __init__(self, settings: dict[str, Any]) -> None:
-        command = [sys.executable, "-m", "netdepth.pictures", json.dumps(settings)]
+        command = [sys.executable, "-m", "netdepth.files.pictures", json.dumps(settings)]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
 
     def __enter__(self) -> _Process:

@@ -22,13 +22,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from netdepth.atomic import fsync_folder, storage
 from netdepth.config import digest
 from netdepth.data.decode import File, Pictures, chunks, shape_of, shown_counts
 from netdepth.data.fetch import user_cache
 from netdepth.data.splits import DatasetSpec, SealedTest, Split, Splits, array_digest, stratified_choice
 from netdepth.errors import StorageError
-from netdepth.pictures import decoder
+from netdepth.files.atomic import fsync_folder, storage
+from netdepth.files.pictures import decoder
 
 __all__ = ["MAPPED_SHARE", "Folder", "decoded", "picture_splits"]
 

@@ -17,10 +17,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netdepth.atomic import storage
 from netdepth.data import archive, idx
 from netdepth.data.transfer import Progress, Refused, shown_progress, transfer
 from netdepth.errors import BadInput, StorageError
+from netdepth.files.atomic import storage
 
 __all__ = ["SOURCES", "OfficialFile", "Source", "locate", "obtain", "publish", "unpacked", "user_cache", "verified"]
 

@@ -23,14 +23,14 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from netdepth.atomic import storage, write_atomic
 from netdepth.config import SCHEMA, digest, require
 from netdepth.data.decode import Pictures, content_digest, shown_counts
 from netdepth.data.decoded import Folder, picture_splits
 from netdepth.data.fetch import Source, publish, user_cache
 from netdepth.data.splits import DATASETS, Splits
 from netdepth.errors import BadInput, StorageError, choose
-from netdepth.pictures import MAX_BYTES
+from netdepth.files.atomic import storage, write_atomic
+from netdepth.files.pictures import MAX_BYTES
 
 __all__ = ["IMAGE_FOLDER", "image_folder", "read_folder"]
 

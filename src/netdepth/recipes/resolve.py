@@ -9,9 +9,9 @@ from typing import Any
 
 from netdepth.config import SCHEMA, RunConfig, from_json
 from netdepth.errors import BadInput, choose
+from netdepth.files.usercode import UserCode, import_user, reason_of
 from netdepth.recipes.base import RECIPES
 from netdepth.studyspec import StudySpec
-from netdepth.usercode import UserCode, import_user, reason_of
 
 __all__ = ["import_user", "resolve", "resolve_study"]
 

@@ -13,12 +13,12 @@ from typing import Any
 import netdepth
 from netdepth.errors import BadInput
 from netdepth.report.comparison import markdown_text
-from netdepth.report.study_data import StudyData, read_study
-from netdepth.report.study_document import Content
-from netdepth.report.study_files import check_report
+from netdepth.report.data import StudyData, read_study
+from netdepth.report.document import Content
+from netdepth.report.files import check_report
 from netdepth.report.text import print_table, printable
-from netdepth.store import RunDir
-from netdepth.studydir import StudyDir
+from netdepth.runs.folder import RunDir
+from netdepth.studies.folder import StudyDir
 
 __all__ = ["Chip", "Submission", "Submissions", "page", "print_submissions", "read_submissions", "render"]
 

@@ -4,7 +4,8 @@ Each runs in a child process that follows the folder (`netdepth.trackers.follow`
 fault of a tracker can reach the training. This file is all a new tracker needs besides its own.
 """
 
-from netdepth.trackers import tensorboard, wandb_tracker
+from netdepth.trackers import tensorboard
+from netdepth.trackers import wandb as wandb_tracker
 from netdepth.trackers.base import TRACKERS, Tracker
 from netdepth.trackers.mirror import Mirrors, sync
 from netdepth.trackers.tensorboard import board_command

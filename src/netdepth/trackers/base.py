@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from netdepth.errors import BadInput
 from netdepth.registry import Registry
-from netdepth.store import slug
+from netdepth.runs.folder import slug
 
 __all__ = [
     "NAMES",

@@ -24,10 +24,10 @@ from typing import Any
 
 from netdepth.config import SCHEMA, Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
-from netdepth.store import RunDir
+from netdepth.files.usercode import import_user
+from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, restored, tracker_record
 from netdepth.trackers.processes import TOKEN, end_family
-from netdepth.usercode import import_user
 
 __all__ = ["follow", "main"]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from netdepth.errors import BadInput, RunFailed, StorageError
-from netdepth.store import RunDir
+from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, mirror_folder
 from netdepth.trackers.processes import TOKEN, end_family
 

@@ -1,0 +1,124 @@
+"""All that a report reads of a study's folder, read once: rows, verdict, curves, probes, how it was made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from netdepth.errors import BadInput
+from netdepth.runs.compare import UNFINISHED
+from netdepth.runs.folder import RunDir
+from netdepth.studies.analysis import Verdict, verdict
+from netdepth.studies.cells import CellRun
+from netdepth.studies.folder import StudyDir
+from netdepth.studies.table import frame_of, planned_runs, study_row
+from netdepth.studyspec import StudySpec
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Run", "StudyData", "read_study"]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A planned run: its ``number`` in the plan from 1 on, its row of the table, and what lies in its folder."""
+
+    number: int
+    row: Mapping[str, Any]
+    records: Sequence[Mapping[str, Any]] = ()
+    config: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    first_probe: Mapping[str, Any] | None = None
+    last_probe: Mapping[str, Any] | None = None
+    last_probe_file: str | None = None
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Condition and depth."""
+        return self.row["condition"], self.row["depth"]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a result; a diverged run has one."""
+        return self.row["status"] not in ("no run", *UNFINISHED)
+
+
+@dataclass(frozen=True)
+class StudyData:
+    """A study with everything that the page shows of it."""
+
+    study: StudyDir
+    spec: StudySpec
+    tuned: Mapping[str, Any] | None
+    runs: tuple[Run, ...]
+    table: pandas.DataFrame
+    verdict: Verdict | None
+    """None while no run has begun: the number of classes is not known yet."""
+
+    @cached_property
+    def cells(self) -> dict[tuple[str, int], list[Run]]:
+        """The planned runs by condition and depth."""
+        found: dict[tuple[str, int], list[Run]] = {(cell.condition, cell.depth): [] for cell in self.spec.cells}
+        for run in self.runs:
+            found[run.place].append(run)
+        return found
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {run.row["folder"]: run.number for run in self.runs if run.row.get("folder") is not None}
+
+    def numbers(self, runs: Iterable[CellRun]) -> tuple[int, ...]:
+        """The numbers of the verdict's ``runs``."""
+        return tuple(sorted({self._numbers[run.folder] for run in runs}))
+
+    @property
+    def missing(self) -> list[Run]:
+        """The planned runs that have no result."""
+        return [run for run in self.runs if not run.finished]
+
+
+def read_study(study: StudyDir) -> StudyData:
+    """Read the folders of the planned runs and judge them.
+
+    Raises:
+        BadInput: ``study.json`` is damaged, or its runs are about different data.
+    """
+    spec = study.spec
+    rows = [study_row(study, planned) for planned in planned_runs(study, spec)]
+    table = frame_of(rows, spec)
+    begun = any(row["classes"] is not None for row in rows)
+    runs = tuple(_run(study, number, row) for number, row in enumerate(rows, 1))
+    return StudyData(study, spec, study.tuned, runs, table, verdict(table, spec) if begun else None)
+
+
+def _run(study: StudyDir, number: int, row: Mapping[str, Any]) -> Run:
+    if row["status"] in ("no run", "unreadable"):
+        return Run(number, row)
+    folder = RunDir(study.path / row["folder"])
+    try:
+        last = _last_probe(folder)
+        return Run(
+            number,
+            row,
+            folder.read_metrics(),
+            folder.read_json("config.json") or {},
+            folder.read_json("environment.json") or {},
+            folder.read_json("probes/init.json"),
+            None if last is None else folder.read_json(last),
+            last,
+        )
+    except BadInput as error:  # a damaged file beside the result: the numbers stand, the picture lacks them
+        return Run(number, {**row, "error": str(error)})
+
+
+def _last_probe(folder: RunDir) -> str | None:
+    """The file of the latest probe after initialisation."""
+    steps = {
+        int(path.stem[5:]): path.name
+        for path in (folder.path / "probes").glob("step-*.json")
+        if path.stem[5:].isdecimal()
+    }
+    return f"probes/{steps[max(steps)]}" if steps else None

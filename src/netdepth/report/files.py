@@ -1,0 +1,95 @@
+"""The files of a study's report: written whole from the run folders, and checked against them later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from netdepth.errors import BadInput
+from netdepth.files.atomic import storage, write_atomic
+from netdepth.report.data import StudyData, read_study
+from netdepth.report.document import Content, page
+from netdepth.report.markdown import markdown, sources
+from netdepth.report.numbers import read_numbers
+from netdepth.studies.folder import StudyDir
+
+__all__ = ["check_report", "write_files", "write_report", "write_verdict"]
+
+HTML = "report.html"
+
+
+def write_report(study: StudyDir) -> Path:
+    """Write ``report.html``, ``report.md`` with its figures and ``sources.json``, ``table.csv`` and ``verdict.json``.
+
+    Works on an unfinished study; the page then says what is missing. Returns the path of the page.
+
+    Raises:
+        BadInput: ``study.json`` is damaged.
+        StorageError: a file cannot be written.
+    """
+    return write_files(read_study(study))
+
+
+def write_files(data: StudyData, folder: Path | None = None) -> Path:
+    """As `write_report`, of a study that is read already; into ``folder`` where one is given."""
+    from netdepth.report.figures import pictures
+
+    folder = folder or data.study.path
+    with storage(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    content = Content(data)
+    write_verdict(data, folder)
+    drawn = pictures(data, folder / "figures")
+    write_atomic(folder / "report.md", _encoded(markdown(content, drawn)))
+    write_atomic(folder / "sources.json", _json(sources(content)))
+    write_atomic(folder / HTML, _encoded(page(content)))
+    return folder / HTML
+
+
+def write_verdict(data: StudyData, folder: Path | None = None) -> None:
+    """Write ``table.csv`` and, once a run has begun, ``verdict.json``; beside the runs or into ``folder``."""
+    folder = folder or data.study.path
+    write_atomic(folder / "table.csv", _encoded(data.table.to_csv(index=False, lineterminator="\n")))
+    if data.verdict is not None:
+        write_atomic(folder / "verdict.json", _json(data.verdict.as_json()))
+
+
+def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
+    """Why the page that is there, or at ``path``, may not be shown as the finished study's; nothing if it may.
+
+    It may if every planned run has a result, no folder that it names is missing, and every number on
+    it is what the run folders give today. The figures are not drawn again.
+
+    Raises:
+        BadInput: there is no page, or ``study.json`` is damaged.
+    """
+    path = path or study.path / HTML
+    if not path.is_file():
+        raise BadInput(f"no {path} to check; make it with: netdepth report {study.path.name}")
+    data = read_study(study)
+    found = [f"run {run.number} ({run.row['run'] or 'not planned yet'}): {run.row['status']}" for run in data.missing]
+    there = [number for number in read_numbers(path.read_text()) if number["tag"] != "figure"]
+    now = read_numbers(page(Content(data), drawn=False))
+    changed = [pair for pair in zip(there, now, strict=False) if pair[0] != pair[1]]
+    found += [f"the page says {_said(old)} where the runs now give {_said(new)}" for old, new in changed[:5]]
+    if len(changed) > 5:
+        found.append(f"and {len(changed) - 5} more numbers differ")
+    if len(there) != len(now):
+        found.append(f"the page has {len(there)} numbers where the runs now give {len(now)}")
+    return found
+
+
+def _said(number: Mapping[str, Any]) -> str:
+    text = " ".join(number["text"].split())
+    return repr(text if len(text) <= 40 else f"{text[:39]}…")
+
+
+def _encoded(text: str) -> bytes:
+    """``text`` as UTF-8; half a character, such as the name of a file in another encoding leaves, is escaped."""
+    return text.encode(errors="backslashreplace")
+
+
+def _json(value: Mapping[str, Any]) -> bytes:
+    return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"

@@ -1,0 +1,134 @@
+"""A study beside the paper whose experiment it repeats: the published numbers, ours, and whether they compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from netdepth.report.data import Run, StudyData
+from netdepth.report.numbers import Kind, Number, run_ranges, shown_p, shown_percent
+from netdepth.report.sources import NO_BREAK, STATUS, Numbers, Shown
+from netdepth.report.tables import Table
+from netdepth.stats.intervals import Estimate
+from netdepth.studies.paper import PAPERS, Beside, Outcome, Paper, Published, beside, error_of
+from netdepth.studies.table import SOURCES
+
+__all__ = ["BesidePaper", "beside_paper"]
+
+ERRORS = (SOURCES["test_last_accuracy"], STATUS)
+HEADER = (
+    "network", "the paper's", "what that is", "ours: mean test error", "runs", "held against", "outcome",
+    "made from runs",
+)  # fmt: skip
+OUTCOMES: dict[Outcome, str] = {
+    "agrees": "inside", "higher": "ours is higher", "lower": "ours is lower", "too few": "too few runs to say",
+}  # fmt: skip
+CAPTION = (
+    "Test errors of the last weights. A single run of the paper is held against the interval in which one more run of "
+    "ours would fall (Student's t); its best of five against the interval for the best of five more of ours (order "
+    "statistics of a normal sample), shown after the mean of the best over all sets of five of our runs; its mean and "
+    "standard deviation by Welch's t: the difference is ours minus the paper's. Each at 95 %, not corrected for their "
+    "number. A diverged run counts as guessing."
+)
+
+
+@dataclass(frozen=True)
+class BesidePaper:
+    """The ``table``, what stands below it, and why our runs are not comparable; all empty where nothing is printed."""
+
+    table: Table
+    caption: str
+    reasons: tuple[Number, ...]
+
+
+NOTHING = BesidePaper(Table("", HEADER, ()), "", ())
+
+
+def beside_paper(data: StudyData, numbers: Numbers) -> BesidePaper:
+    """Every published number about a network that the study has, with the study's runs of it."""
+    if data.spec.paper is None:
+        return NOTHING
+    paper = PAPERS[data.spec.paper]
+    rows: list[tuple[Shown, ...]] = []
+    reasons: dict[tuple[str, str], set[int]] = {}
+    for cell in data.spec.cells:
+        runs = data.cells[cell.condition, cell.depth]
+        published = paper.about(cell.config, cell.depth)
+        departures = {run.number: paper.departures(run.config) for run in runs if published and run.finished}
+        for number, found in departures.items():
+            for item in found.items():
+                reasons.setdefault(item, set()).add(number)
+        for row in published:
+            name = f"{cell.condition}, {cell.depth} layers"
+            rows.append(([name], *_row(row, runs, paper, not any(departures.values()), numbers)))
+    if not rows:
+        return NOTHING
+    table = Table(f"{paper.name}, {paper.where}, and this study", HEADER, tuple(rows), right=(1, 3, 4, 5))
+    said = (
+        Number(f"Not comparable: {text}.", None, tuple(sorted(runs)), (field,), "test", "span")
+        for (field, text), runs in reasons.items()
+    )
+    return BesidePaper(table, f"{CAPTION} {paper.remark}", tuple(said))
+
+
+def _row(
+    published: Published, planned: Sequence[Run], paper: Paper, comparable: bool, numbers: Numbers
+) -> tuple[Shown, ...]:
+    """A published number, our runs of that network, and what may be said of the two."""
+    found = [(run, error) for run in planned if (error := error_of(run.row)) is not None]
+    ours = beside(published, [error for _, error in found])
+    made = tuple(run.number for run, _ in found)
+    count: list[Number | str] = [numbers.count((run for run, _ in found), planned)]
+    if len(found) < len(planned):
+        count.append(f" of {len(planned)}")
+    diverged = [run for run, _ in found if run.row["status"] == "diverged"]
+    if diverged:
+        count += [", ", numbers.count(diverged, planned), " diverged"]
+    word = "no test errors" if not found else "not comparable" if not comparable else OUTCOMES[ours.outcome]
+    outcome: list[Number | str] = [
+        # A run more, or one made otherwise, may change the word.
+        Number(word, None, tuple(run.number for run in planned), (*ERRORS, *paper.fields), "test", "span")
+    ]
+    if ours.p is not None and comparable:
+        outcome += [" (p ", Number(shown_p(ours.p), ours.p, made, ERRORS, "test"), ")"]
+    return (
+        [_error(published)],
+        [_kind(published)],
+        _shown(ours.mean, made),
+        count,
+        _held(ours, made),
+        outcome,
+        [run_ranges(made)],
+    )
+
+
+def _error(item: Published) -> str:
+    std = "" if item.std is None else f" ± {100 * item.std:.2f}"
+    return f"{100 * item.error:.2f}{std} %"
+
+
+def _kind(item: Published) -> str:
+    return {"one run": "one run", "best": f"best of {item.n} runs", "mean": f"mean ± std of {item.n} runs"}[item.kind]
+
+
+def _held(ours: Beside, runs: tuple[int, ...]) -> Shown:
+    """What the published number is held against; the prediction of one run is shown without its middle, our mean."""
+    kind = ours.published.kind
+    shown = _shown(ours.held, runs, sign=kind == "mean", of_best=kind == "best")
+    return shown if kind != "one run" else shown[2:] or ["-"]
+
+
+def _shown(estimate: Estimate, runs: tuple[int, ...], sign: bool = False, of_best: bool = False) -> list[Number | str]:
+    """``value [low, high]``. The best of some runs may stay as it is when another moves: a ``test``."""
+    texts = [shown_percent(value, sign) for value in (estimate.value, estimate.low, estimate.high)]
+    kinds: tuple[Kind, Kind, Kind] = ("test" if of_best else "value", "value", "value")
+    value, low, high = (
+        Number(text.removesuffix(" %") if index else text, each, runs, ERRORS, kind)
+        for index, (text, each, kind) in enumerate(
+            zip(texts, (estimate.value, estimate.low, estimate.high), kinds, strict=True)
+        )
+    )
+    shown: list[Number | str] = ["-" if estimate.value is None else value]
+    if estimate.low is not None:
+        shown += [" ", "[", low, f",{NO_BREAK}", high, "]"]
+    return shown

@@ -1,0 +1,150 @@
+"""How the figures of a study look, and how a Matplotlib figure becomes SVG that follows the page.
+
+A figure is drawn once, in the colours of light paper. In the SVG each of these colours is replaced by a
+CSS variable of the page (``--c0`` for the first condition and so on), so the reader's light or dark
+setting decides. Text stays text, in the page's own font.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from netdepth.files.atomic import storage, write_atomic
+from netdepth.report.text import printable
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "DASHES",
+    "DPI",
+    "GRID",
+    "HEAT",
+    "INK",
+    "MARKERS",
+    "MUTED",
+    "PAPER",
+    "colour",
+    "figure_of",
+    "save_png",
+    "svg",
+    "tidy",
+]
+
+DPI = 130
+"""Of a PNG."""
+
+PAPER, INK, MUTED, GRID = "#fffefd", "#1b1c1e", "#65686d", "#dddad3"
+
+# Okabe and Ito 2008, "Color Universal Design"; their black is the ink, their yellow too pale for a line.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#2b2b2c", "#e69f00", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (6, 1.5, 1.5, 1.5)), (0, (8, 3)), (0, (3, 3)), "-")
+"""Not by colour alone: a condition also has its marker and its dashes."""
+
+# From a vanishing gradient (blue) over an even one (grey) to an exploding one (orange).
+HEAT = (
+    "#0b3c6f", "#2166a5", "#4f93c7", "#8fbfe0", "#c6dff0", "#e3edf2",
+    "#efede6",
+    "#f7e6d2", "#f8cfa4", "#efa35f", "#cf6f1f", "#8a3f06",
+)  # fmt: skip
+
+
+def colour(index: int) -> str:
+    """The colour of the condition number ``index``."""
+    return COLOURS[index % len(COLOURS)]
+
+
+VARIABLES: Mapping[str, str] = {
+    PAPER: "paper", INK: "ink", MUTED: "muted", GRID: "rule",
+    **{value: f"c{index}" for index, value in enumerate(COLOURS)},
+    **{value: f"h{index}" for index, value in enumerate(HEAT)},
+}  # fmt: skip
+
+
+def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
+    """A figure in inches and its panels, row by row."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    figure.subplots_adjust(**grid)
+    return figure, list(panels.flat)
+
+
+def tidy(axes: Axes, title: str, below: str, size: float = 9.5) -> None:
+    """What every panel has: its title above, at the left, a quiet frame, rules along y."""
+    axes.set_facecolor(PAPER)
+    axes.set_title(printable(title), loc="left", fontsize=size + 0.5, color=INK, pad=7, parse_math=False)
+    axes.set_xlabel(printable(below), fontsize=size, color=MUTED, labelpad=3)
+    axes.tick_params(labelsize=size, colors=MUTED, length=2.5, width=0.6, pad=2.5)
+    axes.grid(axis="y", color=GRID, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(MUTED)
+        spine.set_linewidth(0.6)
+
+
+def svg(figure: Figure, key: str, label: str) -> str:
+    """``figure`` as an SVG element for the page: no size of its own, no metadata, ids that start with ``key``.
+
+    ``label`` is what it shows, for who cannot see it.
+    """
+    import matplotlib
+    from markupsafe import escape
+
+    buffer = io.BytesIO()
+    metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "netdepth"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(buffer, format="svg", metadata=metadata, facecolor="none")
+    text = buffer.getvalue().decode()
+    text = text[text.index("<svg") :]
+    box = re.search(r'viewBox="[^"]*"', text)
+    assert box is not None
+    body = re.sub(
+        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index(">") + 1 :], flags=re.DOTALL
+    )
+    body = re.sub(
+        r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|PathCollection|LineCollection|'
+        r'FillBetweenPolyCollection|PolyCollection|PatchCollection)_\d+"',
+        "",
+        body,
+    )
+    body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", body)
+    body = re.sub(r"(\.\d\d)\d+", r"\1", body)
+    body = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", body)
+    body = re.sub("|".join(VARIABLES), lambda found: f"var(--{VARIABLES[found[0]]})", body)
+    body = re.sub(r"\s*\n\s*", "\n", body)
+    return f'<svg role="img" aria-label="{escape(label)}" {box[0]}>{body.strip()}'
+
+
+def save_png(figure: Figure, path: Path) -> Path:
+    """Write ``figure`` as PNG."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    with storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, buffer.getvalue())
+    return path
+
+
+def ticks(low: float, high: float) -> Sequence[float]:
+    """Round numbers between ``low`` and ``high`` (> 0) for a log axis: decades, or 1-2-5 if there are few."""
+    import math
+
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    wide = math.log10(high / low)
+    steps = (1,) if wide > 2.6 else (1, 2, 5) if wide > 0.5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)
+    every = math.ceil(wide / 7) if wide > 2.6 else 1
+    found = [step * 10.0**power for power in decades if power % every == 0 for step in steps]
+    return [value for value in found if low <= value <= high]

@@ -1,0 +1,1 @@
+"""Run folders: reading, writing, tables, comparison, removal; no torch."""

@@ -1,0 +1,175 @@
+"""Runs side by side: one line per run, and per config the mean over its seeds with an interval."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from netdepth.errors import BadInput
+from netdepth.runs.folder import RunDir
+from netdepth.runs.table import run_row, source
+from netdepth.stats.intervals import Estimate, mean_interval
+
+__all__ = ["QUANTITIES", "Comparison", "Group", "Quantity", "compare"]
+
+UNFINISHED = ("unfinished", "failed", "unreadable")
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A compared metric of the weights that a run reports; a ``percent`` one is a fraction until shown."""
+
+    key: str
+    title: str
+    part: str
+    metric: str
+    percent: bool = False
+
+    def column(self, row: Mapping[str, Any]) -> str:
+        """The column of the table: best or last weights, as the run reports."""
+        return f"{self.part}_{'last' if row.get('reported') == 'last' else 'best'}_{self.metric}"
+
+    def of(self, row: Mapping[str, Any]) -> float | None:
+        """The run's value, None where it has none yet."""
+        value = row[self.column(row)]
+        return None if value is None else float(value)
+
+
+QUANTITIES = (
+    Quantity("test_accuracy", "test accuracy", "test", "accuracy", percent=True),
+    Quantity("test_precision_weighted", "weighted precision", "test", "precision_weighted", percent=True),
+    Quantity("test_loss", "test loss", "test", "loss"),
+    Quantity("val_loss", "val loss", "val", "loss"),
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The runs of one config (one fingerprint), sorted by seed, and their estimates by quantity key."""
+
+    fingerprint: str | None
+    label: str
+    rows: tuple[dict[str, Any], ...]
+    estimates: dict[str, Estimate]
+    counts: dict[str, int]
+    """How many runs have each status; a failed or unfinished run is in no mean and always counted here."""
+
+    @property
+    def remarks(self) -> list[str]:
+        """``2 diverged``, ``1 failed``: what a reader of the mean must know."""
+        return [f"{self.counts[status]} {status}" for status in ("diverged", *UNFINISHED) if self.counts.get(status)]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Groups in the order their first run was given, and one-line warnings."""
+
+    groups: tuple[Group, ...]
+    warnings: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values: fractions, nats, seconds; each number with the file and field it came from."""
+        return {
+            "groups": [
+                {
+                    "fingerprint": group.fingerprint,
+                    "label": group.label,
+                    "counts": group.counts,
+                    "estimates": {key: asdict(estimate) for key, estimate in group.estimates.items()},
+                    "runs": [
+                        {
+                            **{key: _finite(row[key]) for key in ("run", "folder", "seed", "status", "error")},
+                            **{key: _finite(row[key]) for key in ("epochs", "best_epoch", "reported", "seconds")},
+                            **{q.key: _finite(q.of(row)) for q in QUANTITIES},
+                            "sources": {q.key: source(row, q.column(row)) for q in QUANTITIES},
+                        }
+                        for row in group.rows
+                    ],
+                }
+                for group in self.groups
+            ],
+            "warnings": list(self.warnings),
+        }
+
+
+def compare(runs: Iterable[RunDir]) -> Comparison:
+    """Compare ``runs``; a folder named twice counts once.
+
+    Every run has its line whatever its status. A mean is over the finished runs with a finite
+    value (a diverged run counts if its value is finite), with Student's t interval at 95 %.
+
+    Raises:
+        BadInput: no runs.
+    """
+    unique = {run.path.resolve(): run for run in runs}
+    if not unique:
+        raise BadInput("nothing to compare; name at least one run")
+    groups: dict[str, list[tuple[dict[str, Any], Mapping[str, Any]]]] = {}
+    for path, run in unique.items():
+        row = run_row(run)
+        config = {} if row["status"] == "unreadable" else run.read_json("config.json") or {}
+        groups.setdefault(str(row["fingerprint"] or path), []).append((row, config))
+    labels = _labels([members[0] for members in groups.values()])
+    made = [_group([row for row, _ in members], label) for members, label in zip(groups.values(), labels, strict=True)]
+    return Comparison(tuple(made), tuple(_warnings(made)))
+
+
+def _group(rows: list[dict[str, Any]], label: str) -> Group:
+    ordered = tuple(sorted(rows, key=lambda row: (row["seed"] if isinstance(row["seed"], int) else -1, row["folder"])))
+    estimates = {}
+    for quantity in QUANTITIES:
+        values = [quantity.of(row) for row in ordered if row["status"] not in UNFINISHED]
+        estimates[quantity.key] = mean_interval([v for v in values if v is not None and math.isfinite(v)])
+    return Group(ordered[0]["fingerprint"], label, ordered, estimates, dict(Counter(r["status"] for r in ordered)))
+
+
+def _labels(firsts: Sequence[tuple[dict[str, Any], Mapping[str, Any]]]) -> list[str]:
+    """Recipe and data set, then the settings in which the groups differ."""
+    flat = [_flatten({k: v for k, v in c.items() if k not in ("schema", "fingerprint", "seed")}) for _, c in firsts]
+    shared = {key for key in flat[0] if all(key in other and other[key] == flat[0][key] for other in flat)}
+    labels = []
+    for (row, config), settings in zip(firsts, flat, strict=True):
+        dataset = config.get("dataset")
+        names = [row["recipe"], dataset.get("name") if isinstance(dataset, Mapping) else None]
+        said = ("recipe", "dataset.name")
+        differ = [f"{k}={v}" for k, v in settings.items() if k not in shared and k not in said and v != "null"]
+        labels.append(", ".join([" on ".join(str(n) for n in names if n) or row["run"], *differ]))
+    return labels
+
+
+def _flatten(value: Any, path: str = "") -> dict[str, str]:
+    """``{"optimizer": {"args": {"lr": 0.1}}}`` as ``{"optimizer.lr": "0.1"}``, the way ``--set`` names it."""
+    if not isinstance(value, Mapping):
+        return {path: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))}
+    flat: dict[str, str] = {}
+    for key, item in value.items():
+        flat.update(_flatten(item, path if key == "args" and path else f"{path}.{key}" if path else str(key)))
+    return flat
+
+
+def _warnings(groups: Sequence[Group]) -> list[str]:
+    warnings = []
+    rows = [row for group in groups for row in group.rows]
+    digests = {(row["data_digest"], row["split_digest"]) for row in rows if row["data_digest"]}
+    if len(digests) > 1:
+        names = sorted({str(row["dataset"]).partition(" ")[0] for row in rows if row["data_digest"]})
+        warnings.append(
+            f"these runs used {len(digests)} different data sets or splits ({', '.join(names)}); "
+            "their numbers cannot be compared"
+        )
+    for group in groups:
+        seeds = Counter(row["seed"] for row in group.rows if row["seed"] is not None)
+        twice = sorted(seed for seed, count in seeds.items() if count > 1)
+        if twice:
+            which = ", ".join(map(str, twice))
+            warnings.append(f"{group.label}: seed {which} is in several folders and counts each time")
+    return warnings
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: the word instead."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

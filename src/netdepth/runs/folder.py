@@ -1,0 +1,294 @@
+"""The run folder: the one truth about a run, written atomically, read with suspicion.
+
+    <slug>-s<seed>-<fingerprint>/
+        config.json environment.json split.json    written first
+        metrics.jsonl                               one line per evaluation, append-only
+        probes/init.json probes/step-<step>.json    gradients and activations per layer
+        checkpoints/<step>/                         files and MANIFEST.json with their sha256
+        predictions.npz test_access.json
+        result.json                                 written last: its presence means finished
+        failure.json                                why a run could not finish
+
+No torch here and no pickle: a checkpoint is named bytes, a record is a plain dict.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from netdepth.config import SCHEMA
+from netdepth.errors import BadInput, Locked
+from netdepth.files.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
+from netdepth.files.records import jsonable, read_json
+
+__all__ = ["RunDir", "find_run", "list_runs", "runs_root", "slug"]
+
+MANIFEST = "MANIFEST.json"
+MOST_PIXELS = 2**14
+"""Along a side of an image, or channels, in a ``split.json`` that is believed."""
+
+
+def runs_root(given: Path | None = None) -> Path:
+    """``--runs``, else ``$NETDEPTH_RUNS``, else ``./runs``."""
+    return Path(given or os.environ.get("NETDEPTH_RUNS") or "runs")
+
+
+def slug(text: str) -> str:
+    """A folder-name part: lower-case letters, digits and single hyphens, 48 at most."""
+    cleaned = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
+    return "-".join(part for part in cleaned.split("-") if part)[:48].strip("-") or "run"
+
+
+class RunDir:
+    """One run's folder. Reading never needs the lock; whoever writes holds `lock`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.notes: list[str] = []
+        """Repairs and fallbacks made while reading, for the user to see."""
+
+    @classmethod
+    def create(cls, study: Path, name: str, seed: int, fingerprint: str) -> RunDir:
+        """The folder of this config and seed in ``study``: an existing one, whatever its slug, or a new one."""
+        tail = f"-s{seed}-{fingerprint}"
+        with storage(study):
+            study.mkdir(parents=True, exist_ok=True)
+            with one_at_a_time(study):  # two recipes may stand for the same run, and be made at the same moment
+                existing = sorted(path for path in study.glob(f"*{tail}") if path.is_dir())
+                path = existing[0] if existing else study / (slug(name) + tail)
+                if not path.is_symlink():  # which `lock` refuses
+                    (path / "checkpoints").mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder for writing; the lock dies with its process.
+
+        Raises:
+            Locked: another process holds it.
+            BadInput: it is a link or holds one, which would lead what is written or removed here elsewhere.
+        """
+        import filelock
+
+        with storage(self.path):
+            link = next((path for path in (self.path, *self.path.iterdir()) if path.is_symlink()), None)
+        if link is not None:
+            raise BadInput(f"{link} is a link; a run is continued or removed only in a folder of its own files")
+        lock = filelock.FileLock(self.path / ".lock")
+        with storage(self.path / ".lock"):
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                raise Locked(f"{self.path} is in use by another process; wait for it or use another --runs") from None
+        try:
+            self._sweep()
+            yield
+        finally:
+            lock.release()
+
+    def _sweep(self) -> None:
+        """Remove what a killed process left half-written: under the lock nobody writes here."""
+        for left in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
+            shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
+
+    # --- JSON files ---
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """Write ``name`` atomically with the schema number; NaN and Inf as null with a flag."""
+        cleaned = jsonable(value)
+        if not cleaned["nonfinite"]:
+            del cleaned["nonfinite"]
+        text = json.dumps({"schema": SCHEMA, **cleaned}, indent=1, allow_nan=False)
+        path = self.path / name
+        with storage(path):
+            path.parent.mkdir(exist_ok=True)
+        write_atomic(path, text.encode() + b"\n")
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """The parsed file of this folder, or None; errors as in the function `read_json`.
+
+        Raises:
+            BadInput: also if it is a ``split.json`` that describes no data.
+        """
+        value = read_json(self.path / name, "delete it or use --fresh")
+        if name == "split.json" and value is not None and not _describes_data(value):
+            raise BadInput(f"{self.path / name} does not describe a data set; delete it or use --fresh")
+        return value
+
+    def result(self) -> dict[str, Any] | None:
+        """``result.json``, or None while the run is unfinished."""
+        return self.read_json("result.json")
+
+    def status(self) -> str:
+        """``completed``, ``stopped_early``, ``stopped_overfit``, ``diverged``, ``failed`` or ``unfinished``."""
+        result = self.result()
+        if result is not None:
+            return str(result.get("status", "unknown"))
+        return "failed" if (self.path / "failure.json").exists() else "unfinished"
+
+    # --- metrics ---
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Append one evaluation to ``metrics.jsonl``."""
+        path = self.path / "metrics.jsonl"
+        line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False).encode() + b"\n"
+        with storage(path, len(line)), open(path, "ab") as handle:
+            handle.write(line)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The valid prefix of ``metrics.jsonl``; what is dropped is told in `notes`."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        lines = path.read_bytes().split(b"\n")
+        tail = lines.pop()
+        records: list[dict[str, Any]] = []
+        for line in lines:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = None
+            valid = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
+            if not valid:
+                break
+            records.append(record)
+        lost = len(lines) - len(records) + bool(tail)
+        if lost:
+            note = f"{path}: {lost} damaged line(s) after record {len(records)} ignored"
+            if note not in self.notes:
+                self.notes.append(note)
+        return records
+
+    def truncate_metrics(self, step: int) -> list[dict[str, Any]]:
+        """Keep only valid records up to ``step`` (what a checkpoint knows of); returns them."""
+        records = [r for r in self.read_metrics() if r["step"] <= step]
+        text = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
+        write_atomic(self.path / "metrics.jsonl", text.encode())
+        return records
+
+    def truncate_probes(self, step: int) -> None:
+        """Keep only the probes made up to ``step``."""
+        for path in (self.path / "probes").glob("step-*.json"):
+            if path.stem.removeprefix("step-").isdecimal() and int(path.stem.removeprefix("step-")) > step:
+                with storage(path):
+                    path.unlink()
+
+    # --- checkpoints ---
+
+    def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
+        """Write ``checkpoints/<step>/`` as one whole with its digests, and sync the records that it needs before."""
+        digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
+        manifest = json.dumps({"schema": SCHEMA, "step": step, "run": self._identity(), "sha256": digests}, indent=1)
+        folder, files = self.path / "checkpoints" / str(step), {**files, MANIFEST: manifest.encode()}
+        metrics = self.path / "metrics.jsonl"
+        if metrics.exists():
+            with storage(metrics):
+                fsync_file(metrics)
+        write_folder(folder, files)
+
+    def _identity(self) -> str | None:
+        """Whose checkpoints these are: fingerprint and seed by ``config.json``, if it is there and readable."""
+        try:
+            config = json.loads((self.path / "config.json").read_bytes())
+            return f"{config['fingerprint']}-s{config['seed']}"
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
+            return None
+
+    def checkpoints(self) -> list[int]:
+        """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
+        root = self.path / "checkpoints"
+        return sorted(int(p.name) for p in root.iterdir() if p.name.isdecimal()) if root.is_dir() else []
+
+    def drop_checkpoints(self, keep: Collection[int]) -> None:
+        """Remove every checkpoint but those in ``keep``: what a resumed run does not go on from must not stay."""
+        for step in set(self.checkpoints()) - set(keep):
+            with contextlib.suppress(OSError):  # one that stays takes room and does no harm
+                remove_folder(self.path / "checkpoints" / str(step))
+
+    def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
+        """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""
+        folder = self.path / "checkpoints" / str(step)
+        try:
+            manifest = json.loads((folder / MANIFEST).read_bytes())
+            wanted = dict(manifest["sha256"])
+            if manifest["schema"] != SCHEMA or manifest["step"] != step or any("/" in name for name in wanted):
+                raise ValueError("its manifest is of another schema or step")
+            own = self._identity()
+            if own is not None and manifest.get("run", own) not in (own, None):  # early ones do not say
+                raise ValueError(f"it is of another run, {manifest['run']}")
+            files = {name: (folder / name).read_bytes() for name in wanted}
+            for name, data in files.items():
+                if hashlib.sha256(data).hexdigest() != wanted[name]:
+                    raise ValueError(f"the digest of {name} does not match")
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            self.notes.append(f"checkpoint {folder} is damaged ({error}); using the one before")
+            return None
+        return files
+
+    def newest_checkpoint(self) -> tuple[int, dict[str, bytes]] | None:
+        """The newest checkpoint whose digests hold, with its step."""
+        loaded = ((step, self.load_checkpoint(step)) for step in reversed(self.checkpoints()))
+        return next(((step, files) for step, files in loaded if files is not None), None)
+
+    def clear(self) -> None:
+        """Remove everything but the lock file (``--fresh``)."""
+        with storage(self.path):
+            for item in self.path.iterdir():
+                if item.name == ".lock":
+                    continue
+                if item.is_dir() and not item.is_symlink():
+                    shutil.rmtree(item)
+                else:
+                    item.unlink()
+            (self.path / "checkpoints").mkdir()
+
+
+def _describes_data(split: Mapping[str, Any]) -> bool:
+    """Whether ``split.json`` has the types that its readers go by: a store may be somebody else's."""
+    shape, classes = split.get("input_shape", [1, 1, 1]), split.get("classes", ["any"])
+    digests = [split.get(name) for name in ("data_digest", "split_digest")]
+    return (
+        isinstance(shape, list)
+        and len(shape) == 3
+        and all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape)
+        and isinstance(classes, list)
+        and len(classes) > 0
+        and all(isinstance(name, str) for name in classes)
+        and all(digest is None or isinstance(digest, str) for digest in digests)
+    )
+
+
+def list_runs(root: Path) -> list[RunDir]:
+    """Every run folder below ``root`` (``root/<study>/<run>``), sorted by path."""
+    if not root.is_dir():
+        return []
+    return [RunDir(p.parent) for p in sorted(root.glob("*/*/config.json"))]
+
+
+def find_run(text: str, root: Path) -> RunDir:
+    """RUN on the command line: a path (also one from ``root`` on), or a unique prefix of a folder name under ``root``.
+
+    Raises:
+        BadInput: none matches (with the nearest names) or several do.
+    """
+    for path in (Path(text), root / text):
+        if (path / "config.json").is_file():
+            return RunDir(path)
+    runs = {run.path.name: run for run in list_runs(root)}
+    matches = sorted(name for name in runs if name.startswith(text.rstrip("/")))
+    if len(matches) == 1:
+        return runs[matches[0]]
+    if len(matches) > 1:
+        raise BadInput(f"run {text!r} is ambiguous; it could be {', '.join(matches[:5])}{', ...' * (len(matches) > 5)}")
+    import difflib
+
+    near = difflib.get_close_matches(text, runs, n=3, cutoff=0.4) or sorted(runs)[:3]
+    hint = f"; the nearest are {', '.join(near)}" if near else f"; {root} holds no runs"
+    raise BadInput(f"no run {text!r} under {root}{hint}")

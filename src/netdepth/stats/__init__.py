@@ -1,0 +1,1 @@
+"""Exact tests and intervals: numbers in, numbers out; no torch, no folders."""

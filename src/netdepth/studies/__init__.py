@@ -1,0 +1,1 @@
+"""Studies: from a question to its plan, its runs, its table and its verdict."""

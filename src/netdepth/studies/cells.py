@@ -1,0 +1,255 @@
+"""From the table of a study to its cells: which runs exploded, which lost the signal, what the others reached.
+
+A cell is one condition at one depth, with a run per seed. Everything is judged by the training
+loss of the *last* weights, over the whole training split: a deep net that trains worse than a
+shallow one cannot be overfitting (He et al. 2016, §1).
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from netdepth.errors import BadInput, choose
+from netdepth.runs.compare import UNFINISHED
+from netdepth.runs.table import COLUMNS
+from netdepth.stats.intervals import BOOTSTRAP_FROM, Estimate, bootstrap_interval, mean_interval, prediction_interval
+from netdepth.studyspec import StudySpec
+
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = [
+    "CHANCE_SHARE",
+    "VANISHING_RATIO",
+    "CellRun",
+    "CellRuns",
+    "Missing",
+    "Scale",
+    "cells_of",
+    "fields_of",
+    "val_errors",
+]
+
+LOSS, ACCURACY, RATIO = "train_last_loss", "val_last_accuracy", "gradient_ratio"
+"""Columns of the table (see `netdepth.runs.table`); the last is the norm of the first layer's weight
+gradient over that of the last layer, at initialisation."""
+
+PROBED = {RATIO: "probes/init.json:gradient_ratio"}
+"""Where a number stands that `COLUMNS` does not know, unless the table's ``attrs["sources"]`` say otherwise."""
+
+CHANCE_SHARE = 0.98
+"""A training loss of at least this share of the labels' entropy has learned nothing but how frequent each is."""
+
+VANISHING_RATIO = 1e-4
+"""A first-to-last gradient ratio below this, of a net at chance, means the signal vanishes. Alone it means
+little: at depth 20 with PyTorch's default initialisation it is 5e-6, and the net trains."""
+
+Kind = Literal["trained", "exploded", "vanished", "at chance"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The two losses everything is held against: ``chance`` = ln C, ``entropy`` of the training labels (nats)."""
+
+    classes: int
+    entropy: float
+
+    @property
+    def chance(self) -> float:
+        """The loss of guessing all classes alike; for the tests no run's loss counts as more."""
+        return math.log(self.classes)
+
+
+@dataclass(frozen=True)
+class CellRun:
+    """One finished run. ``loss`` is as measured (NaN if it diverged), ``capped`` what the tests use.
+
+    ``val_error`` is a fraction; a diverged run's is that of guessing, and all are None in a study that
+    set no images aside for validation. ``gradient_ratio`` is None if not measured. Kind ``at chance``:
+    nothing learned, and no vanishing gradient to explain it.
+    """
+
+    run: str
+    folder: str
+    seed: int
+    status: str
+    loss: float
+    capped: float
+    val_error: float | None
+    gradient_ratio: float | None
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A planned run without a result: ``reason`` is ``no run``, ``unfinished``, ``failed`` or ``unreadable``."""
+
+    seed: int
+    reason: str
+    folder: str | None
+
+
+@dataclass(frozen=True)
+class CellRuns:
+    """A cell: its finished runs by seed, and the planned ones that are missing."""
+
+    condition: str
+    depth: int
+    runs: tuple[CellRun, ...]
+    missing: tuple[Missing, ...]
+
+    @property
+    def place(self) -> str:
+        """``plain-he at depth 8``."""
+        return f"{self.condition} at depth {self.depth}" if self.condition else f"depth {self.depth}"
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many runs have each status, the missing ones by their reason."""
+        return dict(Counter([*(run.status for run in self.runs), *(item.reason for item in self.missing)]))
+
+    def of_kind(self, kind: Kind) -> tuple[CellRun, ...]:
+        """The runs of one kind."""
+        return tuple(run for run in self.runs if run.kind == kind)
+
+    @property
+    def fate(self) -> Literal["exploded", "vanished", "at chance"] | None:
+        """What at least half of the finished runs share, if it is not having trained."""
+        fates: tuple[Literal["exploded", "vanished", "at chance"], ...] = ("exploded", "vanished", "at chance")
+        return next((fate for fate in fates if self.runs and 2 * len(self.of_kind(fate)) >= len(self.runs)), None)
+
+    @property
+    def loss(self) -> Estimate:
+        """Geometric mean of the capped training losses, Student's t on logarithms."""
+        losses = [run.capped for run in self.runs]
+        return mean_interval(losses, scale="log" if min(losses, default=1) > 0 else "linear")
+
+    @property
+    def one_run(self) -> Estimate:
+        """Where one more run's capped training loss would fall."""
+        losses = [run.capped for run in self.runs]
+        return prediction_interval(losses, scale="log" if min(losses, default=1) > 0 else "linear")
+
+    @property
+    def bootstrap(self) -> Estimate | None:
+        """The mean capped training loss with a bootstrap interval, from 20 runs on."""
+        return bootstrap_interval([run.capped for run in self.runs]) if len(self.runs) >= BOOTSTRAP_FROM else None
+
+    @property
+    def val_error(self) -> Estimate:
+        """Mean validation error (fraction) of the same weights, Student's t."""
+        return mean_interval(val_errors(self.runs))
+
+    @property
+    def gradient_ratio(self) -> float | None:
+        """The median over the runs that measured it."""
+        ratios = [run.gradient_ratio for run in self.runs if run.gradient_ratio is not None]
+        return statistics.median(ratios) if ratios else None
+
+
+def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, int], CellRuns], Scale]:
+    """The cells of ``spec`` by (condition, depth), and the scale of the losses.
+
+    ``table`` has one row per run, of any order: those of `runs_table`, and for every row, finished
+    or not, ``seed``, a column per scientific axis (``depth`` included: it is planned, not read from a
+    result), ``classes``, and where known ``label_entropy`` (nats; else ln C) and ``gradient_ratio``.
+
+    Raises:
+        BadInput: a column that is missing, a row outside the plan, a run in two rows.
+    """
+    axes = [axis.name for axis in spec.scientific]
+    for name in ("run", "folder", "seed", "status", LOSS, ACCURACY, "classes", *axes):
+        choose(name, map(str, table.columns), "column of the table")
+    rows = table.astype(object).to_dict("records")
+    scale = _scale(rows)
+    validated = any(_number(row[ACCURACY]) is not None for row in rows)
+    found: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = {(c.condition, c.depth): {} for c in spec.cells}
+    for row in rows:
+        depth = int(choose(_whole(row["depth"]), map(str, spec.depths), f"depth of run {row['run']}:"))
+        seed = int(choose(_whole(row["seed"]), map(str, spec.seeds), f"seed of run {row['run']}:"))
+        place = (choose(spec.condition_of(row), spec.conditions, f"condition of run {row['run']}:"), depth)
+        if seed in found[place]:
+            raise BadInput(f"runs {found[place][seed]['run']} and {row['run']} are the same cell and seed; keep one")
+        found[place][seed] = row
+    cells = {}
+    for (condition, depth), by_seed in found.items():
+        runs, missing = [], []
+        for seed in sorted(spec.seeds):
+            row = by_seed.get(seed, {"status": "no run", "folder": None})
+            if row["status"] in ("no run", *UNFINISHED):
+                missing.append(Missing(seed, str(row["status"]), row["folder"]))
+            else:
+                runs.append(_run(row, scale, validated))
+        cells[condition, depth] = CellRuns(condition, depth, tuple(runs), tuple(missing))
+    return cells, scale
+
+
+def val_errors(runs: Iterable[CellRun]) -> list[float]:
+    """The validation errors of ``runs``, in their order; empty where the study has none."""
+    return [run.val_error for run in runs if run.val_error is not None]
+
+
+def fields_of(table: pandas.DataFrame) -> dict[str, str]:
+    """``file:field`` in a run's folder for each column that a verdict uses."""
+    known = {column.name: f"{column.file}:{column.field}" for column in COLUMNS}
+    given = table.attrs.get("sources", {})
+    return {name: given.get(name) or {**PROBED, **known}[name] for name in (LOSS, ACCURACY, RATIO)}
+
+
+def _scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
+    """The number of classes and the entropy that all rows agree on."""
+    found = {}
+    for name in ("classes", "label_entropy"):
+        values = sorted({value for row in rows if (value := _number(row.get(name))) is not None})
+        if len(values) > 1:
+            raise BadInput(f"the runs have different {name}: {values}; a verdict is about one data set")
+        found[name] = values[0] if values else None
+    classes = found["classes"]
+    if classes is None or classes < 2 or classes != int(classes):
+        raise BadInput(f"classes = {classes!r} is not acceptable; the table takes the number of classes, 2 or more")
+    entropy = found["label_entropy"]
+    return Scale(int(classes), math.log(classes) if entropy is None else entropy)
+
+
+def _run(row: Mapping[str, Any], scale: Scale, validated: bool) -> CellRun:
+    loss = _number(row[LOSS])
+    loss = math.nan if loss is None else loss
+    lost = row["status"] == "diverged" or not math.isfinite(loss)
+    accuracy = _number(row[ACCURACY])
+    guessing = 1 - 1 / scale.classes if validated else None
+    val_error = 1 - accuracy if accuracy is not None and math.isfinite(accuracy) else guessing
+    ratio = _number(row.get(RATIO))
+    kind: Kind = "trained"
+    if lost or loss > 2 * scale.chance:
+        kind = "exploded"
+    elif loss >= CHANCE_SHARE * scale.entropy:
+        kind = "vanished" if ratio is not None and ratio < VANISHING_RATIO else "at chance"
+    return CellRun(
+        run=str(row["run"]),
+        folder=str(row["folder"]),
+        seed=int(row["seed"]),
+        status=str(row["status"]),
+        loss=loss,
+        capped=scale.chance if lost else min(loss, scale.chance),
+        val_error=val_error,
+        gradient_ratio=ratio,
+        kind=kind,
+    )
+
+
+def _whole(value: Any) -> str:
+    """A whole number as text; pandas makes 8.0 of 8 in a column with gaps."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _number(value: Any) -> float | None:
+    """A number of the frame; None where there is none (pandas writes NaN or NA for that too)."""
+    if value is None or type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    number = float(value)
+    return None if math.isnan(number) else number

@@ -1,0 +1,258 @@
+"""Groups of runs over worker processes on this machine; every outcome is reported, also a dead worker's.
+
+The shape that every way of executing jobs has: ``execute(jobs, workers, on_event, ...)`` makes the jobs
+in their order, as many at once as there are workers, and calls ``on_event`` with the events of
+`netdepth.studies.worker` and with ``{"event": "retry", "group", "error"}`` when a worker died of a job.
+It returns when every job had its outcome.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+from netdepth.errors import Interrupted, NetdepthError
+from netdepth.files.atomic import storage
+from netdepth.runs.folder import RunDir
+from netdepth.studies.worker import Report, failed_outcomes, work
+from netdepth.training.signals import signals_as_errors, signals_ignored
+
+__all__ = ["ATTEMPTS", "execute", "execute_here", "give_up"]
+
+ATTEMPTS = 2
+"""How often a group is begun whose worker dies."""
+
+COMMAND = (sys.executable, "-P", "-m", "netdepth.studies.worker")
+
+HUGE_PAGES = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {"hugetlb": 1, "mmap_threshold": 1 << 32, "trim_threshold": 1 << 32, "top_pad": 1 << 26}.items()
+)
+"""`GLIBC_TUNABLES` of a worker: all its memory in one growing heap of large pages (Linux with glibc; elsewhere
+nothing reads it). A stack walks through tens of megabytes each step, more than the translations of
+small pages that a processor remembers: 4 to 14 % of a step (docs/experiments.md)."""
+
+SAVING_SECONDS = 60.0
+"""How long a worker may take to save before it is ended."""
+
+Job = Mapping[str, Any]
+
+
+def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) -> None:
+    """Make ``jobs`` in ``workers`` processes of this machine; what they print on stderr is kept in ``logs``.
+
+    Raises:
+        Interrupted: a signal came; the workers have saved.
+        StorageError: ``logs`` cannot be written.
+    """
+    with storage(logs):
+        logs.mkdir(parents=True, exist_ok=True)
+    workers = min(workers, len(jobs))
+    pool = _Pool(jobs, on_event, logs, _cores(workers))
+    try:
+        with signals_as_errors():
+            pool.serve(workers)
+    except (KeyboardInterrupt, Interrupted) as error:
+        with signals_ignored():
+            pool.close(signal.SIGTERM)
+        raise interrupted(error) from None
+    finally:
+        pool.close()
+
+
+def _cores(workers: int) -> list[int]:
+    """A core for each worker to stay on, where there are as many workers as cores; else none.
+
+    What a stack had in the caches of its core is lost when it moves: 7 % of a study (docs/experiments.md).
+    With cores to spare a worker stays free, so that two studies do not meet on the first few.
+    """
+    if not hasattr(os, "sched_setaffinity"):
+        return []
+    cores = sorted(os.sched_getaffinity(0))
+    return cores if len(cores) == workers else []
+
+
+def execute_here(jobs: Sequence[Job], on_event: Report) -> None:
+    """Make ``jobs`` one after another in this process; slower to begin nothing, and a crash takes all with it."""
+    for job in jobs:
+        try:
+            outcomes = work(job, on_event)
+        except (KeyboardInterrupt, Interrupted) as error:
+            raise interrupted(error) from None
+        on_event({"event": "outcome", "group": job["group"], "outcomes": outcomes})
+
+
+def interrupted(error: BaseException) -> Interrupted:
+    """What a study answers to a signal."""
+    number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
+    return Interrupted("interrupted; the runs are saved; the same command continues the study", number)
+
+
+def give_up(job: Job, reason: str) -> list[dict[str, Any]]:
+    """Outcomes of a job whose worker died once too often, with a ``failure.json`` in every unfinished run."""
+    outcomes = failed_outcomes(job, reason, 1)
+    for outcome in outcomes:
+        run = RunDir(Path(outcome["path"]))
+        if outcome["error"] is not None and (run.path / "config.json").exists():
+            with contextlib.suppress(NetdepthError):  # the outcome says it too
+                run.write_json("failure.json", {"error": "WorkerDied", "message": reason})
+    return outcomes
+
+
+class _Worker:
+    """One process and the job it has."""
+
+    def __init__(self, slot: int, logs: Path, core: int | None) -> None:
+        self.slot = slot
+        self.log = logs / f"worker-{slot}.log"
+        self.job: Job | None = None
+        self._buffer = b""
+        environment = {
+            **os.environ,
+            "OMP_NUM_THREADS": "1",
+            "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", HUGE_PAGES),
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # modules are found as they are here
+        }
+        with storage(self.log):
+            stderr: IO[bytes] = open(self.log, "ab")  # noqa: SIM115 - handed to the process two lines below
+        self._log_start = stderr.tell()
+        with stderr:
+            self.process = subprocess.Popen(
+                COMMAND,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=environment,
+                start_new_session=True,  # Ctrl-C reaches the study, which tells its workers
+            )
+        if core is not None:
+            with contextlib.suppress(OSError):  # ended at once: its closed stdout says so
+                os.sched_setaffinity(self.process.pid, {core})  # before it has threads: they inherit it
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.stdin, self.stdout = self.process.stdin, self.process.stdout
+
+    def give(self, job: Job) -> None:
+        self.job = job
+        with contextlib.suppress(OSError):  # dead: its closed stdout says so next
+            self.stdin.write(json.dumps(job).encode() + b"\n")
+            self.stdin.flush()
+
+    def read(self) -> list[dict[str, Any]] | None:
+        """The events that have come; None when the process is gone."""
+        data = os.read(self.stdout.fileno(), 1 << 16)
+        if not data:
+            return None
+        *lines, self._buffer = (self._buffer + data).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+    def obituary(self) -> str:
+        """Why the process ended, with the last line it left in its log."""
+        code = self.process.wait()
+        how = f"of {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
+        last = ""
+        with contextlib.suppress(OSError):
+            lines = self.log.read_bytes()[self._log_start :].decode(errors="replace").split("\n")
+            last = next((f": {line.strip()[:200]}" for line in reversed(lines) if line.strip()), "")
+        return f"worker {self.slot} died {how}{last} (log: {self.log})"
+
+
+class _Pool:
+    def __init__(self, jobs: Sequence[Job], on_event: Report, logs: Path, cores: Sequence[int]) -> None:
+        self._waiting = deque(jobs)
+        self._on_event = on_event
+        self._logs = logs
+        self._cores = cores
+        self._begun: collections.Counter[int] = collections.Counter()
+        self._workers: dict[int, _Worker] = {}
+        self._selector = selectors.DefaultSelector()
+
+    def serve(self, workers: int) -> None:
+        for slot in range(workers):
+            self._start(slot)
+        while self._workers:
+            for key, _ in self._selector.select():
+                worker: _Worker = key.data
+                events = worker.read()
+                if events is None:
+                    self._bury(worker)
+                    continue
+                for event in events:
+                    self._handle(worker, event)
+
+    def _start(self, slot: int) -> None:
+        if not self._waiting:
+            return
+        worker = self._workers[slot] = _Worker(slot, self._logs, self._cores[slot] if self._cores else None)
+        self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
+        self._next_job(worker)
+
+    def _next_job(self, worker: _Worker) -> None:
+        if self._waiting:
+            job = self._waiting.popleft()
+            self._begun[job["group"]] += 1
+            worker.give(job)
+        else:
+            self._retire(worker)
+
+    def _handle(self, worker: _Worker, event: Mapping[str, Any]) -> None:
+        if event["event"] == "interrupted":
+            return  # by someone else than this study: its end is treated like any death
+        self._on_event(event)
+        if event["event"] == "outcome":
+            worker.job = None
+            self._next_job(worker)
+
+    def _bury(self, worker: _Worker) -> None:
+        reason = worker.obituary()
+        self._retire(worker)
+        job, worker.job = worker.job, None
+        if job is not None and self._begun[job["group"]] < ATTEMPTS:
+            self._waiting.appendleft(job)
+            self._on_event({"event": "retry", "group": job["group"], "error": reason})
+        elif job is not None:
+            self._on_event({"event": "outcome", "group": job["group"], "outcomes": give_up(job, reason)})
+        self._start(worker.slot)
+
+    def _retire(self, worker: _Worker) -> None:
+        self._selector.unregister(worker.stdout)
+        del self._workers[worker.slot]
+        _end(worker)
+
+    def close(self, number: signal.Signals | None = None) -> None:
+        """End every worker; one with a job saves first."""
+        workers = list(self._workers.values())
+        self._workers.clear()
+        for worker in workers:
+            if number is not None:
+                worker.process.send_signal(number)
+        for worker in workers:
+            _end(worker)
+        self._selector.close()
+        with contextlib.suppress(OSError):
+            for log in self._logs.glob("worker-*.log"):
+                if log.stat().st_size == 0:
+                    log.unlink()
+            self._logs.rmdir()  # where nothing was said there is nothing to keep
+
+
+def _end(worker: _Worker) -> None:
+    """Close its stdin, which ends it, and wait."""
+    with contextlib.suppress(OSError):
+        worker.stdin.close()
+    try:
+        worker.process.wait(SAVING_SECONDS)
+    except subprocess.TimeoutExpired:
+        worker.process.kill()
+        worker.process.wait()
+    worker.stdout.close()

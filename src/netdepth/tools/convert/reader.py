@@ -1,0 +1,192 @@
+"""The process that reads a pickle of weights: ``python -m netdepth.tools.convert.reader TARGET SIZE NAME < FILE``.
+
+Besides the limits that `main` sets, all of it works on any file, so it can be tried out without a process.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from io import BufferedReader
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from netdepth import __version__
+from netdepth.errors import BadInput, NetdepthError, StorageError
+from netdepth.tools.convert.fit import recognise
+
+__all__ = ["limit_memory", "main", "rewrite"]
+
+GROWTH, SLACK_BYTES = 4, 2**30
+"""Memory for reading: that many times the file, and that much beside."""
+WRAPPERS = ("state_dict", "model_state_dict", "model")
+"""Entries in which training scripts keep the weights, beside the optimizer and the epoch."""
+PREFIXES = ("module.", "_orig_mod.")
+"""What `DataParallel` and `torch.compile` put before every name."""
+SHOWN = 20
+
+
+def main(target: str, size: str, name: str) -> None:
+    """Rewrite standard input to ``target``; print the report, or what was wrong, as one JSON text."""
+    limit_memory(GROWTH * int(size) + SLACK_BYTES)
+    try:
+        with open(0, "rb", closefd=False) as handle:
+            report = rewrite(handle, Path(target), name)
+    except NetdepthError as error:
+        report = {"error": str(error), "code": error.exit_code}
+    print(json.dumps(report))
+
+
+def limit_memory(count: int) -> None:
+    """Let this process take ``count`` bytes of address space more than it has (on Linux, which counts it)."""
+    if sys.platform != "linux":
+        return
+    import resource
+
+    limit = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + count
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    if allowed != resource.RLIM_INFINITY:
+        limit = min(limit, allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def rewrite(handle: BufferedReader, target: Path, name: str) -> dict[str, Any]:
+    """Read the weights in ``handle`` (a file called ``name``) and write them to ``target`` as safetensors.
+
+    Returns:
+        The fields of `Conversion`, without the paths.
+
+    Raises:
+        BadInput: a message to stand after the file's name.
+        StorageError: ``target`` cannot be written.
+    """
+    sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
+    size = handle.seek(0, os.SEEK_END)
+    handle.seek(0)
+    found, unwrapped, beside = _unwrap(_unpickle(handle))
+    tensors, dropped = _sort_out(found, GROWTH * size)
+    dropped = beside + dropped
+    stripped = []
+    while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None):
+        stripped.append(prefix)
+        tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    tensors, shared = _separate(tensors)
+    fit = recognise({key: tuple(tensor.shape) for key, tensor in tensors.items()})
+    known = {key: str(value) for key, value in fit.items() if key != "fits" and value is not None}
+    source = name.encode(errors="replace").decode()
+    metadata = {"source": source, "source_sha256": sha256, "made_by": f"netdepth {__version__}", **known}
+    try:
+        safetensors.torch.save_file(tensors, target, {"format": "pt", **metadata})
+    except Exception as error:  # of whatever names, shapes and types a file may hold
+        kind = StorageError if "os error" in str(error) else BadInput
+        raise kind(f"cannot be written as safetensors: {_line(error)}") from None
+    return {
+        "sha256": sha256,
+        "tensors": len(tensors),
+        "bytes": sum(tensor.nbytes for tensor in tensors.values()),
+        **fit,
+        "unwrapped": unwrapped,
+        "stripped": stripped,
+        "shared": shared,
+        "dropped": dropped[:SHOWN],
+        "dropped_count": len(dropped),
+    }
+
+
+def _unpickle(handle: BufferedReader) -> Any:
+    """What ``handle`` holds, by the reader that runs nothing."""
+    try:
+        return torch.load(handle, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle makes a reader raise anything
+        text = str(error)
+        if called := re.search(r"GLOBAL (\S+)", text):
+            raise BadInput(
+                f"is refused: reading it would call {called[1][:100]}, and weights need no code; nothing was run "
+                "(from a checkpoint that you trust, save the state_dict alone)"
+            ) from None
+        if "TorchScript" in text:
+            raise BadInput("is a TorchScript program; save its state_dict() and convert that") from None
+        if "legacy .tar" in text:
+            raise BadInput(
+                "is in the .tar format of PyTorch before 0.1.10; save it anew with a later PyTorch"
+            ) from None
+        if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
+            raise BadInput(f"asks for more memory than {GROWTH} times its size; it is damaged or hostile") from None
+        raise BadInput(f"holds no weights of PyTorch, or is damaged ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    """The gist of an error: in a long one of PyTorch's reader it stands last, before where to read on."""
+    lines = str(error).partition("\n\nCheck the documentation")[0].split("\n")
+    said = [line.strip() for line in lines if line.strip()]
+    if not said:
+        return type(error).__name__
+    last = said[-1] if "Weights only load failed" in said[0] else said[0]
+    return f"{type(error).__name__}: {last[:200]}"
+
+
+def _unwrap(found: Any) -> tuple[Mapping[Any, Any], list[str], list[str]]:
+    """The mapping that should hold the tensors, the entries it lies in, and what stands beside them, in words."""
+    path: list[str] = []
+    beside: list[str] = []
+    while isinstance(found, Mapping):
+        inner = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
+        if inner is None or len(path) == len(WRAPPERS):  # one may hold itself
+            return found, path, beside
+        path.append(inner)
+        beside += [_words(key, value) for key, value in found.items() if key != inner]
+        found = found[inner]
+    raise BadInput(f"holds one {type(found).__name__}, not tensors by name; save model.state_dict()")
+
+
+def _words(key: object, value: object) -> str:
+    """An entry that is left out; the text of a key that is none could be without end."""
+    label = key[:60] if isinstance(key, str) else f"one named by a value of type {type(key).__name__}"
+    return f"{label} ({type(value).__name__})"
+
+
+def _sort_out(found: Mapping[Any, Any], most: int) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors by name, of ``most`` bytes together, and what else there is, in words."""
+    tensors: dict[str, Tensor] = {}
+    dropped = []
+    for key, value in found.items():
+        if not (isinstance(key, str) and isinstance(value, Tensor)):
+            dropped.append(_words(key, value))
+            continue
+        if value.layout != torch.strided or value.is_quantized or value.is_neg() or value.is_conj() or value.is_meta:
+            raise BadInput(f"holds {key[:60]!r} in a form that safetensors has not (sparse, quantised, without data)")
+        if key == "__metadata__":
+            raise BadInput("names a tensor '__metadata__', which safetensors reserves")
+        tensors[key] = value.detach()
+    if not tensors:
+        raise BadInput(f"holds no tensors; its entries: {', '.join(dropped[:5]) or 'none'}")
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    if total > most:  # a few numbers repeated, or compressed
+        raise BadInput(f"holds tensors of {total:,} bytes, over {GROWTH} times its size; it is damaged or hostile")
+    return tensors, dropped
+
+
+def _separate(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
+    """Every tensor in memory of its own, as safetensors needs it, and how many lay in another's."""
+    made: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    shared = 0
+    for key, tensor in tensors.items():
+        memory = tensor.untyped_storage()
+        shared += memory.data_ptr() in seen and tensor.nbytes > 0
+        alone = memory.data_ptr() not in seen and memory.nbytes() == tensor.nbytes
+        seen.add(memory.data_ptr())
+        made[key] = tensor.contiguous() if alone else tensor.clone(memory_format=torch.contiguous_format)
+    return made, shared
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,1 @@
+"""Layer statistics of a run: as a table, as a picture, in words."""

@@ -1,0 +1,1 @@
+"""Slices of the loss around trained weights, and the curvature there."""

@@ -1,0 +1,1 @@
+"""What the features of a network are worth to a linear classifier."""

@@ -1,0 +1,136 @@
+"""Weights & Biases: the real client, offline unless asked."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, heatmap, mirror_folder
+from netdepth.trackers.wandb_log import require_complete
+
+__all__ = ["wandb"]
+
+SUMMARY = ("status", "steps", "best_step", "best_epoch", "reported", "depth", "num_params", "overfit_onset_epoch")
+
+
+@TRACKERS.register("wandb")
+def wandb(
+    run_dir: Path,
+    *,
+    online: Annotated[bool, "upload to the server of WANDB_BASE_URL; a stored key alone never does"] = False,
+    project: Annotated[str, "the W&B project"] = "netdepth",
+) -> Tracker:
+    """Weights & Biases, offline unless --wandb-online; `wandb sync` uploads the folder later."""
+    return WeightsAndBiases(run_dir, online, project)
+
+
+class WeightsAndBiases:
+    """One W&B run in ``<run>/wandb``. The process is the tracker's own, its environment too."""
+
+    def __init__(self, run_dir: Path, online: bool, project: str) -> None:
+        self.run_dir, self.online, self.project = run_dir, online, project
+        self.folder = mirror_folder(run_dir, "wandb")
+        self.config: Mapping[str, Any] = {}
+        self.step = 0
+        self.known = 0
+        self.steps: set[int] = set()
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._prepare_environment()
+        import wandb
+
+        # What the run folder records is all that leaves: no code, git, packages, host, user, statistics, console.
+        settings = wandb.Settings(
+            silent=True,
+            console="off",
+            save_code=False,
+            disable_code=True,
+            disable_git=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_disable_machine_info=True,
+            x_save_requirements=False,
+            x_transaction_log_flush_interval=1.0,
+            use_dot_wandb=False,
+            symlink=False,
+            host="",
+            program="netdepth",
+        )
+        identity = f"{config['fingerprint']}-s{config['seed']}"
+        self.run = wandb.init(
+            project=self.project,
+            dir=str(self.run_dir),
+            id=identity,
+            name=self.run_dir.name,
+            group=self.run_dir.parent.name,
+            config={key: value for key, value in config.items() if key != "schema"},
+            mode="online" if self.online else "offline",
+            resume="allow" if self.online else None,
+            settings=settings,
+        )
+        # The server of a resumed run holds the steps below this one; the replay sends only what is new.
+        self.known = self.run.step if self.run.resumed else 0
+
+    def _prepare_environment(self) -> None:
+        """Keep the client's files inside the mirror and, offline, every stored setting out."""
+        if not self.online:
+            for name in [name for name in os.environ if name.startswith("WANDB_")]:
+                del os.environ[name]
+            os.environ["WANDB_CONFIG_DIR"] = str(self.folder / "config")
+        os.environ.pop("WANDB_MODE", None)
+        os.environ["WANDB_ERROR_REPORTING"] = "false"
+        os.environ["WANDB_DATA_DIR"] = str(self.folder / "data")
+        os.environ["WANDB_CACHE_DIR"] = str(self.folder / "cache")
+
+    def log(self, record: Mapping[str, Any], step: int) -> None:
+        self.step = step
+        if step < self.known:
+            return
+        import wandb
+
+        values = Values.of(record)
+        row: dict[str, Any] = dict(values.scalars)
+        row.update({name: wandb.Histogram(vector) for name, vector in values.vectors.items() if vector})
+        row.update({name: self._image(heatmap(matrix, name)) for name, matrix in values.matrices.items()})
+        self.run.log(row, step=step)
+        self.steps.add(step)
+
+    def artifact(self, path: Path) -> None:
+        import wandb
+
+        if path.suffix == ".png":
+            self._last_row({f"figures/{path.stem}": self._image(path.read_bytes())})
+        elif path.suffix == ".safetensors":
+            step = int(path.parent.name)
+            weights = wandb.Artifact(str(self.run.id), type="model", metadata={"step": step})
+            # The checkpoint itself, not a copy: the store writes it once and keeps the best.
+            weights.add_file(str(path), policy="immutable", skip_cache=True)
+            self.run.log_artifact(weights)
+
+    def finish(self, result: Mapping[str, Any]) -> None:
+        self.run.summary.update({name: result[name] for name in SUMMARY if result.get(name) is not None})
+        self.run.summary.update(final_metrics(result))
+        picture = confusion_matrix(result, self.config)
+        if picture is not None:
+            self._last_row({"confusion": self._image(picture)})
+        import wandb
+
+        log = Path(self.run.settings.sync_file)
+        self.run.finish(exit_code=1 if result["status"] in ("failed", "interrupted") else 0)
+        wandb.teardown()  # the file is whole once the client's own process has ended
+        require_complete(log, self.steps)
+
+    def _last_row(self, row: Mapping[str, Any]) -> None:
+        self.run.log(dict(row), step=max(self.step, self.known))
+
+    def _image(self, png: bytes) -> Any:
+        import io
+
+        import wandb
+        from PIL import Image
+
+        return wandb.Image(Image.open(io.BytesIO(png)))

@@ -1,0 +1,116 @@
+"""Looking at a network: logits over a split, and the metrics that follow from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from netdepth.data import Split
+from netdepth.training.mlp_pass import MLPPass, Workspace, written_out
+from netdepth.training.stack import Stack
+
+__all__ = ["class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics"]
+
+CHUNK = 500
+"""Images per forward pass: large enough to be efficient, small enough to stay in cache."""
+CHUNK_PIXELS = CHUNK * 32 * 32
+"""Most pixels per forward pass of a convolutional network, whose activations grow with the image."""
+
+
+def logits_of(stack: Stack, lanes: Sequence[int], split: Split) -> list[Tensor]:
+    """Logits ``[N, K]`` of the networks in ``lanes``, in eval mode, on ``split``; the modes are put back afterwards.
+
+    In the precision of the weights: a network trained in bf16 is looked at in float32, as it is by whoever
+    loads its checkpoint.
+    """
+    if lanes and len(stack) > 1 and written_out(stack.models[0]):
+        return _logits_together(MLPPass(stack, lanes), split)
+    return [_logits_of_one(stack, stack.models[lane], split) for lane in lanes]
+
+
+@torch.inference_mode()
+def _logits_of_one(stack: Stack, model: nn.Module, split: Split) -> Tensor:
+    chunk = CHUNK
+    if stack.convolutional:
+        chunk = max(1, min(CHUNK, CHUNK_PIXELS // math.prod(split.inputs.shape[2:])))
+    training = model.training
+    model.eval()
+    try:
+        return torch.cat([model(stack.images(pixels)) for pixels in torch.split(split.inputs, chunk)])
+    finally:
+        model.train(training)
+
+
+@torch.inference_mode()
+def _logits_together(net: MLPPass, split: Split) -> list[Tensor]:
+    """All lanes chunk by chunk: they carry the same statistics, so the images are normalised once."""
+    logits = split.inputs.new_empty((net.lanes, len(split), net.model.num_classes), dtype=net.weights[0].dtype)
+    space = None
+    for start in range(0, len(split), CHUNK):
+        pixels = split.inputs[start : start + CHUNK]
+        if space is None or len(space.images) != len(pixels):
+            space = Workspace(net, len(pixels), keep=False, shared=True)
+        space.take(pixels, net.model)
+        logits[:, start : start + len(pixels)] = net.forward(space)
+    return list(logits)
+
+
+@torch.inference_mode()
+def losses_and_accuracies(stack: Stack, lanes: Sequence[int], split: Split) -> list[tuple[float, float]]:
+    """Mean cross-entropy (nats) and accuracy of the networks in ``lanes``, in eval mode; summed in float64."""
+    found = []
+    for logits in logits_of(stack, lanes, split):
+        loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
+        found.append((float(loss), float((logits.argmax(1) == split.labels).double().mean())))
+    return found
+
+
+def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Loss, accuracy and weighted precision, recall and F1 of ``logits`` ``[N, K]``, in float64.
+
+    Weighted by class frequency, as scikit-learn's ``average="weighted"`` with ``zero_division=0``: a
+    class that is never predicted has precision 0.
+    """
+    matrix = confusion(logits, labels)
+    weights = matrix.sum(axis=1) / matrix.sum()
+    precision, recall, f1 = (float(weights @ values) for values in _scores(matrix))
+    return {
+        "loss": float(F.cross_entropy(logits.double(), labels)),
+        "accuracy": float(np.trace(matrix) / matrix.sum()),
+        "precision_weighted": precision,
+        "recall_weighted": recall,
+        "f1_weighted": f1,
+    }
+
+
+def confusion(logits: Tensor, labels: Tensor) -> np.ndarray:
+    """Counts ``[true class, predicted class]`` of ``logits`` ``[N, K]``."""
+    classes = logits.shape[1]
+    pairs = labels.cpu() * classes + logits.argmax(1).cpu()
+    counts: np.ndarray = torch.bincount(pairs, minlength=classes * classes).view(classes, classes).numpy()
+    return counts
+
+
+def _scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Precision, recall and F1 of each class ``[K]``, 0 where undefined."""
+    hits, predicted, actual = np.diag(matrix), matrix.sum(axis=0), matrix.sum(axis=1)
+    precision = hits / np.maximum(predicted, 1)
+    recall = hits / np.maximum(actual, 1)
+    return precision, recall, 2 * hits / np.maximum(predicted + actual, 1)
+
+
+def class_report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
+    """``per_class`` precision, recall, F1 and support, and ``confusion`` ``[true][predicted]``."""
+    matrix = confusion(logits, labels)
+    columns = zip(classes, *_scores(matrix), matrix.sum(axis=1), strict=True)
+    per_class = [
+        {"class": label, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
+        for label, p, r, f, n in columns
+    ]
+    return {"per_class": per_class, "confusion": matrix.tolist()}

@@ -1,0 +1,170 @@
+"""The training loop, read from top to bottom. It yields; the caller decides."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from netdepth.config import Duration, TrainConfig, derive_seed
+from netdepth.data import Split
+from netdepth.data.batches import Batches
+from netdepth.training.evaluate import losses_and_accuracies
+from netdepth.training.gradients import Gradients
+from netdepth.training.optim import Optimizer, Schedule
+from netdepth.training.stack import Stack
+
+__all__ = ["EpochRecord", "Evaluation", "Tick", "fit"]
+
+TICK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A sign of life between evaluations, at most two a second: ``step`` steps are done."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One evaluation, after ``step`` optimizer steps (``epoch`` = step / steps per epoch).
+
+    ``train_*`` are means over the period's batches, in training mode, as the weights moved; ``val_*``
+    in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
+    ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
+    ``seconds`` is wall time since the previous record was yielded; in a stack, a live lane's share
+    of it. ``diverged``: the loss of the last step was NaN or Inf, and its update was not made; or a weight
+    is, at the end of a period: the last step's update may have made it so, and an Inf can hide from the loss
+    behind a unit that it switches off.
+    """
+
+    step: int
+    epoch: float
+    lr: float
+    train_loss: float
+    train_accuracy: float
+    val_loss: float
+    val_accuracy: float
+    gap: float
+    grad_norm: float
+    layer_grad_norms: dict[str, float]
+    seconds: float
+    diverged: bool = field(default=False)
+
+
+Evaluation = dict[int, EpochRecord]
+"""Records by lane: of all live lanes at the end of a period, of some alone where they diverge."""
+
+
+def fit(
+    stack: Stack,
+    gradients: Gradients,
+    optimizer: Optimizer,
+    schedule: Schedule,
+    batches: Batches,
+    val: Split,
+    config: TrainConfig,
+    start_step: int = 0,
+) -> Iterator[Tick | Evaluation]:
+    """Train ``stack`` from ``start_step`` to the end of the budget, or until no lane is live.
+
+    The caller retires lanes (`Stack.retire`), those whose record says ``diverged`` among them.
+    Everything random is a function of (seed, step), so runs that start at a step they have reached
+    before, with its weights and optimizer state, continue bit for bit.
+    """
+    per_epoch = batches.steps_per_epoch
+    budget = Duration.parse(config.budget).steps(per_epoch)
+    period = Duration.parse(config.eval_every).steps(per_epoch)
+    eager_check = stack.flat.device.type == "cpu"  # where reading a scalar costs nothing, read every loss
+    step, lr = start_step, optimizer.lr * schedule(start_step)
+    yielded = ticked = time.perf_counter()
+
+    while step < budget and stack.live:
+        end = min(budget, (step // period + 1) * period)
+        losses: list[Tensor] = []
+        right: list[Tensor] = []
+        torch.manual_seed(derive_seed(batches.seeds[0], "dropout", step))  # what is stacked has no dropout
+        stack.train(step)
+        seen = 0
+        while step < end and stack.live:
+            batch = batches(step)
+            loss, hits = gradients(*batch)
+            losses.append(loss)
+            right.append(hits)
+            seen += batches.size(step)
+            if eager_check and not math.isfinite(loss.sum()):
+                lost = [lane for lane in stack.live if not math.isfinite(loss[lane])]
+                if lost:
+                    now = time.perf_counter()
+                    yield _records(stack, lost, step, lr, per_epoch, losses, right, seen, None, now - yielded)
+                    yielded += time.perf_counter() - now  # what the caller did meanwhile is not training
+                    if not stack.live:
+                        return
+            if config.grad_clip_norm is not None:
+                _clip(stack, config.grad_clip_norm)
+            lr = optimizer.lr * schedule(step)
+            optimizer.step(lr)
+            step += 1
+            if (now := time.perf_counter()) - ticked > TICK_SECONDS:
+                ticked = now
+                yield Tick(step)
+        now = time.perf_counter()
+        yield _records(stack, stack.live, step, lr, per_epoch, losses, right, seen, val, now - yielded)
+        yielded = ticked = time.perf_counter()
+
+
+def _clip(stack: Stack, most: float) -> None:
+    """Scale each lane's gradient down to a norm of ``most``, as `clip_grad_norm_` does."""
+    blocks = stack.blocks(stack.gradient)
+    norms = torch.stack([torch.linalg.vector_norm(block, dim=1) for block in blocks])
+    factors = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
+    for block in blocks:
+        block.mul_(factors.unsqueeze(1))
+
+
+def _records(
+    stack: Stack,
+    lanes: list[int],
+    step: int,
+    lr: float,
+    per_epoch: int,
+    losses: list[Tensor],
+    right: list[Tensor],
+    seen: int,
+    val: Split | None,
+    seconds: float,
+) -> Evaluation:
+    """One record per lane of ``lanes``; without ``val`` they have diverged."""
+    started = time.perf_counter()
+    train_loss = torch.stack(losses).double().mean(0).tolist()
+    train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
+    finite = stack.finite()
+    sound = [lane for lane in lanes if val is not None and math.isfinite(train_loss[lane]) and finite[lane]]
+    judged = losses_and_accuracies(stack, sound, val) if val is not None else []
+    val_of = dict(zip(sound, judged, strict=True))
+    share = (seconds + time.perf_counter() - started) / len(stack.live)
+    made = {}
+    for lane in lanes:
+        norms = {name: p.grad for name, p in stack.models[lane].named_parameters() if p.grad is not None}
+        layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
+        val_loss, val_accuracy = val_of.get(lane, (math.nan, math.nan))
+        made[lane] = EpochRecord(
+            step=step,
+            epoch=step / per_epoch,
+            lr=lr,
+            train_loss=train_loss[lane],
+            train_accuracy=train_accuracy[lane],
+            val_loss=val_loss,
+            val_accuracy=val_accuracy,
+            gap=val_loss - train_loss[lane],
+            grad_norm=math.hypot(*layer_norms),
+            layer_grad_norms=dict(zip(norms, layer_norms, strict=True)),
+            seconds=share,
+            diverged=lane not in val_of,
+        )
+    return made

@@ -1,0 +1,136 @@
+"""Weights of other runs: found by name, held by digest, built into a network again.
+
+A run that starts from another (``start_from``), one that learns from another (``objective.teacher``) and whoever
+looks at a finished network read them here, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from netdepth import models
+from netdepth.config import Component, StartFrom, from_json
+from netdepth.errors import BadInput, NetdepthError
+from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.training.checkpoint import MODEL, load_weights
+
+__all__ = ["Weights", "begin_with", "find_weights", "named", "network_of", "weights_of"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """``which`` weights of a finished ``run``: the bytes of their file and the sha256 of those."""
+
+    run: RunDir
+    which: str
+    content: bytes
+    sha256: str
+
+
+def weights_of(run: RunDir, which: str | None = None) -> Weights:
+    """The ``best`` or ``last`` weights of ``run``, those that its result reports if None.
+
+    Raises:
+        BadInput: the run is unfinished, or its checkpoint is missing, damaged or not what its result was made with.
+    """
+    result = run.result()
+    if result is None or run.read_json("split.json") is None:
+        raise BadInput(f"run {run.path.name} is {run.status()}; only a finished run has weights to use")
+    which = which or result.get("reported")
+    if which not in ("best", "last"):
+        raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
+    step = result.get("best_step" if which == "best" else "steps")
+    files = run.load_checkpoint(step) if isinstance(step, int) else None
+    if files is None:
+        raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
+    sha256 = hashlib.sha256(files[MODEL]).hexdigest()
+    if which == result.get("reported") and sha256 != result.get("weights_sha256"):
+        raise BadInput(f"the {which} weights of run {run.path.name} are not those its result was computed with")
+    return Weights(run, which, files[MODEL], sha256)
+
+
+def network_of(weights: Weights) -> models.Network:
+    """The network of a run with ``weights``, in eval mode, in the precision it was trained in.
+
+    Raises:
+        BadInput: files that are whole but do not fit one another.
+    """
+    run = weights.run
+    config, split = run.read_json("config.json") or {}, run.read_json("split.json") or {}
+    try:
+        channels, height, width = split["input_shape"]
+        component = from_json(Component, config["model"], "config.model")
+        model = models.build(component, (channels, height, width), len(split["classes"]))
+        if config["train"]["precision"] == "float64":
+            model = model.to(torch.float64)
+        load_weights(model, weights.content)
+    except NetdepthError:
+        raise
+    except Exception as error:  # files that are not of one run make the libraries raise anything
+        reason = " ".join(str(error).split())[:200]
+        raise BadInput(f"run {run.path.name} cannot be loaded: its files do not fit one another ({reason})") from None
+    return model.eval()
+
+
+def find_weights(text: str, which: str | None, sha256: str | None, root: Path | None, what: str) -> Weights:
+    """The weights of the run that ``text`` names under ``root``; ``what`` is the setting that names it.
+
+    Raises:
+        BadInput: no such run, an unfinished one, or weights that are not those of ``sha256``.
+    """
+    try:
+        found = weights_of(find_run(text, runs_root(root)), which)
+    except BadInput as error:
+        raise BadInput(f"{what}: {error}") from None
+    if sha256 is not None and sha256 != found.sha256:
+        raise BadInput(
+            f"{what}: the {found.which} weights of run {text!r} are {found.sha256[:10]}, not {sha256[:10]} as this "
+            "config says: the run was altered or made again"
+        )
+    return found
+
+
+def named(run: RunDir, root: Path | None) -> str:
+    """How a config names ``run``: from the runs folder on where it lies there, so that the folder can be moved."""
+    path, base = run.path.resolve(), runs_root(root).resolve()
+    return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
+
+
+def begin_with(model: models.Network, start: StartFrom, root: Path | None) -> None:
+    """Give ``model`` the weights that ``start`` names, in place; with ``reset_head`` its last stage stays as drawn.
+
+    The buffers come too: running statistics and the normalisation of the images, which stays the source's.
+
+    Raises:
+        BadInput: the source is missing, altered or another network; a stage that the network does not have.
+    """
+    source = find_weights(start.run, start.weights, start.sha256, root, "start_from")
+    stages = list(model.stage_paths())
+    for key, names in (("freeze", start.freeze), ("lr_scale", start.lr_scale)):
+        for name in names:
+            if name not in stages:
+                raise BadInput(f"start_from.{key} names {name!r}; the stages of this network are {', '.join(stages)}")
+    if set(start.freeze) >= set(stages) and start.unfreeze_every is None:
+        raise BadInput("start_from.freeze names every stage, so nothing is left to train; leave one out")
+    head = stages[-1]
+    own, given = model.state_dict(), safetensors.torch.load(source.content)
+    kept = {name for name in own if start.reset_head and model.stage_of(name) == head}
+    fits = {name: tuple(tensor.shape) for name, tensor in own.items() if name not in kept}
+    found = {name: tuple(tensor.shape) for name, tensor in given.items() if name not in kept}
+    if fits != found:
+        raise BadInput(f"start_from: run {start.run!r} is another network: {_difference(fits, found, head)}")
+    model.load_state_dict({**given, **{name: own[name] for name in kept}})
+
+
+def _difference(own: dict[str, Any], given: dict[str, Any], head: str) -> str:
+    """The first parameter in which two networks differ, as a person reads it."""
+    name = next(name for name in [*own, *given] if own.get(name) != given.get(name))
+    sizes = " and ".join("none" if shape is None else f"{list(shape)}" for shape in (given.get(name), own.get(name)))
+    remedy = "; start_from.reset_head=true draws the last stage anew" if name.startswith(f"{head}.") else ""
+    return f"{name} is {sizes} there and here; take its model and images of its size{remedy}"

@@ -1,0 +1,196 @@
+"""The trainable parameters of one network, or of several seeds of it, as one vector.
+
+The parameters become views into it and their gradients views into its gradient. An optimizer
+step, a gradient norm, a clip or an all-reduce is then one operation, whatever the depth and however
+many seeds. A run made alone is a stack of one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from netdepth.models import Network
+
+if TYPE_CHECKING:
+    from netdepth.training.finetune import FineTuning
+
+__all__ = ["Flat", "Group", "Place", "Spans", "Stack"]
+
+SAFE_CHANNELS = 16
+"""With fewer channels, less than a vector, into a 1x1 convolution with a stride oneDNN writes past the end of its
+memory where images lie channels-last (uxlfoundation/oneDNN issue 6035): wrong gradients, or a crash."""
+
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+
+
+Spans = tuple[tuple[int, int], ...]
+"""Stretches ``(start, end)`` of a vector, ascending, neighbours joined."""
+
+
+@dataclass
+class Group:
+    """Parameters with a learning rate of their own: ``factor`` times the run's. While ``frozen`` nothing about them
+    moves: neither weights (decay included) nor the optimizer's state."""
+
+    spans: Spans
+    factor: float = 1.0
+    frozen: bool = False
+
+
+class Flat(nn.Parameter):
+    """The vector of a `Stack`; ``norms`` are the spans in it that are scales and shifts of normalisation layers.
+    ``groups`` divide it where not all of it is trained alike; without any it is one group."""
+
+    norms: Spans = ()
+    groups: tuple[Group, ...] = ()
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter lies in a lane's row: from ``start`` to ``end``; ``shape`` is that of what lies there."""
+
+    start: int
+    end: int
+    shape: torch.Size
+
+
+class Stack:
+    """Networks of one architecture with their parameters in ``flat`` ``[S·P]``.
+
+    Parameter lies after parameter, and of each its S lanes side by side: a batched product writes
+    the weight gradients of all lanes straight to where they belong. Values, names and shapes are
+    unchanged; ``.grad`` of every parameter, and of ``flat``, is set to zero and stays allocated: fill
+    it or accumulate into it, never replace it. Matrices ``[out, in]`` lie transposed: ``x @ W.T`` and
+    its weight gradient are then products of arrays in their natural order, up to a third faster on a
+    CPU. ``live`` are the lanes still in training, ascending.
+
+    With ``channels_last``, of networks that allow it, convolution weights ``[out, in, h, w]`` lie as
+    ``[out, h, w, in]`` and `images` makes batches lie so too. From there on every activation and every
+    gradient does, and no step reorders any of them. ``bf16`` says that training multiplies in bfloat16;
+    the parameters are float32 all the same.
+    """
+
+    def __init__(self, models: Sequence[Network], *, channels_last: bool = False, bf16: bool = False) -> None:
+        self.models = list(models)
+        self.bf16 = bf16
+        self.tuning: FineTuning | None = None
+        """What of the network is trained, where that is not all of it alike."""
+        self.live = list(range(len(models)))
+        self.convolutional = any(p.dim() == 4 for p in models[0].parameters())
+        self.channels_last = channels_last and self.convolutional and models[0].channels_last and not _unsafe(models[0])
+        rows = [[p for p in model.parameters() if p.requires_grad] for model in models]
+        self.places: dict[str, Place] = {}
+        names = [name for name, p in models[0].named_parameters() if p.requires_grad]
+        start = 0
+        for name, parameter in zip(names, rows[0], strict=True):
+            end = start + parameter.numel()
+            self.places[name] = Place(start, end, self._laid_out(parameter).shape)
+            start = end
+        lanes_of_each = zip(*rows, strict=True)
+        self.flat = Flat(torch.cat([self._laid_out(p.detach()).reshape(-1) for lanes in lanes_of_each for p in lanes]))
+        self.flat.norms = self._norms()
+        self.gradient = self.flat.grad = torch.zeros_like(self.flat.data)
+        for lane, row in enumerate(rows):
+            for parameter, place in zip(row, self.places.values(), strict=True):
+                parameter.data = self._as_named(self._lanes(self.flat.data, place)[lane].view(place.shape))
+                parameter.grad = self._as_named(self._lanes(self.gradient, place)[lane].view(place.shape))
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    def train(self, step: int) -> None:
+        """Training mode, as it is after ``step`` steps."""
+        for model in self.models:
+            model.train()
+        if self.tuning is not None:
+            self.tuning.at(step)
+
+    def images(self, pixels: Tensor) -> Tensor:
+        """uint8 ``[B, C, H, W]`` as the networks want them to lie in memory: moved here once, as bytes."""
+        return pixels.contiguous(memory_format=torch.channels_last) if self.channels_last else pixels
+
+    def views(self, name: str) -> tuple[Tensor, Tensor]:
+        """A parameter and its gradient in all lanes, ``[S, in, out]`` or ``[S, n]``; without S in a stack of one."""
+        place = self.places[name]
+        lanes = (len(self),) if len(self) > 1 else ()
+        value, gradient = (self._lanes(t, place).view(*lanes, *place.shape) for t in (self.flat.data, self.gradient))
+        return value, gradient
+
+    def blocks(self, tensor: Tensor) -> list[Tensor]:
+        """A tensor laid out like ``flat`` as views ``[S, n]`` with a row for each lane; one view in a stack of one."""
+        if len(self) == 1:
+            return [tensor.view(1, -1)]
+        return [self._lanes(tensor, place) for place in self.places.values()]
+
+    def finite(self) -> list[bool]:
+        """Whether the weights of each lane are all finite."""
+        sums = torch.stack([block.sum(dim=1) for block in self.blocks(self.flat.data)]).sum(dim=0)
+        if math.isfinite(sums.sum()):  # a tenth of what asking every weight takes
+            return [True] * len(self)
+        return torch.stack([block.isfinite().all(dim=1) for block in self.blocks(self.flat.data)]).all(dim=0).tolist()
+
+    def row(self, tensor: Tensor, lane: int) -> Tensor:
+        """What a tensor laid out like ``flat`` holds of one lane, ``[P]``: a copy, in the order of the parameters."""
+        return torch.cat([block[lane] for block in self.blocks(tensor)])
+
+    def put_row(self, tensor: Tensor, lane: int, row: Tensor) -> None:
+        """Put what `row` gave back."""
+        blocks = self.blocks(tensor)
+        for block, values in zip(blocks, torch.split(row, [block.shape[1] for block in blocks]), strict=True):
+            block[lane].copy_(values)
+
+    def retire(self, lane: int, state: Sequence[Tensor] = ()) -> None:
+        """Take a lane out of training. It stays in the stack, since the stack's size changes bits, but starts
+        again from zeros (its part of ``state`` with it), where it cannot grow to NaN or Inf."""
+        self.live.remove(lane)
+        for tensor in (self.flat.data, self.gradient, *state):
+            for block in self.blocks(tensor):
+                block[lane].zero_()
+
+    def _lanes(self, tensor: Tensor, place: Place) -> Tensor:
+        return tensor[len(self) * place.start : len(self) * place.end].view(len(self), -1)
+
+    def _laid_out(self, tensor: Tensor) -> Tensor:
+        """A parameter as a view in the order in which it lies in ``flat``."""
+        if tensor.dim() == 2:
+            return tensor.t()
+        return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 and self.channels_last else tensor
+
+    def _as_named(self, tensor: Tensor) -> Tensor:
+        """The inverse of `_laid_out`."""
+        if tensor.dim() == 2:
+            return tensor.t()
+        return tensor.permute(0, 3, 1, 2) if tensor.dim() == 4 and self.channels_last else tensor
+
+    def spans(self, wanted: Callable[[str], bool]) -> Spans:
+        """Where the parameters lie whose names are ``wanted``."""
+        spans: list[tuple[int, int]] = []
+        for name, place in self.places.items():
+            if wanted(name):
+                start, end = len(self) * place.start, len(self) * place.end
+                if spans and spans[-1][1] == start:
+                    start = spans.pop()[0]
+                spans.append((start, end))
+        return tuple(spans)
+
+    def _norms(self) -> Spans:
+        """`Flat.norms`."""
+        inside = [name for name, module in self.models[0].named_modules() if isinstance(module, NORMS)]
+        return self.spans(lambda name: name.rpartition(".")[0] in inside)
+
+
+def _unsafe(model: nn.Module) -> bool:
+    """Whether a convolution of ``model`` is one for which `SAFE_CHANNELS` is not kept."""
+    return any(
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and module.in_channels < SAFE_CHANNELS
+        for module in model.modules()
+    )

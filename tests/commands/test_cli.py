@@ -1,0 +1,233 @@
+"""The command line: grammar, answers, exit codes; training itself is replaced by a stand-in."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli_world import World, answer, build_world
+from support.made_runs import make_run
+
+from netdepth import __version__
+from netdepth.cli import main
+from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
+
+Ask = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return build_world(tmp_path, monkeypatch)
+
+
+@pytest.fixture
+def ask(world: World, capsys: pytest.CaptureFixture[str]) -> Ask:
+    return lambda *argv: answer(list(argv), capsys)
+
+
+HEAVY = ["torch", "numpy", "pandas", "matplotlib", "rich", "wandb", "tensorboard", "sklearn", "scipy"]
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["train", "--help"], ["--version"], ["trian"]])
+def test_help_and_refusals_import_nothing_heavy(argv: list[str]) -> None:
+    code = (
+        f"import sys; from netdepth.cli import main; main({argv!r}); "
+        f"sys.exit(str([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ, capture_output=True, text=True, check=False)
+    assert done.stderr.splitlines()[-1] == "[]"
+
+
+def test_no_command_shows_the_help_and_version_stands_everywhere(ask: Ask) -> None:
+    assert ask()[0] == 0
+    assert "quickstart" in ask()[1]
+    assert ask("--version")[1] == ask("train", "--version")[1] == f"netdepth {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "parts"),
+    [
+        (["trian"], ["unknown command 'trian'", "did you mean 'train'?", "compare"]),
+        (["train", "x", "--sead", "3"], ["'--sead'", "did you mean '--seed'?", "--dataset"]),
+        (["train"], ["required: RECIPE"]),
+        (["train", "basline-mlp"], ["'basline-mlp'", "did you mean 'baseline-mlp'?", "mlp-regularised"]),
+        (["train", "baseline-mlp", "--seed", "-1"], ["--seed"]),
+        (["train", "baseline-mlp", "--seed", "1.5"], ["--seed '1.5'", "whole number"]),
+        (["train", "baseline-mlp", "--seed", "1", "--seeds", "2"], ["both given"]),
+        (["train", "baseline-mlp", "--seeds", "0"], ["--seeds"]),
+        (["train", "baseline-mlp", "--threads", "0"], ["--threads '0'", "1 to 1024"]),
+        (["train", "baseline-mlp", "--dataset", "mnits"], ["'mnits'", "did you mean 'mnist'?", "fashion-mnist"]),
+        (["train", "baseline-mlp", "--set", "model.hiden=[3]"], ["'hiden'", "did you mean 'hidden'?"]),
+        (["train", "baseline-mlp", "--set", "train.budget=3x"], ["train.budget", "2000it"]),
+        (["train", "baseline-mlp", "--track", "tensorbord"], ["'tensorbord'", "did you mean 'tensorboard'?", "wandb"]),
+        (["train", "baseline-mlp", "--wandb-online"], ["--track wandb"]),
+        (["train", "baseline-mlp", "extra"], ["unexpected argument 'extra'"]),
+        (["train", "my.py"], ["my.py:broken"]),
+        (["train", "my.py:tinny"], ["'tinny'", "did you mean 'tiny'?"]),
+        (["train", "my.py:wrong"], ["returns int", "RunConfig"]),
+        (["train", "my.py:broken"], ["NameError", "at line 11"]),
+        (["train", "none.json"], ["none.json", "No such file"]),
+        (["train", "baseline-mlp", "--import", "none.py"], ["none.py", "No such file"]),
+        (["compare", "nothing-like-it"], ["no run 'nothing-like-it'", "baseline-mlp-s0-0123456789"]),
+        (["compare", "baseline"], ["ambiguous", "baseline-mlp-s1-0123456789"]),
+        (["compare", ""], ["no usable name"]),
+        (["compare", "/"], ["no usable name"]),
+        (["compare", "a" * 5000], ["no usable name"]),
+        (["runs", "rm", "baseline-mlp-s0"], ["--yes"]),
+        (["runs", "lst"], ["unknown action 'lst'", "did you mean 'list'?"]),
+        (["list", "modls"], ["unknown kind 'modls'", "did you mean 'models'?"]),
+        (["data", "fetch", "mnits"], ["'mnits'", "did you mean 'mnist'?"]),
+        (["board", "nowhere"], ["no folder 'nowhere'"]),
+        (["--json", "list"], ["'--json' must stand after 'netdepth list'"]),
+        (["runs", "--json", "list"], ["'--json' must stand after 'netdepth runs list'"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_with_the_good_ones(ask: Ask, world: World, argv: list[str], parts: list[str]) -> None:
+    before = world.tree()
+    code, out, err = ask(*argv)
+    assert (code, out) == (2, "")
+    assert err.startswith("netdepth: error: ")
+    assert err.count("\n") == 1
+    assert not [part for part in parts if part not in err], err
+    assert world.launched == []
+    assert world.tree() == before
+
+
+def test_names_with_control_characters_are_escaped(ask: Ask) -> None:
+    code, _, err = ask("train", "\x1b[31mred\nline\udcff")
+    assert code == 2
+    assert "\x1b" not in err
+    assert err.count("\n") == 1
+
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("style", ["markdown", "csv", "latex"])
+def test_compare_prints_each_style(ask: Ask, style: str) -> None:
+    code, out, err = ask("compare", "baseline-mlp-s0", "baseline-mlp-s1", "baseline-mlp-s1", f"--{style}")
+    assert (code, err) == (0, "")
+    assert out.count("stopped") == 2
+
+
+def test_compare_warns_once_of_different_data(ask: Ask, world: World) -> None:
+    make_run(world.runs, dataset="fashion-mnist", fingerprint="f" * 10)
+    code, out, err = ask("compare", "baseline-mlp-s0-0", "baseline-mlp-s0-f")
+    assert code == 0
+    assert err.count("\n") == 1
+    assert "cannot be compared" in err
+    assert "fashion-mnist" in out
+
+
+@pytest.mark.parametrize("kind", ["recipes", "models", "datasets", "optimizers", "schedules", "objectives", "trackers"])
+def test_list_names_every_setting_with_type_default_and_meaning(ask: Ask, kind: str) -> None:
+    document = json.loads(ask("list", kind, "--json")[1])[kind]
+    code, out, _ = ask("list", kind, "-v")
+    assert code == 0
+    assert document
+    for entry in document:
+        assert entry["name"] in out
+        for setting in entry["settings"]:
+            assert all(str(setting[key]) in out for key in ("name", "type", "meaning"))
+
+
+def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World) -> None:
+    text = "from netdepth.recipes import RECIPES\n@RECIPES.register('of-mine')\ndef mine():\n    'My own.'\n"
+    (world.folder / "mine.py").write_text(text)
+    assert "of-mine" in ask("list", "recipes", "--import", "mine.py")[1]
+
+
+def test_data_list_and_verify(ask: Ask, world: World) -> None:
+    assert "mnist5k" in ask("data", "list")[1]
+    code, out, _ = ask("data", "verify", "mnist", "--data", str(world.folder))
+    assert code == 1
+    assert out.count("missing") == 4
+
+
+def test_doctor_leaves_nothing_behind(ask: Ask, world: World) -> None:
+    before = world.tree()
+    code, out, _ = ask("doctor")
+    assert code == 0
+    assert "writable" in out
+    assert world.tree() == before
+
+
+def test_doctor_says_what_is_not_there(ask: Ask) -> None:
+    code, out, _ = ask("doctor", "--device", "cuda:99", "--json")
+    assert code == 1
+    assert {"what": "device", "state": "bad"}.items() <= json.loads(out)["checks"][1].items()
+
+
+def test_board_runs_tensorboard_until_it_is_interrupted(
+    ask: Ask, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called = []
+
+    def interrupted(command: list[str]) -> int:
+        called.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("subprocess.call", interrupted)
+    assert ask("board", "--port", "7007")[0] == 0
+    assert called[0][-6:] == ["--logdir", str(world.runs), "--host", "127.0.0.1", "--port", "7007"]
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (RunFailed("crashed"), 1, "crashed"),
+        (StorageError("disk full"), 74, "disk full"),
+        (Locked("in use"), 75, "in use"),
+        (Interrupted("saved", 15), 143, "saved"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (OSError(28, "No space left on device", "x"), 74, "x: No space left on device"),
+        (ZeroDivisionError("oh\nno"), 1, "internal error: ZeroDivisionError: oh\\nno (NETDEPTH_DEBUG=1 shows where)"),
+    ],
+)
+def test_every_error_has_its_exit_code(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, text: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("netdepth.training.launch.launch", fail)
+    assert ask("train", "baseline-mlp") == (code, "", f"netdepth: error: {text}\n")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_outside_a_run_is_one_line(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, number: signal.Signals, code: int
+) -> None:
+    monkeypatch.setattr("netdepth.training.launch.launch", lambda *_, **__: signal.raise_signal(number))
+    assert ask("train", "baseline-mlp") == (code, "", "netdepth: error: interrupted\n")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_debug_shows_the_traceback(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("oh no")
+
+    monkeypatch.setattr("netdepth.training.launch.launch", fail)
+    monkeypatch.setenv("NETDEPTH_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["train", "baseline-mlp"])
+
+
+def test_a_closed_pipe_is_quiet(world: World) -> None:
+    command = [sys.executable, "-m", "netdepth", "list", "recipes", "-v"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+        assert process.wait() == 0

@@ -1,0 +1,125 @@
+"""The study command: what it prints, writes and refuses."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from support.cli_world import answer
+from support.tiny_studies import RECIPE, digits_once, finished
+
+from netdepth.config import Component
+from netdepth.recipes import RECIPES
+from netdepth.studies.folder import StudyDir
+from netdepth.studyspec import StudySpec
+
+pytestmark = pytest.mark.usefixtures(digits_once.__name__)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NETDEPTH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("netdepth.studies.forecast.CALIBRATION_SECONDS", 0.1)
+    (tmp_path / "my.py").write_text(RECIPE)
+    return tmp_path
+
+
+def test_a_dry_run_counts_estimates_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = answer(["study", "my.py:tiny", "--dry-run", "--workers", "2", "--json"], capsys)
+    found = json.loads(out)
+    assert code == 0
+    assert [path.name for path in here.iterdir()] == ["my.py"]
+    assert (found["runs"], found["missing"], found["workers"]) == (4, 4, 2)
+    assert [(row["depth"], row["runs"], row["steps"]) for row in found["cells"]] == [(2, 2, 2), (3, 2, 2)]
+    weights = {2: 784 * 4 + 4 * 10, 3: 784 * 4 + 4 * 4 + 4 * 10}
+    for row in found["cells"]:
+        assert row["multiply_adds_per_step"] == 3 * 32 * weights[row["depth"]]
+        assert row["parameters"] == weights[row["depth"]] + 4 * (row["depth"] - 1) + 10
+        assert row["operations"] == row["multiply_adds_per_step"] * row["steps"] * row["runs"]
+    assert found["operations"] == sum(row["operations"] for row in found["cells"])
+    assert found["about_seconds"] > 0
+    code, out, _ = answer(["study", "my.py:tiny", "--dry-run"], capsys)
+    assert "4 runs, 4 of them to make" in out
+    assert "about " in out
+
+
+def test_the_command_conducts_answers_and_continues(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["study", "my.py:tiny", "--workers", "0", "--no-report"]
+    code, out, err = answer([*command, "--json"], capsys)
+    found = json.loads(out)
+    assert code == 0
+    assert (found["made"], found["failed"], found["report"], len(found["runs"])) == (4, 0, None, 4)
+    assert "[4/4 runs] depth 2, 2 seeds: 2 completed in" in err
+    folder = here / "runs" / "mine"
+    assert len(finished(StudyDir(folder))) == 4
+    assert (folder / "table.csv").exists()
+    assert (folder / "verdict.json").exists()
+    code, out, err = answer(command, capsys)
+    assert code == 0
+    assert "4 of 4 runs finished (0 begun now)" in out
+    code, out, _ = answer(["study", "my.py:tiny", "--dry-run"], capsys)
+    assert "nothing is missing" in out
+    code, _, err = answer([*command, "--seeds", "1"], capsys)
+    assert "note: runs/mine" in err.replace(str(here) + "/", "")
+    assert "a plan is not shortened" in err
+
+
+def test_a_failed_run_is_exit_1_and_a_study_in_use_75(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("netdepth.training.cohort.conduct", lambda *args, **kwargs: 1 / 0)
+    code, out, err = answer(["study", "my.py:tiny", "--workers", "0"], capsys)
+    assert code == 1
+    assert err.count("netdepth: error: ") == 4
+    assert "0 of 4 runs finished" in out
+    with StudyDir(here / "runs" / "mine").lock():
+        code, _, err = answer(["study", "my.py:tiny", "--workers", "0"], capsys)
+    assert (code, err.count("\n")) == (75, 1)
+
+
+def test_seeds_that_cannot_decide_are_said_before_anything_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = answer(["study", "my.py:paired", "--seeds", "6", "--dry-run"], capsys)
+    assert code == 0
+    assert "netdepth: warning: 6 seeds cannot decide the 1 paired comparison of the family 'shortcut'" in err
+    assert not (here / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["depth-mpl5k"], "did you mean 'depth-mlp5k'"),
+        (["baseline-mlp"], "run it with: netdepth train baseline-mlp"),
+        (["my.py:run"], "my.py:run is not a study; run it with: netdepth train my.py:run"),
+        (["my.py:tiny", "--threads", "4"], "use --workers 4"),
+        (["my.py:tiny", "--workers", "many"], "--workers 'many' is not acceptable"),
+        (["my.py:tiny", "--device", "tpu"], "unknown --device 'tpu'"),
+        (["my.py:tiny", "--set", "model.widht=8"], "did you mean 'width'"),
+        (["my.py:tiny", "--depths", "2,99999"], "model.depth = 99999 is out of range"),
+        (["my.py:tiny", "--seed", "3"], "option of netdepth study"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_folder(
+    here: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
+) -> None:
+    code, out, err = answer(["study", *argv], capsys)
+    assert (code, out) == (2, "")
+    assert said in err
+    assert err.count("\n") == 1
+    assert not (here / "runs").exists()
+
+
+def test_train_says_what_a_study_is_run_with(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = answer(["train", "depth-mlp"], capsys)
+    assert (code, err) == (2, "netdepth: error: depth-mlp is a study; run it with: netdepth study depth-mlp\n")
+
+
+def test_list_marks_studies(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(answer(["list", "recipes", "--json"], capsys)[1])["recipes"]
+    studies = [name for name in RECIPES.names() if isinstance(RECIPES.build(Component(name)), StudySpec)]
+    assert sorted(entry["name"] for entry in found if entry["study"]) == studies
+    assert "depth-mlp (study)" in answer(["list", "recipes"], capsys)[1]
+    verbose = answer(["list", "recipes", "-v"], capsys)[1]
+    assert "35 comparisons named beforehand" in verbose
+    assert "does depth help" in verbose.lower()

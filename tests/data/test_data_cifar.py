@@ -1,0 +1,264 @@
+"""CIFAR-10 and CIFAR-100 from small archives in both official forms; nothing but the sizes and digests differs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import BESIDE, GIVEN_DATA
+from support.cifar_archives import (
+    ARCHIVES,
+    FILE,
+    FORMS,
+    NAMES,
+    PIXELS,
+    SHAPES,
+    World,
+    batch_dictionary,
+    batches,
+    files_of,
+    make_world,
+    parts,
+    python2_pickle,
+)
+
+from netdepth.config import Component
+from netdepth.data import cifar, load, manage
+from netdepth.data.fetch import SOURCES, Source, locate, obtain, user_cache
+from netdepth.data.splits import array_digest, stratified_choice
+from netdepth.data.transfer import Refused
+from netdepth.errors import BadInput, StorageError
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return make_world(tmp_path / "data", monkeypatch)
+
+
+# --- what is read ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("cifar10", "labels"), ("cifar100", "fine"), ("cifar100", "coarse")])
+@pytest.mark.parametrize("form", FORMS)
+def test_the_splits_hold_the_pictures_the_archives_were_made_of(name: str, kind: str, form: str, world: World) -> None:
+    world.put(name, form)
+    splits = world.load(name, **({} if name == "cifar10" else {"coarse": kind == "coarse"}))
+    made, shape = batches(name), SHAPES[name]
+    key = kind if name == "cifar10" else f"{kind}_labels"
+    images = np.concatenate([made[batch].images for batch in shape.train]).reshape(-1, 3, 32, 32)
+    labels, finest = (
+        np.concatenate([made[batch].labels[k] for batch in shape.train]) for k in (key, list(shape.kinds)[-1])
+    )
+    val = stratified_choice(finest, 20)
+    train = np.setdiff1d(np.arange(len(labels)), val)
+    found = parts(splits)
+    for part, rows in (("train", train), ("val", val)):
+        assert np.array_equal(found[part][0].numpy(), images[rows])
+        assert found[part][1].tolist() == labels[rows].tolist()
+    assert np.array_equal(found["test"][0].numpy(), made[shape.test].images.reshape(-1, 3, 32, 32))
+    assert found["test"][1].tolist() == made[shape.test].labels[key]
+    for inputs, marks in found.values():
+        assert inputs.dtype == torch.uint8
+        assert inputs.is_contiguous()
+        assert marks.dtype == torch.int64
+    spec = splits.spec
+    assert (spec.name, spec.input_shape, spec.sizes) == (name, (3, 32, 32), shape.sizes)
+    assert len(spec.classes) == shape.kinds[key]
+    assert spec.split_digest == array_digest(train, val, np.arange(shape.test_size))
+    assert spec.data_digest == array_digest(images, labels.astype(np.int64))
+    assert list(spec.files) == [FILE[name, form]]
+
+
+@pytest.mark.parametrize("settings", [{}, {"val_size": 0}, {"coarse": True}])
+def test_both_forms_give_the_same_to_the_bit(settings: dict[str, Any], world: World) -> None:
+    for name in NAMES if "coarse" not in settings else ["cifar100"]:
+        loaded = []
+        for form in FORMS:
+            path = world.put(name, form)
+            loaded.append(world.load(name, **settings))
+            path.unlink()
+        binary, python = loaded
+        assert replace(python.spec, files=binary.spec.files) == binary.spec
+        assert python.spec.files != binary.spec.files
+        for ours, theirs in zip(parts(binary).values(), parts(python).values(), strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+        assert len(binary.val) == settings.get("val_size", 20)
+
+
+def test_superclasses_change_the_labels_and_not_the_pictures_of_each_part(world: World) -> None:
+    world.put("cifar100", "binary")
+    fine, coarse = world.load("cifar100"), world.load("cifar100", coarse=True)
+    assert fine.spec.split_digest == coarse.spec.split_digest
+    assert fine.spec.data_digest != coarse.spec.data_digest
+    assert torch.equal(fine.train.inputs, coarse.train.inputs)
+    assert torch.equal(fine.train.labels % 20, coarse.train.labels)  # so they were made
+    assert "aquarium_fish" in fine.spec.classes
+    assert "fish" in coarse.spec.classes
+
+
+def test_an_array_stored_by_columns_is_the_same_picture(world: World) -> None:
+    files = files_of("cifar10", "python")
+    for key, batch in batches("cifar10").items():
+        by_column = replace(batch, images=np.asfortranarray(batch.images))
+        files[f"cifar-10-batches-py/{key}"] = python2_pickle(batch_dictionary(by_column, key))
+    world.put("cifar10", "binary")
+    binary = world.load("cifar10")
+    os.remove(world.root / "cifar10" / FILE["cifar10", "binary"])
+    world.changed("cifar10", "python", files)
+    python = world.load("cifar10")
+    assert python.spec.data_digest == binary.spec.data_digest
+    assert torch.equal(python.train.inputs, binary.train.inputs)
+    assert python.train.inputs.is_contiguous()
+
+
+@pytest.mark.parametrize("val_size", [-1, 100, 10**12])
+def test_a_validation_size_out_of_range_names_the_range(val_size: int, world: World) -> None:
+    world.put("cifar10", "binary")
+    with pytest.raises(BadInput, match=rf"val_size = {val_size} is out of range; it takes 0 to 99"):
+        world.load("cifar10", val_size=val_size)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_test_batch_is_not_parsed_before_it_is_opened(form: str, world: World) -> None:
+    files = files_of("cifar10", form)
+    test = next(path for path in files if "test_batch" in path)
+    files[test] = b"neither rows nor a pickle"
+    world.changed("cifar10", form, files)
+    splits = world.load("cifar10")
+    assert splits.spec.sizes["test"] == 20
+    assert splits.test is not None
+    with pytest.raises(BadInput, match=r"cifar10/test_batch(\.bin)? is not acceptable: (it has 25 bytes|its instr)"):
+        splits.test.open_test("a look")
+
+
+# --- which archive -----------------------------------------------------------------------------
+
+
+def test_the_binary_form_goes_first_and_a_nearer_folder_before_it(world: World) -> None:
+    far = user_cache() / "cifar10" / FILE["cifar10", "binary"]
+    far.parent.mkdir(parents=True)
+    far.write_bytes(ARCHIVES["cifar10", "binary"])
+    assert locate(cifar.CIFAR10, world.root) == {FILE["cifar10", "binary"]: far}
+    near = world.put("cifar10", "python")
+    assert locate(cifar.CIFAR10, world.root) == {FILE["cifar10", "binary"]: near}
+    both = world.put("cifar10", "binary")
+    assert locate(cifar.CIFAR10, world.root) == {FILE["cifar10", "binary"]: both}
+
+
+def test_list_and_verify_know_both_forms(world: World) -> None:
+    rows = {row.name: row for row in manage.list_datasets(world.root)}
+    assert rows["cifar10"].where == "not here"
+    assert set(rows["cifar10"].digests) == {FILE["cifar10", form] for form in FORMS}
+    (row,) = manage.verify("cifar10", world.root)
+    assert (row.file, row.status) == (FILE["cifar10", "binary"], "missing")
+    path = world.put("cifar10", "python")
+    assert {row.name: row.where for row in manage.list_datasets(world.root)}["cifar10"] == str(path.parent)
+    (row,) = manage.verify("cifar10", world.root)
+    assert (row.file, row.status, row.path) == (FILE["cifar10", "python"], "ok", path)
+    assert row.digest == cifar.CIFAR10.files[0].alternatives[0].sha256
+    path.write_bytes(ARCHIVES["cifar10", "python"][:-1])
+    (row,) = manage.verify("cifar10", world.root)
+    assert row.status == "wrong"
+    assert f"is not cifar10/{FILE['cifar10', 'python']}: found sha256" in row.message
+    assert "(of the archive as it is)" in row.message
+
+
+def serve(monkeypatch: pytest.MonkeyPatch, delivers: Callable[[str], bytes | None]) -> list[str]:
+    """Downloads come from ``delivers``; returns the addresses asked for."""
+    asked: list[str] = []
+
+    def transfer(url: str, handle: Any, *, limit: int, report: Any, stall_seconds: float) -> None:
+        asked.append(url)
+        content = delivers(url)
+        if content is None:
+            raise Refused("answers HTTP 404")
+        handle.write(content)
+
+    monkeypatch.setattr("netdepth.data.fetch.transfer", transfer)
+    monkeypatch.delenv("NETDEPTH_MIRROR")
+    return asked
+
+
+def test_a_download_is_the_binary_form_and_is_kept_as_it_is(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = serve(monkeypatch, lambda url: ARCHIVES["cifar10", "binary"])
+    assert manage.fetch("cifar10", world.root, progress=False) == world.root / "cifar10"
+    assert asked == [f"{cifar.CIFAR10.mirrors[0]}/{FILE['cifar10', 'binary']}"]
+    assert os.listdir(world.root / "cifar10") == [FILE["cifar10", "binary"]]
+    assert world.load("cifar10").spec.sizes == SHAPES["cifar10"].sizes
+    assert len(asked) == 1
+
+
+def test_the_other_form_is_downloaded_where_no_mirror_has_the_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = FILE["cifar100", "python"]
+    asked = serve(monkeypatch, lambda url: ARCHIVES["cifar100", "python"] if url.endswith(python) else None)
+    manage.fetch("cifar100", progress=False)
+    assert world.load("cifar100").spec.files.keys() == {python}
+    assert [url.rpartition("/")[2] for url in asked] == [FILE["cifar100", "binary"]] * 3 + [python]
+    assert os.listdir(user_cache() / "cifar100") == [python]
+
+
+def test_where_nothing_is_delivered_both_forms_are_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    damaged = ARCHIVES["cifar10", "binary"][:-9]
+    serve(monkeypatch, lambda url: damaged if url.endswith("binary.tar.gz") else None)
+    with pytest.raises(StorageError, match=r"no mirror delivers cifar10/cifar-10-binary\.tar\.gz") as caught:
+        obtain(cifar.CIFAR10, world.root, progress=False)
+    line = str(caught.value)
+    assert "\n" not in line
+    for form in cifar.CIFAR10.files[0].forms:
+        assert f"{form.name} (sha256 {form.sha256[:12]})" in line
+    assert "the whole digests, of the archive as it is" in line
+    assert "answers HTTP 404" in line
+    assert os.listdir(user_cache() / "cifar10") == []
+
+
+# --- what is published -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("source", [cifar.CIFAR10, cifar.CIFAR100], ids=lambda source: source.name)
+def test_what_is_published_of_the_official_archives(source: Source) -> None:
+    (file,) = source.files
+    assert [form.name for form in file.forms] == [FILE[source.name, form] for form in FORMS]
+    assert all(re.fullmatch("[0-9a-f]{64}", form.sha256) and form.archive for form in file.forms)
+    unpacked = 60_000 * (PIXELS + len(SHAPES[source.name].kinds))
+    assert all(0.9 * unpacked < form.size < unpacked < cifar.UNPACKED for form in file.forms)
+    assert sum(source.sizes.values()) == 60_000
+    assert SOURCES[source.name] is source
+
+
+@pytest.mark.parametrize(
+    ("names", "count"), [(cifar.KINDS, 10), (cifar.SUPERCLASSES, 20), (cifar.CLASSES, 100)], ids=["10", "20", "100"]
+)
+def test_the_classes_are_in_the_order_of_their_labels(names: tuple[str, ...], count: int) -> None:
+    """The official files list them alphabetically."""
+    assert len(set(names)) == count
+    assert list(names) == sorted(names)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_the_official_archives_agree(name: str, tmp_path: Path) -> None:
+    """With the real files: both forms, where both are here."""
+    root = Path(GIVEN_DATA).absolute() if GIVEN_DATA else BESIDE
+    paths = [root / name / FILE[name, form] for form in FORMS]
+    if not all(path.exists() for path in paths):
+        pytest.skip(f"needs both official archives of {name} in {root / name}")
+    loaded = []
+    for path in paths:
+        (tmp_path / path.stem / name).mkdir(parents=True)
+        (tmp_path / path.stem / name / path.name).symlink_to(path)
+        loaded.append(load(Component(name), data_dir=tmp_path / path.stem))
+    binary, python = loaded
+    assert replace(python.spec, files=binary.spec.files) == binary.spec
+    for ours, theirs in zip(parts(binary).values(), parts(python).values(), strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    classes = len(binary.spec.classes)
+    assert torch.bincount(binary.train.labels).tolist() == [45_000 // classes] * classes

@@ -1,0 +1,179 @@
+"""Pictures to pixels: one file at a time, many in processes, and the cache of what was decoded."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from netdepth.errors import BadInput
+from netdepth.files.pictures import decode_picture, pillow_rules
+
+RANDOM = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
+"""A picture four pixels wide and six high."""
+
+
+def saved(image: Image.Image, kind: str = "PNG", **settings: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **settings)
+    return buffer.getvalue()
+
+
+def pixels(content: bytes, channels: int = 3, size: int | None = None) -> np.ndarray:
+    """What `decode_picture` makes of it, as [H, W, C]."""
+    with pillow_rules():
+        made = decode_picture(content, channels=channels, size=size)
+    assert made.dtype == np.uint8
+    return made.transpose(1, 2, 0)
+
+
+def made_png(width: int, height: int, depth: int, colour: int, raw: bytes) -> bytes:
+    """A PNG written by hand, for what Pillow does not write; ``raw`` holds the rows, each after a filter byte."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+# --- what a picture becomes -------------------------------------------------------------------
+
+
+def test_colours_and_greys() -> None:
+    colour = Image.fromarray(RANDOM)
+    np.testing.assert_array_equal(pixels(saved(colour)), RANDOM)
+    luma = (RANDOM.astype(np.int64) @ [19595, 38470, 7471] + 0x8000) >> 16  # ITU-R 601-2
+    np.testing.assert_array_equal(pixels(saved(colour), channels=1)[..., 0], luma)
+    grey = RANDOM[..., 0]
+    np.testing.assert_array_equal(pixels(saved(Image.fromarray(grey))), np.repeat(grey[..., None], 3, axis=2))
+    np.testing.assert_array_equal(pixels(saved(Image.fromarray(grey)), channels=1)[..., 0], grey)
+    bits = Image.fromarray(grey > 127)
+    assert bits.mode == "1"
+    np.testing.assert_array_equal(pixels(saved(bits), channels=1)[..., 0], np.where(grey > 127, 255, 0))
+    palette = Image.fromarray(RANDOM).convert("P", palette=Image.Palette.ADAPTIVE, colors=24)
+    assert palette.mode == "P"
+    np.testing.assert_array_equal(pixels(saved(palette)), np.asarray(palette.convert("RGB")))
+
+
+def test_what_is_transparent_lies_over_white() -> None:
+    alpha = np.arange(24, dtype=np.uint8).reshape(6, 4, 1) * 11
+    rgba = np.concatenate([RANDOM, alpha], axis=2)
+    share = alpha / 255
+    over_white = RANDOM * share + 255 * (1 - share)
+    assert np.abs(pixels(saved(Image.fromarray(rgba))) - over_white).max() <= 1
+    la = np.stack([RANDOM[..., 0], alpha[..., 0]], axis=2)
+    assert np.abs(pixels(saved(Image.fromarray(la, "LA")), 1)[..., 0] - over_white[..., 0]).max() <= 1
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putdata([0, 1])
+    for transparency in (0, bytes([0, 255])):
+        made = pixels(saved(palette, transparency=transparency))
+        assert made.tolist() == [[[255, 255, 255], [40, 50, 60]]]
+    keyed = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], dtype=np.uint8))
+    assert pixels(saved(keyed, transparency=(1, 2, 3))).tolist() == [[[255, 255, 255], [4, 5, 6]]]
+
+
+def test_sixteen_bits_are_read_by_their_high_byte() -> None:
+    grey = np.random.default_rng(1).integers(0, 2**16, (6, 4), dtype=np.uint16)
+    np.testing.assert_array_equal(pixels(saved(Image.fromarray(grey)), channels=1)[..., 0], grey >> 8)
+    colour = np.random.default_rng(2).integers(0, 2**16, (6, 4, 3), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in colour)
+    np.testing.assert_array_equal(pixels(made_png(4, 6, 16, 2, rows)), colour >> 8)
+
+
+def test_cmyk_is_converted() -> None:
+    red = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
+    made = pixels(saved(red, "JPEG", quality=100))
+    assert np.abs(made.astype(int) - [255, 0, 0]).max() <= 3
+
+
+def test_pictures_are_turned_upright() -> None:
+    turned: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.transpose(1, 0, 2),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: a[::-1, ::-1].transpose(1, 0, 2),
+        8: lambda a: np.rot90(a, 1),
+    }
+    for orientation, turn in turned.items():
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        np.testing.assert_array_equal(pixels(saved(Image.fromarray(RANDOM), exif=exif)), turn(RANDOM))
+        jpeg = saved(Image.new("RGB", (24, 8)), "JPEG", exif=exif)
+        assert pixels(jpeg).shape == ((24, 8, 3) if orientation > 4 else (8, 24, 3))
+
+
+def test_the_middle_square_is_cut_out_and_resized() -> None:
+    np.testing.assert_array_equal(pixels(saved(Image.fromarray(RANDOM)), size=4), RANDOM[1:5])
+    np.testing.assert_array_equal(pixels(saved(Image.fromarray(RANDOM[:4])), size=4), RANDOM[:4])
+    large = np.random.default_rng(3).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    for size in (7, 30, 45):
+        square = torch.from_numpy(large[5:35].copy()).permute(2, 0, 1)[None].float()
+        expected = torch.nn.functional.interpolate(square, (size, size), mode="bilinear", antialias=True)
+        made = pixels(saved(Image.fromarray(large)), size=size)
+        assert np.abs(made - expected[0].permute(1, 2, 0).numpy()).max() < 1.01  # Pillow rounds in between
+
+
+def test_what_a_file_holds_decides_not_its_name_and_photographs_with_previews_are_single() -> None:
+    jpeg = saved(Image.fromarray(RANDOM), "JPEG")
+    np.testing.assert_array_equal(pixels(jpeg), np.asarray(Image.open(io.BytesIO(jpeg))))
+    several = saved(Image.new("RGB", (8, 8), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    assert pixels(several).shape == (8, 8, 3)
+    assert pixels(several)[..., 0].min() > 250
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+PNG, JPEG = saved(Image.fromarray(RANDOM)), saved(Image.new("RGB", (64, 64), "red"), "JPEG")
+ANIMATED = saved(Image.new("L", (2, 2)), save_all=True, append_images=[Image.new("L", (2, 2), 9)])
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "it is empty"),
+        (b"not a picture", "neither JPEG nor PNG"),
+        (saved(Image.new("L", (2, 2)), "GIF"), "neither JPEG nor PNG"),
+        (PNG[:20], "cannot be decoded"),
+        (JPEG[:100], "cannot be decoded"),
+        (PNG[:-30], "cannot be decoded"),
+        (JPEG[:-200], "cannot be decoded"),
+        (PNG[:30] + b"\xff\xff" + PNG[32:], "neither JPEG nor PNG"),
+        (ANIMATED, "it is animated"),
+        (made_png(9_000, 9_000, 8, 0, b""), "9000 × 9000 pixels; at most 50,000,000"),
+        (made_png(10_000, 10_000, 8, 0, b""), "too many pixels; at most 50,000,000"),
+        (made_png(60_000, 60_000, 8, 0, b""), "too many pixels"),
+        (made_png(2**31 - 1, 2**31 - 1, 8, 0, b""), "pixels"),
+        (made_png(0, 0, 8, 0, b""), "it "),
+    ],
+)
+def test_what_is_no_usable_picture_is_refused_in_one_line(content: bytes, words: str) -> None:
+    with pytest.raises(BadInput, match=words) as caught:
+        pixels(content)
+    assert "\n" not in str(caught.value)
+
+
+def test_damaged_files_are_refused_or_decoded_but_nothing_else_happens() -> None:
+    generator = np.random.default_rng(4)
+    refused = 0
+    for content in (PNG, JPEG, ANIMATED) * 60:
+        damaged = bytearray(content[: generator.integers(1, len(content) + 1)])
+        for _ in range(generator.integers(0, 4)):
+            damaged[generator.integers(len(damaged))] = generator.integers(256)
+        try:
+            assert pixels(bytes(damaged)).shape[2] == 3
+        except BadInput:
+            refused += 1
+    assert refused > 60

@@ -1,0 +1,188 @@
+"""A user's own pictures by class."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from support.folders import CLASSES, make, put, splits_of, values
+
+from netdepth.config import Component
+from netdepth.conformance import SUITES
+from netdepth.data import load
+from netdepth.errors import BadInput, NetdepthError
+
+# --- layouts ----------------------------------------------------------------------------------
+
+
+def test_all_three_parts(tmp_path: Path) -> None:
+    splits = splits_of(make(tmp_path, train=3, val=2, test=1))
+    assert splits.spec.classes == CLASSES
+    assert splits.spec.input_shape == (3, 4, 4)
+    assert splits.spec.sizes == {"train": 6, "val": 4, "test": 2}
+    assert values(splits.train) == [0, 1, 2, 100, 101, 102]
+    assert values(splits.val) == [30, 31, 130, 131]
+    assert splits.val.labels.tolist() == [0, 0, 1, 1]
+    assert splits.test is not None
+    test = splits.test.open_test("a test")
+    assert values(test) == [60, 160]
+    assert test.labels.tolist() == [0, 1]
+    assert splits.spec.note == ""
+    for split in (splits.train, splits.val, test):
+        assert split.inputs.is_contiguous()
+        assert split.inputs.dtype == torch.uint8
+        assert split.labels.dtype == torch.int64
+    assert [f for f in SUITES["dataset"](Component("image-folder", {"path": str(tmp_path)}), None) if not f[1]] == []
+
+
+def test_without_val_it_is_drawn_from_train_with_equal_class_shares(tmp_path: Path) -> None:
+    make(tmp_path, train=10, test=1)
+    everything = {*range(10), *range(100, 110)}
+    for val_size, count in ((None, 2), (0.3, 6), (4, 4), (0, 0), (0.001, 1)):
+        splits = splits_of(tmp_path, val_size=val_size)
+        assert len(splits.val) == splits.spec.sizes["val"] == count
+        assert torch.bincount(splits.val.labels, minlength=2).diff().abs() <= count % 2
+        train, val = values(splits.train), values(splits.val)
+        assert set(train) | set(val) == everything
+        assert len(train) + len(val) == 20
+        assert all((value >= 100) == label for value, label in zip(train, splits.train.labels.tolist(), strict=True))
+        assert splits_of(tmp_path, val_size=val_size).spec == splits.spec
+    assert splits.test is not None
+
+
+def test_without_test_there_is_none(tmp_path: Path) -> None:
+    assert splits_of(make(tmp_path / "two", train=3, val=1)).test is None
+    alone = splits_of(make(tmp_path / "one", train=3), val_size=2)
+    assert alone.test is None
+    assert alone.spec.sizes == {"train": 4, "val": 2}
+
+
+def test_size_channels_and_kinds_of_files(tmp_path: Path) -> None:
+    put(tmp_path / "train/ant/a.JPEG", 10, (9, 4))
+    put(tmp_path / "train/ant/b.jpg", 20, (4, 9))
+    put(tmp_path / "train/bee/c.PNG", 30, (5, 5))
+    put(tmp_path / "train/bee/named-wrongly.jpg", 40).write_bytes((tmp_path / "train/bee/c.PNG").read_bytes())
+    splits = splits_of(tmp_path, size=6, channels=1, val_size=0)
+    assert splits.spec.input_shape == (1, 6, 6)
+    assert values(splits.train) == [10, 20, 30, 30]
+    with pytest.raises(BadInput, match=r"b\.jpg' is not acceptable: it is 4 × 9 pixels where others are 9 × 4.*size=4"):
+        splits_of(tmp_path, val_size=0)
+
+
+def test_train_and_test_of_different_sizes_are_refused(tmp_path: Path) -> None:
+    put(make(tmp_path, train=3, test=1) / "test/bee/00.png", 7, (4, 5))
+    with pytest.raises(BadInput, match=r"test/bee/00\.png' is not acceptable: it is 4 × 5 pixels where others are 4"):
+        splits_of(tmp_path)
+
+
+def test_unusual_names_links_and_hidden_files(tmp_path: Path) -> None:
+    make(tmp_path / "real", train=2, test=1)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "train").symlink_to(tmp_path / "real/train")
+    for name in ("new\nline.png", "\x1b[31mred.png", "ü  .png", os.fsdecode(b"\xff.png")):
+        put(root / "train" / "ant" / name, 50)
+    (root / "train" / "bee" / "link.png").symlink_to(root / "train/ant/00.png")
+    (root / "train" / "bee" / ".DS_Store").write_bytes(b"x")
+    (root / ".hidden").mkdir()
+    (root / "README.txt").write_bytes(b"pictures of insects")
+    (root / "test").mkdir()
+    (root / "test" / "ant").mkdir()
+    put(root / "test" / "bee" / "0.png", 3)
+    splits = splits_of(root, val_size=0)
+    assert sorted(values(splits.train)) == [0, 0, 1, 50, 50, 50, 50, 100, 101]
+    assert splits.spec.sizes["test"] == 1
+
+
+def test_what_is_in_two_parts_is_noted(tmp_path: Path) -> None:
+    make(tmp_path, train=3, val=1, test=2)
+    shutil.copy(tmp_path / "train/bee/02.png", tmp_path / "test/bee/01.png")
+    assert splits_of(tmp_path).spec.note == "1 of 4 test pictures are in train too, such as 'test/bee/01.png'"
+
+
+# --- what is refused --------------------------------------------------------------------------
+
+
+def refused(root: Path, **settings: object) -> str:
+    """The one line that a folder is answered with."""
+    with pytest.raises(NetdepthError) as caught:
+        splits_of(root, **settings)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    return str(caught.value)
+
+
+ALTERATIONS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no folder": (shutil.rmtree, "is not a folder; it takes a folder that holds train"),
+    "no train": (lambda root: shutil.rmtree(root / "train"), "has no folder train"),
+    "valid": (lambda root: make(root, valid=1), "unknown folder in '.*': 'valid' .did you mean 'val'"),
+    "val is a file": (lambda root: put(root / "val", 1), "val' is no folder"),
+    "val is a dangling link": (lambda root: (root / "val").symlink_to(root / "nowhere"), "val' is no folder"),
+    "empty class": (lambda root: (root / "train/cow").mkdir(), "cow' holds no pictures"),
+    "one class": (lambda root: shutil.rmtree(root / "train/bee"), "holds 1 folders of classes; it takes 2"),
+    "unknown class": (lambda root: put(root / "test/bea/0.png", 1), "unknown class .* 'bea' .did you mean 'bee'"),
+    "empty test": (lambda root: [shutil.rmtree(root / "test" / name) for name in CLASSES], "test' holds no pictures"),
+    "file for class": (lambda root: put(root / "train/x.png", 1), r"x\.png' is no folder"),
+    "file for class in test": (lambda root: put(root / "test/x.png", 1), r"x\.png' is no folder"),
+    "class name": (lambda root: put(root / "train/\x1b[31m\n/x.png", 1), r"\\x1b\[31m\\n' cannot be a class"),
+    "gif": (
+        lambda root: put(root / "train/ant/x.png", 1).rename(root / "train/ant/x.gif"),
+        r"x\.gif' is none of \.jpg",
+    ),
+    "deeper": (lambda root: (root / "train/ant/x.png").mkdir(), r"x\.png' is not a file"),
+    "pipe": (lambda root: os.mkfifo(root / "train/ant/x.png"), r"x\.png' is not a file"),
+    "dangling": (lambda root: (root / "train/ant/x.png").symlink_to("nowhere"), r"x\.png' is a link to a file that"),
+    "loop": (lambda root: (root / "train/ant/x.png").symlink_to("x.png"), r"cannot read .*x\.png.*symbolic links"),
+    "broken": (
+        lambda root: (root / "train/ant/x\n.png").write_bytes(b"?"),
+        r"x\\n\.png' is not acceptable: it is neither",
+    ),
+    "empty": (lambda root: (root / "test/ant/x.png").write_bytes(b""), r"x\.png' is not acceptable: it is empty"),
+    "large": (lambda root: os.truncate(put(root / "test/ant/x.png", 1), 2**40), r"x\.png' has 1099511627776 bytes"),
+}
+
+
+@pytest.mark.parametrize("name", ALTERATIONS)
+def test_a_folder_of_another_layout_is_refused_in_one_line_that_names_the_place(name: str, tmp_path: Path) -> None:
+    alter, words = ALTERATIONS[name]
+    root = make(tmp_path / "pictures", train=2, test=1)
+    alter(root)
+    assert re.search(words, refused(root)), refused(root)
+
+
+def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied")
+
+    make(tmp_path, train=2)
+    monkeypatch.setattr(Path, "read_bytes", broken)
+    assert refused(tmp_path).endswith("train/ant/00.png': Permission denied")
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"val_size": -1}, "val_size = -1 is out of range"),
+        ({"val_size": 4}, "val_size = 4 is out of range"),
+        ({"val_size": 1.0}, "dataset.val_size = 1.0 is out of range; it takes a count, or a share below 1"),
+        ({"val_size": "many"}, "dataset.val_size = 'many' is not acceptable"),
+        ({"size": 0}, "dataset.size = 0 is out of range"),
+        ({"size": 10**9}, "dataset.size = 1000000000 is out of range"),
+        ({"channels": 4}, "dataset.channels = 4 is not acceptable; it takes 1 | 3"),
+        ({"path": "nul\0"}, "is not a folder"),
+        ({"path": "~nobody-of-that-name/pictures"}, "is not a folder"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, object], words: str, tmp_path: Path) -> None:
+    assert words in refused(make(tmp_path, train=2), **settings)
+
+
+def test_val_size_beside_a_folder_val_and_no_path(tmp_path: Path) -> None:
+    assert "has a folder val; leave it null" in refused(make(tmp_path, train=2, val=1), val_size=1)
+    with pytest.raises(BadInput, match="dataset 'image-folder' needs path"):
+        load(Component("image-folder"), data_dir=None)

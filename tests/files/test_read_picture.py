@@ -1,0 +1,65 @@
+"""A picture file as a network takes it: by the rules of ``image-folder``."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netdepth.errors import BadInput
+from netdepth.files.pictures import decode_picture, read_picture
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (30, 48, 3), dtype=np.uint8)
+
+
+def saved(path: Path, pixels: np.ndarray = PIXELS, **settings: object) -> Path:
+    Image.fromarray(pixels).save(path, **settings)
+    return path
+
+
+def test_a_picture_of_the_right_size_is_as_it_is(tmp_path: Path) -> None:
+    found, note = read_picture(saved(tmp_path / "a.png"), (3, 30, 48))
+    assert note is None
+    assert np.array_equal(found.transpose(1, 2, 0), PIXELS)
+
+
+def test_a_square_is_what_image_folder_would_make_of_it(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.png")
+    found, note = read_picture(path, (3, 16, 16))
+    assert note == "its middle, resized from 48x30 to 16x16"
+    assert np.array_equal(found, decode_picture(path.read_bytes(), channels=3, size=16))
+    grey, _ = read_picture(path, (1, 16, 16))
+    assert np.array_equal(grey, decode_picture(path.read_bytes(), channels=1, size=16))
+
+
+@pytest.mark.parametrize(("shape", "box"), [((15, 30), (0, 3, 48, 27)), ((30, 10), (19, 0, 29, 30))])
+def test_a_rectangle_is_cut_from_the_middle(tmp_path: Path, shape: tuple[int, int], box: tuple[int, ...]) -> None:
+    found, note = read_picture(saved(tmp_path / "a.png"), (3, *shape))
+    cut = Image.fromarray(PIXELS).crop(box).resize(shape[::-1], Image.Resampling.BILINEAR)
+    assert np.array_equal(found.transpose(1, 2, 0), np.asarray(cut))
+    assert note is not None
+    assert note.startswith("its middle, ")
+
+
+def test_the_same_shape_loses_nothing(tmp_path: Path) -> None:
+    _, note = read_picture(saved(tmp_path / "a.png"), (3, 10, 16))
+    assert note == "resized from 48x30 to 16x10"
+
+
+def test_a_turned_photograph_comes_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    found, _ = read_picture(saved(tmp_path / "a.png", exif=exif), (3, 48, 30))
+    assert np.array_equal(found.transpose(1, 2, 0), np.rot90(PIXELS, -1))
+
+
+def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "text.png").write_text("hello")
+    for name, words in (("none.png", "no picture"), ("pipe.png", "no picture file"), ("text.png", "neither JPEG")):
+        with pytest.raises(BadInput, match=words) as caught:
+            read_picture(tmp_path / name, (3, 8, 8))
+        assert str(tmp_path / name) in str(caught.value)

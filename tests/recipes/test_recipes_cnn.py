@@ -1,0 +1,127 @@
+"""The convolutional studies: what they hold fixed, what they vary, and that their docstrings say what they are."""
+
+from __future__ import annotations
+
+import inspect
+import math
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from netdepth import models
+from netdepth.config import Component
+from netdepth.errors import BadInput
+from netdepth.models import Description
+from netdepth.recipes import RECIPES, resolve_study
+from netdepth.recipes import cnn as small
+from netdepth.stats.exact import seeds_to_reach
+from netdepth.studies.api import ask
+from netdepth.studies.paper import HE2016
+from netdepth.studyspec import Cell, Primary
+from netdepth.training.run import resolve
+
+
+def cost(cell: Cell) -> Description:
+    """Depth, parameters and multiply-adds of a cell's network for CIFAR-10."""
+    return models.describe(models.build(resolve(cell.config).model, (3, 32, 32), 10))
+
+
+def words(name: str) -> str:
+    """A recipe's docstring on one line."""
+    return " ".join((inspect.getdoc(RECIPES.entry(name).function) or "").split())
+
+
+def test_the_laptops_study_compares_twins() -> None:
+    spec = resolve_study("depth-cnn")
+    assert (spec.depths, spec.conditions) == ((8, 20, 56), ("plain", "residual"))
+    assert (len(spec.seeds), spec.base.dataset, spec.paper) == (7, Component("cifar10-jpeg"), "he2016")
+    for plain, residual in zip(spec.cells[:3], spec.cells[3:], strict=True):
+        assert cost(plain) == cost(residual), "the same layers, parameters and multiply-adds"
+        assert cost(plain).depth == plain.depth
+    paired = [item for item in spec.primary if item.family == "shortcut"]
+    assert paired == [Primary("shortcut", 56, "residual", "plain")]
+    assert seeds_to_reach(0.025, len(paired), "paired") == len(spec.seeds)
+    official, _ = ask("depth-cnn", dataset="cifar10")
+    assert all(cell.config.dataset == Component("cifar10") for cell in official.cells)
+
+
+def test_the_budget_is_what_the_comment_counts() -> None:
+    spec = resolve_study("depth-cnn")
+    assert f"{sum(cost(cell).multiply_adds for cell in spec.cells[:3]) / 1e6:.0f} million" in inspect.getsource(small)
+    total = sum(cost(cell).multiply_adds for cell in spec.cells) * len(spec.seeds)
+    assert f"{total:.1e}".replace("e+0", "e") in inspect.getsource(small)
+    wide, _ = ask("depth-cnn", overrides=["model.width=16"])
+    shown = [f"{cost(cell).multiply_adds / 1e6:.1f}" for cell in wide.cells[:3]]
+    assert "{}, {} and {} million".format(*shown) in inspect.getsource(small)
+
+
+def test_the_simple_and_the_residual_net_are_of_one_size() -> None:
+    spec = resolve_study("cnn-small")
+    simple, residual = (cost(cell) for cell in spec.cells)
+    assert [cell.config.model.name for cell in spec.cells] == ["cnn", "resnet"]
+    assert simple.depth == residual.depth == 8
+    assert simple.parameters == pytest.approx(residual.parameters, rel=0.01)
+    assert "about 75,000 parameters" in words("cnn-small")
+    assert round(residual.parameters, -3) == 75_000
+    assert spec.primary == (Primary("shortcut", 8, "residual", "simple"),)
+
+
+def test_the_papers_protocol_is_complete() -> None:
+    spec = resolve_study("he2016-cifar10")
+    assert (spec.depths, spec.conditions, len(spec.seeds)) == ((20, 32, 44, 56, 110), ("plain", "residual"), 5)
+    for cell in spec.cells:
+        config = resolve(cell.config)
+        sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
+        assert config.optimizer.name == "sgd"
+        assert {key: config.optimizer.args[key] for key in sgd} == sgd
+        assert (config.train.budget, config.train.batch_size, config.train.grad_clip_norm) == ("64000it", 128, None)
+        assert config.train.early_stopping is None
+        assert (config.dataset.name, config.dataset.args["val_size"]) == ("cifar10", 5000)
+        assert (config.model.args["normalization"], config.model.args["width"]) == ("pixel", 16)
+        assert config.schedule.name == ("paper-warmup" if cell.depth == 110 else "step")
+        assert (config.schedule.args["at"], config.schedule.args["gamma"]) == ([0.5, 0.75], 0.1)  # 32k and 48k of 64k
+        assert config.augmentation.name == "crop-flip"
+        assert (config.augmentation.args["pad"], config.augmentation.args["cutout"]) == (4, 0)
+
+
+def test_the_paper_can_be_made_smaller() -> None:
+    spec, notes = ask(
+        "he2016-cifar10", depths="20,110", seeds=3, overrides=["train.budget=6400it", "dataset.val_size=0"]
+    )
+    assert (spec.depths, spec.seeds) == ((20, 110), (0, 1, 2))
+    assert {(cell.config.train.budget, cell.config.dataset.args["val_size"]) for cell in spec.cells} == {("6400it", 0)}
+    assert spec.cells[1].config.schedule == Component("paper-warmup")
+    assert notes == ["of the comparisons named beforehand 2 cannot be made at these depths; left: 1"]
+    with pytest.raises(BadInput, match=r"unknown depth of the study: '26'.*choose from: 110, 20, 32, 44, 56"):
+        ask("he2016-cifar10", depths="20,26")
+    with pytest.raises(BadInput, match="the study varies schedule itself"):
+        ask("he2016-cifar10", overrides=["schedule=cosine"])
+
+
+def test_the_docstring_promises_what_the_paper_printed() -> None:
+    text = words("he2016-cifar10")
+    for item in HE2016.table:
+        std = "" if item.std is None else f" ± {100 * item.std:.2f}"
+        assert f"{100 * item.error:.2f}{std}" in text
+    spec = resolve_study("he2016-cifar10")
+    assert f"Its {len(spec.cells) * len(spec.seeds)} runs" in text
+    assert math.comb(10, 5) == 252, "the arrangements of five runs against five"
+    assert seeds_to_reach(0.025, len(spec.primary), "unpaired") == 5
+    assert seeds_to_reach(0.025, len(spec.primary) + 1, "unpaired") > 5
+
+
+def test_a_stage_of_the_simple_net_may_hold_several_convolutions() -> None:
+    model = models.build("cnn", (3, 9, 8), 5, channels=[4, 6], convolutions=2, hidden=8, dropout=0.0).double()
+    images = torch.arange(3 * 3 * 9 * 8).remainder(251).to(torch.uint8).view(3, 3, 9, 8)
+    h = images.double() / 255
+    for stage in range(2):
+        for place in (0, 2):
+            conv = model.get_submodule(f"stages.{stage}.{place}")
+            h = F.conv2d(h, conv.weight, conv.bias, padding=1).relu()
+        h = F.max_pool2d(h, 2)
+    expected = model.head(model.get_submodule("hidden")(h.flatten(1)).relu())  # type: ignore[operator]
+    assert torch.allclose(model(images), expected, rtol=1e-6)
+    assert models.describe(model).depth == len(models.describe(model).layers) == 6
+    with pytest.raises(BadInput, match=r"model\.convolutions = 0 is out of range; it takes 1 to 100"):
+        models.build("cnn", (3, 9, 8), 5, convolutions=0)

@@ -1,0 +1,91 @@
+"""Comparisons as text, Markdown, CSV and LaTeX: read back, and hostile names kept literal."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy import stats
+from support.made_runs import make_run
+
+from netdepth.report.comparison import print_comparison, render
+from netdepth.report.text import number, percent, printable, size
+from netdepth.studies.analysis import Comparison, compare
+
+ACCURACIES = [0.971, 0.974, 0.978]
+HOSTILE = "a|b <img src=x> `c` *d* $e$ \x1b[31mred\x1b[0m"
+
+
+@pytest.fixture
+def three(tmp_path: Path) -> Comparison:
+    return compare(make_run(tmp_path, seed=seed, test_accuracy=value) for seed, value in enumerate(ACCURACIES))
+
+
+def test_markdown_reads_back_to_the_numbers(three: Comparison) -> None:
+    lines = [line for line in render(three, "markdown").splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert len({len(row) for row in cells}) == 1
+    assert [float(row[2].removesuffix(" %")) for row in cells[2:5]] == [97.1, 97.4, 97.8]
+    low, high = stats.t.interval(0.95, 2, loc=np.mean(ACCURACIES), scale=stats.sem(ACCURACIES))
+    assert cells[5][2] == f"**{100 * np.mean(ACCURACIES):.2f} ± {50 * (high - low):.2f} %**"
+    assert cells[5][-1] == "**n = 3 of 3 runs**"
+
+
+def test_csv_holds_fractions_and_the_ends_of_the_interval(three: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(render(three, "csv"))))
+    assert [row["line"] for row in rows] == ["run", "run", "run", "mean", "low", "high", "n"]
+    assert [float(row["test_accuracy"]) for row in rows[:3]] == ACCURACIES
+    estimate = three.groups[0].estimates["test_accuracy"]
+    found = [float(row["test_accuracy"]) for row in rows[3:]]
+    assert found == [estimate.value, estimate.low, estimate.high, 3]
+
+
+def test_latex_has_as_many_cells_as_columns(three: Comparison) -> None:
+    text = render(three, "latex")
+    columns = re.search(r"begin\{tabular\}\{(\w+)\}", text)
+    assert columns is not None
+    rows = [line for line in text.splitlines() if line.endswith(r"\\")]
+    assert len(rows) == 5
+    assert {line.count(" & ") + 1 for line in rows} == {len(columns[1])}
+    assert "97.10 \\%" in text
+
+
+def test_hostile_names_stay_literal_in_every_format(tmp_path: Path) -> None:
+    made = compare([make_run(tmp_path, recipe=HOSTILE, failure="no | pipe\nhere")])
+    markdown = render(made, "markdown")
+    assert "<img" not in markdown
+    table = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {8}
+    latex = render(made, "latex")
+    assert all(line.startswith("%") for line in latex.splitlines() if "img" in line)
+    stream = io.StringIO()
+    print_comparison(made, stream)
+    for text in (markdown, latex, render(made, "csv"), stream.getvalue()):
+        assert "\x1b" not in text
+        assert "\\x1b[31mred" in text or "\\x1b\\[31mred" in text
+
+
+def test_the_text_names_everything_that_is_not_in_the_mean(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path), make_run(tmp_path, seed=1, finish=False), make_run(tmp_path, seed=2, failure="no disk")]
+    stream = io.StringIO()
+    print_comparison(compare(runs), stream)
+    assert "n = 1 of 3 runs, 1 unfinished, 1 failed" in stream.getvalue()
+    assert "failed: OSError: no disk" in stream.getvalue()
+
+
+def test_a_table_in_a_pipe_is_never_cut(tmp_path: Path) -> None:
+    long = "x" * 300
+    stream = io.StringIO()
+    print_comparison(compare([make_run(tmp_path, failure=long)]), stream)
+    assert f"failed: OSError: {long}" in stream.getvalue()
+
+
+def test_numbers_for_people() -> None:
+    assert [percent(0.97391), percent(None), percent(float("nan"))] == ["97.39 %", "-", "nan %"]
+    assert [number(0.1053), number(1e-7), number(float("inf")), number(None)] == ["0.1053", "1e-07", "inf", "-"]
+    assert [size(812), size(1_400_000), size(3 * 10**13)] == ["812 B", "1.4 MB", "30.0 TB"]
+    assert printable("a\nb\t\x1b[0m\u202e\udcff") == "a\\nb\\t\\x1b[0m\\u202e\\udcff"

@@ -1,0 +1,115 @@
+"""``netdepth compare`` of whole studies: a line each, what they say together, and what an instructor must notice."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+
+import pytest
+from support.browser import find_browser, serving
+from support.cli_world import answer
+from support.made_study_folders import Ending, make_study, small_spec, telling
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def ending(condition: str, depth: int, seed: int) -> Ending:
+    return dataclasses.replace(telling(condition, depth, seed), state="unfinished" if seed == 9 else "completed")
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sound submissions, one unfinished, one of another question, one that is damaged."""
+    root = tmp_path_factory.mktemp("course")
+    make_study(root / "anna")
+    make_study(root / f"b {HOSTILE}", small_spec(seeds=(4, 5, 6, 9)), ending)
+    make_study(root / "carla", small_spec(smallest_effect=0.5))
+    damaged = make_study(root / "dora")
+    (damaged.path / "study.json").write_text("{")
+    return root
+
+
+def paths(course: Path) -> list[str]:
+    return [str(folder / "made") for folder in sorted(course.iterdir()) if (folder / "made").is_dir()]
+
+
+def test_every_submission_has_a_line_whatever_became_of_it(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = answer(["compare", *paths(course), "--json"], capsys)
+    assert (code, err) == (0, "")
+    found = json.loads(out)
+    anna, ben, carla, dora = found["studies"]
+    assert [row["name"] for row in (anna, ben, carla, dora)] == ["anna", f"b {HOSTILE}", "carla", "dora"]
+    assert (anna["finished"], anna["planned"], anna["seeds"], anna["report"]) == (24, 24, [0, 1, 2, 3], "none")
+    assert (ben["finished"], ben["planned"]) == (18, 24)
+    assert "not readable JSON" in dora["error"]
+    assert anna["fingerprint"] == ben["fingerprint"] != carla["fingerprint"]
+    assert found["warnings"][0].startswith("2 different studies: carla asked something else")
+    word = anna["chips"]["plain, depth 8"]["word"]
+    assert found["agreement"]["plain, depth 8"][word] >= 1
+    assert sum(found["agreement"]["plain, depth 8"].values()) == 3
+
+
+def test_tables_hold_every_place_and_nothing_that_a_name_smuggles_in(
+    course: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    code, out, _ = answer(["compare", *paths(course), "--csv", "--html", str(page)], capsys)
+    assert code == 0
+    header, *lines = csv.reader(io.StringIO(out))
+    assert len(lines) == 4
+    assert {"plain, depth 4", "residual, depth 8", "residual against plain, depth 8"} <= set(header)
+    text = page.read_text()
+    assert "<img" not in text
+    assert "b &lt;img" in text
+    assert text.count("<tr>") >= 4
+    code, out, _ = answer(["compare", *paths(course), "--markdown"], capsys)
+    assert code == 0
+    assert "<img" not in out
+    assert len({line.count(" | ") for line in out.splitlines() if line.startswith("| ")}) == 1
+
+
+@pytest.mark.browser
+def test_the_page_asks_for_nothing_and_runs_nothing(
+    course: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert answer(["compare", *paths(course), "--html", str(page)], capsys)[0] == 0
+    with serving() as site:
+        site.pages["/page.html"] = page.read_text()
+        shown = find_browser(tmp_path / "profile").dom(f"http://127.0.0.1:{site.port}/page.html", port=site.port)
+    assert site.asked == ["127.0.0.1/page.html"]
+    assert "<img" not in shown
+    assert "4 studies side by side" in shown
+
+
+def test_a_copy_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def signed(condition: str, depth: int, seed: int) -> Ending:
+        return telling(condition, depth, seed)
+
+    for name in ("anna", "ben"):
+        study = make_study(tmp_path / name, endings=signed)
+        for result in study.path.glob("*/result.json"):
+            kept = json.loads(result.read_text())
+            own = result.parent.name if "-s0-" in result.parent.name else f"{name} {result.parent.name}"
+            result.write_text(json.dumps({**kept, "weights_sha256": own}))
+    code, out, _ = answer(["compare", *(str(tmp_path / name / "made") for name in ("anna", "ben")), "--json"], capsys)
+    assert code == 0
+    (warning,) = json.loads(out)["warnings"]
+    assert warning.startswith("anna and ben hold the same weights in 6 runs")
+
+
+def test_runs_and_studies_do_not_mix(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = paths(course)[0]
+    run = str(next(Path(study).glob("*-s0-*")))
+    for asked, said in (
+        ([study, run], "compare studies with studies"),
+        ([run, "--html", "x.html"], "--html takes studies"),
+        ([study, "--latex"], "choose from: markdown, csv, html"),
+    ):
+        code, _, err = answer(["compare", *asked], capsys)
+        assert code == 2, asked
+        assert said in err
+        assert err.count("\n") == 1

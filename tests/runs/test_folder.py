@@ -1,0 +1,293 @@
+"""The run folder: atomic, digested, found by prefix, honest about damage."""
+
+import math
+import os
+import shutil
+import threading
+import time
+
+import pytest
+
+from netdepth.errors import BadInput, StorageError
+from netdepth.files.atomic import one_at_a_time, write_atomic
+from netdepth.runs import folder as store
+from netdepth.runs.folder import RunDir, find_run, list_runs, slug
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return RunDir.create(tmp_path / "single", "Baseline MLP!", 3, "0123456789")
+
+
+def test_the_folder_is_named_by_slug_seed_and_fingerprint(folder, tmp_path):
+    assert folder.path.name == "baseline-mlp-s3-0123456789"
+    assert RunDir.create(tmp_path / "single", "other name", 3, "0123456789").path == folder.path
+    assert RunDir.create(tmp_path / "single", "other name", 13, "0123456789").path != folder.path
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a b/../c", "a-b-c"),
+        ("<script>", "script"),
+        ("", "run"),
+        ("..", "run"),
+        ("Ünïcode", "n-code"),
+        ("x" * 99, "x" * 48),
+    ],
+)
+def test_slugs_are_safe_file_names(text, expected):
+    assert slug(text) == expected
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call):
+    path = tmp_path / "file.json"
+    write_atomic(path, b"old")
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(store.os, call, full)
+    with pytest.raises(StorageError, match=r"cannot write 3 bytes to .*file.json: No space left on device") as error:
+        write_atomic(path, b"new")
+    assert error.value.exit_code == 74
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["file.json"]
+
+
+@pytest.mark.parametrize("at", range(7))
+def test_a_checkpoint_save_that_fails_anywhere_leaves_the_old_one(folder, monkeypatch, at):
+    folder.save_checkpoint(10, {"model": b"ten"})
+    calls = iter(range(100))
+    real = {name: getattr(store.os, name) for name in ("fsync", "rename")}
+
+    def failing(name):
+        def call(*args):
+            if next(calls) == at:
+                raise OSError(5, "Input/output error")
+            return real[name](*args)
+
+        return call
+
+    for name in real:
+        monkeypatch.setattr(store.os, name, failing(name))
+    files = {"model": b"twenty", "optimizer": b"state"}
+    try:
+        folder.save_checkpoint(20, files)
+        failed = False
+    except StorageError:
+        failed = True
+    assert failed == (at < 6), "six calls: three files, their folder, the rename, the parent folder"
+    monkeypatch.undo()
+    newest = folder.newest_checkpoint()
+    assert newest in ((10, {"model": b"ten"}), (20, files))
+    assert not [p for p in (folder.path / "checkpoints").iterdir() if p.name.endswith(".tmp")]
+
+
+def test_only_the_checkpoints_to_keep_remain(folder):
+    for step in (10, 20, 30, 40, 50):
+        folder.save_checkpoint(step, {"model": b"x"})
+    folder.drop_checkpoints({20, 40, 50, 60})
+    assert folder.checkpoints() == [20, 40, 50]
+
+
+def test_probes_of_steps_beyond_are_removed(folder):
+    for name in ("init", "step-10", "step-20", "step-x"):
+        folder.write_json(f"probes/{name}.json", {"step": 0})
+    folder.truncate_probes(10)
+    assert sorted(p.stem for p in (folder.path / "probes").iterdir()) == ["init", "step-10", "step-x"]
+
+
+@pytest.mark.parametrize("name", ["model", "MANIFEST.json"])
+def test_every_flipped_bit_is_noticed(folder, name):
+    folder.save_checkpoint(10, {"model": b"0123456789"})
+    path = folder.path / "checkpoints" / "10" / name
+    original = path.read_bytes()
+    for i in range(len(original) * 8):
+        flipped = bytearray(original)
+        flipped[i // 8] ^= 1 << i % 8
+        path.write_bytes(flipped)
+        loaded = folder.load_checkpoint(10)
+        # A flip in the manifest may spell the same content (white space) or name an absent file.
+        assert loaded is None or loaded == {"model": b"0123456789"}
+    if name == "model":
+        assert len(folder.notes) == len(original) * 8
+
+
+def test_a_manifest_cannot_name_files_elsewhere(folder, tmp_path):
+    (tmp_path / "secret").write_bytes(b"secret")
+    folder.save_checkpoint(10, {"model": b"x"})
+    import hashlib
+    import json
+
+    manifest = {"schema": 1, "step": 10, "sha256": {"../../../../secret": hashlib.sha256(b"secret").hexdigest()}}
+    (folder.path / "checkpoints" / "10" / "MANIFEST.json").write_text(json.dumps(manifest))
+    assert folder.load_checkpoint(10) is None
+
+
+def test_a_checkpoint_of_another_run_is_announced_and_not_used(folder, tmp_path):
+    other = RunDir.create(tmp_path / "single", "mlp", 4, "0123456789")
+    for run, seed in ((folder, 3), (other, 4)):
+        run.write_json("config.json", {"fingerprint": "0123456789", "seed": seed})
+        run.save_checkpoint(10, {"model": str(seed).encode()})
+    other.save_checkpoint(20, {"model": b"4"})
+    shutil.move(other.path / "checkpoints" / "20", folder.path / "checkpoints")
+    assert folder.newest_checkpoint() == (10, {"model": b"3"})
+    (note,) = folder.notes
+    assert "damaged (it is of another run, 0123456789-s4); using the one before" in note
+
+
+def test_a_checkpoint_from_before_they_named_their_run_is_read(folder):
+    folder.save_checkpoint(10, {"model": b"x"})
+    path = folder.path / "checkpoints" / "10" / "MANIFEST.json"
+    path.write_text(path.read_text().replace('"run": null,', ""))
+    folder.write_json("config.json", {"fingerprint": "0123456789", "seed": 3})
+    assert folder.newest_checkpoint() == (10, {"model": b"x"})
+
+
+def test_nan_and_infinities_become_null_with_a_flag_and_floats_survive_exactly(folder):
+    value = 0.1 + 0.2
+    folder.append_metrics({"step": 1, "loss": math.nan, "norms": {"a": math.inf, "b": value}})
+    (record,) = folder.read_metrics()
+    assert record["loss"] is None
+    assert record["norms"] == {"a": None, "b": value}
+    assert record["nonfinite"] == {"loss": "nan", "norms.a": "inf"}
+
+
+def test_metrics_cut_at_every_byte_give_the_valid_prefix(folder):
+    for step in (1, 2, 3):
+        folder.append_metrics({"step": step, "loss": 0.5})
+    path = folder.path / "metrics.jsonl"
+    whole = path.read_bytes()
+    for cut in range(len(whole) + 1):
+        path.write_bytes(whole[:cut])
+        folder.notes.clear()
+        records = folder.read_metrics()
+        assert [r["step"] for r in records] == list(range(1, whole[:cut].count(b"\n") + 1))
+        complete = cut == 0 or whole[cut - 1 : cut] == b"\n"
+        assert bool(folder.notes) != complete
+    assert [r["step"] for r in folder.truncate_metrics(2)] == [1, 2]
+    assert [r["step"] for r in folder.read_metrics()] == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', "null", '{"schema": "1"}', "[" * 100_000])
+def test_unreadable_json_is_one_clear_line(folder, text):
+    (folder.path / "result.json").write_text(text)
+    with pytest.raises(BadInput, match=r"result\.json") as error:
+        folder.result()
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input_shape": [1, 28]},
+        {"input_shape": [0, 28, 28]},
+        {"input_shape": [True, 28, 28]},
+        {"input_shape": [1, 28, "28"]},
+        {"input_shape": [1, 28, 2**40]},
+        {"classes": []},
+        {"classes": {"a": 1}},
+        {"classes": ["a", 1]},
+        {"split_digest": ["a"]},
+    ],
+)
+def test_a_split_that_describes_no_data_is_refused(folder, change):
+    whole = {"input_shape": [1, 28, 28], "classes": ["a", "b"], "split_digest": "ab", "data_digest": None}
+    folder.write_json("split.json", whole)
+    assert folder.read_json("split.json")["classes"] == ["a", "b"]
+    folder.write_json("split.json", {**whole, **change})
+    with pytest.raises(BadInput, match=r"split\.json does not describe a data set"):
+        folder.read_json("split.json")
+
+
+def test_status(folder):
+    assert folder.status() == "unfinished"
+    folder.write_json("failure.json", {"error": "disk"})
+    assert folder.status() == "failed"
+    folder.write_json("result.json", {"status": "completed"})
+    assert folder.status() == "completed"
+
+
+def test_runs_are_found_by_path_or_unique_prefix(tmp_path):
+    for seed in (0, 1):
+        run = RunDir.create(tmp_path / "single", "mlp", seed, "0123456789")
+        run.write_json("config.json", {})
+    assert [r.path.name for r in list_runs(tmp_path)] == ["mlp-s0-0123456789", "mlp-s1-0123456789"]
+    assert find_run("mlp-s1", tmp_path).path.name == "mlp-s1-0123456789"
+    assert find_run(str(tmp_path / "single" / "mlp-s0-0123456789"), tmp_path / "elsewhere").path.name.startswith(
+        "mlp-s0"
+    )
+    with pytest.raises(BadInput, match="ambiguous"):
+        find_run("mlp", tmp_path)
+    with pytest.raises(BadInput, match="the nearest are mlp-s1"):
+        find_run("mpl-s1-0123456789", tmp_path)
+    with pytest.raises(BadInput, match="holds no runs"):
+        find_run("mlp", tmp_path / "nothing")
+
+
+def test_a_run_has_one_folder_though_two_recipes_make_it_at_the_same_moment(tmp_path):
+    found = []
+    with one_at_a_time(tmp_path):
+        thread = threading.Thread(target=lambda: found.append(RunDir.create(tmp_path, "another", 0, "0123456789").path))
+        thread.start()
+        time.sleep(0.1)
+        assert list(tmp_path.iterdir()) == [], "it waits, though there is nothing yet"
+        (tmp_path / "one-s0-0123456789").mkdir()
+    thread.join()
+    assert found == [tmp_path / "one-s0-0123456789"]
+
+
+@pytest.mark.parametrize("part", ["", "checkpoints", "metrics.jsonl", "tracker-wandb.log"])
+def test_a_folder_that_leads_elsewhere_is_not_written_to(tmp_path, part):
+    """A store from somebody else may hold links; what is removed or appended to would be the link's end."""
+    run = RunDir.create(tmp_path / "single", "net", 0, "0123456789")
+    (tmp_path / "victim").mkdir()
+    link = run.path / part if part else run.path
+    shutil.rmtree(link, ignore_errors=True)
+    link.symlink_to(tmp_path / "victim")
+    assert RunDir.create(tmp_path / "single", "net", 0, "0123456789").path == run.path
+    with pytest.raises(BadInput, match="is a link"), run.lock():
+        pass
+    assert list((tmp_path / "victim").iterdir()) == []
+
+
+def test_clear_removes_everything_but_the_lock(folder):
+    folder.append_metrics({"step": 1})
+    folder.save_checkpoint(1, {"model": b"x"})
+    with folder.lock():
+        folder.clear()
+    assert folder.checkpoints() == []
+    assert set(os.listdir(folder.path)) <= {".lock", "checkpoints"}
+
+
+def test_a_checkpoint_is_gone_in_one_step(folder, monkeypatch):
+    """No part of a removed or replaced one is ever there under its name, whenever the process dies."""
+    folder.save_checkpoint(10, {"model": b"ten"})
+    folder.save_checkpoint(20, {"model": b"twenty"})
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*args, **kwargs):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.os, "unlink", killed)
+        with pytest.raises(Killed):
+            folder.drop_checkpoints({20})
+        with pytest.raises(Killed):
+            folder.save_checkpoint(20, {"model": b"other"})
+    assert folder.checkpoints() == []
+    with folder.lock():
+        assert os.listdir(folder.path / "checkpoints") == []
+
+
+def test_a_checkpoint_that_is_there_with_the_same_content_is_not_touched(folder):
+    folder.save_checkpoint(10, {"model": b"ten"})
+    before = (folder.path / "checkpoints" / "10").stat()
+    folder.save_checkpoint(10, {"model": b"ten"})
+    assert (folder.path / "checkpoints" / "10").stat() == before
+    folder.save_checkpoint(10, {"model": b"other"})
+    assert folder.newest_checkpoint() == (10, {"model": b"other"})

@@ -1,0 +1,114 @@
+"""Prediction, difference and bootstrap intervals against SciPy, and the number of seeds against the exact power."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from netdepth.errors import BadInput
+from netdepth.stats.intervals import (
+    bootstrap_interval,
+    difference_interval,
+    mean_interval,
+    prediction_interval,
+    seeds_needed,
+)
+
+
+def draws(seed: int, n: int, mean: float = 0.1, sd: float = 0.02) -> list[float]:
+    return np.random.Generator(np.random.PCG64(seed)).normal(mean, sd, n).tolist()
+
+
+@pytest.mark.parametrize("n", [2, 10, 30])
+def test_the_prediction_interval_is_its_formula(n: int) -> None:
+    values = np.array(draws(n, n))
+    low, high = stats.t.interval(0.9, n - 1, loc=values.mean(), scale=values.std(ddof=1) * math.sqrt(1 + 1 / n))
+    found = prediction_interval(values.tolist(), 0.9)
+    assert [found.value, found.low, found.high] == pytest.approx([values.mean(), low, high], rel=1e-12)
+    assert found.method == "Student t, of one more run"
+
+
+def test_a_prediction_interval_holds_one_more_run_as_often_as_it_says() -> None:
+    made = np.random.Generator(np.random.PCG64(0)).lognormal(size=(2000, 6))
+    hits = 0
+    for *known, new in made.tolist():
+        found = prediction_interval(known, 0.9, scale="log")
+        hits += found.low <= new <= found.high
+    assert hits / 2000 == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (10, 10), (6, 9)])
+def test_the_interval_of_a_difference_is_welchs(n: int, m: int) -> None:
+    a, b = draws(1, n), draws(2, m, 0.15, 0.1)
+    theirs = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    found = difference_interval(a, b)
+    assert [found.low, found.high] == pytest.approx([theirs.low, theirs.high], rel=1e-10)
+    assert found.value == pytest.approx(np.mean(a) - np.mean(b))
+    assert found.n == min(n, m)
+
+
+def test_on_the_log_scale_it_is_the_ratio() -> None:
+    a, b = [0.2, 0.25, 0.3], [0.1, 0.12, 0.11]
+    found = difference_interval(a, b, scale="log")
+    theirs = stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95)
+    assert [found.low, found.high] == pytest.approx(np.exp([theirs.low, theirs.high]))
+    assert found.value == pytest.approx(stats.gmean(a) / stats.gmean(b))
+
+
+def test_groups_too_small_or_without_scatter() -> None:
+    none, one = difference_interval([], [1.0]), difference_interval([0.5], [0.25, 0.75])
+    assert (none.value, none.low, none.high, none.n) == (None, None, None, 0)
+    assert (one.value, one.low, one.high, one.n) == (0.0, None, None, 1)
+    same = difference_interval([0.5] * 3, [0.25] * 4)
+    assert (same.value, same.low, same.high) == (0.25, 0.25, 0.25)
+
+
+def test_the_bootstrap_is_near_scipys_and_refuses_fewer_than_20() -> None:
+    values = draws(3, 20)
+    theirs = stats.bootstrap((np.array(values),), np.mean, method="percentile", n_resamples=9999).confidence_interval
+    found = bootstrap_interval(values)
+    width = theirs.high - theirs.low
+    assert [found.low, found.high] == pytest.approx([theirs.low, theirs.high], abs=0.05 * width)
+    assert found == bootstrap_interval(values[::-1])
+    with pytest.raises(BadInput, match="19 values are too few"):
+        bootstrap_interval(values[:19])
+
+
+def test_with_six_values_the_bootstrap_covers_too_little() -> None:
+    """The reason for the limit of 20, and that Student's t keeps its promise."""
+    generator = np.random.Generator(np.random.PCG64(1))
+    samples = generator.normal(size=(1500, 6))
+    resampled = np.array([s[generator.integers(0, 6, (400, 6))].mean(axis=1) for s in samples])
+    low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
+    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(0.87, abs=0.025)
+    student = [mean_interval(s) for s in samples.tolist()]
+    assert np.mean([e.low <= 0 <= e.high for e in student]) == pytest.approx(0.95, abs=0.02)
+
+
+def power_of_t(n: int, margin: float, variances: list[float], level: float) -> float:
+    """Exact power of a two-sided t test with equal variances, from the noncentral t distribution."""
+    freedom = (n - 1) * len(variances)
+    shift = margin / math.sqrt(sum(variances) / n)
+    edge = stats.t.ppf(1 - level / 2, freedom)
+    return stats.nct.sf(edge, freedom, shift) + stats.nct.cdf(-edge, freedom, shift)
+
+
+@pytest.mark.parametrize("variances", [[1.0], [1.0, 1.0]])
+@pytest.mark.parametrize("margin", [0.3, 0.6, 1.0, 2.0])
+@pytest.mark.parametrize("level", [0.05, 0.025 / 6])
+def test_the_seeds_needed_have_the_power_asked_for(variances: list[float], margin: float, level: float) -> None:
+    n = seeds_needed(margin, variances, level)
+    assert n is not None
+    assert power_of_t(n + 1, margin, variances, level) >= 0.8
+    assert power_of_t(n - 2, margin, variances, level) < 0.8
+
+
+def test_one_standard_deviation_takes_ten_pairs_and_nothing_takes_too_many() -> None:
+    assert seeds_needed(1.0, [1.0]) == 10
+    assert seeds_needed(0.001, [1.0]) is None
+    assert seeds_needed(0.001, [0.0]) == 2
+    with pytest.raises(BadInput, match="margin = 0"):
+        seeds_needed(0, [1.0])

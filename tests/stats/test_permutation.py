@@ -1,0 +1,189 @@
+"""Exact tests against brute force and SciPy; Holm's correction against its definition."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from netdepth.errors import BadInput
+from netdepth.stats import exact as permutation
+from netdepth.stats.exact import holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
+
+
+def generator(*seed: int) -> np.random.Generator:
+    return np.random.Generator(np.random.PCG64(list(seed)))
+
+
+def brute_unpaired(a: list[int], b: list[int]) -> Fraction:
+    """Every split listed, in whole numbers: no rounding, so ties are ties."""
+    pooled, n, m = [*a, *b], len(a), len(b)
+
+    def size(first: tuple[int, ...]) -> int:  # |mean - mean| times n m
+        return abs(m * sum(first) - n * (sum(pooled) - sum(first)))
+
+    observed = size(tuple(a))
+    found = [size(first) >= observed for first in itertools.combinations(pooled, n)]
+    return Fraction(sum(found), len(found))
+
+
+def brute_paired(differences: list[int]) -> Fraction:
+    observed = abs(sum(differences))
+    found = [
+        abs(sum(sign * d for sign, d in zip(signs, differences, strict=True))) >= observed
+        for signs in itertools.product([-1, 1], repeat=len(differences))
+    ]
+    return Fraction(sum(found), len(found))
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 4), (4, 1), (2, 3), (3, 3), (5, 2), (4, 6), (6, 5), (7, 7)])
+@pytest.mark.parametrize("span", [3, 1000])
+def test_the_unpaired_p_is_the_share_of_all_splits(n: int, m: int, span: int) -> None:
+    for trial in range(6):  # whole numbers up to 3 are full of ties
+        draws = generator(n, m, span, trial).integers(0, span, n + m).tolist()
+        expected = brute_unpaired(draws[:n], draws[n:])
+        # Divided by 7 and shifted, none of the values or sums is exact in floating point.
+        values = [draw / 7 + 0.1 for draw in draws]
+        found = permutation_test(values[:n], values[n:])
+        assert Fraction(found.as_extreme, found.arrangements) == expected
+        assert found.p == pytest.approx(float(expected))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 6, 9, 11])
+@pytest.mark.parametrize("span", [3, 1000])
+def test_the_paired_p_is_the_share_of_all_signs(n: int, span: int) -> None:
+    for trial in range(6):
+        draws = generator(n, span, trial).integers(-span, span, n).tolist()
+        found = sign_flip_test([draw / 7 for draw in draws])
+        assert Fraction(found.as_extreme, found.arrangements) == brute_paired(draws)
+
+
+def mean_difference(x, y, axis):
+    return np.mean(x, axis=axis) - np.mean(y, axis=axis)
+
+
+def test_scipy_agrees_where_it_means_the_same() -> None:
+    """Equal groups (SciPy doubles the smaller tail, which is another p for unequal ones), and signs."""
+    a, b = generator(1).normal(size=5), generator(2).normal(0.8, size=5)
+    theirs = stats.permutation_test((a, b), mean_difference, vectorized=True, n_resamples=math.inf)
+    assert permutation_test(a.tolist(), b.tolist()).p == pytest.approx(theirs.pvalue, rel=1e-12)
+    d = generator(3).normal(0.5, size=9)
+    theirs = stats.permutation_test(
+        (d,), lambda x, axis: np.mean(x, axis=axis), permutation_type="samples", vectorized=True, n_resamples=math.inf
+    )
+    assert sign_flip_test(d.tolist()).p == pytest.approx(theirs.pvalue, rel=1e-12)
+
+
+def test_the_wilcoxon_table_is_met_by_ranks() -> None:
+    """On ranks without ties the sign-flip test is Wilcoxon's signed-rank test, the other one Mann and Whitney's."""
+    a, b = [1, 2, 4, 7, 9, 12], [3, 5, 6, 8, 10, 11, 13, 14]
+    theirs = stats.mannwhitneyu(a, b, method="exact").pvalue
+    ours = permutation_test(a, b)
+    assert ours.arrangements == math.comb(14, 6)
+    assert ours.p == pytest.approx(theirs, rel=1e-12)
+    signed = [1, -2, 3, 4, 5, 6, -7, 8, 9, 10]
+    assert sign_flip_test(signed).p == pytest.approx(stats.wilcoxon(signed, method="exact").pvalue, rel=1e-12)
+
+
+def test_all_equal_gives_one_and_all_apart_gives_the_smallest() -> None:
+    assert permutation_test([0.1] * 10, [0.1] * 10).p == 1
+    assert sign_flip_test([0.0] * 10).p == 1
+    low, high = [0.1 + i / 1000 for i in range(10)], [0.5 + i / 1000 for i in range(10)]
+    assert permutation_test(low, high).p == smallest_p(10, "unpaired") == 2 / 184_756
+    differences = [x - y for x, y in zip(low, high, strict=True)]
+    assert sign_flip_test(differences).p == smallest_p(10, "paired") == 2 / 1024
+    assert permutation_test(low, high).difference == pytest.approx(-0.4)
+
+
+def test_the_largest_exact_sizes_count_every_arrangement() -> None:
+    low, high = generator(4).normal(0, 1, 20), generator(5).normal(9, 1, 20)
+    found = permutation_test(low.tolist(), high.tolist())
+    assert (found.as_extreme, found.arrangements) == (2, math.comb(40, 20))
+    halves = [1.0] * 12 + [-1.0] * 8  # |sum| >= 4: the binomial's two tails
+    expected = 2 * stats.binom.cdf(8, 20, 0.5)
+    assert sign_flip_test(halves).p == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.4])
+def test_beyond_that_a_stated_monte_carlo_test(monkeypatch: pytest.MonkeyPatch, shift: float) -> None:
+    a, b = generator(6).normal(size=9).tolist(), generator(7).normal(shift, size=8).tolist()
+    d = [x - y for x, y in zip(a, b, strict=False)]
+    exact = permutation_test(a, b).p, sign_flip_test(d).p
+    monkeypatch.setattr(permutation, "EXACT_UP_TO", 5)
+    monkeypatch.setattr(permutation, "DRAWS", 9_999)
+    drawn = permutation_test(a, b), sign_flip_test(d)
+    for p, found in zip(exact, drawn, strict=True):
+        assert "Monte Carlo" in found.method
+        assert "9999 draws" in found.method
+        assert found.p == pytest.approx(p, abs=5 * math.sqrt(p * (1 - p) / 9_999))
+    assert drawn == (permutation_test(a, b), sign_flip_test(d))
+
+
+def test_a_monte_carlo_p_is_never_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permutation, "EXACT_UP_TO", 5)
+    monkeypatch.setattr(permutation, "DRAWS", 99)
+    assert permutation_test([0.0] * 10, [1.0] * 10).p >= 1 / 100
+
+
+def test_the_order_of_the_values_does_not_matter() -> None:
+    a, b = generator(8).normal(size=8), generator(9).normal(1, size=7)
+    found = permutation_test(a.tolist(), b.tolist())
+    for trial in range(5):
+        order = generator(10, trial)
+        again = permutation_test(order.permutation(a).tolist(), order.permutation(b).tolist())
+        assert again.as_extreme == found.as_extreme
+    assert permutation_test(b.tolist(), a.tolist()).as_extreme == found.as_extreme
+
+
+def test_six_pairs_cannot_go_below_0_031() -> None:
+    assert smallest_p(6, "paired") == 0.03125
+    assert seeds_to_reach(0.025, 1, "paired") == 7
+    assert seeds_to_reach(0.025, 12, "paired") == 10
+    assert seeds_to_reach(0.025, 13, "paired") == 11
+    assert seeds_to_reach(0.025, 12, "paired", looks=2) == 11
+    assert seeds_to_reach(0.025, 30, "unpaired") == 7
+    for design in ("paired", "unpaired"):
+        n = seeds_to_reach(0.025, 5, design)
+        assert smallest_p(n, design) * 5 <= 0.025 < smallest_p(n - 1, design) * 5
+
+
+def test_holm_by_its_definition() -> None:
+    # Holm 1979: reject while the k-th smallest of m is at most level / (m - k + 1).
+    for trial in range(200):
+        p_values = (generator(11, trial).uniform(size=6) ** 3).round(2).tolist()
+        level = 0.05
+        rejected = set()
+        for rank, index in enumerate(sorted(range(6), key=p_values.__getitem__)):
+            if p_values[index] > level / (6 - rank):
+                break
+            rejected.add(index)
+        corrected = holm(p_values)
+        assert {i for i, p in enumerate(corrected) if p <= level} == rejected
+        assert all(q >= p for p, q in zip(p_values, corrected, strict=True))
+
+
+def test_holm_by_hand_and_with_looks() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.01, 0.04, 0.03], looks=2) == pytest.approx([0.06, 0.12, 0.12])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: permutation_test([], [1.0]), "the first group is empty"),
+        (lambda: permutation_test([1.0], [math.inf]), "second group has a value that is not finite: inf"),
+        (lambda: sign_flip_test([]), "differences is empty"),
+        (lambda: sign_flip_test([math.nan]), "not finite: nan"),
+        (lambda: holm([1.5]), "p = 1.5 is out of range"),
+    ],
+)
+def test_what_cannot_be_tested_is_refused_in_one_line(call, words) -> None:
+    with pytest.raises(BadInput, match=words) as error:
+        call()
+    assert "\n" not in str(error.value)

@@ -1,0 +1,248 @@
+"""Groups over worker processes: all outcomes come, dead workers are replaced, signals save, an orphan leaves.
+
+The quick tests have real processes with a stand-in for the training; the slow ones train and are killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from support.tiny_studies import finished, make, timeless, tiny_spec
+
+from netdepth.config import Component, RunConfig, Runtime
+from netdepth.errors import Interrupted
+from netdepth.runs.folder import RunDir
+from netdepth.studies import pool as processes
+from netdepth.studies.folder import StudyDir
+from netdepth.studies.worker import job_of
+
+STAND_IN = """
+import os, signal, sys, time
+from pathlib import Path
+from netdepth.training.signals import signals_as_errors
+from netdepth.studies import worker
+
+HERE = Path(__file__).parent
+
+def work(job, report):
+    name, group = job["name"], job["group"]
+    print("this is no event")
+    with signals_as_errors():
+        report({"event": "started", "group": group})
+        first = not (HERE / f"{name}-{group}").exists()
+        (HERE / f"{name}-{group}").write_text(str(os.getpid()))
+        if name == "dies" or (name == "dies once" and first):
+            print("last words", file=sys.stderr, flush=True)
+            os.kill(os.getpid(), signal.SIGKILL)
+        try:
+            while name == "endless" or (name == "endless once" and first):
+                report({"event": "progress", "group": group, "step": 1, "of": 2, "per_epoch": 1, "record": None})
+                time.sleep(0.02)
+        finally:
+            (HERE / f"{name}-{group}").write_text("saved")
+    return [worker.outcome_of(config["seed"], Path(folder), "completed")
+            for config, folder in zip(job["configs"], job["folders"])]
+
+worker.work = work
+sys.exit(worker.main())
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "stand_in.py"
+    file.write_text(STAND_IN)
+    monkeypatch.setattr(processes, "COMMAND", (sys.executable, str(file)))
+    return tmp_path
+
+
+def jobs(root: Path, *names: str) -> list[dict[str, Any]]:
+    config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [4]}))
+    runtime = Runtime(threads=1)
+    return [
+        job_of(number, "alone", name, root / "study", [config.with_seed(number)], [f"run-{number}"], runtime)
+        for number, name in enumerate(names)
+    ]
+
+
+def execute(root: Path, found: list[dict[str, Any]], workers: int = 2) -> list[Mapping[str, Any]]:
+    events: list[Mapping[str, Any]] = []
+    processes.execute(found, workers, events.append, logs=root / "logs")
+    return events
+
+
+def outcomes(events: list[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {event["group"]: event["outcomes"][0] for event in events if event["event"] == "outcome"}
+
+
+def test_every_job_has_its_outcome_and_longest_begin_first(stand_in: Path) -> None:
+    events = execute(stand_in, jobs(stand_in, *["fine"] * 5), workers=1)
+    assert [event["group"] for event in events if event["event"] == "started"] == [0, 1, 2, 3, 4]
+    found = outcomes(events)
+    assert {number: (o["seed"], o["status"]) for number, o in found.items()} == {n: (n, "completed") for n in range(5)}
+    assert "this is no event" in (stand_in / "logs" / "worker-0.log").read_text()
+
+
+def test_a_killed_worker_is_replaced_and_its_group_begun_once_more(stand_in: Path) -> None:
+    run = RunDir(stand_in / "study" / "run-1")
+    run.path.mkdir(parents=True)
+    run.write_json("config.json", {"seed": 1})
+    events = execute(stand_in, jobs(stand_in, "dies once", "dies", "fine", "fine"))
+    found = outcomes(events)
+    assert {number: outcome["status"] for number, outcome in found.items()} == {
+        0: "completed", 1: "failed", 2: "completed", 3: "completed",
+    }  # fmt: skip
+    assert sorted(event["group"] for event in events if event["event"] == "retry") == [0, 1]
+    assert found[1]["exit_code"] == 1
+    assert "died of SIGKILL: last words (log: " in found[1]["error"]
+    assert (run.read_json("failure.json") or {})["message"] == found[1]["error"]
+    assert run.status() == "failed"
+
+
+def test_a_signal_reaches_the_workers_which_save(stand_in: Path) -> None:
+    timer = threading.Timer(0.8, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    with pytest.raises(Interrupted, match="the same command continues the study") as stop:
+        execute(stand_in, jobs(stand_in, "endless", "endless", "fine"))
+    timer.join()
+    assert stop.value.exit_code == 143
+    assert [(stand_in / f"endless-{number}").read_text() for number in (0, 1)] == ["saved", "saved"]
+    assert not (stand_in / "fine-2").exists()
+
+
+def test_a_study_can_be_made_outside_the_main_thread(stand_in: Path) -> None:
+    events: list[Mapping[str, Any]] = []
+    thread = threading.Thread(target=lambda: events.extend(execute(stand_in, jobs(stand_in, "fine", "fine"))))
+    thread.start()
+    thread.join()
+    assert sorted(outcomes(events)) == [0, 1]
+
+
+def test_an_error_here_ends_the_workers_too(stand_in: Path) -> None:
+    def on_event(event: Mapping[str, Any]) -> None:
+        if event["event"] == "progress":
+            raise RuntimeError("of the display")
+
+    with pytest.raises(RuntimeError, match="of the display"):
+        processes.execute(jobs(stand_in, "endless"), 1, on_event, logs=stand_in / "logs")
+    assert (stand_in / "endless-0").read_text() == "saved"
+
+
+@pytest.mark.slow
+def test_workers_of_a_killed_parent_save_and_leave(stand_in: Path) -> None:
+    (stand_in / "jobs.json").write_text(json.dumps(jobs(stand_in, "endless")))
+    code = (
+        "import json, sys\nfrom pathlib import Path\nfrom netdepth.studies import pool as processes\n"
+        f"here = Path({str(stand_in)!r})\nprocesses.COMMAND = (sys.executable, str(here / 'stand_in.py'))\n"
+        "found = json.loads((here / 'jobs.json').read_text())\n"
+        "processes.execute(found, 1, lambda event: print(event['event'], flush=True), logs=here / 'logs')"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        while b"progress" not in parent.stdout.readline():
+            pass
+        worker = int((stand_in / "endless-0").read_text())
+        parent.kill()
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert (stand_in / "endless-0").read_text() == "saved"
+
+
+# --- with training ----------------------------------------------------------------------------
+
+KILLER = """
+import os, signal
+from pathlib import Path
+from netdepth.training import cohort
+
+real = cohort.conduct
+
+def conduct(config, networks, *args, **kwargs):
+    depth = networks[0].depth
+    mark = Path(__file__).with_name(f"killed-{depth}")
+    if depth == 6 or (depth == 4 and not mark.exists()):
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(config, networks, *args, **kwargs)
+
+cohort.conduct = conduct
+"""
+
+RECIPE = """
+from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.studyspec import Axis, StudySpec
+
+def long():
+    return StudySpec(
+        name="long",
+        question="is anything lost?",
+        base=RunConfig(
+            Component("mnist5k"), Component("mlp", {"width": 32}), train=TrainConfig(budget="30ep", batch_size=32)
+        ),
+        scientific=(Axis.of_depths((2, 4, 8)),),
+        seeds=(0, 1, 2),
+        primary=(),
+        smallest_effect=0.02,
+    )
+"""
+
+
+@pytest.mark.slow
+def test_a_study_outlives_the_death_of_its_workers(tmp_path: Path) -> None:
+    (tmp_path / "killer.py").write_text(KILLER)
+    spec = tiny_spec().with_depths((2, 4, 6))[0]
+    done = make(tmp_path / "runs", spec, workers=2, imports=(str(tmp_path / "killer.py"),))
+    table = timeless(done.study).groupby("depth")["status"].unique().map(list).to_dict()
+    assert table == {2: ["completed"], 4: ["completed"], 6: ["failed"]}
+    assert [outcome["seed"] for outcome in done.failed] == [0, 1, 2]
+    assert "died of SIGKILL" in done.failed[0]["error"]
+    alone = make(tmp_path / "alone", spec).study  # where a run is made changes no bit
+    frames = [timeless(study).query("depth < 6").drop(columns="error") for study in (done.study, alone)]
+    pd.testing.assert_frame_equal(*frames)
+
+
+def descendants(pid: int) -> list[int]:
+    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [*children, *(one for child in children for one in descendants(child))]
+
+
+@pytest.mark.slow
+def test_a_study_killed_again_and_again_ends_with_the_same_table(tmp_path: Path) -> None:
+    (tmp_path / "my.py").write_text(RECIPE)
+
+    def start(root: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", "netdepth", "study", f"{tmp_path}/my.py:long", "--runs", f"{tmp_path}/{root}"]
+        return subprocess.Popen([*command, "--no-report"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+    with start("whole") as process:
+        assert process.wait() == 0
+    study = StudyDir(tmp_path / "cut" / "long")
+    # Evaluations that are there when it is killed; with or without its workers, which notice and save.
+    for records, whole_tree in ((2, True), (30, False), (60, True)):
+        with start("cut") as process:
+            while process.poll() is None:
+                lines = [len(path.read_bytes().splitlines()) for path in study.path.glob("*/metrics.jsonl")]
+                if sum(lines) >= 3 * records:
+                    break
+                time.sleep(0.02)
+            doomed = [*descendants(process.pid), process.pid] if whole_tree else [process.pid]
+            for pid in doomed:
+                os.kill(pid, signal.SIGKILL)
+            assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
+    assert len(finished(study)) < 9
+    with start("cut") as process:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    pd.testing.assert_frame_equal(timeless(study), timeless(StudyDir(tmp_path / "whole" / "long")))

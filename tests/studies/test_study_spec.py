@@ -1,0 +1,133 @@
+"""What a study asks: JSON round trip, the grid, the fingerprint, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import pytest
+from support.made_studies import DEPTHS, make_spec
+
+from netdepth.config import MAX_SEED, Component, from_json, to_json
+from netdepth.errors import BadInput
+from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
+
+SPEC = make_spec(nuisance=(Nuisance("optimizer.lr", "tuned", values=(1e-2, 1e-3), seeds=(100, 101)),))
+
+
+def test_json_round_trip_is_exact() -> None:
+    again = from_json(StudySpec, json.loads(json.dumps(to_json(SPEC))))
+    assert again == SPEC
+    assert again.fingerprint() == SPEC.fingerprint()
+
+
+def test_the_grid_is_every_condition_at_every_depth() -> None:
+    assert [(c.condition, c.depth) for c in SPEC.cells] == [(n, d) for n in ("plain", "residual") for d in DEPTHS]
+    assert (SPEC.depths, SPEC.conditions) == (DEPTHS, ("plain", "residual"))
+    cell = SPEC.cells[-1]
+    assert cell.config.model == Component("mlp", {"width": 64, "depth": 32, "shortcut": "identity"})
+    assert cell.levels == {"depth": "32", "condition": "residual"}
+
+
+def test_depths_are_sorted_and_several_axes_make_one_condition() -> None:
+    axes = (
+        Axis("shortcut", {"plain": {"model.shortcut": "none"}, "residual": {"model.shortcut": "identity"}}),
+        Axis.of_depths([32, 2, 8]),
+        Axis("init", {"default": {}, "he": {"model.init": "he"}}),
+    )
+    spec = make_spec(scientific=axes, primary=(Primary("depth", 8, "plain, he"),))
+    assert spec.depths == (2, 8, 32)
+    assert spec.conditions == ("plain, default", "plain, he", "residual, default", "residual, he")
+    assert [cell.depth for cell in spec.cells] == [2, 8, 32] * 4
+    assert spec.condition_of({"init": "he", "shortcut": "plain", "depth": 8}) == "plain, he"
+
+
+def test_a_level_may_replace_a_component() -> None:
+    axes = (Axis.of_depths([2, 8]), Axis("optimizer", {"adam": {}, "sgd": {"optimizer": "sgd", "optimizer.lr": 0.1}}))
+    spec = make_spec(scientific=axes, primary=())
+    assert spec.cells[-1].config.optimizer == Component("sgd", {"lr": 0.1})
+
+
+def test_only_adding_seeds_leaves_it_the_same_study() -> None:
+    more = SPEC.extended(range(12))
+    assert (more.looks, more.seeds) == (2, tuple(range(12)))
+    assert more.fingerprint() == SPEC.fingerprint()
+    assert len(SPEC.fingerprint()) == 10
+    others = [
+        make_spec(),
+        dataclasses.replace(SPEC, smallest_effect=0.03),
+        dataclasses.replace(SPEC, primary=SPEC.primary[1:]),
+        dataclasses.replace(SPEC, base=dataclasses.replace(SPEC.base, dataset=Component("fashion-mnist"))),
+        dataclasses.replace(SPEC, scientific=(SPEC.scientific[0], Axis("condition", {"plain": {}, "residual": {}}))),
+    ]
+    assert len({SPEC.fingerprint(), *(other.fingerprint() for other in others)}) == 1 + len(others)
+    assert dataclasses.replace(SPEC, base=SPEC.base.with_seed(5)).fingerprint() == SPEC.fingerprint()
+
+
+@pytest.mark.parametrize(("seeds", "words"), [(range(9), "drops seed 9"), (range(10), "adds no seed")])
+def test_an_extension_keeps_the_planned_seeds_and_adds_some(seeds, words) -> None:
+    with pytest.raises(BadInput, match=words):
+        SPEC.extended(seeds)
+
+
+DEPTH_AXIS = Axis.of_depths([2, 8])
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": " "}, "study.name is empty"),
+        ({"question": ""}, "study.question is empty"),
+        ({"scientific": (Axis("condition", {"a": {}}),)}, "one called 'depth'"),
+        ({"scientific": (DEPTH_AXIS, DEPTH_AXIS)}, "one called 'depth'"),
+        ({"scientific": (DEPTH_AXIS, Axis("seed", {"a": {}}))}, "'seed' is reserved"),
+        ({"scientific": (DEPTH_AXIS, Axis("condition", {}))}, "has no levels"),
+        ({"scientific": (DEPTH_AXIS, Axis("condition", {"a": 3}))}, "level 'a' of axis 'condition' is 3"),
+        ({"scientific": (Axis("depth", {"deep": {}}),)}, "level 'deep' of axis depth"),
+        ({"scientific": (Axis("depth", {"02": {}}),)}, "level '02' of axis depth"),
+        ({"scientific": (DEPTH_AXIS, Axis("condition", {"a": {"modle.x": 1}}))}, "did you mean 'model'"),
+        ({"seeds": ()}, r"study.seeds = \[\] is out of range"),
+        ({"seeds": (1, 1)}, "each once"),
+        ({"seeds": (MAX_SEED + 1,)}, "out of range"),
+        ({"smallest_effect": 0.0}, "smallest_effect = 0.0"),
+        ({"smallest_effect": float("nan")}, "smallest_effect = nan"),
+        ({"looks": 0}, "looks = 0"),
+        ({"primary": (Primary("width", 8, "plain"),)}, "unknown study.primary: family 'width'"),
+        ({"primary": (Primary("depth", 9, "plain"),)}, "depth '9'"),
+        ({"primary": (Primary("depth", 8, "plian"),)}, "did you mean 'plain'"),
+        ({"primary": (Primary("depth", 2, "plain"),)}, "depth 2 is the shallowest"),
+        ({"primary": (Primary("depth", 8, "plain", "residual"),)}, "compared with the shallowest"),
+        ({"primary": (Primary("shortcut", 8, "plain"),)}, "condition against None"),
+        ({"primary": (Primary("shortcut", 8, "plain", "plain"),)}, "condition against 'plain'"),
+        ({"primary": (Primary("depth", 8, "plain"),) * 2}, "names a comparison twice"),
+        ({"nuisance": (Nuisance("optimizer.lr", "tuned", (0.1,)),)}, "tuned takes values and seeds"),
+        ({"nuisance": (Nuisance("optimizer.lr", "fixed", (0.1,)),)}, "fixed neither"),
+        ({"nuisance": (Nuisance("optimizer.lr", "tuned", (0.1,), (3,)),)}, "tuned on seed 3 of the study"),
+    ],
+)
+def test_what_is_no_study_is_refused_in_one_line(changes, words) -> None:
+    with pytest.raises(BadInput, match=words) as error:
+        make_spec(**changes)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"seeds": 5}, "study.seeds = 5 is not acceptable; it takes tuple"),
+        ({"seeds": ["a"]}, r"study.seeds\[0\] = 'a'"),
+        ({"primary": [{"family": "depth", "dpeth": 8, "condition": "plain"}]}, "did you mean 'depth'"),
+        ({"primary": [{"family": "depth"}]}, r"study.primary\[0\] lacks condition, depth"),
+        ({"smalest_effect": 1}, "did you mean 'smallest_effect'"),
+    ],
+)
+def test_bad_json_names_the_value(change, words) -> None:
+    with pytest.raises(BadInput, match=words):
+        from_json(StudySpec, {**to_json(SPEC), **change}, "study")
+
+
+def test_it_needs_nothing_but_the_standard_library() -> None:
+    code = "import sys, netdepth.studyspec; print(sorted({'numpy', 'torch', 'pandas'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

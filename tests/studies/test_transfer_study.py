@@ -1,0 +1,251 @@
+"""Studies of ways of training: the source is made first, conditions are compared by validation error."""
+
+import dataclasses
+import json
+
+import pytest
+from support.tiny_studies import make
+
+from netdepth import data
+from netdepth.cli import main
+from netdepth.config import Component, RunConfig, Runtime, TrainConfig
+from netdepth.data.splits import with_classes
+from netdepth.errors import BadInput
+from netdepth.report import study_report
+from netdepth.report.files import check_report
+from netdepth.runs.folder import list_runs
+from netdepth.studies.api import ask
+from netdepth.studies.forecast import forecast
+from netdepth.studyspec import SOURCE, Axis, Primary, StudySpec
+
+FIRST, SECOND = list("01234"), list("56789")
+TRAIN = TrainConfig(budget="30it", eval_every="30it", batch_size=64)
+BASE = RunConfig(Component("mnist5k", {"classes": SECOND}), Component("mlp", {"hidden": [16]}), train=TRAIN)
+FROM = RunConfig(Component("mnist5k", {"classes": FIRST}), Component("mlp", {"hidden": [16]}), train=TRAIN, seed=4)
+WAYS = {
+    "from scratch": {"start_from": None},
+    "head only": {"start_from.run": SOURCE, "start_from.freeze": ["layer1"]},
+}
+TEACHING = {
+    "hard labels": {"objective": "cross-entropy"},
+    "distilled": {"objective": "distill", "objective.teacher": SOURCE},
+}
+
+
+def spec(ways=WAYS, base=BASE, seeds=7, **changes):
+    reference, *others = ways
+    fields = {
+        "name": "ways",
+        "question": "Which way?",
+        "base": base,
+        "source": FROM,
+        "scientific": (Axis("depth", {"2": {"model.hidden": [16]}}), Axis("condition", ways)),
+        "seeds": tuple(range(seeds)),
+        "primary": tuple(Primary("condition", 2, way, reference) for way in others),
+        "smallest_effect": 0.01,
+    }
+    return StudySpec(**{**fields, **changes})
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("runs"), spec())
+
+
+def test_the_source_is_made_first_and_once_and_held_by_its_digest(made):
+    study, root = made.study, made.study.path.parent
+    single = [run for run in list_runs(root) if run.path.parent.name == "single"]
+    assert [run.path.name for run in single] == [f"ways-source-mnist5k-s4-{single[0].path.name[-10:]}"]
+    assert study.source["run"] == f"single/{single[0].path.name}"
+    assert study.source["weights_sha256"] == single[0].result()["weights_sha256"]
+    written = single[0].result() and (single[0].path / "result.json").stat().st_mtime_ns
+    again = make(root, spec())
+    assert again.made == 0
+    assert (single[0].path / "result.json").stat().st_mtime_ns == written
+    started = [run for run in study.runs() if run.condition == "head only"]
+    config = json.loads((started[0].folder / "config.json").read_text())
+    assert config["start_from"]["run"] == study.source["run"]
+    assert config["start_from"]["sha256"] == study.source["weights_sha256"]
+
+
+def test_two_ways_are_compared_pair_by_pair_by_validation_error(made):
+    from netdepth.studies.analysis import sign_flip_test, verdict
+    from netdepth.studies.table import study_table
+
+    table = study_table(made.study)
+    found = verdict(table, made.study.spec)
+    (contrast,) = [c for c in found.contrasts if c.primary]
+    errors = {name: 1 - part.set_index("seed")["val_last_accuracy"] for name, part in table.groupby("condition")}
+    differences = (errors["head only"] - errors["from scratch"]).tolist()
+    assert contrast.difference.value == pytest.approx(sum(differences) / 7)
+    assert contrast.p == contrast.corrected_p == sign_flip_test(differences).p
+    assert contrast.label in ("helps", "degraded")
+    word = {"helps": "wins", "degraded": "loses"}[contrast.label]
+    said = " ".join(sentence.text for sentence in found.sentences)
+    assert f"head only against from scratch at depth 2: {word}. Mean validation error" in said
+    assert "n = 7 pairs of runs by seed" in said
+    assert "exact sign-flip test" in said
+    for misleading in (
+        "what depth does",
+        "trains better",
+        "trains worse",
+        "nothing to compare",
+        "overfitting",
+        "harder to train",
+    ):
+        assert misleading not in said
+    assert contrast.cause is contrast.harm is None
+
+
+def test_the_page_says_who_wins_and_is_made_of_the_folders(made):
+    page = study_report(made.study)
+    assert check_report(made.study) == []
+    text = page.with_name("report.md").read_text()
+    for part in (
+        "head only",
+        "from scratch",
+        "percentage points",
+        "McNemar",
+        "The source is single/ways-source",
+        "n 7",
+    ):
+        assert part in text, part
+    assert "difference of training losses" not in text
+    assert "residual and plain nets" not in text
+    assert "hat depth does" not in text
+
+
+def test_a_student_is_compared_with_itself_on_hard_labels(tmp_path):
+    base = dataclasses.replace(BASE, dataset=FROM.dataset)
+    done = make(tmp_path, spec(TEACHING, base, seeds=2, name="taught"))
+    assert done.failed == []
+    text = study_report(done.study).with_name("report.md").read_text()
+    assert "distilled" in text
+    assert "Whether distilled beats hard labels is undecided" in text
+
+
+def test_a_dry_run_makes_nothing_and_knows_every_run(tmp_path):
+    ahead = forecast(spec(), Runtime(runs_root=tmp_path, device="cpu"), calibrate=False)
+    assert sum(len(group.seeds) for groups in ahead.missing.values() for group in groups) == 14
+    assert list(tmp_path.iterdir()) == []
+    make(tmp_path, spec(seeds=1))
+    later = forecast(spec(seeds=2), Runtime(runs_root=tmp_path, device="cpu"))
+    assert later.seconds is not None
+    assert sum(len(names) for names in later.unfinished.values()) == 2
+
+
+def test_a_run_of_ones_own_can_be_the_source(made, tmp_path):
+    run = made.study.path.parent / made.study.source["run"]
+    other, _ = ask(spec(name="own"), source=str(run))
+    assert other.source is None
+    assert other.cells[1].config.start_from.run == str(run)
+    assert make(tmp_path, dataclasses.replace(other, seeds=(0,))).failed == []
+    with pytest.raises(BadInput, match="has no source run"):
+        ask(other, source="another")
+
+
+def test_families_are_not_mixed_and_a_comparison_needs_another_condition():
+    with pytest.raises(BadInput, match="mixes the family 'condition' with 'shortcut'"):
+        spec(primary=(*spec().primary, Primary("shortcut", 2, "head only", "from scratch")))
+    with pytest.raises(BadInput, match="condition against"):
+        spec(primary=(Primary("condition", 2, "head only"),))
+
+
+def test_some_classes_are_a_data_set_of_their_own():
+    whole = data.load(Component("mnist5k"), data_dir=None)
+    first, second = (with_classes(whole, classes) for classes in (FIRST, ["9", "5"]))
+    assert first.spec.classes == tuple(FIRST)
+    assert first.spec.sizes == {"train": 1500, "val": 500, "test": 500}
+    kept = whole.train.labels < 5
+    assert (first.train.inputs == whole.train.inputs[kept]).all()
+    assert (first.train.labels == whole.train.labels[kept]).all()
+    nines = second.train.inputs[second.train.labels == 0]
+    assert (nines == whole.train.inputs[whole.train.labels == 9]).all()
+    digests = [
+        (s.spec.data_digest, s.spec.split_digest) for s in (whole, first, second, with_classes(whole, ["5", "9"]))
+    ]
+    assert len({d for d, _ in digests}) == len({s for _, s in digests}) == 4
+    assert len(first.test.open_test("once")) == 500
+    with pytest.raises(BadInput, match="opened already"):
+        first.test.open_test("twice")
+    assert whole.test.opened_for == []
+    assert with_classes(whole, None) is whole
+    for wrong, message in ((["0", "x"], "class of mnist5k"), (["0"], "two names or more"), (["0", "0"], "each once")):
+        with pytest.raises(BadInput, match=message):
+            with_classes(whole, wrong)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "transfer-fashion-mnist",
+        "transfer-cifar10-halves",
+        "transfer-cifar100",
+        "distill-mnist",
+        "distill-mnist5k",
+        "transfer-mnist5k",
+        "distill-cifar10",
+        "distill-cifar10-jpeg",
+    ],
+)
+def test_the_recipes_can_decide_what_they_ask_and_name_existing_stages(name):
+    from netdepth import models, recipes
+    from netdepth.studies.analysis import out_of_reach
+    from netdepth.training.run import COMPONENTS
+
+    made = recipes.resolve_study(name)
+    assert out_of_reach(made) == []
+    colour = "cifar" in name
+    shape = (3, 32, 32) if colour else (1, 28, 28)
+    for cell in made.cells:
+        network = models.build(COMPONENTS["model"].resolve(cell.config.model), shape, 10)
+        assert network.depth == cell.depth
+        start = cell.config.start_from
+        if start is not None:
+            assert set(start.freeze) <= set(network.stage_paths())
+            source = models.build(COMPONENTS["model"].resolve(made.source.model), shape, 10)
+            assert {k: v.shape for k, v in source.state_dict().items()} == {
+                k: v.shape for k, v in network.state_dict().items()
+            }
+        if cell.config.objective.name == "distill":
+            teacher = models.build(COMPONENTS["model"].resolve(made.source.model), shape, 10)
+            sizes = [sum(p.numel() for p in net.parameters()) for net in (network, teacher)]
+            assert 2 * sizes[0] <= sizes[1]
+
+
+@pytest.mark.slow
+@pytest.mark.data("cifar10-jpeg")
+@pytest.mark.data("fashion-mnist")
+@pytest.mark.data("mnist")
+@pytest.mark.parametrize("name", ["transfer-fashion-mnist", "transfer-cifar10-halves", "distill-mnist"])
+def test_the_recipes_run_on_their_data(name, real_data, tmp_path):
+    from netdepth import recipes
+
+    def short(config):
+        return dataclasses.replace(
+            config, train=dataclasses.replace(config.train, budget="2it", eval_every="2it", early_stopping=None)
+        )
+
+    whole = recipes.resolve_study(name)
+    brief = dataclasses.replace(whole, base=short(whole.base), source=short(whole.source), seeds=(0,))
+    done = make(tmp_path, brief, data_dir=real_data("cifar10-jpeg"))
+    assert done.failed == []
+    assert [outcome["status"] for outcome in done.outcomes] == ["completed"] * len(whole.cells)
+    split = json.loads((done.study.runs()[0].folder / "split.json").read_text())
+    sizes = {"transfer-fashion-mnist": (5_000, 55_000, 10_000), "transfer-cifar10-halves": (2_500, 22_500, 5_000)}
+    assert tuple(split["sizes"].values()) == sizes.get(name, (55_000, 5_000, 10_000))
+    if "halves" in name:
+        assert split["classes"] == ["dog", "frog", "horse", "ship", "truck"]
+        assert "not comparable" in split["note"]
+
+
+def test_the_command_makes_the_source_and_answers(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("NETDEPTH_RUNS", str(tmp_path))
+    recipe = tmp_path / "study.json"
+    from netdepth.config import to_json
+
+    recipe.write_text(json.dumps({"schema": 1, "spec": to_json(spec(seeds=2))}))
+    assert main(["study", str(recipe), "--workers", "0", "--no-report"]) == 0
+    out = capsys.readouterr()
+    assert "Whether head only beats from scratch is undecided" in out.out
+    assert "cannot decide the 1 paired comparison of the family 'condition'" in out.err

@@ -1,0 +1,114 @@
+"""What must not change a verdict: the order of rows and seeds, names; and what must turn it round."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from support.made_studies import CONDITIONS, DEPTHS, around, make_spec, make_table, renamed, said, shuffled
+
+from netdepth.studies.analysis import verdict
+from netdepth.studyspec import Axis, Primary, StudySpec
+
+SPEC = make_spec()
+
+
+def interesting() -> pd.DataFrame:
+    """Degraded, vanished, exploded in part, better and undecided cells, with two runs missing."""
+    losses = {
+        ("plain", 8): around(0.3, sd=0.05),
+        ("plain", 32): [*around(2.3, 6, sd=0.001), *around(0.6, 4)],
+        ("residual", 8): [*around(0.05, 8), float("nan"), 411.0],
+        ("residual", 32): [None, *around(0.08, 8), None],
+    }
+    return make_table(SPEC, losses, ratios={("plain", 32): 1e-7, ("plain", 8): 1e-3})
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_order_of_rows_and_seeds_changes_nothing(seed: int) -> None:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    spec = dataclasses.replace(SPEC, seeds=tuple(generator.permutation(10).tolist()))
+    table = shuffled(interesting(), generator.permutation)
+    assert verdict(table, spec).as_json() == verdict(interesting(), SPEC).as_json()
+
+
+def test_columns_and_number_types_change_nothing() -> None:
+    table = interesting()
+    table["depth"] = table["depth"].astype(float)
+    table["seed"] = table["seed"].astype("Int64")
+    table["noise"] = "x"
+    expected = verdict(interesting(), SPEC).as_json()
+    assert verdict(table[sorted(table.columns)], SPEC).as_json() == expected
+
+
+def test_the_names_of_the_conditions_change_only_the_names() -> None:
+    names = {"plain": "<script>alert(1)</script>", "residual": "Ωmega 7"}
+    axes = (Axis.of_depths(DEPTHS), Axis("condition", {names[name]: value for name, value in CONDITIONS.items()}))
+    primary = tuple(
+        dataclasses.replace(p, condition=names[p.condition], against=p.against and names[p.against])
+        for p in SPEC.primary
+    )
+    spec = dataclasses.replace(SPEC, scientific=axes, primary=primary)
+    table = interesting()
+    table["run"] = [f"r{i}" for i in range(len(table))]  # else the names stand in the folders too
+    table["folder"] = table["run"]
+    there = verdict(renamed(table, names), spec).as_json()
+    text = json.dumps(verdict(table, SPEC).as_json(), ensure_ascii=False)
+    for old, new in names.items():
+        text = text.replace(f'"{old}"', f'"{new}"').replace(f"{old} ", f"{new} ").replace(f"{old}:", f"{new}:")
+        text = text.replace(f"{old}.", f"{new}.").replace(f"{old})", f"{new})")
+    assert there == json.loads(text)
+
+
+def test_exchanging_the_runs_of_the_two_families_turns_the_sentence_round() -> None:
+    table = make_table(SPEC, {("plain", 32): around(0.5), ("residual", 32): around(0.08)})
+    ours, theirs = verdict(table, SPEC), verdict(renamed(table, {"plain": "residual", "residual": "plain"}), SPEC)
+    exchange = {"plain": "residual", "residual": "plain"}
+    for a in ours.cells:
+        (b,) = [
+            c for c in theirs.cells if (c.cell.condition, c.cell.depth) == (exchange[a.cell.condition], a.cell.depth)
+        ]
+        assert (a.label, a.cause, a.harm) == (b.label, b.cause, b.harm)
+    a, b = (
+        next(c for c in found.contrasts if c.family == "shortcut" and c.cell.depth == 32) for found in (ours, theirs)
+    )
+    assert (a.label, b.label) == ("helps", "degraded")
+    assert a.p == b.p
+    assert a.cause == b.cause == "optimisation"
+    assert [a.difference.value, a.difference.low] == pytest.approx([-b.difference.value, -b.difference.high])
+    assert "residual against plain: no evidence of a difference at depth 8; trains better at depth 32" in said(ours)
+    assert "residual against plain: no evidence of a difference at depth 8; trains worse at depth 32" in said(theirs)
+
+
+def test_asking_the_other_way_round_finds_the_same_winner() -> None:
+    table = make_table(SPEC, {("plain", 32): around(0.5), ("residual", 32): around(0.08)})
+    turned = dataclasses.replace(SPEC, primary=tuple(Primary("shortcut", d, "plain", "residual") for d in DEPTHS[1:]))
+    assert "plain against residual: no evidence of a difference at depth 8; trains worse at depth 32" in said(
+        verdict(table, turned)
+    )
+
+
+def test_a_common_factor_of_all_losses_changes_no_p() -> None:
+    table = make_table(SPEC, {("plain", 32): around(0.13, sd=0.06), ("residual", 8): around(0.12, sd=0.05)})
+    half = table.assign(train_last_loss=table["train_last_loss"] / 2)
+    spec = dataclasses.replace(SPEC, smallest_effect=SPEC.smallest_effect / 2)
+    a, b = verdict(table, SPEC), verdict(half, spec)
+    assert [c.p for c in a.contrasts] == [c.p for c in b.contrasts]
+    assert [(c.label, c.more_seeds) for c in a.contrasts] == [(c.label, c.more_seeds) for c in b.contrasts]
+
+
+def test_the_verdict_leaves_its_table_alone() -> None:
+    table = interesting()
+    before = table.copy(deep=True)
+    verdict(table, SPEC)
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_the_spec_survives_its_json_and_judges_the_same() -> None:
+    from netdepth.config import from_json, to_json
+
+    again = from_json(StudySpec, json.loads(json.dumps(to_json(SPEC))))
+    assert verdict(interesting(), again) == verdict(interesting(), SPEC)

@@ -1,0 +1,55 @@
+"""Jobs for the tests of Ray: a few seeds of a small MLP on the embedded digits, as a worker takes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from netdepth import data
+from netdepth.config import Component, RunConfig, Runtime, TrainConfig
+from netdepth.studies.pool import execute_here
+from netdepth.studies.worker import job_of
+
+Event = Mapping[str, Any]
+
+
+def jobs_in(root: Path, config: RunConfig, count: int, imports: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """``count`` groups of one seed each for the study ``root/tiny``, as a worker takes them."""
+    from netdepth.training.run import fingerprint, resolve
+
+    config = resolve(config)
+    mark = fingerprint(config, data.load(config.dataset, data_dir=None).spec)
+    runtime = Runtime(runs_root=root, device="cpu", threads=1, imports=tuple(imports))
+    study = root / "tiny"
+    study.mkdir(parents=True, exist_ok=True)
+    made = []
+    for seed in range(count):
+        folder = f"tiny-mnist5k-s{seed}-{mark}"
+        made.append(job_of(seed, "alone", "tiny", study, [config.with_seed(seed)], [folder], runtime))
+    return made
+
+
+def small(epochs: int) -> RunConfig:
+    return RunConfig(
+        dataset=Component("mnist5k"),
+        model=Component("mlp", {"hidden": [16, 16]}),
+        train=TrainConfig(budget=f"{epochs}ep", batch_size=64),
+    )
+
+
+def digests(outcomes: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+    """Seed -> sha256 of the weights of its finished run."""
+    assert [o["error"] for o in outcomes] == [None] * len(outcomes)
+    return {o["seed"]: json.loads((Path(o["path"]) / "result.json").read_text())["weights_sha256"] for o in outcomes}
+
+
+def outcomes_of(events: Sequence[Event]) -> list[dict[str, Any]]:
+    return [outcome for event in events if event["event"] == "outcome" for outcome in event["outcomes"]]
+
+
+def made_here(root: Path, config: RunConfig, count: int, imports: Sequence[str] = ()) -> dict[int, str]:
+    events: list[Event] = []
+    execute_here(jobs_in(root, config, count, imports), events.append)
+    return digests(outcomes_of(events))

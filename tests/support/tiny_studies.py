@@ -1,0 +1,103 @@
+"""Studies that take seconds: two depths of a tiny net on the embedded digits."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from netdepth.config import Component, RunConfig, Runtime, TrainConfig
+from netdepth.data import mnist5k
+from netdepth.studies.folder import StudyDir
+from netdepth.studies.run import Conducted, conduct
+from netdepth.studies.table import study_table
+from netdepth.studyspec import Axis, Primary, StudySpec
+
+
+@pytest.fixture
+def digits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table of digits is parsed once for all tests."""
+    monkeypatch.setattr(mnist5k, "_table", lambda path: _digits())
+
+
+@functools.cache
+def _digits(parse: Callable[[Path], np.ndarray] = mnist5k._table) -> np.ndarray:
+    return parse(mnist5k.packaged_csv())
+
+
+CONDITIONS = {"plain": {"model.shortcut": "none"}, "residual": {"model.shortcut": "identity"}}
+
+
+def tiny_spec(**changes: Any) -> StudySpec:
+    """Depths 2 and 4 of a plain net, three seeds, four steps; ``conditions`` gives others."""
+    conditions = changes.pop("conditions", {"plain": CONDITIONS["plain"]})
+    base = RunConfig(
+        dataset=Component("mnist5k"),
+        model=Component("mlp", {"width": 4}),
+        train=TrainConfig(budget="4it", eval_every="2it", batch_size=32),
+    )
+    fields: dict[str, Any] = {
+        "name": "tiny",
+        "question": "does it work?",
+        "base": base,
+        "scientific": (Axis.of_depths((2, 4)), Axis("condition", conditions)),
+        "seeds": (0, 1, 2),
+        "primary": (Primary("depth", 4, "plain"),),
+        "smallest_effect": 0.02,
+    }
+    return StudySpec(**{**fields, **changes})
+
+
+def set_in(spec: StudySpec, **train: Any) -> StudySpec:
+    """``spec`` with other training settings."""
+    return dataclasses.replace(
+        spec, base=dataclasses.replace(spec.base, train=dataclasses.replace(spec.base.train, **train))
+    )
+
+
+def make(root: Path, spec: StudySpec, workers: int = 0, **runtime: Any) -> Conducted:
+    """Conduct ``spec`` under ``root``, in this process unless ``workers`` says otherwise."""
+    own = Runtime(runs_root=root, device="cpu", probes=False, **runtime)
+    return conduct(spec, own, workers=workers, progress=False)
+
+
+def finished(study: StudyDir) -> dict[str, int]:
+    """When the result of each finished run was written, by folder."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in study.path.glob("*/result.json")}
+
+
+def timeless(study: StudyDir) -> pd.DataFrame:
+    """The study's table without wall-clock columns."""
+    table = study_table(study)
+    return table.drop(columns=[name for name in table.columns if "seconds" in name])
+
+
+RECIPE = """
+from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.studyspec import Axis, Primary, StudySpec
+
+def tiny():
+    "My own study."
+    base = RunConfig(
+        Component("mnist5k"),
+        Component("mlp", {"width": 4}),
+        train=TrainConfig(budget="2it", eval_every="2it", batch_size=32),
+    )
+    axes = (Axis.of_depths((2, 3)),)
+    return StudySpec("mine", "does it work?", base, axes, seeds=(0, 1), primary=(), smallest_effect=0.1)
+
+def paired():
+    axes = (Axis.of_depths((2,)), Axis("condition", {"a": {"model.init": "he"}, "b": {"model.init": "default"}}))
+    named = (Primary("shortcut", 2, "b", "a"),)
+    return StudySpec("paired", "which?", tiny().base, axes, seeds=tuple(range(7)), primary=named, smallest_effect=0.1)
+
+def run():
+    return tiny().base
+"""
+"""A user's file with two studies and a run."""

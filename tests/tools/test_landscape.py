@@ -1,0 +1,236 @@
+"""`netdepth landscape`: numbers that survive a kill, a picture that shows them, words that say no more."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from support.cli_world import answer
+from support.made_runs import make_run
+from support.real_runs import CONFIG, make
+
+import netdepth as nd
+from netdepth.api import Run
+from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.data.splits import SealedTest
+from netdepth.tools.landscape import api as api
+from netdepth.tools.landscape import slices as probe
+from netdepth.tools.landscape.picture import landscape_picture
+from netdepth.tools.landscape.words import landscape_words, short_names
+
+GRID = ["--grid", "3", "--images", "50"]
+
+
+def twin(root: Path, name: str, shortcut: str) -> Run:
+    """A short run of a plain or residual net on the embedded digits."""
+    model = Component("mlp", {"width": 6, "depth": 5, "init": "he", "shortcut": shortcut})
+    config = RunConfig(CONFIG.dataset, model, train=TrainConfig(budget="1ep", batch_size=128))
+    return Run(make(root, config, name=name).run)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Run]:
+    root = tmp_path_factory.mktemp("twins")
+    return [twin(root, "plain", "none"), twin(root, "residual", "identity")]
+
+
+@pytest.fixture(autouse=True)
+def _anew(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No test sees another's numbers, and none opens the test part."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("a landscape has nothing to look for in the test part")
+
+    monkeypatch.setattr(SealedTest, "open_test", refuse)
+    accesses = [(run.path / "test_access.json").read_bytes() for run in runs]
+    yield
+    assert [(run.path / "test_access.json").read_bytes() for run in runs] == accesses
+    for run in runs:
+        for file in (run.path / "landscapes").glob("*"):
+            file.unlink()
+
+
+def record(run: Run) -> dict[str, Any]:
+    (file,) = (run.path / "landscapes").glob("*.json")
+    found: dict[str, Any] = json.loads(file.read_bytes())
+    return found
+
+
+def test_twins_side_by_side(
+    runs: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(run.path) for run in runs]
+    code, out, _ = answer(["landscape", *paths, *GRID], capsys)
+    assert code == 0
+    records = [record(run) for run in runs]
+    assert " ".join(out.split()).count(landscape_words(records)) == 1
+    for run, found in zip(runs, records, strict=True):
+        assert found["complete"]
+        assert found["coordinates"] == [-1.0, 0.0, 1.0]
+        assert np.shape(found["loss"]) == (3, 3)
+        assert (found["images"], found["part"], found["seed"]) == (50, "train", 0)
+        assert found["weights_sha256"] == run.result["weights_sha256"]
+        assert found["summary"]["centre"] == found["loss"][1][1]
+        assert found["curvature"]["largest"]["value"] > 0
+        assert found["guessing"] == pytest.approx(math.log(10))
+    figure = runs[0].path.parent / "figures" / f"landscape-{runs[0].path.name}-and-{runs[1].path.name}.png"
+    assert figure.read_bytes().startswith(b"\x89PNG")
+
+    monkeypatch.setattr(probe, "slice_losses", None)  # what is there is not computed again
+    monkeypatch.setattr(api, "_curvature", None)
+    seen = nd.landscape(*paths, grid=3, images=50, progress=False)
+    assert json.loads(json.dumps(seen.records)) == [
+        {key: value for key, value in found.items() if key not in ("schema", "nonfinite")} for found in records
+    ]
+    assert seen.figure == figure
+    assert "data:image/png;base64," in seen._repr_html_()
+
+
+def test_what_a_kill_leaves_is_gone_on_with(
+    runs: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["landscape", str(runs[0].path), *GRID, "--no-curvature"]
+    assert answer(command, capsys)[0] == 0
+    whole = record(runs[0])
+    next((runs[0].path / "landscapes").glob("*.json")).unlink()
+    slices, begun = probe.slice_losses, []
+
+    def interrupted(*args: Any) -> Iterator[float]:
+        begun.append(args[-1])
+        for count, loss in enumerate(slices(*args)):
+            if count == 4:
+                raise KeyboardInterrupt
+            yield loss
+
+    monkeypatch.setattr(probe, "slice_losses", interrupted)
+    monkeypatch.setattr(api, "SAVE_SECONDS", 0.0)
+    assert answer(command, capsys)[0] == 130
+    partial = record(runs[0])
+    assert not partial["complete"]
+    assert [len(row) for row in partial["loss"]] == [3, 1]
+    assert answer(command, capsys)[0] == 130
+    assert answer(command, capsys)[0] == 0
+    assert begun == [0, 4, 8]
+    assert record(runs[0]) == whole
+
+
+def test_points_that_are_not_finite_are_kept_as_such(
+    runs: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = [math.inf, 1.0, 2.0, math.nan, 0.5, 1.0, 1.0, 1.0, 1e9]
+    monkeypatch.setattr(probe, "slice_losses", lambda *args: iter(losses[args[-1] :]))
+    command = ["landscape", str(runs[0].path), *GRID, "--no-curvature"]
+    for _ in range(2):  # computed, then read
+        code, out, _ = answer(command, capsys)
+        assert code == 0
+        assert "at 2 the loss is not finite" in " ".join(out.split())
+    found = record(runs[0])
+    assert found["loss"] == [[None, 1.0, 2.0], [None, 0.5, 1.0], [1.0, 1.0, 1e9]]
+    assert found["nonfinite"] == {"loss[0][0]": "inf", "loss[1][0]": "nan"}
+
+
+@pytest.mark.parametrize("text", ["{", '{"schema": 1, "loss": 3}', '{"schema": 9}'])
+def test_a_file_of_another_hand_is_made_again(runs: list[Run], capsys: pytest.CaptureFixture[str], text: str) -> None:
+    command = ["landscape", str(runs[0].path), *GRID, "--no-curvature"]
+    assert answer(command, capsys)[0] == 0
+    whole = record(runs[0])
+    (file,) = (runs[0].path / "landscapes").glob("*.json")
+    for damaged in (
+        text,
+        json.dumps(whole | {"loss": [[1.0], [2.0, 3.0]]}),
+        json.dumps(whole | {"nonfinite": {"a": 1}}),
+    ):
+        file.write_text(damaged)
+        assert answer(command, capsys)[0] == 0
+        assert record(runs[0]) == whole
+
+
+def test_what_cannot_be_looked_at_is_one_line(
+    runs: list[Run], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(runs[0].path)
+
+    def complaint(*args: str, code: int = 2) -> str:
+        found, out, err = answer(["landscape", *args], capsys)
+        assert (found, out, err.count("\n")) == (code, "", 1)
+        return err
+
+    unfinished = make_run(tmp_path, finish=False)
+    assert "only a finished run has weights" in complaint(path, str(unfinished.path))
+    assert "named twice" in complaint(path, path + "/")
+    assert "odd number" in complaint(path, "--grid", "4")
+    assert "from 3 to 501" in complaint(path, "--grid", "1")
+    assert "a number above 0" in complaint(path, "--radius", "nan")
+    assert "choose from: best, last" in complaint(path, "--weights", "bset")
+    assert ".png" in complaint(path, "--out", str(tmp_path / "picture.jpg"))
+    assert ".png" in complaint(path, "--out", str(tmp_path / "nowhere" / "picture.png"))
+    split = (runs[0].path / "split.json").read_text()
+    try:
+        (runs[0].path / "split.json").write_text(split.replace('"split_digest": "', '"split_digest": "0'))
+        assert "another split_digest" in complaint(path)
+    finally:
+        (runs[0].path / "split.json").write_text(split)
+    assert not list((runs[0].path / "landscapes").glob("*"))
+
+
+# --- picture and words -----------------------------------------------------------------------------
+
+
+def made(run: str, losses: Any, largest: float = 3.0) -> dict[str, Any]:
+    steps = np.linspace(-1, 1, 5)
+    table = [[float(losses(a, b)) for a in steps] for b in steps]
+    found = {"value": largest, "residual": 0.01, "products": 9, "converged": True}
+    return {
+        "run": run, "grid": 5, "radius": 1.0, "images": 100, "seed": 0, "dataset": "mnist", "guessing": 2.303,
+        "coordinates": steps.tolist(), "loss": table, "summary": probe.describe_surface(table, 0.5, 2.303),
+        "curvature": {"largest": found, "smallest": found | {"value": -1.0}},
+    }  # fmt: skip
+
+
+BOWL = made("plain-mnist-s0-0123456789", lambda a, b: 0.1 + 100 * (a * a + b * b))
+WIDE = made("residual-mnist-s0-0123456789", lambda a, b: 0.1 + a * a + b * b, 1.5)
+BROKEN = made("broken-mnist-s0-0123456789", lambda a, b: math.nan)
+
+
+@pytest.mark.parametrize(
+    "records",
+    [[BOWL], [WIDE], [BOWL, WIDE], [BROKEN], [BOWL, BROKEN, WIDE, BOWL]],
+    ids=["log", "linear", "twins", "broken", "four"],
+)
+def test_all_panels_share_one_scale(
+    records: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figures: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (figures.append(figure), save(figure, *a, **k))[1])
+    run = make_run(tmp_path)
+    path = landscape_picture([run] * len(records), records, tmp_path / "out.png")
+    assert path == tmp_path / "out.png"
+    panels = [axes for axes in figures[0].axes if axes.get_xlabel() == "first direction"]
+    assert len(panels) == len(records)
+    filled = [collection for axes in panels for collection in axes.collections if getattr(collection, "filled", False)]
+    assert len(filled) == sum(record is not BROKEN for record in records)
+    finite = [v for record in records for row in record["loss"] for v in row if math.isfinite(v)]
+    for contours in filled:
+        assert list(contours.levels) == list(filled[0].levels)
+        assert contours.levels[0] <= min(finite)
+        assert contours.levels[-1] >= max(finite)
+        assert 5 <= len(contours.levels) <= 25
+
+
+def test_the_words_say_the_numbers() -> None:
+    text = landscape_words([BOWL, WIDE])
+    assert short_names([BOWL, WIDE]) == ["plain", "residual"]
+    assert "plain: the loss is 0.1000 at the weights and between 0.1000 and 200.1000 on the slice." in text
+    assert "4.0 % of its 25 points lie below twice the loss at the weights" in text
+    assert "The largest eigenvalue of the Hessian at the weights is 3 ± 0.01, the smallest -1 ± 0.01." in text
+    assert "residual has 25 times as much of the slice below the loss of guessing as plain" in text
+    assert "a largest eigenvalue 0.5 times as large" in text
+    assert "other directions and other seeds are not in these numbers" in text
+    assert "broken: the loss of the weights themselves is not finite." in landscape_words([BROKEN, WIDE])

@@ -1,0 +1,79 @@
+"""`predict`: pictures of any size and kind become what the network takes; what is no picture is refused in one line."""
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from netdepth import api
+from netdepth.errors import BadInput
+
+STORE = Path(__file__).parents[1] / "faults" / "stores" / "0.1.0"
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of an earlier release, which has learned digits, a little."""
+    store = shutil.copytree(STORE, tmp_path_factory.mktemp("store") / "runs")
+    return api.load("kept-mnist5k-s7", store)
+
+
+def test_a_picture_is_brought_to_the_networks_size_and_channels(run, tmp_path):
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 12:16] = 255
+    Image.fromarray(digit).save(tmp_path / "grey.png")
+    Image.fromarray(255 - digit).save(tmp_path / "black-on-white.png")
+    Image.merge("RGBA", [Image.new("L", (28, 28))] * 3 + [Image.fromarray(255 - digit)]).save(tmp_path / "alpha.png")
+    Image.fromarray(digit).convert("RGB").resize((56, 56)).save(tmp_path / "large.png")
+    grey, large, alpha = api.predict(run, [tmp_path / f"{name}.png" for name in ("grey", "large", "alpha")])
+    (inverted,) = api.predict(run, [tmp_path / "black-on-white.png"], invert=True)
+    assert grey.note is None
+    assert large.note == "resized from 56x56 to 28x28"
+    # Transparent is white, as for training pictures: the digit of `alpha` stands white on black.
+    assert inverted.probabilities == grey.probabilities == alpha.probabilities
+    assert sum(share for _, share in grey.probabilities) == pytest.approx(1)
+    assert grey.label == grey.probabilities[0][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("missing.png", "no picture"),
+        ("folder", "is no picture file"),
+        ("pipe", "is no picture file"),
+        ("postscript.png", "neither JPEG nor PNG"),
+        ("long.png", "268,435,456 at most"),
+        ("wide.png", "pixels"),
+    ],
+)
+def test_what_is_no_picture_is_refused(run, tmp_path, name, words):
+    path = tmp_path / name
+    if name == "folder":
+        path.mkdir()
+    elif name == "pipe":
+        os.mkfifo(path)
+    elif name == "postscript.png":  # Pillow would hand it to another program
+        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n")
+    elif name == "long.png":
+        path.touch()
+        os.truncate(path, 2**30)
+    elif name == "wide.png":
+        Image.new("1", (20_000, 20_000)).save(path)
+    with pytest.raises(BadInput, match=words) as caught:
+        api.predict(run, [path])
+    assert str(caught.value).isprintable()
+
+
+def test_weights_that_do_not_fit_the_config_are_refused(run, tmp_path):
+    store = shutil.copytree(run.path.parents[1], tmp_path / "runs")
+    other = api.load("kept-mnist5k-s7", store)
+    config = other.path / "config.json"
+    text = config.read_text()
+    before = text.count("2")
+    config.write_text(text.replace('"hidden": [\n    2\n', '"hidden": [\n    3\n'))
+    assert config.read_text().count("2") < before, "the config is another one now"
+    with pytest.raises(BadInput, match="its files do not fit one another"):
+        other.model()

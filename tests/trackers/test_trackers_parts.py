@@ -1,0 +1,223 @@
+"""The parts of the trackers' room: records, names, starting, following, rebuilding, a user's own tracker."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.tracked_runs import CLASSES, STEPS_PER_EPOCH, finish_run, finished_run, new_run, read_events, record
+
+from netdepth.errors import BadInput, Locked, RunFailed
+from netdepth.files.records import jsonable
+from netdepth.runs.folder import RunDir
+from netdepth.trackers import TRACKERS, Mirrors, sync
+from netdepth.trackers.base import (
+    NAMES,
+    Values,
+    final_metrics,
+    flat_config,
+    heatmap,
+    mirror_folder,
+    restored,
+    tracker_record,
+)
+from netdepth.trackers.follow import Tail
+from netdepth.trackers.processes import TOKEN, family
+
+
+def test_records_come_back_with_their_nonfinite_values() -> None:
+    line = record(1, train_loss=math.nan)
+    line["layer_grad_norms"] = {"layers.0.weight": -math.inf, "layers.0.bias": 1.0, "list": [1.0, math.nan]}
+    stored = json.loads(json.dumps(jsonable(line), allow_nan=False))
+    np.testing.assert_equal(restored(stored), line)
+    named = tracker_record(stored)
+    assert math.isnan(named["train/loss"])
+    assert not {"best", "step", "schema", "nonfinite", "overfitting/onset_epoch", *NAMES} & set(named)
+
+
+def test_values_are_sorted_by_shape() -> None:
+    values = Values.of(
+        {"a": 1, "b": True, "c": "text", "d": {"x": 1.0, "y": math.nan}, "e": [1, 2], "f": [[1, 2], [3, 4]], "g": []}
+    )
+    assert values.scalars == {"a": 1}
+    assert values.vectors == {"d": [1.0], "e": [1, 2]}
+    assert values.matrices == {"f": [[1, 2], [3, 4]]}
+    assert heatmap(values.matrices["f"], "f").startswith(b"\x89PNG\r\n")
+
+
+def test_final_metrics_are_those_of_the_reported_weights(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    result = finish_run(run, 3, test=False)
+    assert final_metrics(result)["final/val/loss"] == 0.2
+    assert final_metrics({**result, "reported": "last"})["final/val/loss"] == 0.25
+    assert not [name for name in final_metrics(result) if name.startswith("test/")]
+    assert final_metrics({"status": "interrupted"}) == {}
+
+
+def test_flat_config_of_components() -> None:
+    config = {
+        "schema": 1,
+        "fingerprint": "x",
+        "model": {"name": "mlp", "args": {"width": 64, "norm": None, "deep": {"a": 1}}, "version": 1},
+        "train": {"budget": "5ep", "early_stopping": {"patience": 5}},
+        "seed": 0,
+        "split": {"classes": ["a"]},
+    }
+    assert flat_config(config) == {
+        "model": "mlp",
+        "model.width": 64,
+        "model.norm": "null",
+        "model.deep.a": 1,
+        "train.budget": "5ep",
+        "train.early_stopping.patience": 5,
+        "seed": 0,
+    }
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "probes", "../other", "A", "", "a b"])
+def test_a_tracker_cannot_take_a_folder_of_the_run(tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadInput, match="a tracker cannot be named"):
+        mirror_folder(tmp_path, name)
+
+
+def test_unknown_tracker_starts_nothing(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, 1)
+    with pytest.raises(BadInput, match=r"unknown tracker 'tensorbord' \(did you mean 'tensorboard'\?\)"):
+        Mirrors.start(run.path, ["tensorboard", "tensorbord"])
+    assert not (run.path / "tensorboard").exists()
+    with pytest.raises(BadInput, match="unknown tracker"):
+        sync(run, "mlflow")
+
+
+def test_sync_wants_a_run_that_nobody_trains(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=r"has no config\.json"):
+        sync(RunDir(tmp_path), "tensorboard")
+    run = finished_run(tmp_path, 1)
+    with run.lock(), pytest.raises(Locked):
+        sync(RunDir(run.path), "tensorboard")
+
+
+def test_sync_gives_up_at_its_timeout(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, 1)
+    begun = time.monotonic()
+    with pytest.raises(RunFailed, match=r"tracker tensorboard: not finished within 0\.01 s"):
+        sync(run, "tensorboard", timeout=0.01)
+    assert time.monotonic() - begun < 1
+
+
+def test_sync_reads_the_valid_prefix_and_says_what_cannot_be_read(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, 3)
+    with open(run.path / "metrics.jsonl", "ab") as handle:
+        handle.write(b'{"schema": 1, "step": 160, "train_loss"\n{"schema": 1, "step": 200}\n{"schema": 1, "st')
+    sync(run, "tensorboard")
+    assert [event.step for event in read_events(run).Scalars("val/loss")] == [40, 80, 120]
+    (run.path / "config.json").write_text("{")
+    with pytest.raises(BadInput, match=r"tracker tensorboard: .*config\.json is not readable JSON"):
+        sync(run, "tensorboard")
+
+
+def test_tail_gives_each_step_once_and_only_whole_lines(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    tail = Tail(run.path / "metrics.jsonl")
+    assert tail.new() == []
+    for epoch in (1, 2, 3):
+        run.append_metrics(record(epoch))
+    assert [line["step"] for line in tail.new()] == [40, 80, 120]
+    run.truncate_metrics(40)  # a resumed run; what it writes now is of another length
+    for epoch in (2, 3, 4):
+        run.append_metrics({**record(epoch), "seconds": 12.345678})
+    with open(tail.path, "ab") as handle:
+        handle.write(b'{"schema": 1, "st')
+    assert [line["step"] for line in tail.new()] == [160]
+    with open(tail.path, "ab") as handle:
+        handle.write(b'ep": 200}\n')
+    assert tail.new() == [{"schema": 1, "step": 200}]
+    with open(tail.path, "ab") as handle:
+        handle.write(b'damage\n{"schema": 1, "step": 240}\n')
+    assert tail.new() == []
+    run.append_metrics(record(7))
+    assert tail.new() == []
+
+
+def test_starting_costs_the_training_next_to_nothing(tmp_path: Path) -> None:
+    run = finished_run(tmp_path, 1)
+    seconds = []
+    for _ in range(3):
+        begun = time.perf_counter()
+        mirrors = Mirrors.start(run.path, ["tensorboard"])
+        seconds.append(time.perf_counter() - begun)
+        mirrors.finish(time.monotonic())
+    assert min(seconds) < 0.05
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc, which this system lacks")
+def test_a_follower_ends_when_its_training_is_killed(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    run.append_metrics(record(1))
+    script = (
+        "import sys, time; from pathlib import Path; from netdepth.trackers import Mirrors\n"
+        "m = Mirrors.start(Path(sys.argv[1]), ['tensorboard']); print(m._token, flush=True); time.sleep(600)"
+    )
+    command = [sys.executable, "-c", script, str(run.path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        token = training.stdout.readline().strip()
+        assert len(family(token, [])) == 1
+        os.kill(training.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 20
+    while family(token, []):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (event,) = read_events(run).Scalars("val/loss")  # what was there is there
+    assert event.step == STEPS_PER_EPOCH
+
+
+def test_a_users_own_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = tmp_path / "my_tracker.py"
+    source.write_text(
+        "import json, sys\n"
+        "from pathlib import Path\n"
+        "from typing import Annotated\n"
+        "from netdepth.trackers import TRACKERS\n"
+        "@TRACKERS.register('lines')\n"
+        "def lines(run_dir: Path, *, prefix: Annotated[str, 'before each line'] = '>'):\n"
+        "    'Plain lines.'\n"
+        "    return Lines(run_dir / 'lines', prefix)\n"
+        "class Lines:\n"
+        "    def __init__(self, folder, prefix):\n"
+        "        self.folder, self.prefix, self.calls = folder, prefix, []\n"
+        "    def start(self, config):\n"
+        "        self.folder.mkdir()\n"
+        "        self.calls.append(['start', config['seed'], config['split']['classes']])\n"
+        "    def log(self, record, step):\n"
+        "        self.calls.append(['log', step, record['train/loss']])\n"
+        "    def artifact(self, path):\n"
+        "        self.calls.append(['artifact', path.name])\n"
+        "    def finish(self, result):\n"
+        "        self.calls.append(['finish', result['status'], 'torch' in sys.modules])\n"
+        "        (self.folder / 'calls.json').write_text(json.dumps(self.calls))\n"
+    )
+    monkeypatch.setitem(TRACKERS._entries, "lines", TRACKERS.entry("tensorboard"))
+    run = finished_run(tmp_path, 2)
+    wanted = [
+        ["start", 3, CLASSES],
+        ["log", 40, 2.3],
+        ["log", 80, 1.15],
+        ["artifact", "model.safetensors"],
+        ["finish", "completed", False],
+    ]
+    for module in (str(source), "my_tracker"):
+        monkeypatch.syspath_prepend(tmp_path)
+        folder = sync(run, "lines", imports=[module])
+        assert json.loads((folder / "calls.json").read_text()) == wanted
+    with pytest.raises(BadInput, match="tracker lines: cannot import 'no_such_module'"):
+        sync(run, "lines", imports=["no_such_module"])
+    assert TOKEN not in os.environ

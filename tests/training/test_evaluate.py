@@ -1,0 +1,93 @@
+"""Metrics against scikit-learn and against their definitions."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, log_loss
+
+from netdepth.data import Split
+from netdepth.models import build
+from netdepth.training.evaluate import class_report, logits_of, losses_and_accuracies, metrics
+from netdepth.training.stack import Stack
+
+GENERATOR = torch.Generator().manual_seed(0)
+LOGITS = torch.randn(500, 6, generator=GENERATOR) * 3
+LOGITS[:, 5] = -50.0  # a class that is never predicted
+LABELS = torch.randint(0, 6, (500,), generator=GENERATOR)
+
+
+def test_metrics_equal_scikit_learns():
+    ours = metrics(LOGITS, LABELS)
+    truth, predicted = LABELS.numpy(), LOGITS.argmax(1).numpy()
+    weighted = classification_report(truth, predicted, output_dict=True, zero_division=0)["weighted avg"]
+    assert ours["accuracy"] == pytest.approx(accuracy_score(truth, predicted), abs=1e-12)
+    for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+        assert ours[f"{name}_weighted"] == pytest.approx(weighted[column], abs=1e-12)
+    mild = LOGITS[:, :5]
+    labels = LABELS.clamp_max(4)
+    shares = mild.double().softmax(1).numpy()
+    assert metrics(mild, labels)["loss"] == pytest.approx(log_loss(labels.numpy(), shares), abs=1e-12)
+
+
+def test_weighted_precision_is_what_its_definition_says():
+    truth, predicted = LABELS.numpy(), LOGITS.argmax(1).numpy()
+    total = 0.0
+    for label in range(6):
+        hits = predicted == label
+        precision = float(np.mean(truth[hits] == label)) if hits.any() else 0.0
+        total += precision * float(np.mean(truth == label))
+    assert metrics(LOGITS, LABELS)["precision_weighted"] == pytest.approx(total, abs=1e-12)
+
+
+def test_class_report_and_confusion():
+    report = class_report(LOGITS, LABELS, list("abcdef"))
+    matrix = np.array(report["confusion"])
+    assert (matrix == confusion_matrix(LABELS.numpy(), LOGITS.argmax(1).numpy())).all()
+    assert matrix.sum() == 500
+    assert [row["class"] for row in report["per_class"]] == list("abcdef")
+    assert report["per_class"][5]["precision"] == 0.0
+    expected = classification_report(LABELS.numpy(), LOGITS.argmax(1).numpy(), output_dict=True, zero_division=0)
+    for i, row in enumerate(report["per_class"]):
+        for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+            assert row[name] == pytest.approx(expected[str(i)][column], abs=1e-12)
+        assert row["support"] == matrix[i].sum()
+        assert row["recall"] == pytest.approx(matrix[i, i] / matrix[i].sum(), abs=1e-12)
+
+
+def test_evaluation_is_in_eval_mode_and_puts_the_mode_back():
+    model = build("mlp", (1, 4, 4), 6, hidden=[32], dropout=0.9)
+    images = torch.randint(0, 256, (2300, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
+    split = Split(images, torch.randint(0, 6, (2300,), generator=GENERATOR))
+    model.train()
+    stack = Stack([model])
+    (first,), (second,) = logits_of(stack, [0], split), logits_of(stack, [0], split)
+    assert model.training
+    assert torch.equal(first, second)
+    ((loss, accuracy),) = losses_and_accuracies(stack, [0], split)
+    full = metrics(first, split.labels)
+    assert loss == pytest.approx(full["loss"], abs=1e-6)
+    assert accuracy == pytest.approx(full["accuracy"], abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"hidden": [7, 5]},
+        {"hidden": []},
+        {"width": 6, "depth": 7, "dropout": 0.5},
+        {"width": 6, "depth": 7, "shortcut": "identity", "branch_scale": "blocks^-1/2"},
+        {"width": 6, "depth": 8, "shortcut": "identity", "block_layers": 2},
+        {"width": 6, "depth": 8, "shortcut": "identity", "block_layers": 3},
+        {"width": 6, "depth": 5, "norm": "batch"},
+    ],
+    ids=str,
+)
+def test_many_lanes_looked_at_together_equal_each_alone(args):
+    models = [build("mlp", (1, 4, 4), 6, seed=seed, **args).double() for seed in range(4)]
+    stack = Stack(models)
+    images = torch.randint(0, 256, (1203, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
+    split = Split(images, torch.randint(0, 6, (1203,), generator=GENERATOR))
+    for lanes in ([0, 1, 2, 3], [3, 1]):
+        for lane, logits in zip(lanes, logits_of(stack, lanes, split), strict=True):
+            (alone,) = logits_of(stack, [lane], split)
+            assert torch.allclose(logits, alone, atol=1e-12, rtol=0)

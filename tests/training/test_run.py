@@ -1,0 +1,272 @@
+"""The conductor on real (embedded) digits: repeatable, resumable, honest about test data and divergence."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+
+import numpy as np
+import PIL
+import pytest
+import torch
+from support.real_runs import CONFIG, make, same, weights
+
+from netdepth import data
+from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
+from netdepth.errors import BadInput
+from netdepth.runs.folder import RunDir
+from netdepth.training import loop as conduct
+from netdepth.training import process
+from netdepth.training import resolve as assemble
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory):
+    return make(tmp_path_factory.mktemp("reference"))
+
+
+def test_the_folder_explains_the_run(reference):
+    folder, result = reference.run, reference.result
+    assert folder.path.name.startswith("test-mnist5k-s0-")
+    config = folder.read_json("config.json")
+    assert folder.path.name.endswith(config["fingerprint"])
+    assert config["optimizer"]["args"]["lr"] == 1e-3
+    assert config["model"]["version"] == 1
+    environment = folder.read_json("environment.json")
+    assert environment["threads"] == 1
+    assert environment["torch"] == torch.__version__
+    assert environment["pictures"]["pillow"] == PIL.__version__
+    assert not any(os.environ["HOME"] in str(value) for value in environment.values())
+    assert result["status"] == "completed"
+    assert result["reported"] == "last"
+    assert result["steps"] == 4 * 47
+    assert result["depth"] == 2
+    assert result["num_params"] == 784 * 16 + 16 + 16 * 10 + 10
+    assert result["weights_sha256"] == hashlib.sha256(weights(folder, result["steps"])).hexdigest()
+    records = folder.read_metrics()
+    assert [r["step"] for r in records] == [47, 94, 141, 188]
+    assert [r["epoch"] for r in records] == [1, 2, 3, 4]
+    assert records[-1]["gap"] == records[-1]["val_loss"] - records[-1]["train_loss"]
+    assert records[-1]["grad_norm"] == pytest.approx(sum(v**2 for v in records[-1]["layer_grad_norms"].values()) ** 0.5)
+    assert result["val"]["last"]["loss"] == pytest.approx(records[-1]["val_loss"], abs=1e-6)
+    assert 0.5 < result["test"]["last"]["accuracy"] < 1
+    assert sum(map(sum, result["confusion"])) == 1000
+    predictions = np.load(folder.path / "predictions.npz", allow_pickle=False)
+    assert np.mean(predictions["logits"].argmax(1) == predictions["labels"]) == result["test"]["last"]["accuracy"]
+    assert not list(folder.path.rglob("*.tmp"))
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_does_not(reference, tmp_path):
+    again = make(tmp_path / "again")
+    same(reference.run, again.run)
+    other = make(tmp_path / "other", CONFIG.with_seed(1))
+    assert other.result["weights_sha256"] != reference.result["weights_sha256"]
+    assert other.run.path.name.split("-")[-1] == reference.run.path.name.split("-")[-1]
+
+
+def test_the_split_and_the_data_are_the_same_for_every_seed(reference, tmp_path):
+    other = make(tmp_path, CONFIG.with_seed(7))
+    assert other.run.read_json("split.json") == reference.run.read_json("split.json")
+
+
+def test_a_finished_run_is_returned_at_once_also_under_another_name(reference):
+    root = reference.run.path.parents[1]
+    before = {p: p.stat().st_mtime_ns for p in reference.run.path.rglob("*") if p.name != ".lock"}
+    again = make(root, name="renamed")
+    assert again.cached
+    assert again.run.path == reference.run.path
+    assert {p: p.stat().st_mtime_ns for p in before} == before
+
+
+def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
+    splits = data.load(CONFIG.dataset, data_dir=None)
+    mark = assemble.fingerprint(assemble.resolve(CONFIG), splits.spec)
+    assert mark == reference.run.read_json("config.json")["fingerprint"]
+    explicit = RunConfig(
+        dataset=CONFIG.dataset,
+        model=Component("mlp", {"hidden": [16], "dropout": 0.2, "init": "default"}, 1),
+        train=TrainConfig(budget="004ep", batch_size=64),
+        seed=5,
+    )
+    assert assemble.fingerprint(assemble.resolve(explicit), splits.spec) == mark
+    changed = RunConfig(dataset=CONFIG.dataset, model=CONFIG.model, train=TrainConfig(budget="5ep", batch_size=64))
+    assert assemble.fingerprint(assemble.resolve(changed), splits.spec) != mark
+
+
+# --- stopping, test data, divergence ------------------------------------------------------------
+
+OVERFITTING = RunConfig(
+    dataset=Component("mnist5k"),
+    model=Component("mlp", {"hidden": [128]}),
+    optimizer=Component("adam", {"lr": 5e-3}),
+    train=TrainConfig(
+        budget="40ep",
+        batch_size=64,
+        early_stopping=EarlyStopping(patience=6),
+        overfitting=Overfitting(patience=3),
+    ),
+)
+
+
+def test_early_stopping_reports_the_best_weights_and_the_onset(tmp_path):
+    finished = make(tmp_path, OVERFITTING)
+    result, records = finished.result, finished.run.read_metrics()
+    losses = [r["val_loss"] for r in records]
+    best = losses.index(min(losses))
+    assert result["status"] == "stopped_early"
+    assert result["reported"] == "best"
+    assert len(records) == best + 1 + 6
+    assert result["best_step"] == records[best]["step"]
+    assert [r["best"] for r in records].index(True, best) == best
+    assert result["val"]["best"]["loss"] == pytest.approx(min(losses), abs=1e-6)
+    assert result["val"]["last"]["loss"] == pytest.approx(losses[-1], abs=1e-6)
+    assert result["weights_sha256"] == hashlib.sha256(weights(finished.run, result["best_step"])).hexdigest()
+    assert result["overfit_onset_epoch"] is not None
+    assert result["overfit_onset_epoch"] > result["best_epoch"]
+    assert records[-1]["overfit_onset_epoch"] == result["overfit_onset_epoch"]
+    assert result["gap"]["last"] == result["val"]["last"]["loss"] - result["train"]["last"]["loss"]
+
+    # What test saw are the best weights: recompute from the checkpoint alone.
+    from netdepth import api
+
+    run_ = api.Run(finished.run)
+    test = data.load(OVERFITTING.dataset, data_dir=None).test.open_test("checking the reported numbers")
+    with torch.inference_mode():
+        predicted = run_.model()(test.inputs).argmax(1)
+    assert float((predicted == test.labels).double().mean()) == result["test"]["best"]["accuracy"]
+
+
+def test_overfitting_stops_where_asked_to(tmp_path):
+    train = TrainConfig(budget="40ep", batch_size=64, overfitting=Overfitting(patience=2, action="stop"))
+    config = RunConfig(OVERFITTING.dataset, OVERFITTING.model, optimizer=OVERFITTING.optimizer, train=train)
+    finished = make(tmp_path, config)
+    assert finished.result["status"] == "stopped_overfit"
+    records = finished.run.read_metrics()
+    assert records[-1]["overfit_count"] == 2
+    assert finished.result["overfit_onset_epoch"] == records[-2]["epoch"]
+
+
+def test_the_test_set_is_opened_once_per_run_and_never_while_training(tmp_path, monkeypatch):
+    opened = []
+    original = data.SealedTest.open_test
+
+    def open_test(self, purpose, on_open=None):
+        folder = next((tmp_path / "single").iterdir())
+        opened.append((purpose, len(RunDir(folder).read_metrics())))
+        return original(self, purpose, on_open)
+
+    monkeypatch.setattr(data.SealedTest, "open_test", open_test)
+    finished = make(tmp_path, OVERFITTING)
+    assert len(opened) == 1
+    assert opened[0][1] == len(finished.run.read_metrics()), "test was opened before training had ended"
+    log = finished.run.read_json("test_access.json")
+    assert log["opened"] == ["final evaluation of the best and the last weights"]
+    make(tmp_path, OVERFITTING)
+    assert len(opened) == 1, "a cached run opened test again"
+
+
+def test_a_sealed_run_never_opens_test_and_lies_apart(tmp_path, monkeypatch):
+    def refuse(self, purpose):
+        raise AssertionError("test was opened")
+
+    monkeypatch.setattr(data.SealedTest, "open_test", refuse)
+    finished = make(tmp_path, sealed=True)
+    assert finished.run.path.parent.name == "tuning"
+    assert finished.result["test"] is None
+    assert finished.result["evaluated_on"] == "val"
+    assert sum(map(sum, finished.result["confusion"])) == 1000
+    assert finished.run.read_json("test_access.json") is None
+
+
+def exploding(lr=1e30):
+    return RunConfig(
+        dataset=CONFIG.dataset,
+        model=Component("mlp", {"hidden": [16]}),
+        optimizer=Component("sgd", {"lr": lr}),
+        train=TrainConfig(budget="3ep", batch_size=64),
+    )
+
+
+def test_divergence_is_a_result_caught_within_one_step(tmp_path):
+    finished = make(tmp_path, exploding())
+    result = finished.result
+    assert result["status"] == "diverged"
+    (record,) = finished.run.read_metrics()
+    # Step 1 is finite and made; the first non-finite loss is the next step's, and ends the run.
+    assert 1 <= record["step"] <= 3
+    assert record["val_loss"] is None
+    assert "val_loss" in record["nonfinite"]
+    stored = json.loads((finished.run.path / "result.json").read_text())
+    assert stored["test"]["last"]["loss"] is None
+    assert "test.last.loss" in stored["nonfinite"]
+    assert stored["weights_sha256"] is None
+    assert finished.run.status() == "diverged"
+    assert make(tmp_path, exploding()).cached
+
+
+@pytest.mark.parametrize("step", [0, 46, 47, 100])
+def test_a_nan_at_any_step_is_caught_at_that_step(tmp_path, monkeypatch, step):
+    original = conduct.choose_gradients
+    calls = iter(range(10**6))
+
+    def poisoned(stack, objective):
+        gradients = original(stack, objective)
+
+        def compute(inputs, labels):
+            loss, right = gradients(inputs, labels)
+            return (loss * float("nan") if next(calls) == step else loss), right
+
+        return compute
+
+    monkeypatch.setattr(conduct, "choose_gradients", poisoned)
+    finished = make(tmp_path)
+    assert finished.result["status"] == "diverged"
+    assert finished.run.read_metrics()[-1]["step"] == step
+    best = finished.result["val"]["best"]["loss"]
+    assert (best is not None and np.isfinite(best)) == (step >= 47), "the best weights before it are kept"
+
+
+def test_evaluation_periods_in_steps_and_clipping(tmp_path):
+    train = TrainConfig(budget="100it", eval_every="30it", batch_size=64, grad_clip_norm=0.05)
+    finished = make(tmp_path, RunConfig(CONFIG.dataset, CONFIG.model, train=train))
+    records = finished.run.read_metrics()
+    assert [r["step"] for r in records] == [30, 60, 90, 100]
+    assert all(r["grad_norm"] <= 0.05 * (1 + 1e-5) for r in records)
+
+
+def test_float64_is_float64(tmp_path):
+    train = TrainConfig(budget="50it", batch_size=64, precision="float64")
+    finished = make(tmp_path, RunConfig(CONFIG.dataset, CONFIG.model, train=train))
+    assert np.load(finished.run.path / "predictions.npz", allow_pickle=False)["logits"].dtype == np.float64
+
+
+@pytest.mark.data("mnist")
+def test_without_validation_images_there_is_nothing_to_stop_on(tmp_path, real_data):
+    everything = Component("mnist", {"val_size": 0})
+    config = RunConfig(everything, CONFIG.model, train=TrainConfig(budget="20it", early_stopping=EarlyStopping()))
+    with pytest.raises(BadInput, match="no validation images"):
+        make(tmp_path, config, data_dir=real_data("mnist"))
+    finished = make(
+        tmp_path, RunConfig(everything, CONFIG.model, train=TrainConfig(budget="20it")), data_dir=real_data("mnist")
+    )
+    kept = finished.run.result()
+    assert finished.result["val"]["last"]["loss"] is None
+    assert (kept["val"]["last"], kept["gap"]) == (finished.result["val"]["last"], finished.result["gap"])
+    assert "nonfinite" not in kept, "nothing was NaN: there was nothing to look at"
+    assert 0 < finished.result["test"]["last"]["accuracy"] < 1
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_asking_for_the_code_version_leaves_the_checkout_alone(tmp_path):
+    """`git status` would write its index anew, under a lock that stays if the run is interrupted then."""
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    (tmp_path / "file").write_text("content")
+    for command in (["init", "-q"], ["add", "file"], ["commit", "-q", "-m", "x"]):
+        subprocess.run([*git, *command], check=True)
+    os.utime(tmp_path / "file", (10**9, 10**9))  # the index no longer knows that the file is unchanged
+    index = (tmp_path / ".git" / "index").read_bytes()
+    commit, changed = process._code_version(tmp_path)
+    assert len(commit) == 40
+    assert changed is False
+    assert (tmp_path / ".git" / "index").read_bytes() == index

@@ -1,0 +1,61 @@
+"""Signals that arrive while a module is imported, outside a run and within one."""
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+SLOW = "print('importing', flush=True)\nimport time\ntime.sleep(60)\n"
+COMMAND = """
+from netdepth.training.signals import Terminated, signals_as_interrupts
+with signals_as_interrupts():
+    try:
+        import slow
+    except BaseException as error:
+        print("an exception in an import:", repr(error))
+"""
+RUN = """
+from netdepth.training.signals import signals_as_errors, signals_as_interrupts
+from netdepth.errors import Interrupted
+with signals_as_interrupts(), signals_as_errors():
+    try:
+        import slow
+    except (KeyboardInterrupt, Interrupted):
+        print("saved")
+"""
+
+
+def struck_while_importing(folder, code, number):
+    (folder / "slow.py").write_text(SLOW)
+    process = subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(folder)!r})\n{code}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout.readline() == "importing\n"
+        process.send_signal(number)
+        said, complained = process.communicate(timeout=30)
+    return process.returncode, said, complained
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_outside_a_run_the_process_ends_at_once(tmp_path, number):
+    assert struck_while_importing(tmp_path, COMMAND, number) == (128 + number, "", "netdepth: error: interrupted\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_within_a_run_everything_is_saved_first(tmp_path, number):
+    assert struck_while_importing(tmp_path, RUN, number) == (0, "saved\n", "")
+
+
+def test_a_background_job_goes_on_ignoring_ctrl_c():
+    code = (
+        "import signal\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "from netdepth.training.signals import signals_as_interrupts\n"
+        "with signals_as_interrupts():\n    signal.raise_signal(signal.SIGINT)\nprint('goes on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "goes on\n")
