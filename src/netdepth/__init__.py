@@ -8,7 +8,8 @@ __version__ = "0.1.0"
 
 _API = {
     "explain": "tools.explain.api", "export": "tools.export.api", "landscape": "tools.landscape.api",
-    "load": "api", "predict": "api", "probe": "tools.linear_probe.api", "study": "studies.api", "sync": "api", "train": "api",
+    "load": "training.finished", "predict": "tools.predict", "probe": "tools.linear_probe.api",
+    "study": "api", "sync": "api", "train": "api",
 }  # fmt: skip
 """What is offered, and the module that has it."""
 __all__ = ["__version__", *_API]

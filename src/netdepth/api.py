@@ -1,114 +1,43 @@
-"""What ``import netdepth as nd`` offers: train, load, predict, sync.
+"""What ``import netdepth as nd`` offers for training: a run, a study, a mirror made again.
 
 import netdepth as nd
 
 run = nd.train("baseline-mlp", seed=0)
 run.result["test"]["best"]["accuracy"]
 run.metrics()                       # a pandas frame, one row per evaluation
+
+study = nd.study("depth-mlp5k")
+study.table()                       # a pandas frame, one row per run
+study.answer()                      # what it claims, in short
+study.verdict().sentences           # the same in full, each with the runs it rests on
+study.run("plain he", 32)           # one of its runs
+study.report()                      # path of report.html
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netdepth.config import RunConfig, Runtime, from_json
-from netdepth.errors import BadInput, RunFailed
+from netdepth.config import RunConfig, Runtime
+from netdepth.errors import BadInput, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
-from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.runs.folder import RunDir
+from netdepth.studies.folder import StudyDir
+from netdepth.studyspec import Nuisance, StudySpec
 
 if TYPE_CHECKING:
     import pandas
 
-    from netdepth.data import Splits
-    from netdepth.models import Network
-    from netdepth.tools.convert import Published
+    from netdepth.studies.verdict import Verdict
+    from netdepth.training.finished import Run
 
-__all__ = ["Prediction", "Run", "load", "open_network", "plan", "predict", "sync", "train"]
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run folder as Python sees it."""
-
-    dir: RunDir
-
-    @property
-    def path(self) -> Path:
-        return self.dir.path
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """``config.json``."""
-        return self.dir.read_json("config.json") or {}
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """``result.json``; empty while the run is unfinished."""
-        return self.dir.result() or {}
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the network's outputs."""
-        return tuple((self.dir.read_json("split.json") or {}).get("classes", ()))
-
-    @property
-    def figure(self) -> Path | None:
-        """The learning curves, if they were drawn."""
-        path = self.path / "figures" / "learning_curves.png"
-        return path if path.exists() else None
-
-    def metrics(self) -> pandas.DataFrame:
-        """``metrics.jsonl`` as a frame, one row per evaluation."""
-        import pandas
-
-        return pandas.DataFrame(self.dir.read_metrics())
-
-    def model(self, weights: str | None = None) -> Network:
-        """The network with its ``best`` or ``last`` weights (the reported ones if None), in eval mode.
-
-        Raises:
-            BadInput: the run is unfinished, or its checkpoint is missing or damaged.
-        """
-        from netdepth.training.parent import network_of, weights_of
-
-        return network_of(weights_of(self.dir, weights))
-
-    def weights(self, weights: str | None = None) -> tuple[str, bytes]:
-        """``best`` or ``last`` (the reported ones if None), and the run's safetensors file of those weights.
-
-        Raises:
-            BadInput: as `model`.
-        """
-        from netdepth.training.parent import weights_of
-
-        found = weights_of(self.dir, weights)
-        return found.which, found.content
-
-    def data(self, data_dir: Path | None = None) -> Splits:
-        """The data set of the run, split as it was; its test part stays sealed.
-
-        Raises:
-            BadInput: what is here are other data, or another split of them.
-            StorageError: the data are not here.
-        """
-        return _load_data(self, data_dir)
-
-    def __repr__(self) -> str:
-        return f"Run({self.path.name!r}, {self.dir.status()})"
-
-    def _repr_html_(self) -> str:
-        import base64
-        import html
-
-        title = f"<p><code>{html.escape(self.path.name)}</code>: {html.escape(self.dir.status())}</p>"
-        if self.figure is None:
-            return title
-        picture = base64.b64encode(self.figure.read_bytes()).decode()
-        return f'{title}<img alt="learning curves" src="data:image/png;base64,{picture}" style="max-width:100%">'
+__all__ = ["Study", "ask", "plan", "study", "sync", "train", "with_imports"]
 
 
 def plan(
@@ -162,6 +91,7 @@ def train(
     """
     from netdepth import recipes
     from netdepth.report.learning_curves import learning_curves
+    from netdepth.training.finished import Run
     from netdepth.training.launch import launch, settle
 
     runtime = runtime or Runtime()
@@ -180,93 +110,231 @@ def train(
     return runs[0] if seeds is None else runs
 
 
-def load(run: str | Path, runs_dir: Path | None = None) -> Run:
-    """The run at a path, or the one whose folder name begins with ``run``.
-
-    Raises:
-        BadInput: none or several match.
-    """
-    return Run(find_run(str(run), runs_root(runs_dir)))
-
-
 def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online: bool = False) -> Path:
     """Rebuild the ``to`` (``"tensorboard"``, ``"wandb"``) mirror of a run from its folder alone."""
     from netdepth.trackers.mirror import sync as rebuild
+    from netdepth.training.finished import load
 
     return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
 
 
-def _load_data(run: Run, data_dir: Path | None) -> Splits:
-    from netdepth import data
-    from netdepth.config import Component
+# --- studies ---
 
-    split = run.dir.read_json("split.json")
-    if split is None or not run.config.get("dataset"):
-        raise BadInput(f"run {run.path.name} does not say what its data are: config.json or split.json lacks it")
-    component = from_json(Component, run.config["dataset"], "config.dataset")
-    splits = data.load(component, data_dir=data_dir)
-    for key, found in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
-        if split.get(key) != found:
-            raise BadInput(f"run {run.path.name} was made with other data: {component.name} here has another {key}")
-    return splits
+TUNING_SEEDS = (1000, 1001, 1002)
+TUNING_FACTORS = (0.1, 0.3, 1.0, 3.0)
+"""``--tune`` tries the recipe's own value times these: half a decade apart, where depth moves the best one down."""
 
 
 @dataclass(frozen=True)
-class Prediction:
-    """What a network says of one picture: ``label``, and every class with its probability, most likely first."""
+class Study:
+    """A study's folder as Python sees it."""
 
-    path: Path
-    label: str
-    probabilities: list[tuple[str, float]]
-    note: str | None
+    dir: StudyDir
+
+    @property
+    def path(self) -> Path:
+        return self.dir.path
+
+    @property
+    def spec(self) -> StudySpec:
+        """What was asked."""
+        return self.dir.spec
+
+    def table(self) -> pandas.DataFrame:
+        """One row per planned run, finished or not."""
+        from netdepth.studies.table import study_table
+
+        return study_table(self.dir)
+
+    def verdict(self) -> Verdict:
+        """What the runs say to the question, by the tests named beforehand."""
+        from netdepth.studies import analysis
+
+        return analysis.verdict(self.table(), self.spec)
+
+    def answer(self) -> str:
+        """The verdict in a sentence or three, as the first line of the report has it."""
+        from netdepth.report.answer import in_short
+
+        return in_short(self.verdict())
+
+    def run(self, condition: str, depth: int, seed: int | None = None) -> Run:
+        """The run of one cell with one seed (None: the study's first).
+
+        Raises:
+            BadInput: a condition, depth or seed that the study does not have, or a run that has not begun.
+        """
+        from netdepth.training.finished import Run
+
+        choose(condition, self.spec.conditions, "condition of the study:")
+        choose(str(depth), map(str, self.spec.depths), "depth of the study:")
+        wanted = self.spec.seeds[0] if seed is None else seed
+        choose(str(wanted), map(str, self.spec.seeds), "seed of the study:")
+        cell = (condition, depth, wanted)
+        folder = next(r.folder for r in self.dir.runs() if (r.condition, r.depth, r.seed) == cell)
+        if folder is None or not folder.is_dir():
+            raise BadInput(f"the run of {condition!r} at depth {depth} with seed {wanted} has not begun")
+        return Run(RunDir(folder))
+
+    def report(self) -> Path:
+        """Write ``report.html`` with all that belongs to it; its path."""
+        from netdepth.report import study_report
+
+        return study_report(self.dir)
+
+    def __repr__(self) -> str:
+        return f"Study({self.path.name!r}, {len(self.dir.runs())} runs planned)"
+
+    def _repr_html_(self) -> str:
+        import base64
+        import html
+
+        said = "".join(f"<li>{html.escape(sentence.text)}</li>" for sentence in self.verdict().sentences)
+        title = f"<p><b>{html.escape(self.spec.question)}</b> <code>{html.escape(str(self.path))}</code></p>"
+        pictures = sorted((self.path / "figures").glob("*.png"))
+        if not pictures:
+            return f"{title}<ul>{said}</ul>"
+        data = base64.b64encode(pictures[0].read_bytes()).decode()
+        name = html.escape(pictures[0].stem.replace("_", " "))
+        return f'{title}<ul>{said}</ul><img alt="{name}" src="data:image/png;base64,{data}" style="max-width:100%">'
 
 
-def open_network(text: str, runs_dir: Path | None = None, names: Path | None = None) -> Run | Published:
-    """What ``predict`` and ``explain`` take: a run, or published weights in a ``.safetensors`` file.
+def study(
+    recipe: str | StudySpec,
+    *,
+    seeds: int | str | Sequence[int] | None = None,
+    depths: str | Sequence[int] | None = None,
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+    tune: str | None = None,
+    source: str | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    runtime: Runtime | None = None,
+    progress: bool = True,
+) -> Study:
+    """Make the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
 
-    ``names`` is a text file with the name of each class of such weights, one a line.
+    ``seeds``, ``depths``, ``dataset``, ``overrides``, ``tune`` and ``source`` change what is asked (`ask`). With
+    ``workers=0`` everything is made in this process, one group after another; components that
+    were registered in a notebook are known there only.
 
     Raises:
-        BadInput: none or several runs match, a file that is not what it should be, ``names`` for a run.
+        BadInput: what the command line would answer with exit 2.
+        Locked: another process conducts this study.
+        RunFailed: a run could not finish; the others did.
+        Interrupted: everything is saved; the same call continues.
     """
-    from netdepth.tools.convert import open_published
+    from netdepth.studies.analysis import out_of_reach
+    from netdepth.studies.run import conduct, look_up
 
-    if not text.endswith(".safetensors"):
-        if names is not None:
-            raise BadInput(
-                f"--names {str(names)!r} is for published weights (FILE.safetensors); a run has its own names"
+    runtime = with_imports(runtime or Runtime(), recipe)
+    spec, notes = ask(
+        recipe, seeds=seeds, depths=depths, dataset=dataset, overrides=overrides, tune=tune, source=source
+    )
+    _, spec, more = look_up(spec, runtime)
+    for note in (*notes, *more, *out_of_reach(spec)):
+        print(f"note: {note}", file=sys.stderr)
+    done = conduct(spec, runtime, workers=workers, ray=ray, progress=progress)
+    if done.failed:
+        first = done.failed[0]
+        raise RunFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed; {first['path']}: {first['error']}")
+    return Study(done.study)
+
+
+def with_imports(runtime: Runtime, recipe: str | StudySpec) -> Runtime:
+    """``runtime`` with the user's files imported here and named for the workers, that of ``recipe`` among them."""
+    from netdepth import recipes
+
+    files = list(runtime.imports)
+    if isinstance(recipe, str):
+        file = recipe.rpartition(":")[0] or recipe
+        files += [str(Path(file).absolute())] if file.endswith(".py") else []
+    for module in files:
+        recipes.import_user(module)
+    return dataclasses.replace(runtime, imports=tuple(dict.fromkeys(files)))
+
+
+def ask(
+    recipe: str | StudySpec,
+    *,
+    seeds: int | str | Sequence[int] | None = None,
+    depths: str | Sequence[int] | None = None,
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+    tune: str | None = None,
+    source: str | None = None,
+) -> tuple[StudySpec, list[str]]:
+    """The study of ``recipe`` with what a person changes of it, and what is to be announced.
+
+    Args:
+        recipe: a name, ``file.py:function``, a ``study.json`` or a `StudySpec`.
+        seeds: a count, a list, or either as the command line writes it.
+        depths: other levels of the depth axis; primary comparisons at depths that are gone are dropped.
+        dataset: another data set for all cells.
+        overrides: ``path=value`` for all cells, of settings that the study does not vary.
+        tune: a setting, such as ``"lr"``, to be tuned per cell.
+        source: a finished run to start from or to learn from, instead of the study's own.
+
+    Raises:
+        BadInput: something that is not there or cannot be changed, with the nearest that can.
+    """
+    from netdepth import recipes
+
+    spec = recipe if isinstance(recipe, StudySpec) else recipes.resolve_study(recipe)
+    if source is not None:
+        spec = spec.with_source(source)
+    texts = [*dataset_overrides(dataset), *overrides]
+    for text in texts:
+        _refuse_varied(spec, text)
+    base, notes = apply_overrides(spec.base, texts)
+    spec = dataclasses.replace(spec, base=base)
+    if depths is not None:
+        spec, lost = spec.with_depths(_depths(depths))
+        if lost:
+            left = len(spec.primary)
+            notes.append(
+                f"of the comparisons named beforehand {len(lost)} cannot be made at these depths; left: {left}"
             )
-        return load(text, runs_dir)
-    try:
-        lines = None if names is None else names.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"cannot read --names {str(names)!r}: {getattr(error, 'strerror', None) or error}") from None
-    return open_published(Path(text), lines)
+    if seeds is not None:
+        chosen = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else tuple(seeds)
+        spec = dataclasses.replace(spec, seeds=chosen)
+    return spec if tune is None else _tuned(spec, tune), notes
 
 
-def predict(run: Run | Published, images: Sequence[Path], *, invert: bool = False) -> list[Prediction]:
-    """Classify picture files with the reported weights of ``run``, or with published ones.
+def _refuse_varied(spec: StudySpec, text: str) -> None:
+    path = text.partition("=")[0]
+    for axis in spec.scientific:
+        varied = {name for settings in axis.levels.values() for name in settings}
+        if path in varied or any(path.startswith(f"{name}.") for name in varied):
+            how = "; use --depths for other depths" if axis.name == "depth" else ""
+            raise BadInput(f"--set {text}: the study varies {path} itself (axis {axis.name!r}){how}")
+    if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
+        raise BadInput(f"--set {text}: the study tunes {path} for every cell")
 
-    A picture, JPEG or PNG, is turned to the network's channels and size as those of ``image-folder`` are
-    (`netdepth.files.pictures.read_picture`); ``invert`` swaps black and white (MNIST digits are white on black).
 
-    Raises:
-        BadInput: a file that is not a readable picture, or an unfinished run.
-    """
-    import torch
+def _depths(given: str | Sequence[int]) -> tuple[int, ...]:
+    if isinstance(given, str) and not re.fullmatch(r"\d{1,6}(,\d{1,6})*,?", given, re.ASCII):
+        raise BadInput(f"--depths {given!r} is not acceptable; it takes a list such as 2,8,24")
+    found = tuple(int(part) for part in given.split(",") if part) if isinstance(given, str) else tuple(given)
+    if not found or len(set(found)) < len(found) or min(found) < 1:
+        raise BadInput(f"--depths {given!r} is not acceptable; it takes depths from 1, each once")
+    return found
 
-    from netdepth.files.pictures import read_picture
 
-    if isinstance(run, Run):
-        model, classes = run.model(), run.classes
-    else:
-        model, classes = run.model, run.classes
-    predictions = []
-    for path in images:
-        array, note = read_picture(Path(path), model.input_shape)
-        pixels = torch.tensor(255 - array if invert else array)
-        with torch.inference_mode():
-            shares = model(pixels.unsqueeze(0))[0].double().softmax(0).tolist()
-        ranked = sorted(zip(classes, shares, strict=True), key=lambda item: -item[1])
-        predictions.append(Prediction(Path(path), ranked[0][0], ranked, note))
-    return predictions
+def _tuned(spec: StudySpec, what: str) -> StudySpec:
+    from netdepth.training.run import COMPONENTS
+
+    known = {"lr": "optimizer.lr", **{item.path.rpartition(".")[2]: item.path for item in spec.nuisance}}
+    name = next((short for short, path in known.items() if what == path), what)
+    path = known[choose(name, known, "setting to tune:")]
+    if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
+        return spec
+    room, _, setting = path.partition(".")
+    own = COMPONENTS[room].resolve(getattr(spec.base, room)).args.get(setting) if room in COMPONENTS else None
+    if not isinstance(own, int | float) or isinstance(own, bool) or own <= 0:
+        raise BadInput(f"--tune {what}: {path} = {own!r} is no number above 0; only such a setting can be tuned here")
+    values = tuple(float(f"{own * factor:.6g}") for factor in TUNING_FACTORS)
+    others = tuple(item for item in spec.nuisance if item.path != path)
+    item = Nuisance(path, how="tuned", values=values, seeds=TUNING_SEEDS)
+    return dataclasses.replace(spec, nuisance=(*others, item))

@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 from support.folders import make, put, splits_of
 
-from netdepth.api import plan
+from netdepth.api import ask, plan
 from netdepth.config import Component, Runtime
 from netdepth.data import DATASETS, image_folder, manage
 from netdepth.errors import BadInput
 from netdepth.overrides import dataset_overrides
 from netdepth.recipes import resolve as recipe
-from netdepth.studies.api import ask
 from netdepth.training.cohort import Finished
 from netdepth.training.resolve import fingerprint, resolve
 from netdepth.training.run import run

@@ -12,11 +12,11 @@ import torch
 
 from faults.ground import FINISHED, INTERRUPTED, STORES, answer, run_at, store_at
 from faults.record import Faults
-from netdepth import api
 from netdepth.config import SCHEMA, Component
 from netdepth.data import load
 from netdepth.runs.folder import list_runs
 from netdepth.studies.folder import list_studies
+from netdepth.training import finished as api
 
 pytestmark = pytest.mark.faults
 

@@ -10,13 +10,13 @@ import torch
 from torch.nn import functional as F
 
 from netdepth import models
+from netdepth.api import ask
 from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import Description
 from netdepth.recipes import RECIPES, resolve_study
 from netdepth.recipes import cnn as small
 from netdepth.stats.exact import seeds_to_reach
-from netdepth.studies.api import ask
 from netdepth.studies.paper import HE2016
 from netdepth.studyspec import Cell, Primary
 from netdepth.training.run import resolve

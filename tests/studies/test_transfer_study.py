@@ -7,6 +7,7 @@ import pytest
 from support.tiny_studies import make
 
 from netdepth import data
+from netdepth.api import ask
 from netdepth.cli import main
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes
@@ -14,7 +15,6 @@ from netdepth.errors import BadInput
 from netdepth.report import study_report
 from netdepth.report.files import check_report
 from netdepth.runs.folder import list_runs
-from netdepth.studies.api import ask
 from netdepth.studies.forecast import forecast
 from netdepth.studyspec import SOURCE, Axis, Primary, StudySpec
 

@@ -22,12 +22,12 @@ from torch import Tensor, nn
 
 import netdepth as nd
 from netdepth import models
-from netdepth.api import Run
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.fetch import SOURCES
 from netdepth.data.splits import SealedTest
 from netdepth.errors import RunFailed
 from netdepth.tools import export as exports
+from netdepth.training.finished import Run
 
 SHAPE = (3, 16, 16)
 NETWORKS: dict[str, dict[str, Any]] = {

@@ -16,13 +16,13 @@ from support.made_runs import make_run
 from support.real_runs import CONFIG, make
 
 import netdepth as nd
-from netdepth.api import Run
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.splits import SealedTest
 from netdepth.tools.landscape import api as api
 from netdepth.tools.landscape import slices as probe
 from netdepth.tools.landscape.picture import landscape_picture
 from netdepth.tools.landscape.words import landscape_words, short_names
+from netdepth.training.finished import Run
 
 GRID = ["--grid", "3", "--images", "50"]
 

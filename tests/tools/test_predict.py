@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from netdepth import api
 from netdepth.errors import BadInput
+from netdepth.tools.predict import predict
+from netdepth.training.finished import load
 
 STORE = Path(__file__).parents[1] / "faults" / "stores" / "0.1.0"
 
@@ -18,7 +19,7 @@ STORE = Path(__file__).parents[1] / "faults" / "stores" / "0.1.0"
 def run(tmp_path_factory):
     """A run of an earlier release, which has learned digits, a little."""
     store = shutil.copytree(STORE, tmp_path_factory.mktemp("store") / "runs")
-    return api.load("kept-mnist5k-s7", store)
+    return load("kept-mnist5k-s7", store)
 
 
 def test_a_picture_is_brought_to_the_networks_size_and_channels(run, tmp_path):
@@ -28,8 +29,8 @@ def test_a_picture_is_brought_to_the_networks_size_and_channels(run, tmp_path):
     Image.fromarray(255 - digit).save(tmp_path / "black-on-white.png")
     Image.merge("RGBA", [Image.new("L", (28, 28))] * 3 + [Image.fromarray(255 - digit)]).save(tmp_path / "alpha.png")
     Image.fromarray(digit).convert("RGB").resize((56, 56)).save(tmp_path / "large.png")
-    grey, large, alpha = api.predict(run, [tmp_path / f"{name}.png" for name in ("grey", "large", "alpha")])
-    (inverted,) = api.predict(run, [tmp_path / "black-on-white.png"], invert=True)
+    grey, large, alpha = predict(run, [tmp_path / f"{name}.png" for name in ("grey", "large", "alpha")])
+    (inverted,) = predict(run, [tmp_path / "black-on-white.png"], invert=True)
     assert grey.note is None
     assert large.note == "resized from 56x56 to 28x28"
     # Transparent is white, as for training pictures: the digit of `alpha` stands white on black.
@@ -63,13 +64,13 @@ def test_what_is_no_picture_is_refused(run, tmp_path, name, words):
     elif name == "wide.png":
         Image.new("1", (20_000, 20_000)).save(path)
     with pytest.raises(BadInput, match=words) as caught:
-        api.predict(run, [path])
+        predict(run, [path])
     assert str(caught.value).isprintable()
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(run, tmp_path):
     store = shutil.copytree(run.path.parents[1], tmp_path / "runs")
-    other = api.load("kept-mnist5k-s7", store)
+    other = load("kept-mnist5k-s7", store)
     config = other.path / "config.json"
     text = config.read_text()
     before = text.count("2")

@@ -14,9 +14,9 @@ from netdepth.data.batches import Batches
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.models import build
+from netdepth.training.finished import network_of, weights_of
 from netdepth.training.gradients import by_hand
 from netdepth.training.objectives import OBJECTIVES, Distillation
-from netdepth.training.parent import network_of, weights_of
 from netdepth.training.resolve import stackable
 from netdepth.training.run import fingerprint, resolve
 from netdepth.training.teacher import cached_logits, teach

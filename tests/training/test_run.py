@@ -128,9 +128,9 @@ def test_early_stopping_reports_the_best_weights_and_the_onset(tmp_path):
     assert result["gap"]["last"] == result["val"]["last"]["loss"] - result["train"]["last"]["loss"]
 
     # What test saw are the best weights: recompute from the checkpoint alone.
-    from netdepth import api
+    from netdepth.training.finished import Run
 
-    run_ = api.Run(finished.run)
+    run_ = Run(finished.run)
     test = data.load(OVERFITTING.dataset, data_dir=None).test.open_test("checking the reported numbers")
     with torch.inference_mode():
         predicted = run_.model()(test.inputs).argmax(1)

@@ -18,8 +18,8 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 def quickstart(args: argparse.Namespace) -> Answer:
     """Train one network, then ask of seventy whether depth helps, and write the report."""
     from netdepth import api
+    from netdepth.api import ask
     from netdepth.report.summary import print_next, print_quickstart
-    from netdepth.studies.api import ask
     from netdepth.studies.run import conduct
     from netdepth.training import launch
 

@@ -70,9 +70,9 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
 
 def predict(args: argparse.Namespace) -> Answer:
     """Labels for pictures."""
-    from netdepth import api
+    from netdepth.tools import predict as tool
 
-    predictions = api.predict(api.open_network(args.run, args.runs_root, args.names), args.images, invert=args.invert)
+    predictions = tool.predict(tool.open_network(args.run, args.runs_root, args.names), args.images, invert=args.invert)
 
     def show() -> None:
         rows = []

@@ -21,8 +21,8 @@ __all__ = ["conducted", "study"]
 
 def study(args: argparse.Namespace) -> Answer:
     """Conduct a study, or say what it would cost."""
+    from netdepth import api
     from netdepth.studies import analysis
-    from netdepth.studies import api as api
     from netdepth.studies.run import conduct, look_up
 
     if args.threads not in (None, 1):

@@ -15,10 +15,10 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.registry import Registry
+from netdepth.training.finished import begin_with, find_weights, named
 from netdepth.training.gradients import by_hand
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
-from netdepth.training.parent import begin_with, find_weights, named
 from netdepth.training.precision import DTYPES, precision_of
 
 __all__ = ["COMPONENTS", "build_model", "fingerprint", "resolve", "stackable"]

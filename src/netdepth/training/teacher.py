@@ -22,8 +22,8 @@ from netdepth.data.decode import shown_counts
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
+from netdepth.training.finished import Weights, find_weights, network_of
 from netdepth.training.objectives import Distillation
-from netdepth.training.parent import Weights, find_weights, network_of
 from netdepth.training.process import find_device
 
 __all__ = ["cached_logits", "teach"]

@@ -15,11 +15,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.api import Run, open_network
 from netdepth.config import SCHEMA, Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import write_atomic
 from netdepth.files.records import jsonable
+from netdepth.tools.predict import open_network
+from netdepth.training.finished import Run
 
 if TYPE_CHECKING:
     from torch import Tensor

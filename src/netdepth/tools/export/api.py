@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import netdepth
-from netdepth.api import Run, load
 from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import storage, write_atomic
+from netdepth.training.finished import Run, load
 
 if TYPE_CHECKING:
     from netdepth.tools.export import Parity

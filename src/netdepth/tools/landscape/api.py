@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from netdepth.api import Run, load
 from netdepth.config import MAX_SEED, Runtime
 from netdepth.errors import BadInput
+from netdepth.training.finished import Run, load
 from netdepth.training.progress import CountProgress
 
 if TYPE_CHECKING:

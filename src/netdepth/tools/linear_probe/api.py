@@ -15,19 +15,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.api import Run, load
 from netdepth.config import Component, RunConfig, digest
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
 from netdepth.overrides import apply_overrides, dataset_overrides
 from netdepth.runs.folder import RunDir
+from netdepth.training.finished import Run, load
 
 if TYPE_CHECKING:
     import pandas
 
     from netdepth.data import Splits
     from netdepth.models import Network
-    from netdepth.training.parent import Weights
+    from netdepth.training.finished import Weights
 
 __all__ = ["FOLDER", "Probe", "probe"]
 
@@ -106,7 +106,7 @@ def probe(
         Locked: another process works in the run's folder.
     """
     from netdepth import data
-    from netdepth.training.parent import network_of, weights_of
+    from netdepth.training.finished import network_of, weights_of
     from netdepth.training.run import COMPONENTS
 
     found = run if isinstance(run, Run) else load(run, runs_dir)

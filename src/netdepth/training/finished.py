@@ -9,18 +9,21 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
 import torch
 
-from netdepth import models
+from netdepth import data, models
 from netdepth.config import Component, StartFrom, from_json
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.folder import RunDir, find_run, runs_root
 from netdepth.training.checkpoint import MODEL, load_weights
 
-__all__ = ["Weights", "begin_with", "find_weights", "named", "network_of", "weights_of"]
+if TYPE_CHECKING:
+    import pandas
+
+__all__ = ["Run", "Weights", "begin_with", "find_weights", "load", "named", "network_of", "weights_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,3 +137,102 @@ def _difference(own: dict[str, Any], given: dict[str, Any], head: str) -> str:
     sizes = " and ".join("none" if shape is None else f"{list(shape)}" for shape in (given.get(name), own.get(name)))
     remedy = "; start_from.reset_head=true draws the last stage anew" if name.startswith(f"{head}.") else ""
     return f"{name} is {sizes} there and here; take its model and images of its size{remedy}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run folder as Python sees it."""
+
+    dir: RunDir
+
+    @property
+    def path(self) -> Path:
+        return self.dir.path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """``config.json``."""
+        return self.dir.read_json("config.json") or {}
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """``result.json``; empty while the run is unfinished."""
+        return self.dir.result() or {}
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's outputs."""
+        return tuple((self.dir.read_json("split.json") or {}).get("classes", ()))
+
+    @property
+    def figure(self) -> Path | None:
+        """The learning curves, if they were drawn."""
+        path = self.path / "figures" / "learning_curves.png"
+        return path if path.exists() else None
+
+    def metrics(self) -> pandas.DataFrame:
+        """``metrics.jsonl`` as a frame, one row per evaluation."""
+        import pandas
+
+        return pandas.DataFrame(self.dir.read_metrics())
+
+    def model(self, weights: str | None = None) -> models.Network:
+        """The network with its ``best`` or ``last`` weights (the reported ones if None), in eval mode.
+
+        Raises:
+            BadInput: the run is unfinished, or its checkpoint is missing or damaged.
+        """
+        return network_of(weights_of(self.dir, weights))
+
+    def weights(self, weights: str | None = None) -> tuple[str, bytes]:
+        """``best`` or ``last`` (the reported ones if None), and the run's safetensors file of those weights.
+
+        Raises:
+            BadInput: as `model`.
+        """
+        found = weights_of(self.dir, weights)
+        return found.which, found.content
+
+    def data(self, data_dir: Path | None = None) -> data.Splits:
+        """The data set of the run, split as it was; its test part stays sealed.
+
+        Raises:
+            BadInput: what is here are other data, or another split of them.
+            StorageError: the data are not here.
+        """
+        return _load_data(self, data_dir)
+
+    def __repr__(self) -> str:
+        return f"Run({self.path.name!r}, {self.dir.status()})"
+
+    def _repr_html_(self) -> str:
+        import base64
+        import html
+
+        title = f"<p><code>{html.escape(self.path.name)}</code>: {html.escape(self.dir.status())}</p>"
+        if self.figure is None:
+            return title
+        picture = base64.b64encode(self.figure.read_bytes()).decode()
+        return f'{title}<img alt="learning curves" src="data:image/png;base64,{picture}" style="max-width:100%">'
+
+
+def load(run: str | Path, runs_dir: Path | None = None) -> Run:
+    """The run at a path, or the one whose folder name begins with ``run``.
+
+    Raises:
+        BadInput: none or several match.
+    """
+    return Run(find_run(str(run), runs_root(runs_dir)))
+
+
+def _load_data(run: Run, data_dir: Path | None) -> data.Splits:
+
+    split = run.dir.read_json("split.json")
+    if split is None or not run.config.get("dataset"):
+        raise BadInput(f"run {run.path.name} does not say what its data are: config.json or split.json lacks it")
+    component = from_json(Component, run.config["dataset"], "config.dataset")
+    splits = data.load(component, data_dir=data_dir)
+    for key, found in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
+        if split.get(key) != found:
+            raise BadInput(f"run {run.path.name} was made with other data: {component.name} here has another {key}")
+    return splits
