@@ -30,9 +30,9 @@ import torch
 
 from netdepth import data, recipes
 from netdepth.config import RunConfig, Runtime
+from netdepth.progress import TrainProgress
 from netdepth.training import loop as conduct
 from netdepth.training import replica as member
-from netdepth.training.progress import TrainProgress
 from netdepth.training.resolve import resolve
 from netdepth.training.run import run
 

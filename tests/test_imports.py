@@ -12,6 +12,7 @@ import netdepth
 ROOT = Path(netdepth.__file__).parent
 ORDER = (
     "errors",
+    "progress",
     "config",
     "overrides",
     "registry",
@@ -34,10 +35,13 @@ ORDER = (
 )
 """Modules and packages from the lowest to the highest: each imports only what stands before it."""
 NARROWER = {
+    "progress": set(),
+    "config": {"errors"},
+    "overrides": {"errors", "config"},
     "registry": {"errors", "config"},
     "studyspec": {"errors", "config", "overrides"},
     "files": {"errors", "config"},
-    "data": {"errors", "config", "registry", "files"},
+    "data": {"errors", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "registry", "files"},
     "stats": {"errors"},
     "runs": {"errors", "config", "files", "stats"},

@@ -20,7 +20,7 @@ from typing import Any
 
 from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, Work, compete, spread
 from contestants.netdepth import terminal
-from netdepth.training.progress import TrainProgress
+from netdepth.progress import TrainProgress
 
 
 class Timed(TrainProgress):

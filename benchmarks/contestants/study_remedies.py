@@ -33,8 +33,8 @@ STACKED = "plain, all seeds stacked"
 def main() -> None:
     work, replies = open_work()
     from netdepth.config import Component, RunConfig, Runtime, TrainConfig
+    from netdepth.progress import TrainProgress
     from netdepth.training.cohort import run_cohort, stackable
-    from netdepth.training.progress import TrainProgress
 
     (depth,) = work.depths
     steps = -(-len(work.labels("train")) // work.batch_size)

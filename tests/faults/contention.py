@@ -22,9 +22,9 @@ import torch
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data import load
 from netdepth.errors import Locked
+from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
 from netdepth.training import loop as conduct
-from netdepth.training.progress import TrainProgress
 from netdepth.training.run import run
 
 PROCESSES, ATTEMPTS, IDENTITIES = 8, 50, 130

@@ -15,9 +15,9 @@ from typing import Any
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.errors import Interrupted
+from netdepth.progress import TrainProgress
 from netdepth.studies.run import conduct
 from netdepth.studyspec import Axis, Primary, StudySpec
-from netdepth.training.progress import TrainProgress
 from netdepth.training.run import run
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))

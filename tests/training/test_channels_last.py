@@ -15,6 +15,7 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data import Split
 from netdepth.errors import Interrupted
 from netdepth.models import Network, build
+from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
 from netdepth.training import loop as conduct
 from netdepth.training import process
@@ -22,7 +23,6 @@ from netdepth.training.evaluate import logits_of
 from netdepth.training.gradients import autograd_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS
-from netdepth.training.progress import TrainProgress
 from netdepth.training.stack import Stack
 
 CE = OBJECTIVES.build(Component("cross-entropy"))

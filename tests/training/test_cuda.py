@@ -13,12 +13,12 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.errors import Interrupted
 from netdepth.models import build
+from netdepth.progress import TrainProgress
 from netdepth.training import loop as conduct
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import _chosen, choose_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
-from netdepth.training.progress import TrainProgress
 from netdepth.training.run import run
 from netdepth.training.stack import Stack
 

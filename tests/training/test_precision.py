@@ -15,6 +15,7 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.errors import BadInput, Interrupted
 from netdepth.models import build
+from netdepth.progress import TrainProgress
 from netdepth.training import precision
 from netdepth.training.evaluate import logits_of
 from netdepth.training.fit import fit
@@ -22,7 +23,6 @@ from netdepth.training.gradients import autograd_gradients, choose_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
 from netdepth.training.precision import multiplies_bf16, precision_of
-from netdepth.training.progress import TrainProgress
 from netdepth.training.resolve import fingerprint, resolve, stackable
 from netdepth.training.stack import Stack
 

@@ -11,10 +11,10 @@ from support.real_runs import CONFIG, make, same, weights
 
 from netdepth.config import RunConfig, Runtime, TrainConfig, to_json
 from netdepth.errors import BadInput, Interrupted, Locked
+from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
 from netdepth.training import loop as conduct
 from netdepth.training.launch import exit_code, launch
-from netdepth.training.progress import TrainProgress
 from netdepth.training.run import run
 
 

@@ -9,9 +9,9 @@ from support.real_runs import make, same
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.errors import BadInput, Interrupted
+from netdepth.progress import TrainProgress
 from netdepth.training.cohort import run_cohort
 from netdepth.training.optim import SCHEDULES, WatchingSchedule
-from netdepth.training.progress import TrainProgress
 from netdepth.training.resolve import stackable
 
 BUDGET, PER_EPOCH = 64_000, 352

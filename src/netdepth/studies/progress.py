@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from netdepth.progress import duration
 from netdepth.studies.plan import Group
-from netdepth.training.progress import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID

@@ -14,13 +14,13 @@ import torch
 from netdepth import data, models
 from netdepth.config import RunConfig, Runtime, to_json
 from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
+from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.trackers.mirror import Mirrors
 from netdepth.training.loop import Watch, conduct
 from netdepth.training.objectives import OBJECTIVES, Distillation
 from netdepth.training.parallel import ALONE, Team
 from netdepth.training.process import configure, environment
-from netdepth.training.progress import TrainProgress
 from netdepth.training.replica import Member
 from netdepth.training.resolve import build_model, fingerprint, resolve, stackable
 from netdepth.training.signals import signals_as_errors

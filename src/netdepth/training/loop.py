@@ -32,7 +32,7 @@ WRITE_EVERY_SECONDS = 10.0
 
 
 class Watcher(Protocol):
-    """What is told how far a training is (`netdepth.training.progress.TrainProgress` is one)."""
+    """What is told how far a training is (`netdepth.progress.TrainProgress` is one)."""
 
     def advance(self, step: int) -> None: ...
 

@@ -10,12 +10,12 @@ from datetime import timedelta
 
 from netdepth.config import RunConfig, Runtime
 from netdepth.data import Splits
+from netdepth.progress import TrainProgress
 from netdepth.training.cohort import Finished, run_cohort
 from netdepth.training.follow import Follower
 from netdepth.training.lead import Leader
 from netdepth.training.loop import Watch
 from netdepth.training.parallel import ALONE, PATIENCE, Team, rank, world_size
-from netdepth.training.progress import TrainProgress
 from netdepth.training.resolve import COMPONENTS, build_model, fingerprint, resolve
 from netdepth.training.signals import signals_as_errors, signals_ignored
 

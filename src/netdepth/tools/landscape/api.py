@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netdepth.config import MAX_SEED, Runtime
 from netdepth.errors import BadInput
+from netdepth.progress import CountProgress
 from netdepth.training.finished import Run, load
-from netdepth.training.progress import CountProgress
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from netdepth.training.progress import TrainProgress, describe_record
+from netdepth.progress import TrainProgress, describe_record
 
 RECORD = {
     "step": 860,
@@ -127,7 +127,7 @@ def test_rich_is_imported_for_a_terminal_only() -> None:
     import subprocess
 
     code = (
-        "import sys; from netdepth.training.progress import TrainProgress\n"
+        "import sys; from netdepth.progress import TrainProgress\n"
         "with TrainProgress('x', 1, 1) as p: p.evaluated({'step': 1})\n"
         "sys.exit('rich' in sys.modules)"
     )
