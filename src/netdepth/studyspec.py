@@ -33,6 +33,17 @@ Reproduced = Literal["he2016"]
 PAPERS: tuple[Reproduced, ...] = ("he2016",)
 """Papers whose numbers a report can show beside a study's (`analysis.paper`)."""
 
+LABELS: Mapping[str, str] = {
+    "plain he": "plain, He init",
+    "plain default": "plain, default init",
+    "residual he": "residual, He init",
+    "residual he scaled": "residual, He init, scaled branches",
+    "residual default": "residual, default init",
+    "simple": "simple CNN",
+    "bf16": "bfloat16",
+}
+"""Labels for people of levels whose names are short keys; any other level is shown by its own name."""
+
 DEPTH = "depth"
 RESERVED = ("run", "folder", "status", "seed")
 """Columns of the table of runs that no axis may be called."""
@@ -170,6 +181,14 @@ class StudySpec:
     def conditions(self) -> tuple[str, ...]:
         """The conditions in the order given."""
         return tuple(dict.fromkeys(cell.condition for cell in self.cells))
+
+    def label_of(self, condition: str) -> str:
+        """How a page or a picture names ``condition``: "residual, He init, scaled branches" for "residual he scaled".
+
+        Files keep the condition itself, which is a key.
+        """
+        levels = next((c.levels for c in self.cells if c.condition == condition), {DEPTH: "", "condition": condition})
+        return ", ".join(LABELS.get(level, level) for axis, level in levels.items() if axis != DEPTH)
 
     @property
     def early_stopping(self) -> bool:

@@ -13,7 +13,8 @@ from support.made_runs import make_run
 
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, to_json
 from netdepth.errors import BadInput
-from netdepth.recipes import RECIPES, import_user, resolve
+from netdepth.recipes import RECIPES, import_user, resolve, resolve_study
+from netdepth.studyspec import Axis
 from netdepth.training.run import resolve as resolve_components
 
 RUNS = [name for name in RECIPES.names() if isinstance(RECIPES.build(Component(name)), RunConfig)]
@@ -39,6 +40,20 @@ def test_every_recipe_is_one_that_the_rooms_accept(name: str) -> None:
     assert resolve_components(config).model.name == config.model.name
     summary = RECIPES.entry(name).summary
     assert summary.startswith(f"netdepth train {name}")  # the docstring opens with the command
+
+
+def test_a_condition_has_a_label_for_people_beside_its_key() -> None:
+    spec = resolve_study("depth-mlp")
+    labels = [spec.label_of(condition) for condition in spec.conditions]
+    assert labels[3] == "residual, He init, scaled branches"
+    assert len(set(labels)) == len(spec.conditions)
+    grid = dataclasses.replace(
+        spec,
+        scientific=(*spec.scientific, Axis("width", {"narrow": {"model.width": 8}, "wide": {"model.width": 64}})),
+        primary=(),
+    )
+    assert grid.label_of("plain he, wide") == "plain, He init, wide"
+    assert "He init" not in json.dumps(to_json(spec))
 
 
 def test_the_baseline_is_the_labs_network() -> None:
