@@ -12,6 +12,7 @@ import netdepth
 ROOT = Path(netdepth.__file__).parent
 ORDER = (
     "errors",
+    "text",
     "progress",
     "config",
     "overrides",

@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _complain(text: str, code: int, said_by_others: bool = True) -> int:
-    from netdepth.report.text import printable
+    from netdepth.text import printable
 
     if rank() > 0:
         if said_by_others:  # what befalls rank 0 as well it says, and torchrun ends this process meanwhile
@@ -86,7 +86,7 @@ def _run(argv: Sequence[str]) -> int:
         parser.print_help()
         return 0
     from netdepth import commands, recipes
-    from netdepth.report.text import document
+    from netdepth.text import document
 
     command: Callable[[argparse.Namespace], commands.Answer] = getattr(commands, args.command)
     if args.command != "train":

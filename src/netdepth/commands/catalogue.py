@@ -11,9 +11,9 @@ from typing import Any
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.config import to_json
 from netdepth.registry import Entry, Registry, type_name
-from netdepth.report.text import print_table, printable
 from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
+from netdepth.text import print_table, printable
 
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
 

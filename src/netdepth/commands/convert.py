@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 
 from netdepth.commands.answer import Answer
-from netdepth.report.text import printable, size
+from netdepth.text import printable, size
 
 __all__ = ["convert"]
 

@@ -6,7 +6,7 @@ import argparse
 import textwrap
 
 from netdepth.commands.answer import Answer, runtime_of
-from netdepth.report.text import printable
+from netdepth.text import printable
 
 __all__ = ["explain"]
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from netdepth.commands.answer import Answer
 from netdepth.config import Component, RunConfig, from_json
 from netdepth.errors import BadInput, StorageError
-from netdepth.report.text import printable
 from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from netdepth.models import Network

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from netdepth.commands.answer import Answer
 from netdepth.errors import BadInput, StorageError
-from netdepth.report.text import printable
+from netdepth.text import printable
 
 __all__ = ["probe"]
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from netdepth.commands.answer import Answer
 from netdepth.errors import BadInput, StorageError
-from netdepth.report.text import print_table, printable
 from netdepth.runs.folder import runs_root
+from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
     from netdepth.report.data import StudyData

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from netdepth.commands.answer import Answer
 from netdepth.errors import BadInput, NetdepthError
-from netdepth.report.text import percent, print_table, printable, size
 from netdepth.runs.folder import find_run, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, study_at
+from netdepth.text import percent, print_table, printable, size
 
 __all__ = ["board", "compare", "predict", "runs_gc", "runs_list", "runs_rm", "sync"]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.config import Runtime
 from netdepth.errors import BadInput
-from netdepth.report.text import print_table, printable
+from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
     from netdepth.studies.forecast import Forecast

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.errors import BadInput, NetdepthError, choose
-from netdepth.report.text import printable
 from netdepth.runs.folder import RunDir
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from netdepth.training.launch import Outcome

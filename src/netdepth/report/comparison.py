@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TextIO
 
-from netdepth.report.text import number, percent, print_table, printable
 from netdepth.runs.compare import QUANTITIES, Comparison, Group, Quantity
 from netdepth.stats.intervals import Estimate
+from netdepth.text import number, percent, print_table, printable
 
 __all__ = ["FORMATS", "markdown_text", "print_comparison", "render"]
 

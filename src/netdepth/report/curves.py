@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from netdepth.report.data import Run, StudyData
 from netdepth.report.depth_figures import error_axis, loss_axis
 from netdepth.report.style import INK, MARKERS, PAPER, colour, figure_of, tidy
-from netdepth.report.text import printable
 from netdepth.runs.table import number_of
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from netdepth.report.data import StudyData
 from netdepth.report.style import DASHES, MARKERS, MUTED, PAPER, colour, figure_of, ticks, tidy
-from netdepth.report.text import printable
 from netdepth.stats.intervals import Estimate, mean_interval
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netdepth.report.data import StudyData
 from netdepth.report.style import GRID, HEAT, INK, MUTED, PAPER, figure_of
-from netdepth.report.text import printable
 from netdepth.runs.table import number_of
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

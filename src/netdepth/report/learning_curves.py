@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
-from netdepth.report.text import printable, status_words
 from netdepth.runs.folder import RunDir, slug
 from netdepth.runs.table import run_row
+from netdepth.text import printable, status_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Literal
 
-from netdepth.report.text import printable
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from markupsafe import Markup

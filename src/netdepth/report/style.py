@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.files.atomic import storage, write_atomic
-from netdepth.report.text import printable
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -16,9 +16,9 @@ from netdepth.report.comparison import markdown_text
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.document import Content
 from netdepth.report.files import check_report
-from netdepth.report.text import print_table, printable
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
+from netdepth.text import print_table, printable
 
 __all__ = ["Chip", "Submission", "Submissions", "page", "print_submissions", "read_submissions", "render"]
 

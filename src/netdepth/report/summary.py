@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from netdepth.report.text import number, percent, print_table, printable, status_words
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row
+from netdepth.text import number, percent, print_table, printable, status_words
 
 __all__ = ["print_next", "print_quickstart", "print_run"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.report.style import DASHES, DPI, INK, MUTED, colour, figure_of, save_png, tidy
-from netdepth.report.text import printable
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from netdepth.stats.intervals import Estimate

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.report.style import DPI, INK, MUTED, PAPER, save_png
-from netdepth.report.text import printable
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     import numpy as np

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.report.learning_curves import DPI, GREY, _name, _save, _shortened, _text
-from netdepth.report.text import status_words
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row
+from netdepth.text import status_words
 from netdepth.tools.inspect.tables import moment
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 from netdepth.errors import BadInput
-from netdepth.report.text import number, print_table, printable
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import number_of
+from netdepth.text import number, print_table, printable
 
 __all__ = ["brief", "moment", "print_inspection", "read_probes"]
 

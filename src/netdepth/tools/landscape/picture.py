@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netdepth.report.learning_curves import DPI, GREY, _save, _shortened, _text
-from netdepth.report.text import number, printable
 from netdepth.runs.folder import RunDir, slug
+from netdepth.text import number, printable
 from netdepth.tools.landscape.words import short_names
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from netdepth.report.text import number
+from netdepth.text import number
 
 __all__ = ["landscape_words", "short_names"]
 

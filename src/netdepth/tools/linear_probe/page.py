@@ -9,7 +9,7 @@ from typing import Any
 
 from netdepth.files.atomic import write_atomic
 from netdepth.report.comparison import markdown_text
-from netdepth.report.text import percent, print_table, printable
+from netdepth.text import percent, print_table, printable
 
 __all__ = ["markdown", "picture", "print_probe", "sentences"]
 
