@@ -36,7 +36,7 @@ ORDER = (
 )
 """Modules and packages from the lowest to the highest: each imports only what stands before it."""
 NARROWER = {
-    "progress": set(),
+    "progress": {"text"},
     "config": {"errors"},
     "overrides": {"errors", "config"},
     "registry": {"errors", "config"},

@@ -9,10 +9,12 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
+from netdepth.text import duration, percent
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["CountProgress", "TrainProgress", "describe_record", "duration"]
+__all__ = ["CountProgress", "TrainProgress", "describe_record"]
 
 REFRESH_SECONDS = 0.25
 """A redraw costs about a millisecond of the training thread, so there are at most four a second."""
@@ -165,7 +167,7 @@ def _loss(value: Any) -> str:
 
 
 def _percent(value: Any) -> str:
-    return f"{100 * value:.2f} %" if isinstance(value, int | float) else "-"
+    return percent(value) if isinstance(value, int | float) else "-"
 
 
 class CountProgress:
@@ -257,11 +259,3 @@ def _bar_on(stream: TextIO) -> Progress:
     console = Screen(file=stream)
     redirect = stream is sys.stderr
     return Progress(*columns, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=redirect)
-
-
-def duration(seconds: float) -> str:
-    """A time in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
-    if seconds < 99.5:
-        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
-    minutes = math.ceil(seconds / 60 - 0.5)
-    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"

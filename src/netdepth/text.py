@@ -1,14 +1,23 @@
-"""Text for a terminal: names made harmless, numbers in words, tables that never lose a cell."""
+"""Text for people: harmless names, numbers, p-values, intervals, counts and lists, and tables for a terminal.
+
+All that is shown to a person is formatted here, so that one quantity looks the same on the terminal, on a page and
+in a sentence. A negative number has a minus sign, not a hyphen.
+"""
 
 from __future__ import annotations
 
 import json
 import math
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-__all__ = ["document", "number", "percent", "print_table", "printable", "size", "status_words"]
+__all__ = [
+    "NO_BREAK", "capitalised", "count", "document", "duration", "interval", "listed", "number", "p_equals", "p_value",
+    "percent", "points", "print_table", "printable", "significant", "size", "status_words",
+]  # fmt: skip
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
 
 
 def printable(text: object) -> str:
@@ -16,28 +25,96 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(text))
 
 
+# --- numbers ---
+
+
 def number(value: float | None, digits: int = 4) -> str:
-    """A loss or a time; ``-`` for none, ``nan`` and ``inf`` as such."""
+    """A loss or a time with ``digits`` decimals, for columns; ``-`` for none, ``nan`` and ``inf`` as such."""
     if value is None:
         return "-"
     if value != 0 and math.isfinite(value) and not 10**-digits <= abs(value) < 1e6:
-        return f"{value:.3g}"
-    return f"{value:.{digits}f}"
+        return _minus(f"{value:.3g}")
+    return _minus(f"{value:.{digits}f}")
 
 
-def percent(value: float | None) -> str:
-    """A fraction as per cent with two digits."""
-    return "-" if value is None else f"{100 * value:.2f} %"
+def significant(value: float | None, digits: int = 3, *, sign: bool = False) -> str:
+    """A number with ``digits`` significant digits, for sentences; with its ``sign`` if it is a difference."""
+    if value is None:
+        return "-"
+    if not math.isfinite(value):
+        return "not finite"
+    return _minus(f"{value:{'+' * sign}#.{digits}g}".rstrip("."))
 
 
-def size(count: int) -> str:
+def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
+    """A fraction as per cent: ``97.39 %``."""
+    return "-" if value is None else _minus(f"{100 * value:{'+' * sign}.{digits}f} %")
+
+
+def points(value: float | None, digits: int = 2) -> str:
+    """A difference of two fractions in percentage points, without the unit: ``+1.20``."""
+    return "-" if value is None else _minus(f"{100 * value:+.{digits}f}")
+
+
+def interval(low: float | None, high: float | None, shown: Callable[[float], str] = significant) -> str:
+    """``[0.12, 0.34]``; empty where there is none. ``shown`` formats an end."""
+    return "" if low is None or high is None else f"[{shown(low)}, {shown(high)}]"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value for a column: ``0.012``, ``< 0.0001``."""
+    return "-" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.2g}"
+
+
+def p_equals(p: float | None) -> str:
+    """A p-value in a sentence: ``p = 0.012``, ``p < 0.0001``."""
+    shown = p_value(p)
+    return f"p {shown}" if shown.startswith("<") else f"p = {shown}"
+
+
+def _minus(text: str) -> str:
+    """``text`` of one number with a minus sign; the hyphen of an exponent stays, so that it can be copied."""
+    return f"\N{MINUS SIGN}{text[1:]}" if text.startswith("-") else text
+
+
+# --- amounts ---
+
+
+def count(n: int, noun: str) -> str:
+    """``1 run``, ``5,000 runs``."""
+    return f"{n:,} {noun}{'s' * (n != 1)}"
+
+
+def size(number_of_bytes: int) -> str:
     """Bytes as ``812 B``, ``1.4 MB``."""
-    amount = float(count)
+    amount = float(number_of_bytes)
     for unit in ("B", "kB", "MB", "GB"):
         if amount < 1000:
             return f"{amount:.0f} B" if unit == "B" else f"{amount:.1f} {unit}"
         amount /= 1000
     return f"{amount:.1f} TB"
+
+
+def duration(seconds: float) -> str:
+    """A time in words: ``40 s``, ``12 min``, ``3 h 20 min``."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
+    minutes = math.ceil(seconds / 60 - 0.5)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+# --- words ---
+
+
+def listed(parts: Sequence[object], last: str = "and") -> str:
+    """``a``, ``a and b``, ``a, b and c``."""
+    *first, end = map(str, parts)
+    return f"{', '.join(first)} {last} {end}" if first else end
+
+
+def capitalised(text: str) -> str:
+    """``text`` as the beginning of a sentence."""
+    return text[:1].upper() + text[1:]
 
 
 def status_words(row: dict[str, Any]) -> str:

@@ -14,7 +14,6 @@ from support.made_runs import make_run
 
 from netdepth.report.comparison import print_comparison, render
 from netdepth.studies.analysis import Comparison, compare
-from netdepth.text import number, percent, printable, size
 
 ACCURACIES = [0.971, 0.974, 0.978]
 HOSTILE = "a|b <img src=x> `c` *d* $e$ \x1b[31mred\x1b[0m"
@@ -82,10 +81,3 @@ def test_a_table_in_a_pipe_is_never_cut(tmp_path: Path) -> None:
     stream = io.StringIO()
     print_comparison(compare([make_run(tmp_path, failure=long)]), stream)
     assert f"failed: OSError: {long}" in stream.getvalue()
-
-
-def test_numbers_for_people() -> None:
-    assert [percent(0.97391), percent(None), percent(float("nan"))] == ["97.39 %", "-", "nan %"]
-    assert [number(0.1053), number(1e-7), number(float("inf")), number(None)] == ["0.1053", "1e-07", "inf", "-"]
-    assert [size(812), size(1_400_000), size(3 * 10**13)] == ["812 B", "1.4 MB", "30.0 TB"]
-    assert printable("a\nb\t\x1b[0m\u202e\udcff") == "a\\nb\\t\\x1b[0m\\u202e\\udcff"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from netdepth.studies.plan import Work, plan
-from netdepth.studies.progress import StudyProgress, duration
+from netdepth.studies.progress import StudyProgress
 
 GROUPS = plan(
     [Work(name, depth, (0, 1), True, 100 * depth, 50) for name in ("[b]a", "c") for depth in (2, 6)], 1
@@ -141,19 +141,3 @@ def test_nothing_to_make_or_quiet_shows_nothing(mode: Any) -> None:
     with StudyProgress("mine", GROUPS, GROUPS if mode == "quiet" else (), mode, stream):
         pass
     assert stream.getvalue() == ""
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [
-        (0.04, "0.0 s"),
-        (9.4, "9.4 s"),
-        (40, "40 s"),
-        (99, "99 s"),
-        (100, "2 min"),
-        (720, "12 min"),
-        (12_000, "3 h 20 min"),
-    ],
-)
-def test_a_time_in_words(seconds: float, words: str) -> None:
-    assert duration(seconds) == words

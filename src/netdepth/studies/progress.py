@@ -9,13 +9,13 @@ from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from netdepth.progress import duration
 from netdepth.studies.plan import Group
+from netdepth.text import duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["StudyProgress", "duration"]
+__all__ = ["StudyProgress"]
 
 REFRESH_SECONDS = 0.25
 LINE_SECONDS = 30.0

@@ -1,0 +1,34 @@
+"""Text for people: names made harmless, and one form for numbers, p-values, intervals, counts and lists."""
+
+from __future__ import annotations
+
+import pytest
+
+from netdepth import text
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("shown", "expected"),
+    [
+        ([text.percent(0.97391), text.percent(None), text.percent(NAN)], ["97.39 %", "-", "nan %"]),
+        ([text.percent(0.5, 0), text.percent(-0.01, sign=True), text.points(0.012)], ["50 %", "−1.00 %", "+1.20"]),
+        (list(map(text.number, [0.1053, 1e-7, INF, None, -2.5])), ["0.1053", "1e-07", "inf", "-", "−2.5000"]),
+        (list(map(text.significant, [0.5, 100.0, 1e-7, NAN, None])), ["0.500", "100", "1.00e-07", "not finite", "-"]),
+        ([text.significant(0.5, sign=True), text.significant(-12.345)], ["+0.500", "−12.3"]),
+        ([text.interval(-0.1, 0.2), text.interval(None, 0.2), text.interval(0.1, 0.2, text.percent)],
+         ["[−0.100, 0.200]", "", "[10.00 %, 20.00 %]"]),
+        ([text.p_value(0.0123), text.p_value(1e-5), text.p_value(None)], ["0.012", "< 0.0001", "-"]),
+        ([text.p_equals(0.0123), text.p_equals(1e-5)], ["p = 0.012", "p < 0.0001"]),
+        ([text.count(1, "run"), text.count(5000, "run"), text.count(0, "seed")], ["1 run", "5,000 runs", "0 seeds"]),
+        ([text.size(812), text.size(1_400_000), text.size(3 * 10**13)], ["812 B", "1.4 MB", "30.0 TB"]),
+        (list(map(text.duration, [0.04, 9.4, 40, 99, 100, 720, 12_000])),
+         ["0.0 s", "9.4 s", "40 s", "99 s", "2 min", "12 min", "3 h 20 min"]),
+        ([text.listed([8]), text.listed([8, 16]), text.listed(["a", "b", "c"], "or")], ["8", "8 and 16", "a, b or c"]),
+        ([text.capitalised("depth 8"), text.capitalised("")], ["Depth 8", ""]),
+        ([text.printable("a\nb\t\x1b[0m\u202e\udcff")], ["a\\nb\\t\\x1b[0m\\u202e\\udcff"]),
+    ],
+)  # fmt: skip
+def test_what_a_person_sees(shown: list[str], expected: list[str]) -> None:
+    assert shown == expected
