@@ -74,7 +74,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("netdepth.report.learning_curves.learning_curves", lambda run: picture)
     monkeypatch.setattr("netdepth.report.learning_curves.learning_curves_many", lambda runs: picture)
     monkeypatch.setattr("netdepth.tools.predict.predict", refuse)
-    monkeypatch.setattr("netdepth.tools.explain.api.explain", refuse)
+    monkeypatch.setattr("netdepth.tools.explain.explain", refuse)
     monkeypatch.setattr("netdepth.data.manage.fetch", refuse)
     monkeypatch.setattr("netdepth.runs.cleanup.remove", refuse)
     monkeypatch.setattr("subprocess.call", lambda command: 0)

@@ -13,7 +13,9 @@ from support.made_weights import CLASSES, WIDTH, hostile, network, saved, weight
 from netdepth.cli import main
 from netdepth.errors import BadInput, StorageError
 from netdepth.models import build
-from netdepth.tools.convert import IMAGENET_MEAN, IMAGENET_STD, Conversion, convert, load_published, process
+from netdepth.tools import convert as process
+from netdepth.tools.convert import Conversion, convert
+from netdepth.tools.convert.fit import IMAGENET_MEAN, IMAGENET_STD, load_published
 
 
 def command(capsys, *argv):

@@ -21,7 +21,7 @@ from netdepth.config import Runtime
 from netdepth.data import SealedTest
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.tools.convert import Published, open_published
+from netdepth.tools.convert.published import Published, open_published
 
 Ask = Callable[..., tuple[int, str, str]]
 PARTS = ("sheet", "means", "check")

@@ -26,7 +26,8 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.fetch import SOURCES
 from netdepth.data.splits import SealedTest
 from netdepth.errors import RunFailed
-from netdepth.tools import export as exports
+from netdepth.tools.export.formats import FORMATS
+from netdepth.tools.export.parity import compare
 from netdepth.training.finished import Run
 
 SHAPE = (3, 16, 16)
@@ -76,9 +77,9 @@ def needs_onnx() -> None:
 def test_the_file_computes_what_the_network_does(to: str, kind: str) -> None:
     if to == "onnx":
         needs_onnx()
-    model, form = network(kind), exports.FORMATS[to]
+    model, form = network(kind), FORMATS[to]
     data = form.write(model, metadata(kind))
-    parity = exports.compare(model, form.read(data), images())
+    parity = compare(model, form.read(data), images())
     assert parity.images == parity.same_class == 30
     assert max(parity.logit, parity.probability) <= 1e-6
 
@@ -88,7 +89,7 @@ def test_the_graph_takes_pixels_and_any_batch() -> None:
     needs_onnx()
     import onnx
 
-    graph = onnx.load_from_string(exports.FORMATS["onnx"].write(network("residual cnn"), {"run": "r"}))
+    graph = onnx.load_from_string(FORMATS["onnx"].write(network("residual cnn"), {"run": "r"}))
     onnx.checker.check_model(graph)
     (pixels,), (logits,) = graph.graph.input, graph.graph.output
     assert pixels.type.tensor_type.elem_type == onnx.TensorProto.UINT8
@@ -115,7 +116,7 @@ def test_a_mismatch_is_found(change: Any) -> None:
             return np.asarray(change(model(torch.from_numpy(pixels)).numpy()))
 
     with pytest.raises(RunFailed, match="exported network"):
-        exports.compare(model, wrong, images())
+        compare(model, wrong, images())
 
 
 # --- the command -----------------------------------------------------------------------------------
@@ -198,7 +199,7 @@ def test_onnx_and_its_card(run: Run, capsys: pytest.CaptureFixture[str]) -> None
 def test_a_planted_mismatch_leaves_no_file(
     run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: float
 ) -> None:
-    form = exports.FORMATS["safetensors"]
+    form = FORMATS["safetensors"]
 
     def faulty(model: models.Network, metadata: Any) -> bytes:
         wrong = copy.deepcopy(model)
@@ -206,7 +207,7 @@ def test_a_planted_mismatch_leaves_no_file(
             wrong.head.bias[0] += fault  # type: ignore[union-attr, index]
         return form.write(wrong, metadata)
 
-    monkeypatch.setitem(exports.FORMATS, "safetensors", dataclasses.replace(form, write=faulty))
+    monkeypatch.setitem(FORMATS, "safetensors", dataclasses.replace(form, write=faulty))
     out = tmp_path / "wrong.safetensors"
     code, text, err = answer(["export", str(run.path), "--to", "safetensors", "--out", str(out)], capsys)
     assert (code, text, err.count("\n")) == (1, "", 1)

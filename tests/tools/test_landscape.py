@@ -18,8 +18,8 @@ from support.real_runs import CONFIG, make
 import netdepth as nd
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.splits import SealedTest
-from netdepth.tools.landscape import api as api
-from netdepth.tools.landscape import slices as probe
+from netdepth.tools import landscape as api
+from netdepth.tools.landscape import surface as probe
 from netdepth.tools.landscape.picture import landscape_picture
 from netdepth.tools.landscape.words import landscape_words, short_names
 from netdepth.training.finished import Run

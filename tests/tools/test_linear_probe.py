@@ -21,8 +21,8 @@ from netdepth.config import Component
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
+from netdepth.tools.linear_probe import FOLDER
 from netdepth.tools.linear_probe import features as f
-from netdepth.tools.linear_probe.api import FOLDER
 
 HALF = [f"dataset.classes={json.dumps(SECOND)}"]
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from netdepth import models
 from netdepth.errors import BadInput
-from netdepth.tools.landscape.slices import coordinates, describe_surface, filter_directions, slice_losses
+from netdepth.tools.landscape.surface import coordinates, describe_surface, filter_directions, slice_losses
 
 SHAPE = (1, 8, 8)
 NETWORKS = {

@@ -15,7 +15,7 @@ SHOWN_NOTES = 5
 
 def explain(args: argparse.Namespace) -> Answer:
     """Class activation maps of a run or of published weights: contact sheet, mean maps, deletion check."""
-    from netdepth.tools.explain import api as api
+    from netdepth.tools import explain as api
 
     found = api.explain(
         args.run,

@@ -13,7 +13,7 @@ __all__ = ["export"]
 
 def export(args: argparse.Namespace) -> Answer:
     """An ONNX or safetensors file that was checked against the network, and its model card."""
-    from netdepth.tools.export.api import export
+    from netdepth.tools.export import export
 
     made = export(args.run, to=args.to, out=args.out, weights=args.weights, data_dir=args.data, runs_dir=args.runs_root)
 

@@ -13,7 +13,7 @@ __all__ = ["landscape"]
 
 def landscape(args: argparse.Namespace) -> Answer:
     """Slices of the loss and the Hessian's extreme eigenvalues: a picture, numbers, words."""
-    from netdepth.tools.landscape.api import landscape
+    from netdepth.tools.landscape import landscape
 
     seen = landscape(
         *args.names,

@@ -14,7 +14,7 @@ __all__ = ["probe"]
 
 def probe(args: argparse.Namespace) -> Answer:
     """kNN, a linear SVM and logistic regression on frozen features: table, sentences, picture."""
-    from netdepth.tools.linear_probe import api as api
+    from netdepth.tools import linear_probe as api
     from netdepth.tools.linear_probe.page import print_probe
 
     if args.images is not None and args.all_images:

@@ -11,7 +11,7 @@ from netdepth.errors import BadInput
 from netdepth.training.finished import Run, load
 
 if TYPE_CHECKING:
-    from netdepth.tools.convert import Published
+    from netdepth.tools.convert.published import Published
 
 __all__ = ["Prediction", "open_network", "predict"]
 
@@ -34,7 +34,7 @@ def open_network(text: str, runs_dir: Path | None = None, names: Path | None = N
     Raises:
         BadInput: none or several runs match, a file that is not what it should be, ``names`` for a run.
     """
-    from netdepth.tools.convert import open_published
+    from netdepth.tools.convert.published import open_published
 
     if not text.endswith(".safetensors"):
         if names is not None:

@@ -1,15 +1,150 @@
-"""Published weights, which come as a pickle, into safetensors, and from there into a network."""
+"""`convert`: a file of published weights into safetensors, by a process of its own.
 
-from netdepth.tools.convert.fit import IMAGENET_MEAN, IMAGENET_STD, load_published
-from netdepth.tools.convert.process import Conversion, convert
-from netdepth.tools.convert.published import Published, open_published
+A pickle is a program. `netdepth.tools.convert.reader` reads it with PyTorch's ``weights_only`` reader, which
+builds tensors and plain containers and runs nothing else. Should that have a hole, or the file be made
+to exhaust the machine, it ends a process that has the file as its standard input, a temporary folder to
+work in, and memory and time by the size of the file.
+"""
 
-__all__ = [
-    "IMAGENET_MEAN",
-    "IMAGENET_STD",
-    "Conversion",
-    "Published",
-    "convert",
-    "load_published",
-    "open_published",
-]
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from netdepth.errors import BadInput, StorageError
+from netdepth.files.atomic import fsync_folder, storage
+
+__all__ = ["Conversion", "convert"]
+
+COMMAND = (sys.executable, "-P", "-m", "netdepth.tools.convert.reader")
+MAX_BYTES = 4 * 2**30
+"""The largest networks here have a sixteenth of it."""
+BASE_SECONDS, BYTES_PER_SECOND = 120.0, 10e6
+"""Time for importing PyTorch on a busy machine, and for reading."""
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What `convert` made of a file.
+
+    ``model``, ``classes`` and ``width`` are of the network it fits, None where it fits none (or has no
+    head); ``fits`` says it in words. ``unwrapped`` are the entries it was taken from, ``stripped`` the
+    prefixes removed; ``shared`` counts tensors that lay in another's memory; ``dropped`` names the
+    first entries that were left out (no tensors, or beside the weights), ``dropped_count`` counts all.
+    """
+
+    source: Path
+    out: Path
+    sha256: str
+    tensors: int
+    bytes: int
+    model: str | None
+    classes: int | None
+    width: int | None
+    fits: str
+    unwrapped: list[str]
+    stripped: list[str]
+    shared: int
+    dropped: list[str]
+    dropped_count: int
+
+
+def convert(source: Path, out: Path | None = None) -> Conversion:
+    """Write the weights in ``source`` to ``out``, by default beside it with the suffix ``.safetensors``.
+
+    Raises:
+        BadInput: no such file, no weights, weights that need code to be read; an ``out`` that is there
+            and is no earlier conversion.
+        StorageError: ``out`` cannot be written.
+    """
+    with _opened(source) as handle:
+        size = os.fstat(handle.fileno()).st_size
+        if size > MAX_BYTES:
+            raise BadInput(f"{source} has {size:,} bytes; weights are read up to {MAX_BYTES:,}")
+        out = source.with_suffix(".safetensors") if out is None else out
+        _check_out(out)
+        with storage(out), tempfile.TemporaryDirectory(prefix=".netdepth-convert-", dir=out.parent) as folder:
+            made = Path(folder, "made").absolute()  # the process has another working folder
+            made.touch()
+            mode = made.stat().st_mode  # what a file of this user has; safetensors makes it private
+            report = _read_apart(source, handle, made, size)
+            made.chmod(mode)
+            with open(made, "rb") as written:
+                os.fsync(written.fileno())
+            os.replace(made, out)
+            fsync_folder(out.parent)
+    return Conversion(source=source, out=out, **report)
+
+
+def _opened(source: Path) -> IO[bytes]:
+    """``source`` for reading, if it is a file that may hold a pickle."""
+    try:
+        kind = source.stat().st_mode
+        if stat.S_ISDIR(kind):
+            raise BadInput(f"{source} is a folder; name a file of weights (.pth, .pt)")
+        if not stat.S_ISREG(kind):  # opening a pipe would wait for who writes to it
+            raise BadInput(f"{source} is a device or a pipe; name a file of weights (.pth, .pt)")
+        if source.suffix == ".safetensors":
+            raise BadInput(f"{source} is safetensors already; convert takes .pth and .pt")
+        return open(source, "rb")
+    except FileNotFoundError:
+        beside = sorted(path.name for path in source.parent.glob("*.pt*") if path.is_file())
+        near = difflib.get_close_matches(source.name, beside, n=1, cutoff=0.5)
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        there = ", ".join(beside[:5]) or "none"
+        raise BadInput(f"no file {str(source)!r}{hint}; weights in its folder: {there}") from None
+    except OSError as error:
+        raise BadInput(f"cannot read {str(source)!r}: {error.strerror or error}") from None
+
+
+def _check_out(out: Path) -> None:
+    """Refuse to overwrite anything but an earlier conversion."""
+    from safetensors import SafetensorError, safe_open
+
+    if out.suffix != ".safetensors":
+        raise BadInput(f"--out {str(out)!r} has to end in .safetensors")
+    if not os.path.lexists(out):
+        return
+    try:
+        with safe_open(out, "np") as there:
+            ours = "source_sha256" in (there.metadata() or {})
+    except (OSError, SafetensorError):
+        ours = False
+    if not ours:
+        raise BadInput(f"{out} is there already and was not made by convert; remove it, or give another --out")
+
+
+def _read_apart(source: Path, handle: IO[bytes], target: Path, size: int) -> dict[str, Any]:
+    """Have ``handle`` rewritten to ``target``; the report, which has the fields of `Conversion` without the paths."""
+    seconds = BASE_SECONDS + size / BYTES_PER_SECOND
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    try:
+        done = subprocess.run(
+            [*COMMAND, str(target), str(size), source.name],
+            stdin=handle,
+            capture_output=True,
+            cwd=target.parent,
+            env=environment,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise BadInput(f"{source} was given up after {seconds:.0f} s of reading") from None
+    if done.returncode != 0:
+        how = f"exit status {done.returncode}" if done.returncode > 0 else signal.Signals(-done.returncode).name
+        last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
+        raise BadInput(f"{source} ended the process that read it with {how}{': ' if last else ''}{last}")
+    report: dict[str, Any] = json.loads(done.stdout)
+    if "error" in report:
+        kind = StorageError if report["code"] == StorageError.exit_code else BadInput
+        raise kind(f"{source} {report['error']}")
+    return report

@@ -9,7 +9,7 @@ import torch
 
 from netdepth.tools.explain.check_picture import METHODS
 from netdepth.tools.explain.examine import Examined, heat
-from netdepth.tools.explain.sheet_picture import Cell, Sheet, SheetRow, shortened
+from netdepth.tools.explain.sheet import Cell, Sheet, SheetRow, shortened
 from netdepth.tools.explain.subjects import spread
 
 __all__ = ["MAX_ROWS", "class_sheet", "mean_sheet", "picture_sheet"]

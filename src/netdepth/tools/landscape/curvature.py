@@ -41,7 +41,7 @@ class Eigenvalue:
 class HessianProduct:
     """H·v, with H the Hessian of the mean cross-entropy of ``model`` on ``inputs`` in all its parameters.
 
-    In eval mode: batch norm uses its stored statistics, as `netdepth.tools.landscape.slices` does. By double
+    In eval mode: batch norm uses its stored statistics, as `netdepth.tools.landscape.surface` does. By double
     backward, a few images at a time, in the precision of the weights; sums over chunks are float64. Where a ReLU
     is at its kink its second derivative counts as zero, as autograd has it.
 
