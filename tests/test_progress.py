@@ -1,15 +1,24 @@
-"""The progress display: bar and lines, the last line always, and never in the way of training."""
+"""What a person sees while work is done: bars and lines, the last line always, and never in the way of the work."""
 
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from netdepth.progress import TrainProgress, describe_record
+from netdepth.progress import (
+    CountProgress,
+    DownloadProgress,
+    StudyProgress,
+    TrainProgress,
+    describe_record,
+)
+from netdepth.studies.plan import Work, plan
 
 RECORD = {
     "step": 860,
@@ -22,6 +31,10 @@ RECORD = {
     "overfit_count": 0,
     "overfit_onset_epoch": None,
 }
+GROUPS = plan(
+    [Work(name, depth, (0, 1), True, 100 * depth, 50) for name in ("[b]a", "c") for depth in (2, 6)], 1
+).groups
+"""Two groups of 6/16 of the work each, then two of 2/16."""
 
 
 class Terminal(io.StringIO):
@@ -32,64 +45,128 @@ class Terminal(io.StringIO):
 class Gone(io.StringIO):
     """A stream whose reader went away."""
 
+    tty = False
+
     def write(self, text: str) -> int:
         raise BrokenPipeError
 
     def isatty(self) -> bool:
         return self.tty
 
-    tty = False
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Passes the time; none passes by itself."""
+    now = [1000.0]
+    monkeypatch.setattr("netdepth.progress.time.monotonic", lambda: now[0])
+
+    def pass_by(seconds: float) -> None:
+        now[0] += seconds
+
+    return pass_by
 
 
-def records(count: int) -> list[dict[str, Any]]:
-    return [{**RECORD, "step": 860 * epoch, "epoch": float(epoch)} for epoch in range(1, count + 1)]
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
+    """A wide terminal on which everything is drawn at once."""
+    for name, value in (("TERM", "xterm"), ("COLUMNS", "200"), ("LINES", "50")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("netdepth.progress.REFRESH_SECONDS", 0)
+    monkeypatch.setattr("netdepth.progress.QUIET_SECONDS", 0)
+    return Terminal()
 
 
-def test_lines_are_at_most_one_a_second_and_the_last_always() -> None:
-    stream = io.StringIO()
-    with TrainProgress("baseline-mlp seed 0", 30 * 860, 860, stream=stream) as progress:
-        for record in records(50):
-            progress.advance(record["step"])
-            progress.evaluated(record)
-    first, last = stream.getvalue().splitlines()
-    assert first == (
-        "baseline-mlp seed 0: epoch 1/30, step 860, loss 0.2500 train 0.1250 val · "
-        "accuracy 92.50 % train 96.25 % val · best"
-    )
-    assert "epoch 50/30, step 43000" in last
+def outcome(group: int, status: str = "completed", error: str | None = None) -> dict[str, Any]:
+    outcomes = [{"seed": seed, "status": status, "error": error} for seed in (0, 1)]
+    return {"event": "outcome", "group": group, "outcomes": outcomes}
 
 
-def test_a_terminal_shows_the_bar_with_numbers_and_a_literal_title(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
-    stream = Terminal()
-    with TrainProgress("[bold]x[/bold] seed 0", 860 * 2, 860, stream=stream) as progress:
-        for record in records(2):
-            progress.advance(record["step"])
-            progress.evaluated(record)
-    assert "[bold]x[/bold] seed 0" in stream.getvalue()
-    assert "epoch 2/2" in stream.getvalue()
-    assert "96.25 %" in stream.getvalue()
+def progress(group: int, step: int, loss: float | None = 0.25) -> dict[str, Any]:
+    record = None if loss is None else {"train_loss": loss}
+    return {"event": "progress", "group": group, "step": step, "of": 50, "per_epoch": 10, "record": record}
 
 
-def test_quiet_writes_nothing_and_imports_nothing() -> None:
-    stream = Terminal()
-    with TrainProgress("x", 10, 10, "quiet", stream=stream) as progress:
-        progress.advance(5)
-        progress.evaluated(RECORD)
-    assert stream.getvalue() == ""
+def show_run(stream: io.StringIO, *, epochs: int = 10, shown: bool = True) -> None:
+    with TrainProgress("[bold]x[/bold] seed 0", 8600, 860, shown=shown, stream=stream) as display:
+        for epoch in range(1, epochs + 1):
+            display.advance(860 * epoch)
+            display.evaluated({**RECORD, "step": 860 * epoch, "epoch": float(epoch)})
+
+
+def show_count(stream: io.StringIO, *, shown: bool = True) -> None:
+    with CountProgress("[b]pictures", 2000, 100, shown=shown, stream=stream) as display:
+        display.advance(1000, "a note")
+        display.add(200)
+
+
+def show_download(stream: io.StringIO, *, shown: bool = True) -> None:
+    with DownloadProgress(shown=shown, stream=stream) as display:
+        for received in (1_000_000, 2_000_000):
+            display.received("https://example.org/a/[b]one.gz", received, 4_000_000)
+        display.received("https://example.org/a/two.gz", 1, None)
+
+
+def show_study(stream: io.StringIO, *, shown: bool = True) -> None:
+    """A whole study: one group starts again, one fails, one diverges."""
+    with StudyProgress("mine", GROUPS, GROUPS, shown=shown, stream=stream) as display:
+        for group in (0, 1):
+            display.event({"event": "started", "group": group})
+        display.event(progress(0, 25))
+        display.event({"event": "retry", "group": 1, "error": "worker 1 died"})
+        display.event(progress(1, 5, None))
+        display.event(outcome(0))
+        display.event(outcome(1, "failed", "no disk"))
+        display.event({"event": "started", "group": 2})
+        display.event({"event": "waiting", "group": 2, "for": "its folder is in use"})
+        display.event(outcome(2, "diverged"))
+        display.event(progress(3, 50, float("1e9")))
+        display.event(outcome(3))
+
+
+SHOWS: list[Callable[..., None]] = [show_run, show_count, show_download, show_study]
+TEXTS = {
+    show_run: ("[bold]x[/bold] seed 0", "epoch 10/10", "96.25 %"),
+    show_count: ("[b]pictures", "1,000/2,000", "a note", "1,200/2,000"),
+    show_download: ("downloading [b]one.gz from example.org", "2.0/4.0 MB", "two.gz", "0.0 MB"),
+    show_study: ("mine", "[b]a, depth 6, 2 seeds", "epoch 2.5/5", "loss 0.2500", "8/8 runs", "failed: no disk"),
+}
+
+
+@pytest.mark.parametrize("show", SHOWS)
+def test_a_terminal_shows_bars_with_literal_names(show: Callable[..., None], terminal: Terminal) -> None:
+    show(terminal)
+    for text in TEXTS[show]:
+        assert text in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(20, 3), (1, 1)])
+@pytest.mark.parametrize("show", SHOWS)
+def test_a_terminal_of_any_size_will_do(
+    show: Callable[..., None], columns: int, lines: int, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", str(lines))
+    show(terminal)
+    assert terminal.getvalue()
 
 
 @pytest.mark.parametrize("tty", [False, True])
-def test_a_stream_that_goes_away_stops_the_display_only(tty: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TERM", "xterm")
+@pytest.mark.parametrize("show", SHOWS)
+def test_a_stream_that_goes_away_stops_the_display_only(
+    show: Callable[..., None], tty: bool, terminal: Terminal
+) -> None:
     stream = Gone()
     stream.tty = tty
-    with TrainProgress("x", 8600, 860, stream=stream) as progress:
-        for record in records(10):
-            progress.advance(record["step"])
-            progress.evaluated(record)
+    show(stream)
     assert stream.getvalue() == ""
+
+
+@pytest.mark.parametrize("show", SHOWS)
+def test_what_is_not_to_be_shown_writes_nothing(show: Callable[..., None], terminal: Terminal) -> None:
+    show(terminal, shown=False)
+    with StudyProgress("mine", GROUPS, (), stream=terminal):
+        pass
+    assert terminal.getvalue() == ""
 
 
 def test_an_exception_inside_is_not_swallowed() -> None:
@@ -97,18 +174,27 @@ def test_an_exception_inside_is_not_swallowed() -> None:
         raise ZeroDivisionError
 
 
+def test_lines_of_a_run_are_at_most_one_a_second_and_the_last_always(clock: Callable[[float], None]) -> None:
+    stream = io.StringIO()
+    show_run(stream, epochs=50)
+    first, last = stream.getvalue().splitlines()
+    assert first == (
+        "[bold]x[/bold] seed 0: epoch 1/10, step 860, loss 0.2500 train 0.1250 val · "
+        "accuracy 92.50 % train 96.25 % val · best"
+    )
+    assert "epoch 50/10, step 43000" in last
+
+
 @pytest.mark.parametrize("stream", [io.StringIO(), Terminal()])
 def test_an_evaluation_costs_little(stream: io.StringIO, monkeypatch: pytest.MonkeyPatch) -> None:
     """Drawing is counted on its own: `evaluated` must not draw more often than the clock allows."""
     monkeypatch.setenv("TERM", "xterm")
-    with TrainProgress("x", 10**9, 10, stream=stream) as progress:
-        progress.evaluated(RECORD)
-        calls = 0
+    with TrainProgress("x", 10**9, 10, stream=stream) as display:
+        display.evaluated(RECORD)
         began = time.process_time()
-        while calls < 2000:
-            progress.evaluated(RECORD)
-            calls += 1
-        spent = (time.process_time() - began) / calls
+        for _ in range(2000):
+            display.evaluated(RECORD)
+        spent = (time.process_time() - began) / 2000
     assert spent < 2e-4
 
 
@@ -123,13 +209,61 @@ def test_what_a_record_says() -> None:
 
 
 def test_rich_is_imported_for_a_terminal_only() -> None:
-    import os
-    import subprocess
-
     code = (
         "import sys; from netdepth.progress import TrainProgress\n"
         "with TrainProgress('x', 1, 1) as p: p.evaluated({'step': 1})\n"
         "sys.exit('rich' in sys.modules)"
     )
-    command = [sys.executable, "-c", code]
-    assert subprocess.run(command, env=os.environ, stderr=subprocess.DEVNULL, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], stderr=subprocess.DEVNULL, check=False).returncode == 0
+
+
+def test_a_count_has_a_line_now_and_then_with_the_time_left(clock: Callable[[float], None]) -> None:
+    stream = io.StringIO()
+    with CountProgress("pictures", 2000, 1000, at_most=True, stream=stream) as display:
+        display.advance(1100)  # too early
+        clock(10)
+        display.advance(1250, "a note")
+        clock(1)
+        display.add(1)  # too soon after the last line
+        clock(5)
+        display.advance(2000)
+    assert stream.getvalue() == "pictures: 1,250 of 2,000, a note, at most 30 s left\npictures: 2,000 of 2,000\n"
+
+
+def test_a_line_for_every_group_that_ends(clock: Callable[[float], None]) -> None:
+    stream = io.StringIO()
+    show_study(stream)
+    assert stream.getvalue().splitlines() == [
+        "mine: 8 of 8 runs to train, in 4 groups",
+        "c, depth 6, 2 seeds: started again: worker 1 died",
+        "[2/8 runs] [b]a, depth 6, 2 seeds: 2 completed in 0.0 s",
+        "[4/8 runs] c, depth 6, 2 seeds: failed: no disk in 0.0 s",
+        "[b]a, depth 2, 2 seeds: waiting: its folder is in use",
+        "[6/8 runs] [b]a, depth 2, 2 seeds: 2 diverged in 0.0 s",
+        "[8/8 runs] c, depth 2, 2 seeds: 2 completed in 0.0 s",
+    ]
+
+
+def test_the_time_left_of_a_study_is_by_multiply_adds_and_a_silence_is_broken(clock: Callable[[float], None]) -> None:
+    stream = io.StringIO()
+    with StudyProgress("mine", GROUPS, GROUPS, stream=stream) as display:
+        clock(20)
+        display.event(progress(0, 25))
+        assert display.share == pytest.approx(3 / 16)
+        clock(10)
+        display.event(progress(1, 25))
+        assert display.share == pytest.approx(6 / 16)
+        clock(10)
+        display.event(progress(1, 26))  # ten seconds after the last line: nothing
+    assert stream.getvalue().splitlines()[1:] == ["mine: 38 % done, about 50 s left"]
+
+
+def test_runs_of_a_study_that_were_done_before_count_as_done_and_take_no_time(clock: Callable[[float], None]) -> None:
+    stream = io.StringIO()
+    with StudyProgress("mine", GROUPS, GROUPS[2:], stream=stream) as display:
+        assert display.share == pytest.approx(12 / 16)
+        clock(10)
+        display.event(outcome(2))
+    first, last = stream.getvalue().splitlines()
+    assert first == "mine: 4 of 8 runs to train, in 2 groups"
+    assert last.endswith("2 completed in 10 s; about 10 s left")

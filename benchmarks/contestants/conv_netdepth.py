@@ -10,7 +10,6 @@ come at evaluations 1, 2, 4, 8 and so on, which in a run of two would weigh as t
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
 import tempfile
 import time
@@ -71,7 +70,7 @@ def prepare(work: Work) -> Callable[[], dict[str, Any]]:
         with tempfile.TemporaryDirectory() as folder, terminal():
             where = {"runs_root": Path(folder), "data_dir": work.data_dir}
             runtime = Runtime(device=work.device, threads=work.threads, probes=False, **where)
-            made = run(config, runtime, name="conv", watch=functools.partial(Timed, mode="auto"), splits=splits)
+            made = run(config, runtime, name="conv", watch=Timed, splits=splits)
             records = made.run.read_metrics()
         weights = [record["step"] - before for record, before in zip(records, [0, records[0]["step"]], strict=True)]
         train_loss = sum(w * record["train_loss"] for w, record in zip(weights, records, strict=True)) / sum(weights)

@@ -62,7 +62,7 @@ def main() -> None:
         return len(seeds) * done / sum(record[1]["seconds"] for record in records)
 
     def quiet(title: str, total_steps: int, steps_per_epoch: int) -> TrainProgress:
-        return TrainProgress(title, total_steps, steps_per_epoch, mode="quiet")
+        return TrainProgress(title, total_steps, steps_per_epoch, shown=False)
 
     fast = {name: stackable(config_of(args)) for name, args in REMEDIES.items()}
 

@@ -1,143 +1,370 @@
-"""What a person sees of work that takes a while: a bar on a terminal, plain lines elsewhere, on stderr."""
+"""What a person sees of work that takes a while: bars on a terminal, plain lines elsewhere, on standard error.
+
+Nothing here runs in a thread: a display draws when it is told something and the last drawing is old enough.
+A stream that goes away silences the display and never stops the work.
+"""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, TextIO
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+from urllib.parse import urlsplit
 
-from netdepth.text import duration, percent
+from netdepth.text import duration, number, percent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["CountProgress", "TrainProgress", "describe_record"]
+__all__ = ["CountProgress", "DownloadProgress", "StudyProgress", "TrainProgress", "describe_record"]
 
 REFRESH_SECONDS = 0.25
-"""A redraw costs about a millisecond of the training thread, so there are at most four a second."""
-LINE_SECONDS = 1.0
-COUNT_SECONDS = 10.0
-"""Off a terminal, a count has a first line after two seconds and then one as often as this."""
+"""A redraw costs about a millisecond of the working thread, so there are at most four a second."""
+TRAIN_LINE_SECONDS = 1.0
+STUDY_LINE_SECONDS = 30.0
+"""Without a terminal every group that ends has its line, and no silence is longer than this."""
+COUNT_LINE_SECONDS = 5.0
+QUIET_SECONDS = 1.0
+"""Counted work that takes less time is not shown at all, and no time left is guessed from less."""
 
 
-class TrainProgress:
-    """Progress of one run, as a context manager.
+class _Display:
+    """Bars or lines on ``stream`` (standard error if None), as a context manager; nothing unless ``shown``."""
 
-    Nothing runs in a thread: `advance` and `evaluated` draw when the last drawing is old
-    enough. A stream that goes away silences the display and never stops the training.
+    def __init__(self, shown: bool, stream: TextIO | None) -> None:
+        self._stream = sys.stderr if stream is None else stream
+        self._on = shown
+        self._bars: Progress | None = None
+        self._drawn = self._said = -math.inf
+
+    def __enter__(self) -> Self:
+        with self._harmless():
+            if self._on:
+                self._begin(self._stream.isatty())
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._harmless():
+            if self._bars is not None:
+                self._bars.stop()  # draws once more and gives the cursor back
+            elif self._on:
+                self._end()
+
+    def _begin(self, terminal: bool) -> None:
+        """Open the bars, or write the first line."""
+
+    def _end(self) -> None:
+        """Write the last line, where there are no bars."""
+
+    @contextlib.contextmanager
+    def _harmless(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError):  # a closed stream raises ValueError
+            self._on, self._bars = False, None
+
+    def _open(self, *, remaining: bool = False, transient: bool = False) -> Progress:
+        """The bars, each with a title, a ``place`` and ``numbers``; ``remaining`` adds the time that is left."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
+        class Screen(Console):
+            def on_broken_pipe(self) -> None:
+                """Rich would end the process here and redirect its stdout; the work outlives its display."""
+                raise BrokenPipeError
+
+        columns: list[ProgressColumn] = [
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=16),
+            TextColumn("{task.fields[place]}", markup=False),
+            TextColumn("{task.fields[numbers]}", markup=False, style="cyan"),
+            *([TimeRemainingColumn(compact=True)] if remaining else []),
+        ]
+        self._bars = Progress(
+            *columns,
+            console=Screen(file=self._stream),
+            auto_refresh=False,
+            redirect_stdout=False,
+            redirect_stderr=self._stream is sys.stderr,
+            transient=transient,
+        )
+        self._bars.start()
+        return self._bars
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if self._bars is not None and now - self._drawn >= REFRESH_SECONDS:
+            self._drawn = now
+            self._bars.refresh()
+
+    def _line(self, text: str) -> None:
+        self._stream.write(text + "\n")
+        self._stream.flush()
+        self._said = time.monotonic()
+
+    def _silent_for(self) -> float:
+        return time.monotonic() - self._said
+
+
+class TrainProgress(_Display):
+    """Progress of one run.
 
     Args:
         title: what is trained, e.g. ``"baseline-mlp mnist seed 0"``; shown literally.
         total_steps: the budget in optimizer steps.
         steps_per_epoch: to show steps as epochs.
-        mode: ``"auto"`` or ``"quiet"``, which shows nothing.
-        stream: where to write; stderr if None.
+    """
+
+    def __init__(
+        self, title: str, total_steps: int, steps_per_epoch: int, *, shown: bool = True, stream: TextIO | None = None
+    ) -> None:
+        super().__init__(shown, stream)
+        self.title, self.total_steps, self.steps_per_epoch = title, total_steps, steps_per_epoch
+        self._task: TaskID | None = None
+        self._pending: Mapping[str, Any] | None = None
+
+    def _begin(self, terminal: bool) -> None:
+        if terminal:
+            bars = self._open(remaining=True)
+            self._task = bars.add_task(self.title, total=self.total_steps, place=self._place(0), numbers="")
+
+    def _end(self) -> None:
+        if self._pending is not None:
+            self._line(self._text(self._pending))
+
+    def advance(self, step: int) -> None:
+        """``step`` optimizer steps are done, counted from the start of the run."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, completed=step, place=self._place(step))
+            with self._harmless():
+                self._draw()
+
+    def evaluated(self, record: Mapping[str, Any]) -> None:
+        """Show one record of ``metrics.jsonl``."""
+        if self._bars is not None and self._task is not None:
+            self._bars.update(self._task, numbers=describe_record(record))
+            self.advance(int(record["step"]))
+        elif self._on and self._silent_for() < TRAIN_LINE_SECONDS:
+            self._pending = record
+        elif self._on:
+            self._pending = None
+            with self._harmless():
+                self._line(self._text(record))
+
+    def _place(self, step: int) -> str:
+        return _epochs(step, self.total_steps, self.steps_per_epoch)
+
+    def _text(self, record: Mapping[str, Any]) -> str:
+        return f"{self.title}: {self._place(int(record['step']))}, step {record['step']}, {describe_record(record)}"
+
+
+class CountProgress(_Display):
+    """Progress of work whose pieces take about the same time: how many are done, and about how long the rest takes.
+
+    Args:
+        title: what is done; shown literally.
+        total: the number of pieces.
+        before: how many of them were done earlier; they say nothing about the pace.
+        at_most: it may end before ``total``.
     """
 
     def __init__(
         self,
         title: str,
-        total_steps: int,
-        steps_per_epoch: int,
-        mode: Literal["auto", "quiet"] = "auto",
+        total: int,
+        before: int = 0,
+        *,
+        at_most: bool = False,
+        shown: bool = True,
         stream: TextIO | None = None,
     ) -> None:
-        self.title = title
-        self.total_steps = total_steps
-        self.steps_per_epoch = max(steps_per_epoch, 1)
-        self._stream = sys.stderr if stream is None else stream
-        self._on = mode != "quiet"
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-        self._drawn = -math.inf
-        self._pending: Mapping[str, Any] | None = None
+        super().__init__(shown, stream)
+        self.title, self.total, self.before, self.done = title, total, before, before
+        self._word = "at most" if at_most else "about"
+        self._started = time.monotonic()
 
-    def __enter__(self) -> TrainProgress:
-        try:
-            if self._on and self._stream.isatty():
-                self._start_bar()
-        except (OSError, ValueError):
-            self._silence()
-        return self
+    def add(self, count: int) -> None:
+        """``count`` more pieces are done."""
+        self.advance(self.done + count)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    def advance(self, done: int, note: str = "") -> None:
+        """``done`` pieces are done, those of ``before`` among them; ``note`` is a word on the last one."""
+        self.done, passed = done, time.monotonic() - self._started
+        if not self._on or passed < QUIET_SECONDS:
+            return
+        notes = filter(None, [note, _time_left(passed, self.before, done, self.total, self._word)])
+        with self._harmless():
+            if self._stream.isatty():
+                bars = self._bars or self._open(transient=True)
+                if not bars.task_ids:
+                    bars.add_task(self.title, total=self.total, place="", numbers="")
+                place = f"{done:,}/{self.total:,}"
+                bars.update(bars.task_ids[0], completed=done, place=place, numbers=" · ".join(notes))
+                self._draw()
+            elif self._silent_for() >= COUNT_LINE_SECONDS:
+                self._line(", ".join([f"{self.title}: {done:,} of {self.total:,}", *notes]))
+
+
+class DownloadProgress(_Display):
+    """Progress of downloads: a line for each that begins and, on a terminal, a bar."""
+
+    def __init__(self, *, shown: bool = True, stream: TextIO | None = None) -> None:
+        super().__init__(shown, stream)
+        self._tasks: dict[str, TaskID | None] = {}
+
+    def _begin(self, terminal: bool) -> None:
+        if terminal:
+            self._open(remaining=True, transient=True)
+
+    def received(self, url: str, received: int, total: int | None) -> None:
+        """``received`` bytes of ``url`` are there, of ``total`` (None: the server did not say)."""
+        if not self._on:
+            return
+        name, task = url.rpartition("/")[2], self._tasks.get(url)
+        with self._harmless():
+            if url not in self._tasks:
+                begun = f"downloading {name} from {urlsplit(url).netloc}"
+                if self._bars is None:
+                    self._line(begun)
+                else:
+                    self._bars.console.print(begun, markup=False, highlight=False)
+                    task = self._bars.add_task(name, total=total, place="", numbers="")
+                self._tasks[url] = task
+            if self._bars is not None and task is not None:
+                of = "" if total is None else f"/{total / 1e6:.1f}"
+                self._bars.update(task, completed=received, total=total, place=f"{received / 1e6:.1f}{of} MB")
+                self._draw()
+
+
+class PlannedGroup(Protocol):
+    """What is shown of a group of a study's plan (`netdepth.studies.plan.Group`)."""
+
+    @property
+    def group(self) -> int: ...
+    @property
+    def seeds(self) -> Sequence[int]: ...
+    @property
+    def operations(self) -> int: ...
+    @property
+    def title(self) -> str: ...
+
+
+class StudyProgress(_Display):
+    """Progress of a study: a bar for all of it and one per running group; `event` takes what the workers report.
+
+    Args:
+        title: the study; shown literally.
+        groups: all groups of the plan. A group counts as much as its multiply-adds.
+        missing: those that are trained now.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        groups: Sequence[PlannedGroup],
+        missing: Sequence[PlannedGroup],
+        *,
+        shown: bool = True,
+        stream: TextIO | None = None,
     ) -> None:
-        try:
-            if self._bar is not None:
-                self._bar.stop()  # draws once more and gives the cursor back
-            elif self._on and self._pending is not None:
-                self._line(self._pending)
-        except (OSError, ValueError):
-            self._silence()
+        super().__init__(shown and bool(missing), stream)
+        self.title = title
+        self._groups = {group.group: group for group in missing}
+        self._runs = sum(len(group.seeds) for group in groups)
+        self._runs_done = self._runs - sum(len(group.seeds) for group in missing)
+        self._total = sum(group.operations for group in groups)
+        self._before = self._total - sum(group.operations for group in missing)
+        self._shares: dict[int, float] = {}
+        self._started = time.monotonic()
+        self._begun: dict[int, float] = {}
+        self._all: TaskID | None = None
+        self._tasks: dict[int, TaskID] = {}
 
-    def advance(self, step: int) -> None:
-        """``step`` optimizer steps are done, counted from the start of the run."""
-        if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, place=self._place(step))
-            self._draw()
+    def _begin(self, terminal: bool) -> None:
+        if terminal:
+            self._all = self._open().add_task(self.title, total=1.0, place="", numbers="")
+            self._update_all()
+        else:
+            left = self._runs - self._runs_done
+            self._line(f"{self.title}: {left} of {self._runs} runs to train, in {len(self._groups)} groups")
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
-        """Show one record of ``metrics.jsonl``."""
-        if self._bar is not None and self._task is not None:
-            step = int(record["step"])
-            self._bar.update(self._task, completed=step, place=self._place(step), numbers=describe_record(record))
-            self._draw()
-        elif self._on:
-            self._pending = record
-            if time.monotonic() - self._drawn >= LINE_SECONDS:
-                try:
-                    self._line(record)
-                except (OSError, ValueError):
-                    self._silence()
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Take in one event of a worker (`netdepth.studies.worker`)."""
+        group = self._groups[event["group"]]
+        kind = event["event"]
+        if kind == "progress":
+            self._shares[group.group] = min(1.0, event["step"] / max(event["of"], 1))
+        elif kind == "outcome":
+            self._shares[group.group] = 1.0
+            self._runs_done += len(group.seeds)
+        elif kind == "started":
+            self._begun[group.group] = time.monotonic()
+        with self._harmless():
+            if self._bars is not None:
+                self._show(self._bars, group, event)
+            elif self._on:
+                self._say(group, event)
 
-    def _place(self, step: int) -> str:
-        epochs, total = step / self.steps_per_epoch, self.total_steps / self.steps_per_epoch
-        return f"epoch {epochs:.{1 if epochs % 1 else 0}f}/{total:.{1 if total % 1 else 0}f}"
+    @property
+    def share(self) -> float:
+        """The part of the whole study that is done, 0 to 1, by multiply-adds."""
+        done = sum(share * self._groups[number].operations for number, share in self._shares.items())
+        return (self._before + done) / max(self._total, 1)
 
-    def _line(self, record: Mapping[str, Any]) -> None:
-        text = f"{self.title}: {self._place(int(record['step']))}, step {record['step']}, {describe_record(record)}"
-        self._stream.write(text + "\n")
-        self._stream.flush()
-        self._drawn, self._pending = time.monotonic(), None
+    def _left(self) -> str:
+        total = max(self._total, 1)
+        return _time_left(time.monotonic() - self._started, self._before / total, self.share, 1.0)
 
-    def _start_bar(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    def _say(self, group: PlannedGroup, event: Mapping[str, Any]) -> None:
+        if event["event"] == "outcome":
+            took = time.monotonic() - self._begun.get(group.group, self._started)
+            ended = f"[{self._runs_done}/{self._runs} runs] {group.title}: {_outcomes(event)} in {duration(took)}"
+            self._line("; ".join(filter(None, [ended, self._left()])))
+        elif event["event"] in ("retry", "waiting"):
+            self._line(f"{group.title}: {_trouble(event)}")
+        elif self._silent_for() >= STUDY_LINE_SECONDS:
+            self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}")
 
-        class Screen(Console):
-            def on_broken_pipe(self) -> None:
-                """Rich would end the process here and redirect its stdout; a run outlives its display."""
-                raise BrokenPipeError
+    def _show(self, bars: Progress, group: PlannedGroup, event: Mapping[str, Any]) -> None:
+        task = self._tasks.get(group.group)
+        if task is None:
+            task = self._tasks[group.group] = bars.add_task(f"  {group.title}", total=1.0, place="", numbers="")
+        if event["event"] == "progress":
+            place = _epochs(event["step"], event["of"], event["per_epoch"])
+            bars.update(task, completed=self._shares[group.group], place=place)
+            loss = (event["record"] or {}).get("train_loss")
+            if isinstance(loss, int | float):
+                bars.update(task, numbers=f"loss {number(loss)}")
+        elif event["event"] in ("retry", "waiting"):
+            bars.update(task, numbers=_trouble(event))
+        elif event["event"] == "outcome":
+            bars.remove_task(self._tasks.pop(group.group))
+            if any(outcome["error"] for outcome in event["outcomes"]):
+                bars.console.print(f"{group.title}: {_outcomes(event)}", markup=False, highlight=False)
+        self._update_all()
+        self._draw()
 
-        self._bar = Progress(
-            TextColumn("{task.description}", markup=False, style="bold"),
-            BarColumn(bar_width=16),
-            TextColumn("{task.fields[place]}", markup=False),
-            TextColumn("{task.fields[numbers]}", markup=False, style="cyan"),
-            TimeRemainingColumn(compact=True),
-            console=Screen(file=self._stream),
-            auto_refresh=False,
-            redirect_stdout=False,
-            redirect_stderr=self._stream is sys.stderr,
-        )
-        self._task = self._bar.add_task(self.title, total=self.total_steps, place=self._place(0), numbers="")
-        self._bar.start()
+    def _update_all(self) -> None:
+        if self._bars is not None and self._all is not None:
+            place = f"{self._runs_done}/{self._runs} runs"
+            self._bars.update(self._all, completed=self.share, place=place, numbers=self._left())
 
-    def _draw(self) -> None:
-        now = time.monotonic()
-        if self._bar is not None and now - self._drawn >= REFRESH_SECONDS:
-            self._drawn = now
-            try:
-                self._bar.refresh()
-            except (OSError, ValueError):
-                self._silence()
 
-    def _silence(self) -> None:
-        self._on, self._bar, self._pending = False, None, None
+def _trouble(event: Mapping[str, Any]) -> str:
+    return f"started again: {event['error']}" if event["event"] == "retry" else f"waiting: {event['for']}"
+
+
+def _outcomes(event: Mapping[str, Any]) -> str:
+    """How the runs of a group ended: ``9 completed, 1 diverged``, or the reason of a failure."""
+    errors = [outcome["error"] for outcome in event["outcomes"] if outcome["error"]]
+    if errors:
+        return f"failed: {errors[0]}"
+    counts = collections.Counter(outcome["status"] for outcome in event["outcomes"])
+    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
 
 
 def describe_record(record: Mapping[str, Any]) -> str:
@@ -147,7 +374,7 @@ def describe_record(record: Mapping[str, Any]) -> str:
     """
     unseen = math.isnan(record.get("val_loss") or 0.0) and not record.get("diverged")
     parts = []
-    for name, shown in (("loss", _loss), ("accuracy", _percent)):
+    for name, shown in (("loss", number), ("accuracy", percent)):
         train, val = (shown(record.get(f"{part}_{name}")) for part in ("train", "val"))
         parts.append(f"{name} {train} train" + ("" if unseen else f" {val} val"))
     onset = record.get("overfit_onset_epoch")
@@ -160,102 +387,13 @@ def describe_record(record: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _loss(value: Any) -> str:
-    if not isinstance(value, int | float):
-        return "-"
-    return f"{value:.4f}" if abs(value) < 1e4 else f"{value:.4g}"
+def _epochs(step: int, total_steps: int, steps_per_epoch: int) -> str:
+    epochs, total = step / max(steps_per_epoch, 1), total_steps / max(steps_per_epoch, 1)
+    return f"epoch {epochs:.{1 if epochs % 1 else 0}f}/{total:.{1 if total % 1 else 0}f}"
 
 
-def _percent(value: Any) -> str:
-    return percent(value) if isinstance(value, int | float) else "-"
-
-
-class CountProgress:
-    """Progress of work whose pieces take about the same time, as a context manager: how many, and about how long.
-
-    Nothing runs in a thread. A stream that goes away silences the display and never stops the work.
-
-    Args:
-        title: what is done; shown literally.
-        total: the number of pieces.
-        before: how many of them were done earlier; they say nothing about the pace.
-        at_most: it may end before ``total``.
-        mode, stream: as of `TrainProgress`.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        total: int,
-        before: int = 0,
-        *,
-        at_most: bool = False,
-        mode: Literal["auto", "quiet"] = "auto",
-        stream: TextIO | None = None,
-    ) -> None:
-        self.title, self.total, self.before = title, total, before
-        self._word = "at most" if at_most else "about"
-        self._stream = sys.stderr if stream is None else stream
-        self._on = mode != "quiet"
-        self._started = self._drawn = time.monotonic()
-        self._said = self._started + 2 - COUNT_SECONDS
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
-
-    def __enter__(self) -> CountProgress:
-        try:
-            if self._on and self._stream.isatty():
-                self._bar = _bar_on(self._stream)
-                self._task = self._bar.add_task(self.title, total=self.total, completed=self.before, place="")
-                self._bar.start()
-        except (OSError, ValueError):
-            self._on, self._bar = False, None
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if self._bar is not None:
-                self._bar.stop()
-        except (OSError, ValueError):
-            self._on, self._bar = False, None
-
-    def advance(self, done: int, note: str = "") -> None:
-        """``done`` pieces are done, those of ``before`` among them; ``note`` is a word on the last one."""
-        now = time.monotonic()
-        gained = done - self.before
-        left = (now - self._started) * (self.total - done) / gained if gained > 0 else math.nan
-        about = f"{self._word} {duration(left)} left" if 0 < left < math.inf else ""
-        try:
-            if self._bar is not None and self._task is not None and now - self._drawn >= REFRESH_SECONDS:
-                self._drawn = now
-                self._bar.update(self._task, completed=done, place=" · ".join(filter(None, [note, about])))
-                self._bar.refresh()
-            elif self._on and self._bar is None and now - self._said >= COUNT_SECONDS:
-                self._said = now
-                self._stream.write(", ".join(filter(None, [f"{self.title}: {done}/{self.total}", note, about])) + "\n")
-                self._stream.flush()
-        except (OSError, ValueError):
-            self._on, self._bar = False, None
-
-
-def _bar_on(stream: TextIO) -> Progress:
-    """A bar that draws when it is told to."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-
-    class Screen(Console):
-        def on_broken_pipe(self) -> None:
-            """Rich would end the process here; the work outlives its display."""
-            raise BrokenPipeError
-
-    columns = (
-        TextColumn("{task.description}", markup=False, style="bold"),
-        BarColumn(bar_width=16),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[place]}", markup=False, style="cyan"),
-    )
-    console = Screen(file=stream)
-    redirect = stream is sys.stderr
-    return Progress(*columns, console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=redirect)
+def _time_left(passed: float, before: float, done: float, total: float, word: str = "about") -> str:
+    """``about 12 min left`` at the pace since ``before``; empty at the end or while nothing is known of the pace."""
+    if passed < QUIET_SECONDS or done <= before or done >= total:
+        return ""
+    return f"{word} {duration(passed * (total - done) / (done - before))} left"

@@ -41,7 +41,7 @@ def test_processes_decode_what_one_process_does_and_name_the_first_that_is_refus
 ) -> None:
     monkeypatch.setattr(decode, "WORTH_SECONDS", -1.0)
     monkeypatch.setattr(decode, "CHUNK_PICTURES", 10)
-    monkeypatch.setattr(decode, "QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("netdepth.progress.QUIET_SECONDS", 0.0)
     some, expected, files = colours(300)
     order = np.random.default_rng(5).permutation(300)
     made = decoded.decoded([(some, order[:200]), (some, order[200:])], channels=3, size=None)

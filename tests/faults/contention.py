@@ -123,7 +123,7 @@ def race(root: Path, seed: int, splits: Any) -> dict[str, Any]:
     config, barrier = LONG.with_seed(seed), multiprocessing.Barrier(2)
 
     def make(where: Path, slow: bool = False, at_once: bool = False) -> int:
-        watch = (lambda *about: Slow(*about, mode="quiet")) if slow else None
+        watch = (lambda *about: Slow(*about, shown=False)) if slow else None
         if at_once:
             barrier.wait()
         try:

@@ -43,7 +43,7 @@ def single(runtime: Runtime) -> None:
     """A run that completed, one that was interrupted and one that diverged."""
     run(CONFIG, runtime, name="kept", quiet=True)
     try:
-        run(CONFIG.with_seed(8), runtime, name="kept", watch=lambda *about: Interrupting(*about, mode="quiet"))
+        run(CONFIG.with_seed(8), runtime, name="kept", watch=lambda *about: Interrupting(*about, shown=False))
     except Interrupted:
         pass
     else:

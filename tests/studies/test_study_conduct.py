@@ -185,7 +185,7 @@ def _sgd(lr: float) -> Any:
 
 
 def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from netdepth.studies.progress import StudyProgress
+    from netdepth.progress import StudyProgress
 
     reference = timeless(make(tmp_path / "whole", tiny_spec()).study)
     with monkeypatch.context() as patch:

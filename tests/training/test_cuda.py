@@ -149,7 +149,7 @@ def test_a_stopped_run_continues(tmp_path, monkeypatch):
                 raise Interrupted("stop", 15)
 
     with pytest.raises(Interrupted):
-        make(tmp_path / "stopped", watch=lambda *given: Stop(*given, mode="quiet"))
+        make(tmp_path / "stopped", watch=lambda *given: Stop(*given, shown=False))
     continued = make(tmp_path / "stopped")
     assert any("continued from step" in note for note in continued.notes)
     assert [r["step"] for r in continued.run.read_metrics()] == [r["step"] for r in whole.run.read_metrics()]

@@ -124,4 +124,4 @@ def test_its_runs_are_made_alone(tmp_path):
 
 
 def quiet(title, total_steps, steps_per_epoch):
-    return TrainProgress(title, total_steps, steps_per_epoch, mode="quiet")
+    return TrainProgress(title, total_steps, steps_per_epoch, shown=False)

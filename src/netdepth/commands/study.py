@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.config import Runtime
 from netdepth.errors import BadInput
-from netdepth.text import duration, print_table, printable
+from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
     from netdepth.studies.forecast import Forecast
@@ -84,6 +84,7 @@ def conducted(done: Conducted, report: bool) -> Answer:
 
 def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     from netdepth.studies.forecast import forecast
+    from netdepth.text import duration
 
     ahead = forecast(spec, runtime, workers=workers)
     rows = [row for name in ahead.phases for row in _rows(ahead, name)]

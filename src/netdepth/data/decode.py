@@ -25,16 +25,13 @@ from netdepth.config import digest
 from netdepth.errors import BadInput, RunFailed
 from netdepth.files.pictures import decode_picture, decode_pictures, pillow_rules
 
-__all__ = ["File", "Pictures", "chunks", "content_digest", "shape_of", "shown_counts"]
+__all__ = ["File", "Pictures", "chunks", "content_digest", "shape_of"]
 
 CHUNK_PICTURES, CHUNK_BYTES = 128, 2**23
 """What is decoded at a time: no more pictures than this, nor more bytes of pixels (one picture at least)."""
 
 TRIED_PICTURES, WORTH_SECONDS = 16, 0.5
 """After the first so many, other processes are started if the rest would take longer than this."""
-
-QUIET_SECONDS, DRAW_SECONDS, LINE_SECONDS = 1.0, 0.1, 5.0
-"""Progress is shown after so long, and again after so long on a terminal and elsewhere."""
 
 Refused = tuple[int, str] | None
 Decode = Callable[[int, Iterable[bytes]], tuple[np.ndarray, Refused]]
@@ -194,42 +191,3 @@ class _Process:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def shown_counts(doing: str, total: int, shown: bool = True) -> Iterator[Callable[[int], None]]:
-    """Progress on standard error, for what takes a while: a bar, or now and then a line where it is no terminal.
-
-    What is given is called with how many more are done.
-    """
-    began, done, told = time.monotonic(), 0, -math.inf
-    bar: Any = None
-    with contextlib.ExitStack() as held:
-
-        def report(more: int) -> None:
-            nonlocal done, told, bar
-            done, now = done + more, time.monotonic()
-            if not shown or now - began < QUIET_SECONDS:
-                return
-            with contextlib.suppress(OSError, ValueError):  # a stream that went away stops nothing
-                drawn = sys.stderr.isatty()
-                if now - told < (DRAW_SECONDS if drawn else LINE_SECONDS):
-                    return
-                told = now
-                if not drawn:
-                    print(f"{doing}: {done:,} of {total:,}", file=sys.stderr, flush=True)
-                    return
-                bar = bar or held.enter_context(_bar(doing, total))
-                bar.update(bar.task_ids[0], completed=done)
-
-        yield report
-
-
-def _bar(doing: str, total: int) -> Any:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    bars = Progress(*columns, console=Console(stderr=True), transient=True)
-    bars.add_task(doing, total=total)
-    return bars

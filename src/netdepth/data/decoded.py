@@ -23,12 +23,13 @@ import torch
 from torch import Tensor
 
 from netdepth.config import digest
-from netdepth.data.decode import File, Pictures, chunks, shape_of, shown_counts
+from netdepth.data.decode import File, Pictures, chunks, shape_of
 from netdepth.data.fetch import user_cache
 from netdepth.data.splits import DatasetSpec, SealedTest, Split, Splits, array_digest, stratified_choice
 from netdepth.errors import StorageError
 from netdepth.files.atomic import fsync_folder, storage
 from netdepth.files.pictures import decoder
+from netdepth.progress import CountProgress
 
 __all__ = ["MAPPED_SHARE", "Folder", "decoded", "picture_splits"]
 
@@ -179,13 +180,13 @@ def _write(
     try:
         with storage(temporary), open(temporary, "wb") as handle:
             np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": whole})
-            with shown_counts("decoding pictures", len(files), progress) as report:
+            with CountProgress("decoding pictures", len(files), shown=progress) as report:
                 for chunk, pixels, digests in chunks(files, channels=channels, size=size, shape=shape):
                     handle.write(pixels.data)
                     sha.update(pixels.data)
                     for (pictures, index), one in zip(chunk, digests, strict=True):
                         found[pictures][pictures.names[index]] = one
-                    report(len(chunk))
+                    report.add(len(chunk))
             handle.flush()
             os.fsync(handle.fileno())
         for pictures, digests_of in found.items():

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from netdepth.data import archive, idx
-from netdepth.data.transfer import Progress, Refused, shown_progress, transfer
+from netdepth.data.transfer import Progress, Refused, transfer
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import storage
+from netdepth.progress import DownloadProgress
 
 __all__ = ["SOURCES", "OfficialFile", "Source", "locate", "obtain", "publish", "unpacked", "user_cache", "verified"]
 
@@ -197,8 +198,8 @@ def obtain(
         folder = into or user_cache() / source.name
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with shown_progress(progress) as report:
-            contents.update(_download(source, missing, folder, mirrors, report, stall_seconds))
+        with DownloadProgress(shown=progress) as shown:
+            contents.update(_download(source, missing, folder, mirrors, shown.received, stall_seconds))
     return {file.name: contents[file.name] for file in source.files}
 
 

@@ -24,13 +24,14 @@ from typing import Annotated, Any, Literal
 import numpy as np
 
 from netdepth.config import SCHEMA, digest, require
-from netdepth.data.decode import Pictures, content_digest, shown_counts
+from netdepth.data.decode import Pictures, content_digest
 from netdepth.data.decoded import Folder, picture_splits
 from netdepth.data.fetch import Source, publish, user_cache
 from netdepth.data.splits import DATASETS, Splits
 from netdepth.errors import BadInput, StorageError, choose
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.files.pictures import MAX_BYTES
+from netdepth.progress import CountProgress
 
 __all__ = ["IMAGE_FOLDER", "image_folder", "read_folder"]
 
@@ -227,11 +228,11 @@ def _remembered(stamp: Path, listed: Mapping[str, _Listed]) -> dict[str, Any] | 
 def _contents(root: Path, listed: Mapping[str, _Listed]) -> dict[str, Any]:
     """The digest of every part, read file by file, and a note where a test picture is known from training."""
     digests: dict[str, list[str]] = {part: [] for part in listed}
-    with shown_counts("reading pictures", sum(len(one.names) for one in listed.values())) as report:
+    with CountProgress("reading pictures", sum(len(one.names) for one in listed.values())) as report:
         for part, one in listed.items():
             for name in one.names:
                 digests[part].append(hashlib.sha256(_read(root / name)).hexdigest())
-                report(1)
+                report.add(1)
     contents = {part: content_digest(one.names, digests[part]) for part, one in listed.items()}
     return {"contents": contents, "note": "; ".join(_repeated(listed, digests))}
 

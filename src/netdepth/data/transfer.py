@@ -1,15 +1,13 @@
-"""One bounded HTTP download: pooch fetches, this file sets the limits and shows the progress."""
+"""One bounded HTTP download: pooch fetches, this file sets the limits."""
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import IO, Any
-from urllib.parse import urlsplit
 
-__all__ = ["Progress", "Refused", "shown_progress", "transfer"]
+__all__ = ["Progress", "Refused", "transfer"]
 
 Progress = Callable[[str, int, int | None], None]
 """Called with the address, the bytes received so far and their total (None: not announced)."""
@@ -109,27 +107,3 @@ def _fetch(url: str, sink: _Sink, stall_seconds: float) -> BaseException | None:
         if sink.response is not None:
             sink.response.close()
     return None
-
-
-@contextlib.contextmanager
-def shown_progress(shown: bool) -> Iterator[Progress]:
-    """Progress bars on standard error (plain lines where it is not a terminal)."""
-    if not shown:
-        yield lambda url, received, total: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
-    tasks: dict[str, TaskID] = {}
-    with Bars(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-
-        def report(url: str, received: int, total: int | None) -> None:
-            if url not in tasks:
-                tasks[url] = bars.add_task(url.rpartition("/")[2], total=total)
-                console.print(f"downloading {url.rpartition('/')[2]} from {urlsplit(url).netloc}", highlight=False)
-            bars.update(tasks[url], completed=received, total=total)
-
-        yield report

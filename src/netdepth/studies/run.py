@@ -12,12 +12,12 @@ from typing import Any
 from netdepth.config import Runtime
 from netdepth.errors import Locked, RunFailed
 from netdepth.files.atomic import storage
+from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.parent import described, make_source
 from netdepth.studies.plan import Group, Plan
 from netdepth.studies.pool import execute, execute_here
-from netdepth.studies.progress import StudyProgress
 from netdepth.studies.resolve import Key, Place, key_of, places, planned
 from netdepth.studies.tuning import RULE, choose_values, chosen_values, grid_of, tuned_nuisance
 from netdepth.studies.worker import Report, job_of, outcome_of
@@ -199,7 +199,7 @@ class _Maker:
         outcomes = {folder.name: outcome_of(item["seed"], folder, _finished(folder)) for item, folder in there}
         own = dataclasses.replace(runtime, threads=1, trackers=(), fresh=False)
         jobs = [phase.job(group, path, own) for group in missing]
-        with StudyProgress(title, phase.plan.groups, missing, "auto" if self.progress else "quiet") as shown:
+        with StudyProgress(title, phase.plan.groups, missing, shown=self.progress) as shown:
 
             def on_event(event: Mapping[str, Any]) -> None:
                 for outcome in event.get("outcomes", ()):

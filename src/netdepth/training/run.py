@@ -41,7 +41,7 @@ def run(
     Under torchrun all processes make it together. It returns on rank 0; the others end here (SystemExit).
     """
     if watch is None:
-        watch = functools.partial(TrainProgress, mode="quiet" if quiet else "auto")
+        watch = functools.partial(TrainProgress, shown=not quiet)
     with joined() as team:
         if isinstance(team, Follower):
             team.follow(config, runtime)

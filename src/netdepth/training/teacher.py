@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from netdepth import data
 from netdepth.config import RunConfig, Runtime, digest
-from netdepth.data.decode import shown_counts
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
+from netdepth.progress import CountProgress
 from netdepth.training.finished import Weights, find_weights, network_of
 from netdepth.training.objectives import Distillation
 from netdepth.training.process import find_device
@@ -99,10 +99,10 @@ def _computed(network: nn.Module, split: data.Split, device: torch.device, name:
         network = network.to(device)
         chunk = max(1, min(500, CHUNK_PIXELS // math.prod(split.inputs.shape[2:])))
         parts = []
-        with shown_counts(f"asking the teacher {name}", len(split)) as report:
+        with CountProgress(f"asking the teacher {name}", len(split)) as report:
             for pixels in torch.split(split.inputs, chunk):
                 parts.append(network(pixels.to(device)).float().cpu())
-                report(len(pixels))
+                report.add(len(pixels))
         return torch.cat(parts)
     finally:
         torch.set_num_threads(threads)

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
-from netdepth.data.decode import shown_counts
 from netdepth.errors import BadInput
 from netdepth.models import Network
+from netdepth.progress import CountProgress
 from netdepth.stats.intervals import Estimate, mean_interval
 from netdepth.tools.explain import deletion
 from netdepth.tools.explain import maps as cam
@@ -93,8 +93,8 @@ def examine(
     """
     evidence = cam.find_evidence(model, subjects.inputs[:2].to(next(model.parameters()).device))
     per = max(1, min(CHUNK_IMAGES, CHUNK_PIXELS // math.prod(subjects.inputs.shape[2:])))
-    with shown_counts("answers", len(subjects.inputs), progress) as report:
-        probabilities = _answered(model, subjects.inputs, per, report)
+    with CountProgress("answers", len(subjects.inputs), shown=progress) as report:
+        probabilities = _answered(model, subjects.inputs, per, report.add)
     answers = probabilities.argmax(1)
     chosen = _chosen(subjects, classes, count)
 
@@ -102,8 +102,8 @@ def examine(
         return _maps(model, evidence, subjects.inputs[places], answers[places], per)
 
     pictures, maps = subjects.inputs[chosen], maps_of(chosen)
-    with shown_counts("deleting and inserting pixels", PASSES * len(chosen), progress) as report:
-        check = _checked(model, pictures, answers[chosen], maps, per, report)
+    with CountProgress("deleting and inserting pixels", PASSES * len(chosen), shown=progress) as report:
+        check = _checked(model, pictures, answers[chosen], maps, per, report.add)
     means = _means(pictures, answers[chosen], maps)
     return Examined(evidence, subjects, probabilities, answers, chosen, maps_of, means, check)
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from netdepth import data
 from netdepth.config import RunConfig, from_json
-from netdepth.data.decode import shown_counts
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.pictures import read_picture
+from netdepth.progress import CountProgress
 from netdepth.runs.folder import RunDir
 from netdepth.training.run import resolve
 
@@ -115,12 +115,12 @@ def given_pictures(
     if len(files) > MAX_GIVEN:
         raise BadInput(f"--images names {len(files):,} pictures; at most {MAX_GIVEN:,} are taken")
     pixels, notes = [], []
-    with shown_counts("reading pictures", len(files)) as report:
+    with CountProgress("reading pictures", len(files)) as report:
         for file in files:
             array, note = read_picture(file, shape)
             pixels.append(torch.tensor(255 - array if invert else array))
             notes += [] if note is None else [f"{file}: {note}"]
-            report(1)
+            report.add(1)
     return Subjects(
         inputs=torch.stack(pixels),
         labels=torch.tensor(found),

@@ -234,7 +234,7 @@ def _computed(job: _Job, steps: list[float], losses: list[float], progress: bool
         return
     directions = filter_directions(job.model, job.identity["seed"])
     title = f"landscape of {job.run.path.name}"
-    with CountProgress(title, total, len(losses), mode="auto" if progress else "quiet") as shown:
+    with CountProgress(title, total, len(losses), shown=progress) as shown:
         for loss in slice_losses(job.model, job.images, job.labels, directions, steps, len(losses)):
             losses.append(loss)
             shown.advance(len(losses))
@@ -280,14 +280,17 @@ def _curvature(job: _Job, progress: bool) -> dict[str, Any]:
 
     product = HessianProduct(job.model, job.images, job.labels)
     found: dict[str, Any] = {"tolerance": TOLERANCE, "max_products": MAX_PRODUCTS, "size": product.size}
-    mode: Literal["auto", "quiet"] = "auto" if progress else "quiet"
-    with CountProgress(f"largest eigenvalue of {job.run.path.name}", MAX_PRODUCTS, at_most=True, mode=mode) as shown:
+    with CountProgress(
+        f"largest eigenvalue of {job.run.path.name}", MAX_PRODUCTS, at_most=True, shown=progress
+    ) as shown:
         for largest in largest_eigenvalue(product, product.size, device=product.device, seed=job.identity["seed"]):
             shown.advance(largest.products, f"{largest.value:.4g}, residual {largest.residual:.2g}")
     found["largest"] = dataclasses.asdict(largest)
     if not math.isfinite(largest.value):
         return found | {"smallest": None}
-    with CountProgress(f"smallest eigenvalue of {job.run.path.name}", MAX_PRODUCTS, at_most=True, mode=mode) as shown:
+    with CountProgress(
+        f"smallest eigenvalue of {job.run.path.name}", MAX_PRODUCTS, at_most=True, shown=progress
+    ) as shown:
         smallest = smallest_eigenvalue(
             product, product.size, device=product.device, seed=job.identity["seed"], counted=shown.advance
         )

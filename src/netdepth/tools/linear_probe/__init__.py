@@ -162,7 +162,7 @@ def _made(
     progress: bool,
 ) -> dict[str, Any]:
     """Choose on validation, then test once. ``validation.json`` holds what was tried, so that a kill loses one fit."""
-    from netdepth.data.decode import shown_counts
+    from netdepth.progress import CountProgress
     from netdepth.tools.linear_probe import features as f
 
     spec, part = splits.spec, f.subset(splits.train, about["images"])
@@ -175,8 +175,8 @@ def _made(
 
     train, val = ({name: of(split, name) for name in representations} for split in (part, splits.val))
     tried: dict[str, dict[str, float]] = (folder.read_json("validation.json") or {}).get("tried", {})
-    with shown_counts(
-        "fitting classifiers", len(representations) * sum(map(len, f.CANDIDATES.values())), progress
+    with CountProgress(
+        "fitting classifiers", len(representations) * sum(map(len, f.CANDIDATES.values())), shown=progress
     ) as on:
         for name in representations:
             for kind, candidates in f.CANDIDATES.items():
@@ -187,16 +187,16 @@ def _made(
                             f.right_answers(kind, candidate, train[name], val[name], threads).mean()
                         )
                         folder.write_json("validation.json", {"tried": tried})
-                    on(1)
+                    on.add(1)
     chosen = {key: max(known, key=lambda value: known[value]) for key, known in tried.items()}  # a tie: the first
     test = None if splits.test is None else splits.test.open_test(PURPOSE, functools.partial(_log, folder))
     right = {}
-    with shown_counts("testing the chosen", len(chosen), progress) as on:
+    with CountProgress("testing the chosen", len(chosen), shown=progress) as on:
         for key, value in chosen.items():
             name, kind = key.split()
             if test is not None:
                 right[key] = f.right_answers(kind, float(value), train[name], of(test, name), threads)
-            on(1)
+            on.add(1)
     rows = []
     for key, value in chosen.items():
         name, kind = key.split()
