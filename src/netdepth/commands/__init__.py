@@ -2,17 +2,11 @@
 
 from netdepth.commands.answer import Answer
 from netdepth.commands.catalogue import check, data_fetch, data_list, data_verify, doctor, list_components
-from netdepth.commands.convert import convert
-from netdepth.commands.explain import explain
-from netdepth.commands.export import export
-from netdepth.commands.inspect import inspect
-from netdepth.commands.landscape import landscape
-from netdepth.commands.probe import probe
-from netdepth.commands.quickstart import quickstart
 from netdepth.commands.report import report, verdict
-from netdepth.commands.runs import board, compare, predict, runs_gc, runs_list, runs_rm, sync
-from netdepth.commands.study import study
-from netdepth.commands.training import train
+from netdepth.commands.runs import board, compare, runs_gc, runs_list, runs_rm, sync
+from netdepth.commands.study import quickstart, study
+from netdepth.commands.tools import convert, explain, export, inspect, landscape, predict, probe
+from netdepth.commands.train import train
 
 __all__ = [
     "Answer", "board", "check", "compare", "convert", "data_fetch", "data_list", "data_verify", "doctor", "explain",

@@ -1,9 +1,8 @@
-"""Commands that read and look after run folders: ``compare``, ``predict``, ``runs``, ``board``, ``sync``."""
+"""Commands that read and look after run folders: ``compare``, ``runs``, ``board``, ``sync``."""
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from netdepth.runs.folder import find_run, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, study_at
 from netdepth.text import percent, print_table, printable, size
 
-__all__ = ["board", "compare", "predict", "runs_gc", "runs_list", "runs_rm", "sync"]
+__all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
 
 
 def compare(args: argparse.Namespace) -> Answer:
@@ -66,22 +65,6 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
             print(printable(f"written: {args.html}"), file=sys.stderr)
 
     return Answer(made.as_json(), show)
-
-
-def predict(args: argparse.Namespace) -> Answer:
-    """Labels for pictures."""
-    from netdepth.tools import predict as tool
-
-    predictions = tool.predict(tool.open_network(args.run, args.runs_root, args.names), args.images, invert=args.invert)
-
-    def show() -> None:
-        rows = []
-        for one in predictions:
-            others = ", ".join(f"{name} {percent(share)}" for name, share in one.probabilities[1:3])
-            rows.append([one.path, one.label, percent(one.probabilities[0][1]), others, one.note or ""])
-        print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,))
-
-    return Answer({"predictions": [dataclasses.asdict(one) for one in predictions]}, show)
 
 
 def runs_list(args: argparse.Namespace) -> Answer:

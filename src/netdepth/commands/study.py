@@ -1,4 +1,4 @@
-"""``study``: every missing run of a study, then its table, verdict and report; ``--dry-run``: what that would cost."""
+"""``quickstart``, and ``study``: every missing run of a study, then its table, verdict and report."""
 
 from __future__ import annotations
 
@@ -7,8 +7,11 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from netdepth.commands.answer import Answer, runtime_of
+from netdepth.commands.report import judged
+from netdepth.commands.train import trained
 from netdepth.config import Runtime
 from netdepth.errors import BadInput
+from netdepth.runs.folder import RunDir
 from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
@@ -16,7 +19,9 @@ if TYPE_CHECKING:
     from netdepth.studies.run import Conducted
     from netdepth.studyspec import StudySpec
 
-__all__ = ["conducted", "study"]
+__all__ = ["quickstart", "study"]
+
+BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 
 
 def study(args: argparse.Namespace) -> Answer:
@@ -50,7 +55,6 @@ def study(args: argparse.Namespace) -> Answer:
 
 def conducted(done: Conducted, report: bool) -> Answer:
     """The answer about a study: what failed, the verdict, and where the report is."""
-    from netdepth.commands.report import judged
     from netdepth.report import study_report
 
     for outcome in done.failed:
@@ -157,3 +161,33 @@ def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
 
 def _how(kind: str, seeds: int) -> str:
     return f"{seeds} stacked" if kind == "cohort" else "alone"
+
+
+def quickstart(args: argparse.Namespace) -> Answer:
+    """Train one network, then ask of seventy whether depth helps, and write the report."""
+    from netdepth import api
+    from netdepth.report.summary import print_next, print_quickstart
+    from netdepth.studies.run import conduct
+    from netdepth.training import launch
+
+    runtime = runtime_of(args)
+    name, configs, _ = api.plan(BASELINE, seed=args.seed or 0, dataset=DATASET)
+    print("1 of 2: one network on 3,000 digits", file=sys.stderr)
+    outcomes = launch.launch(name, configs, runtime)
+    baseline = trained(outcomes, several=False)
+    if baseline.code:
+        return baseline
+    print("2 of 2: seventy networks of 2 to 32 layers, plain and residual", file=sys.stderr)
+    spec, _ = api.ask(STUDY)
+    study = conducted(conduct(spec, runtime), report=True)
+
+    def show() -> None:
+        baseline.show()
+        folder = outcomes[0].path
+        if folder is not None:
+            print_quickstart(RunDir(folder), baseline.document["runs"][0]["figure"])
+        print()
+        study.show()
+        print_next(study.document["report"])
+
+    return Answer({"baseline": baseline.document, "study": study.document}, show, study.code)

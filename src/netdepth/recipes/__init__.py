@@ -1,7 +1,6 @@
 """Recipes: named functions that return a `RunConfig` or a `StudySpec`; a saved ``config.json`` is one as well."""
 
-from netdepth.recipes.base import RECIPES
-from netdepth.recipes.resolve import import_user, resolve, resolve_study
+from netdepth.recipes.base import RECIPES, import_user, resolve, resolve_study
 from netdepth.registry import import_room
 
 __all__ = ["RECIPES", "import_user", "resolve", "resolve_study"]
