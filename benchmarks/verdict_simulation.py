@@ -24,8 +24,9 @@ import numpy as np
 import pandas as pd
 
 from netdepth.config import Component, RunConfig
-from netdepth.studies.analysis import holm, sign_flip_test, verdict
+from netdepth.stats.exact import holm, sign_flip_test
 from netdepth.studies.contrasts import LEVEL
+from netdepth.studies.verdict import verdict
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 DEPTHS = (2, 4, 8, 16, 24, 32, 40)

@@ -38,7 +38,7 @@ from IPython.display import Image, Markdown, display
 from PIL import Image as Picture
 
 import netdepth as nd
-from netdepth.studies.analysis import compare
+from netdepth.runs.compare import compare
 from netdepth.tools.inspect.tables import read_probes
 from netdepth.tools.inspect.words import words
 

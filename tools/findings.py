@@ -22,8 +22,8 @@ from netdepth.report import study_report
 from netdepth.report.answer import in_short
 from netdepth.report.data import read_study
 from netdepth.runs.folder import slug
-from netdepth.studies.analysis import Verdict, verdict
 from netdepth.studies.folder import StudyDir
+from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]

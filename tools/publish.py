@@ -32,8 +32,8 @@ import study_report
 
 from netdepth.errors import NetdepthError
 from netdepth.report.comparison import render
+from netdepth.runs.compare import compare
 from netdepth.runs.folder import RunDir
-from netdepth.studies.analysis import compare
 from netdepth.tools.landscape.words import landscape_words
 
 ROOT = Path(__file__).resolve().parents[1]

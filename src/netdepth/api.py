@@ -148,9 +148,9 @@ class Study:
 
     def verdict(self) -> Verdict:
         """What the runs say to the question, by the tests named beforehand."""
-        from netdepth.studies import analysis
+        from netdepth.studies.verdict import verdict
 
-        return analysis.verdict(self.table(), self.spec)
+        return verdict(self.table(), self.spec)
 
     def answer(self) -> str:
         """The verdict in a sentence or three, as the first line of the report has it."""
@@ -225,7 +225,7 @@ def study(
         RunFailed: a run could not finish; the others did.
         Interrupted: everything is saved; the same call continues.
     """
-    from netdepth.studies.analysis import out_of_reach
+    from netdepth.studies.contrasts import out_of_reach
     from netdepth.studies.run import conduct, look_up
 
     runtime = with_imports(runtime or Runtime(), recipe)

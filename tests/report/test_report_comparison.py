@@ -13,7 +13,7 @@ from scipy import stats
 from support.made_runs import make_run
 
 from netdepth.report.comparison import print_comparison, render
-from netdepth.studies.analysis import Comparison, compare
+from netdepth.runs.compare import Comparison, compare
 
 ACCURACIES = [0.971, 0.974, 0.978]
 HOSTILE = "a|b <img src=x> `c` *d* $e$ \x1b[31mred\x1b[0m"

@@ -12,8 +12,8 @@ from scipy import stats
 from support.made_runs import make_run
 
 from netdepth.errors import BadInput
+from netdepth.runs.compare import compare
 from netdepth.runs.folder import RunDir
-from netdepth.studies.analysis import compare
 
 ACCURACIES = [0.971, 0.974, 0.978, 0.973, 0.975]
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from netdepth.errors import BadInput
-from netdepth.studies.analysis import mean_interval
+from netdepth.stats.intervals import mean_interval
 
 
 @pytest.mark.parametrize("n", [2, 3, 10, 50])

@@ -7,7 +7,7 @@ import pandas
 import pytest
 
 from netdepth.config import from_json
-from netdepth.studies.analysis import verdict
+from netdepth.studies.verdict import verdict
 from netdepth.studyspec import StudySpec
 
 STUDIES = sorted((Path(__file__).resolve().parents[2] / "docs" / "studies").glob("*/study.json"))

@@ -12,7 +12,7 @@ from netdepth.api import TUNING_SEEDS, Study, ask, study
 from netdepth.config import Component, Runtime
 from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.recipes import RECIPES, resolve, resolve_study
-from netdepth.studies.analysis import out_of_reach
+from netdepth.studies.contrasts import out_of_reach
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.parent import without_source
 from netdepth.studyspec import Nuisance, StudySpec

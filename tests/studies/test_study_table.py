@@ -13,9 +13,9 @@ import pytest
 from support.made_study_folders import Ending, alter, make_study, small_spec
 
 from netdepth.errors import BadInput
-from netdepth.studies.analysis import study_table, verdict
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.table import SOURCES
+from netdepth.studies.table import SOURCES, study_table
+from netdepth.studies.verdict import verdict
 
 STATES = {("plain", 4, 1): "no run", ("plain", 4, 2): "failed", ("residual", 8, 0): "unfinished"}
 

@@ -69,8 +69,9 @@ def test_the_source_is_made_first_and_once_and_held_by_its_digest(made):
 
 
 def test_two_ways_are_compared_pair_by_pair_by_validation_error(made):
-    from netdepth.studies.analysis import sign_flip_test, verdict
+    from netdepth.stats.exact import sign_flip_test
     from netdepth.studies.table import study_table
+    from netdepth.studies.verdict import verdict
 
     table = study_table(made.study)
     found = verdict(table, made.study.spec)
@@ -190,7 +191,7 @@ def test_some_classes_are_a_data_set_of_their_own():
 )
 def test_the_recipes_can_decide_what_they_ask_and_name_existing_stages(name):
     from netdepth import models, recipes
-    from netdepth.studies.analysis import out_of_reach
+    from netdepth.studies.contrasts import out_of_reach
     from netdepth.training.run import COMPONENTS
 
     made = recipes.resolve_study(name)

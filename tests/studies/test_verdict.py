@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from support.made_studies import CHANCE, around, cell, contrast, make_spec, make_table, said
 
-from netdepth.stats.exact import seeds_to_reach
+from netdepth.stats.exact import permutation_test, seeds_to_reach
 from netdepth.stats.intervals import seeds_needed
-from netdepth.studies.analysis import permutation_test, verdict
+from netdepth.studies.verdict import verdict
 from netdepth.studyspec import Primary
 
 SPEC = make_spec()

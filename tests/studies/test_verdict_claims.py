@@ -11,8 +11,9 @@ from support.made_studies import PRIMARY, around, cell, contrast, make_spec, mak
 
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
-from netdepth.stats.exact import seeds_to_reach
-from netdepth.studies.analysis import LABELS, out_of_reach, permutation_test, sign_flip_test, verdict
+from netdepth.stats.exact import permutation_test, seeds_to_reach, sign_flip_test
+from netdepth.studies.contrasts import LABELS, out_of_reach
+from netdepth.studies.verdict import verdict
 from netdepth.studyspec import Axis, Nuisance, Primary
 
 SPEC = make_spec()

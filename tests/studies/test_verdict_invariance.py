@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from support.made_studies import CONDITIONS, DEPTHS, around, make_spec, make_table, renamed, said, shuffled
 
-from netdepth.studies.analysis import verdict
+from netdepth.studies.verdict import verdict
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 SPEC = make_spec()

@@ -51,6 +51,6 @@ def fingerprint(config: RunConfig, data_digest: str, split_digest: str) -> str:
 
 def verdict_of(table: Any, spec: StudySpec) -> dict[str, Any]:
     """What ``verdict.json`` says of a study's table."""
-    from netdepth.studies.analysis import verdict
+    from netdepth.studies.verdict import verdict
 
     return verdict(table, spec).as_json()

@@ -10,9 +10,8 @@ import numpy as np
 import pandas as pd
 
 from netdepth.config import Component, RunConfig
-from netdepth.studies.analysis import Verdict
 from netdepth.studies.contrasts import Contrast
-from netdepth.studies.verdict import CellVerdict
+from netdepth.studies.verdict import CellVerdict, Verdict
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 CHANCE = math.log(10)

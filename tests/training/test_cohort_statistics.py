@@ -15,7 +15,7 @@ from netdepth.config import Component, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.batches import Batches
 from netdepth.stats.intervals import mean_interval
-from netdepth.studies.analysis import verdict
+from netdepth.studies.verdict import verdict
 from netdepth.studyspec import Axis, Primary
 from netdepth.training.evaluate import losses_and_accuracies
 from netdepth.training.fit import Tick, fit

@@ -20,14 +20,14 @@ __all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
 def compare(args: argparse.Namespace) -> Answer:
     """Run folders side by side, or whole studies."""
     from netdepth.report.comparison import print_comparison, render
-    from netdepth.studies import analysis
+    from netdepth.runs.compare import compare as compare_runs
 
     studies = [study_at(text, runs_root(args.runs_root)) for text in args.runs]
     if any(studies):
         return _compare_studies(args, studies)
     if args.html is not None:
         raise BadInput("--html takes studies; the page of runs is that of their study: netdepth report STUDY")
-    made = analysis.compare(find_run(text, runs_root(args.runs_root)) for text in args.runs)
+    made = compare_runs(find_run(text, runs_root(args.runs_root)) for text in args.runs)
 
     def show() -> None:
         if args.style is None:
@@ -70,7 +70,7 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
 def runs_list(args: argparse.Namespace) -> Answer:
     """Every run folder with its status and size."""
     from netdepth.runs.cleanup import folder_size
-    from netdepth.studies.analysis import run_row
+    from netdepth.runs.table import run_row
 
     root = runs_root(args.runs_root)
     rows = [{**run_row(run), "bytes": folder_size(run.path)} for run in list_runs(root)]

@@ -27,7 +27,7 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 def study(args: argparse.Namespace) -> Answer:
     """Conduct a study, or say what it would cost."""
     from netdepth import api
-    from netdepth.studies import analysis
+    from netdepth.studies.contrasts import out_of_reach
     from netdepth.studies.run import conduct, look_up
 
     if args.threads not in (None, 1):
@@ -45,7 +45,7 @@ def study(args: argparse.Namespace) -> Answer:
     _, spec, more = look_up(spec, runtime)
     for note in (*notes, *more):
         print(printable(f"note: {note}"), file=sys.stderr)
-    for warning in analysis.out_of_reach(spec):
+    for warning in out_of_reach(spec):
         print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)

@@ -55,13 +55,13 @@ def trained(outcomes: Sequence[Outcome], several: bool) -> Answer:
     from netdepth.report.comparison import print_comparison
     from netdepth.report.learning_curves import learning_curves, learning_curves_many
     from netdepth.report.summary import print_run
-    from netdepth.studies import analysis
+    from netdepth.runs.compare import compare
     from netdepth.training import launch
 
     runs = {outcome.seed: RunDir(outcome.path) for outcome in outcomes if outcome.path is not None}
     figures = {seed: _figure(learning_curves, run, outcomes) for seed, run in runs.items()}
     launch.settle(outcomes)
-    together = analysis.compare(runs.values()) if several and runs else None
+    together = compare(runs.values()) if several and runs else None
     overlay = _figure(learning_curves_many, list(runs.values()), outcomes) if together else None
     for outcome in outcomes:
         if outcome.error is not None:

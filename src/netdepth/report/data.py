@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from netdepth.errors import BadInput
 from netdepth.runs.compare import UNFINISHED
 from netdepth.runs.folder import RunDir
-from netdepth.studies.analysis import Verdict, verdict
 from netdepth.studies.cells import CellRun
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.table import frame_of, planned_runs, study_row
+from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
