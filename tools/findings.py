@@ -1,6 +1,6 @@
 """Publish what studies found, so that no sentence and no number of it is typed by hand.
 
-    python tools/findings.py add STUDY...    copy a finished study's page and tables to docs/studies/NAME
+    python tools/findings.py add STUDY...    copy a finished study's report.md and tables to docs/studies/NAME
 
 ``tools/publish.py render`` then fills ``<!-- finding: NAME -->`` (answer, figure, tables) and ``<!-- answer: NAME -->``
 (answer and figure alone) in README.md and docs/ from there, and ``check`` compares. The verdict is made again from
@@ -28,14 +28,15 @@ from netdepth.studyspec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "docs" / "studies"
-FILES = ("study.json", "table.csv", "verdict.json", "sources.json", "report.md", "report.html", "cost.json")
+FILES = ("study.json", "table.csv", "verdict.json", "report.md", "cost.json")
+"""What docs/ keeps of a study. `netdepth report` makes report.html and sources.json again from the run folders."""
 BLOCK = re.compile(r"(<!-- (finding|answer): ([a-z0-9-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 FIGURE = "## Error and loss against depth"
 REST = "## Learning curves per depth"
 
 
 def add(folder: Path) -> None:
-    """Copy the page and the tables of a finished study; run folders stay behind."""
+    """Copy the report and the tables of a finished study; the run folders stay behind."""
     study = StudyDir(folder)
     data = read_study(study)
     if data.missing:
@@ -46,8 +47,21 @@ def add(folder: Path) -> None:
     target.mkdir(parents=True)
     for name in FILES:
         if (folder / name).exists():
-            shutil.copyfile(folder / name, target / name)
+            copy_small(folder / name, target / name)
     shutil.copytree(folder / "figures", target / "figures")
+
+
+def copy_small(source: Path, target: Path) -> None:
+    """Copy one file to docs/: JSON without white space, records without the gradient norm of each layer."""
+    if source.suffix not in (".json", ".jsonl"):
+        shutil.copyfile(source, target)
+        return
+    text = source.read_text()
+    records = [json.loads(line) for line in (text.splitlines() if source.suffix == ".jsonl" else [text])]
+    if source.suffix == ".jsonl":
+        for record in records:
+            record.pop("layer_grad_norms", None)
+    target.write_text("".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records))
 
 
 def finding(name: str, page: Path, whole: bool) -> str:

@@ -13,6 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
+from findings import copy_small
+
 from netdepth.tools.linear_probe.page import markdown, picture
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +30,7 @@ def add(name: str, folder: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in FILES:
-        shutil.copyfile(folder / file, target / file)
+        copy_small(folder / file, target / file)
 
 
 def refreshed(text: str, page: Path) -> str:

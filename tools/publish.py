@@ -60,7 +60,7 @@ def add(name: str, runs: list[str]) -> None:
         (target / run.name).mkdir(parents=True)
         for file in FILES:
             if (run / file).exists():  # a run with sealed test data has no test_access.json
-                shutil.copyfile(run / file, target / run.name / file)
+                findings.copy_small(run / file, target / run.name / file)
 
 
 def table(name: str) -> str:

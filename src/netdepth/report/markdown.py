@@ -49,7 +49,10 @@ def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
     settings = [([label], value) for label, value in content.settings]
     parts += ["## What was run", _table(Table("", ("setting", "value"), tuple(settings)))]
     parts += ["## How this was judged", *map(_text, method(data))]
-    parts.append("Each number's runs and fields stand in `sources.json`, the runs with their folders in `table.csv`.")
+    parts.append(
+        "Each number's runs and fields stand in `sources.json` beside the run folders, the runs with their folders in "
+        "`table.csv`."
+    )
     return "\n\n".join(part for part in parts if part) + "\n"
 
 

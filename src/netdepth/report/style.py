@@ -126,12 +126,18 @@ def svg(figure: Figure, key: str, label: str) -> str:
     return f'<svg role="img" aria-label="{escape(label)}" {box[0]}>{body.strip()}'
 
 
-def save_png(figure: Figure, path: Path) -> Path:
-    """Write ``figure`` as PNG."""
+def save_png(figure: Figure, path: Path, photographs: bool = False) -> Path:
+    """Write ``figure`` as PNG: with 256 colours, a third of the size, unless it shows ``photographs``."""
+    from PIL import Image
+
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    if not photographs:
+        drawn = Image.open(buffer).convert("RGB").quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        buffer = io.BytesIO()
+        drawn.save(buffer, "png", optimize=True)
     with storage(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, buffer.getvalue())

@@ -88,7 +88,7 @@ def draw_sheet(sheet: Sheet, path: Path) -> tuple[int, int]:
     _bar(canvas, place)
     figure.figimage(canvas)
     _write(figure, sheet, place)
-    save_png(figure, path)
+    save_png(figure, path, photographs=True)
     return place.width, place.height
 
 
