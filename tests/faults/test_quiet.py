@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from netdepth.trackers import board_command
+from netdepth.trackers.tensorboard import board_command
 
 pytestmark = pytest.mark.faults
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from netdepth.config import Component, RunConfig, TrainConfig, to_json
 from netdepth.runs.folder import RunDir
-from netdepth.trackers.wandb_log import read_log
+from netdepth.trackers.wandb import read_log
 
 CONFIG = RunConfig(
     dataset=Component("mnist5k", {"val_size": 1000}, 1),

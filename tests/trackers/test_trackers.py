@@ -29,9 +29,10 @@ from support.tracked_runs import (
 
 from netdepth.errors import StorageError
 from netdepth.runs.folder import RunDir
-from netdepth.trackers import TRACKERS, Mirrors, board_command, sync
+from netdepth.trackers import TRACKERS, Mirrors, sync
 from netdepth.trackers.base import Values, tracker_record
-from netdepth.trackers.wandb_log import require_complete
+from netdepth.trackers.tensorboard import board_command
+from netdepth.trackers.wandb import require_complete
 
 EPOCHS = 6
 NAN_EPOCH = 4

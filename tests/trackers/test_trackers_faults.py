@@ -20,7 +20,7 @@ from support.tracked_runs import finish_run, finished_run, new_run, record, wand
 
 from netdepth.errors import StorageError
 from netdepth.trackers import TRACKERS, Mirrors, sync
-from netdepth.trackers.processes import family
+from netdepth.trackers.mirror import family
 
 GRACE = 0.5
 """Seconds past its deadline that `Mirrors.finish` may take."""
@@ -35,7 +35,7 @@ def finish(mirrors: Mirrors, seconds: float) -> list[str]:
     begun = time.monotonic()
     notes = mirrors.finish(begun + seconds)
     assert time.monotonic() - begun < seconds + GRACE
-    assert family(mirrors._token, []) == []
+    assert family(mirrors._token) == []
     assert all(process.returncode is not None for process in processes)
     return notes
 
@@ -45,6 +45,10 @@ def wait_for(condition: Callable[[], object], what: str, seconds: float = 40.0) 
     while not condition():
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.05)
+
+
+def too_slow(seconds: int) -> str:
+    return f"stopped after {seconds} s, before the mirror was complete"
 
 
 def rebuild_hint(run_dir: Path, tracker: str) -> str:
@@ -76,7 +80,7 @@ def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
 
 def wandb_cores(mirrors: Mirrors) -> list[int]:
     """The client's own processes; each leads a session of its own, out of reach of a kill of the group."""
-    pids = family(mirrors._token, [])
+    pids = family(mirrors._token)
     cores = [pid for pid in pids if b"wandb-core" in Path(f"/proc/{pid}/cmdline").read_bytes()]
     assert all(os.getsid(pid) == pid for pid in cores)
     return cores
@@ -93,7 +97,9 @@ def test_wandb_online_against_a_server_that_never_answers(tmp_path: Path, monkey
         run.append_metrics(record(1))
         finish_run(run, 1)
         notes = finish(mirrors, 1.0)
-    assert notes == [f"tracker wandb: not finished within 1 s{rebuild_hint(run.path, 'wandb')}"]
+    assert notes == [
+        f"tracker wandb: stopped after 1 s, before the mirror was complete{rebuild_hint(run.path, 'wandb')}"
+    ]
 
 
 def test_a_stored_key_alone_uploads_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +142,9 @@ def test_wandb_core_that_is_stopped(tmp_path: Path) -> None:
         run.append_metrics(record(epoch))
     finish_run(run, 3)
     notes = finish(mirrors, 4.0)
-    assert notes == [f"tracker wandb: not finished within 4 s{rebuild_hint(run.path, 'wandb')}"]
+    assert notes == [
+        f"tracker wandb: stopped after 4 s, before the mirror was complete{rebuild_hint(run.path, 'wandb')}"
+    ]
     assert not Path(f"/proc/{core}").exists() or "Z" in Path(f"/proc/{core}/stat").read_text()
     sync(run, "wandb")  # what the note says to do
     assert list(wandb_history(run)) == [40, 80, 120]
@@ -241,8 +249,8 @@ FAULTS = {
         ("raise", "finish", "RuntimeError: the server said no"),
         ("exit", "log", "ended with status 7"),
         ("crash", "log", "ended with status -11"),
-        ("hang", "start", "not finished within 1 s"),
-        ("cling", "log", "not finished within 1 s"),
+        ("hang", "start", too_slow(1)),
+        ("cling", "log", too_slow(1)),
     ],
 )
 def test_a_tracker_that_misbehaves(
@@ -255,8 +263,8 @@ def test_a_tracker_that_misbehaves(
     before = (run.path / "metrics.jsonl").read_bytes()
     mirrors = Mirrors.start(run.path, ["bad"], imports=[str(source)])
     if fault == "cling":
-        wait_for(lambda: len(family(mirrors._token, [])) == 2, "the start of the tracker's child")
-    seconds = float(note.split()[-2]) if note.endswith(" s") else 20.0
+        wait_for(lambda: len(family(mirrors._token)) == 2, "the start of the tracker's child")
+    seconds = 1.0 if note.startswith("stopped") else 20.0
     assert finish(mirrors, seconds) == [f"tracker bad: {note}{rebuild_hint(run.path, 'bad')}"]
     assert (run.path / "metrics.jsonl").read_bytes() == before
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from support.tracked_runs import CLASSES, STEPS_PER_EPOCH, finish_run, finished_run, new_run, read_events, record
 
+import netdepth
 from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.files.records import jsonable
 from netdepth.runs.folder import RunDir
@@ -30,7 +32,7 @@ from netdepth.trackers.base import (
     tracker_record,
 )
 from netdepth.trackers.follow import Tail
-from netdepth.trackers.processes import TOKEN, family
+from netdepth.trackers.mirror import TOKEN, family
 
 
 def test_records_come_back_with_their_nonfinite_values() -> None:
@@ -108,7 +110,7 @@ def test_sync_wants_a_run_that_nobody_trains(tmp_path: Path) -> None:
 def test_sync_gives_up_at_its_timeout(tmp_path: Path) -> None:
     run = finished_run(tmp_path, 1)
     begun = time.monotonic()
-    with pytest.raises(RunFailed, match=r"tracker tensorboard: not finished within 0\.01 s"):
+    with pytest.raises(RunFailed, match=r"tracker tensorboard: stopped after 0\.01 s, before the mirror was complete"):
         sync(run, "tensorboard", timeout=0.01)
     assert time.monotonic() - begun < 1
 
@@ -170,54 +172,71 @@ def test_a_follower_ends_when_its_training_is_killed(tmp_path: Path) -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as training:
         assert training.stdout is not None
         token = training.stdout.readline().strip()
-        assert len(family(token, [])) == 1
+        assert len(family(token)) == 1
         os.kill(training.pid, signal.SIGKILL)
     deadline = time.monotonic() + 20
-    while family(token, []):
+    while family(token):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     (event,) = read_events(run).Scalars("val/loss")  # what was there is there
     assert event.step == STEPS_PER_EPOCH
 
 
+LINES = """
+import json, sys
+from pathlib import Path
+from typing import Annotated
+from netdepth.trackers import TRACKERS
+
+@TRACKERS.register("lines")
+def lines(run_dir: Path, *, prefix: Annotated[str, "before each line"] = ">"):
+    "Plain lines."
+    return Lines(run_dir / "lines")
+
+class Lines:
+    def __init__(self, folder):
+        self.folder, self.calls = folder, []
+    def start(self, config):
+        self.folder.mkdir()
+        self.calls.append(["start", config["seed"], config["split"]["classes"]])
+    def log(self, record, step):
+        self.calls.append(["log", step, record["train/loss"]])
+    def artifact(self, path):
+        self.calls.append(["artifact", path.name])
+    def finish(self, result):
+        self.calls.append(["finish", result["status"], "torch" in sys.modules])
+        (self.folder / "calls.json").write_text(json.dumps(self.calls))
+"""
+CALLS = [
+    ["start", 3, CLASSES],
+    ["log", 40, 2.3],
+    ["log", 80, 1.15],
+    ["artifact", "model.safetensors"],
+    ["finish", "completed", False],
+]
+
+
 def test_a_users_own_tracker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "my_tracker.py"
-    source.write_text(
-        "import json, sys\n"
-        "from pathlib import Path\n"
-        "from typing import Annotated\n"
-        "from netdepth.trackers import TRACKERS\n"
-        "@TRACKERS.register('lines')\n"
-        "def lines(run_dir: Path, *, prefix: Annotated[str, 'before each line'] = '>'):\n"
-        "    'Plain lines.'\n"
-        "    return Lines(run_dir / 'lines', prefix)\n"
-        "class Lines:\n"
-        "    def __init__(self, folder, prefix):\n"
-        "        self.folder, self.prefix, self.calls = folder, prefix, []\n"
-        "    def start(self, config):\n"
-        "        self.folder.mkdir()\n"
-        "        self.calls.append(['start', config['seed'], config['split']['classes']])\n"
-        "    def log(self, record, step):\n"
-        "        self.calls.append(['log', step, record['train/loss']])\n"
-        "    def artifact(self, path):\n"
-        "        self.calls.append(['artifact', path.name])\n"
-        "    def finish(self, result):\n"
-        "        self.calls.append(['finish', result['status'], 'torch' in sys.modules])\n"
-        "        (self.folder / 'calls.json').write_text(json.dumps(self.calls))\n"
-    )
+    source.write_text(LINES)
     monkeypatch.setitem(TRACKERS._entries, "lines", TRACKERS.entry("tensorboard"))
+    monkeypatch.syspath_prepend(tmp_path)
     run = finished_run(tmp_path, 2)
-    wanted = [
-        ["start", 3, CLASSES],
-        ["log", 40, 2.3],
-        ["log", 80, 1.15],
-        ["artifact", "model.safetensors"],
-        ["finish", "completed", False],
-    ]
     for module in (str(source), "my_tracker"):
-        monkeypatch.syspath_prepend(tmp_path)
         folder = sync(run, "lines", imports=[module])
-        assert json.loads((folder / "calls.json").read_text()) == wanted
+        assert json.loads((folder / "calls.json").read_text()) == CALLS
     with pytest.raises(BadInput, match="tracker lines: cannot import 'no_such_module'"):
         sync(run, "lines", imports=["no_such_module"])
     assert TOKEN not in os.environ
+
+
+def test_a_file_in_the_package_is_all_that_a_new_tracker_needs(tmp_path: Path) -> None:
+    shutil.copytree(Path(netdepth.__file__).parent, tmp_path / "netdepth", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "netdepth" / "trackers" / "lines.py").write_text(LINES)
+    run = finished_run(tmp_path, 2)
+    code = (
+        "import sys; from pathlib import Path; from netdepth.runs.folder import RunDir; from netdepth import trackers\n"
+        "assert 'lines' in trackers.TRACKERS.names(); trackers.sync(RunDir(Path(sys.argv[1])), 'lines')"
+    )
+    subprocess.run([sys.executable, "-c", code, run.path], env={**os.environ, "PYTHONPATH": str(tmp_path)}, check=True)
+    assert json.loads((run.path / "lines" / "calls.json").read_text()) == CALLS

@@ -134,7 +134,7 @@ def runs_gc(args: argparse.Namespace) -> Answer:
 
 def board(args: argparse.Namespace) -> Answer:
     """TensorBoard on the runs, until it is interrupted."""
-    from netdepth.trackers import board_command
+    from netdepth.trackers.tensorboard import board_command
 
     folder = args.folder or runs_root(args.runs_root)
     if not folder.is_dir():

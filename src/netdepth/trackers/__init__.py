@@ -1,13 +1,13 @@
-"""Trackers: mirrors of a run folder in the formats other tools read.
+"""Trackers: mirrors of a run folder in the formats that other tools read.
 
-Each runs in a child process that follows the folder (`netdepth.trackers.follow`), so that no
-fault of a tracker can reach the training. This file is all a new tracker needs besides its own.
+Each tracker runs in a process of its own that follows the folder (`netdepth.trackers.follow`), so no fault of a
+tracker can reach the training. A new tracker is one new file here, or a user's file with ``--import``.
 """
 
-from netdepth.trackers import tensorboard
-from netdepth.trackers import wandb as wandb_tracker
+from netdepth.registry import import_room
 from netdepth.trackers.base import TRACKERS, Tracker
 from netdepth.trackers.mirror import Mirrors, sync
-from netdepth.trackers.tensorboard import board_command
 
-__all__ = ["TRACKERS", "Mirrors", "Tracker", "board_command", "sync", "tensorboard", "wandb_tracker"]
+__all__ = ["TRACKERS", "Mirrors", "Tracker", "sync"]
+
+import_room(__name__, __path__)

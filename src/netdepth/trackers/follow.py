@@ -27,7 +27,7 @@ from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.files.usercode import import_user
 from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, restored, tracker_record
-from netdepth.trackers.processes import TOKEN, end_family
+from netdepth.trackers.mirror import TOKEN, end_family
 
 __all__ = ["follow", "main"]
 
@@ -133,7 +133,7 @@ def _watch_parent(stop: threading.Event) -> None:
     stop.set()
     time.sleep(GRACE_SECONDS)
     if TOKEN in os.environ:
-        end_family(os.environ[TOKEN], [os.getpid()])
+        end_family(os.environ[TOKEN])
     os._exit(1)
 
 
@@ -160,8 +160,6 @@ def _options(texts: Sequence[str]) -> dict[str, Any]:
 
 def _mirror(arguments: argparse.Namespace, stop: threading.Event) -> None:
     import filelock
-
-    import netdepth.trackers  # noqa: F401 (registers the built-in ones)
 
     for name in arguments.imports:
         import_user(name)

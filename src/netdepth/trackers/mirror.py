@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,9 +18,11 @@ from typing import IO
 from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, mirror_folder
-from netdepth.trackers.processes import TOKEN, end_family
 
-__all__ = ["Mirrors", "sync"]
+__all__ = ["TOKEN", "Mirrors", "end_family", "family", "sync"]
+
+TOKEN = "NETDEPTH_TRACKER_FAMILY"
+"""Environment variable with a value of its own per run: children inherit it wherever they move."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Mirrors:
             for child in self._children:
                 status = child.process.returncode
                 if status is None:
-                    self._notes.append(self._note(child.tracker, f"not finished within {allowed:.3g} s"))
+                    self._notes.append(self._note(child.tracker, _too_slow(allowed)))
                 elif status != 0:
                     self._notes.append(self._note(child.tracker, _complaint(child)))
         finally:
@@ -124,8 +127,7 @@ class Mirrors:
 
     def _end(self) -> None:
         """Leave no process behind: neither a follower nor what it started, wherever that moved."""
-        running = [child.process.pid for child in self._children if child.process.returncode is None]
-        left = end_family(self._token, running)
+        left = end_family(self._token)
         for child in self._children:
             if child.process.stdin is not None:
                 child.process.stdin.close()
@@ -150,12 +152,16 @@ class Mirrors:
             (child,) = self._children
             status = child.process.returncode
             if status is None:
-                raise RunFailed(f"tracker {child.tracker}: not finished within {timeout:g} s")
+                raise RunFailed(f"tracker {child.tracker}: {_too_slow(timeout)}")
             if status != 0:
                 kinds = {BadInput.exit_code: BadInput, StorageError.exit_code: StorageError}
                 raise kinds.get(status, RunFailed)(f"tracker {child.tracker}: {_complaint(child)}")
         finally:
             self._end()
+
+
+def _too_slow(seconds: float) -> str:
+    return f"stopped {f'after {seconds:.3g} s, ' if seconds >= 0.01 else ''}before the mirror was complete"
 
 
 def _complaint(child: Child) -> str:
@@ -187,3 +193,32 @@ def sync(
     with run.lock():
         Mirrors.start(run.path, [to], wandb_online=wandb_online, imports=imports, once=True).rebuild(timeout)
     return mirror_folder(run.path, to)
+
+
+def family(token: str) -> list[int]:
+    """The living processes that carry ``token`` in their environment, but for the caller."""
+    import psutil
+
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):  # gone meanwhile, or another user's
+            living = process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE
+            if living and process.environ().get(TOKEN) == token:
+                found.append(process.pid)
+    return found
+
+
+def end_family(token: str, within: float = 0.4) -> list[int]:
+    """End every process of the family, also those that left its group (wandb-core does); returns what is left.
+
+    It takes ``within`` seconds at most. SIGKILL is the one signal that also ends a stopped process.
+    """
+    until = time.monotonic() + within
+    members = family(token)
+    while members and time.monotonic() < until:
+        for pid in members:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+        members = family(token)
+    return members

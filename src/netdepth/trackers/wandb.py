@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Mapping
+import struct
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
+from netdepth.errors import StorageError
 from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, heatmap, mirror_folder
-from netdepth.trackers.wandb_log import require_complete
 
-__all__ = ["wandb"]
+__all__ = ["read_log", "require_complete", "wandb"]
 
 SUMMARY = ("status", "steps", "best_step", "best_epoch", "reported", "depth", "num_params", "overfit_onset_epoch")
+
+HEADER, BLOCK, CHUNK = 7, 32768, struct.Struct("<IHB")
+FULL, LAST = 1, 4
+"""Sizes and kinds of LevelDB's log format, after a header of 7 bytes."""
 
 
 @TRACKERS.register("wandb")
@@ -134,3 +140,57 @@ class WeightsAndBiases:
         from PIL import Image
 
         return wandb.Image(Image.open(io.BytesIO(png)))
+
+
+def read_log(path: Path) -> Iterator[Any]:
+    """Every ``wandb_internal_pb2.Record`` of a ``.wandb`` file, which holds them in LevelDB's log format.
+
+    Raises:
+        StorageError: the file is no ``.wandb`` file, or cut off or damaged within a record.
+    """
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    from wandb.proto import wandb_internal_pb2
+
+    data = path.read_bytes()
+    position, parts = HEADER, b""
+    if data[:4] != b":W&B":
+        raise StorageError(f"{path} is not a .wandb file or is empty")
+    while position < len(data):
+        left = BLOCK - position % BLOCK
+        if left < CHUNK.size:  # the end of a block that is too short for a chunk header is padding
+            position += left
+            continue
+        if position + CHUNK.size > len(data):
+            raise StorageError(f"{path} is cut off at byte {len(data)}")
+        _, length, kind = CHUNK.unpack_from(data, position)
+        position += CHUNK.size
+        parts += data[position : position + length]
+        position += length
+        if kind in (FULL, LAST):
+            message = wandb_internal_pb2.Record()  # type: ignore[attr-defined]
+            try:
+                message.ParseFromString(parts)
+            except DecodeError:
+                raise StorageError(f"{path} is damaged before byte {position}") from None
+            parts = b""
+            yield message
+
+
+def require_complete(path: Path, steps: Iterable[int]) -> None:
+    """Check that the file holds a history row for every step in ``steps`` and the run's end.
+
+    The client reports no error when it cannot write the file (a full disk).
+
+    Raises:
+        StorageError: it does not.
+    """
+    found: set[int] = set()
+    ended = False
+    for message in read_log(path):
+        kind = message.WhichOneof("record_type")
+        ended |= kind == "exit"
+        if kind == "history":
+            found |= {json.loads(i.value_json) for i in message.history.item if "_step" in (i.key, *i.nested_key)}
+    missing = len(set(steps) - found)
+    if missing or not ended:
+        raise StorageError(f"{path} is incomplete ({missing} evaluations missing): disk full or I/O error")
