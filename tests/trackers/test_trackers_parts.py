@@ -18,7 +18,7 @@ from support.tracked_runs import CLASSES, STEPS_PER_EPOCH, finish_run, finished_
 
 import netdepth
 from netdepth.errors import BadInput, Locked, RunFailed
-from netdepth.files.records import jsonable
+from netdepth.files.records import jsonable, restored
 from netdepth.runs.folder import RunDir
 from netdepth.trackers import TRACKERS, Mirrors, sync
 from netdepth.trackers.base import (
@@ -28,7 +28,6 @@ from netdepth.trackers.base import (
     flat_config,
     heatmap,
     mirror_folder,
-    restored,
     tracker_record,
 )
 from netdepth.trackers.follow import Tail

@@ -11,7 +11,7 @@ from typing import Any
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, StorageError
 
-__all__ = ["jsonable", "read_json"]
+__all__ = ["jsonable", "read_json", "restored"]
 
 
 def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -30,6 +30,22 @@ def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
 
     cleaned = {key: clean(value, key) for key, value in record.items() if key != "nonfinite"}
     return {**cleaned, "nonfinite": {**record.get("nonfinite", {}), **nonfinite}}
+
+
+def restored(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record of a file with NaN and infinities again, the inverse of `jsonable`; its flags and schema are gone."""
+    nonfinite = record.get("nonfinite", {})
+
+    def value(item: Any, path: str) -> Any:
+        if item is None and path in nonfinite:
+            return float(nonfinite[path])
+        if isinstance(item, Mapping):
+            return {k: value(v, f"{path}.{k}" if path else str(k)) for k, v in item.items()}
+        if isinstance(item, list):
+            return [value(v, f"{path}[{i}]") for i, v in enumerate(item)]
+        return item
+
+    return {key: value(item, key) for key, item in record.items() if key not in ("nonfinite", "schema")}
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any] | None:

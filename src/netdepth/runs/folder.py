@@ -150,13 +150,8 @@ class RunDir:
         lines = path.read_bytes().split(b"\n")
         tail = lines.pop()
         records: list[dict[str, Any]] = []
-        for line in lines:
-            try:
-                record = json.loads(line)
-            except ValueError:
-                record = None
-            valid = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
-            if not valid:
+        for record in map(metrics_record, lines):
+            if record is None:
                 break
             records.append(record)
         lost = len(lines) - len(records) + bool(tail)
@@ -248,6 +243,16 @@ class RunDir:
                 else:
                     item.unlink()
             (self.path / "checkpoints").mkdir()
+
+
+def metrics_record(line: bytes) -> dict[str, Any] | None:
+    """One line of ``metrics.jsonl``, None if it is damaged or of another schema."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    valid = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
+    return record if valid else None
 
 
 def _describes_data(split: Mapping[str, Any]) -> bool:

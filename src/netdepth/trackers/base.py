@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from netdepth.errors import BadInput
+from netdepth.files.records import restored
 from netdepth.registry import Registry
 from netdepth.runs.folder import slug
 
@@ -23,7 +24,6 @@ __all__ = [
     "flat_config",
     "heatmap",
     "mirror_folder",
-    "restored",
     "tracker_record",
 ]
 
@@ -80,22 +80,6 @@ def mirror_folder(run_dir: Path, name: str) -> Path:
             f"and none of {', '.join(RESERVED)}"
         )
     return run_dir / name
-
-
-def restored(record: Mapping[str, Any]) -> dict[str, Any]:
-    """The record with the nulls named under ``nonfinite`` as NaN and infinities again (see `records.jsonable`)."""
-    nonfinite = record.get("nonfinite", {})
-
-    def value(item: Any, path: str) -> Any:
-        if item is None and path in nonfinite:
-            return float(nonfinite[path])
-        if isinstance(item, Mapping):
-            return {k: value(v, f"{path}.{k}" if path else str(k)) for k, v in item.items()}
-        if isinstance(item, list):
-            return [value(v, f"{path}[{i}]") for i, v in enumerate(item)]
-        return item
-
-    return {key: value(item, key) for key, item in record.items() if key not in ("nonfinite", "schema")}
 
 
 def tracker_record(record: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``python -m netdepth.trackers.follow RUN_DIR --tracker NAME``: mirror one run folder, live or afterwards.
+"""``python -m netdepth.trackers.follow RUN_DIR TASK``: mirror one run folder, live or afterwards.
 
 The folder is replayed from its beginning and then followed until ``result.json`` appears or the
 process that started this one goes away (its end of our standard input closes). Whatever goes
@@ -8,7 +8,6 @@ deadline.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import os
@@ -18,15 +17,16 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from netdepth.config import SCHEMA, Component
+from netdepth.config import Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
+from netdepth.files.records import restored
 from netdepth.files.usercode import import_user
-from netdepth.runs.folder import RunDir
-from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, restored, tracker_record
+from netdepth.runs.folder import RunDir, metrics_record
+from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, tracker_record
 from netdepth.trackers.mirror import TOKEN, end_family
 
 __all__ = ["follow", "main"]
@@ -37,7 +37,7 @@ GRACE_SECONDS = 30.0
 
 
 class Tail:
-    """The whole, valid records that were appended to ``metrics.jsonl`` since the last look."""
+    """The whole, valid records that were appended to ``metrics.jsonl`` since the last call of `new`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -59,7 +59,7 @@ class Tail:
         self.offset += len(whole)
         records: list[dict[str, Any]] = []
         for line in whole.splitlines():
-            record = _parsed(line)
+            record = metrics_record(line)
             if record is None:  # as `RunDir.read_metrics`: what comes after damage is not trusted
                 self.damaged = True
                 break
@@ -67,15 +67,6 @@ class Tail:
                 self.step = record["step"]
                 records.append(record)
         return records
-
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
-    try:
-        record = json.loads(line)
-    except ValueError:
-        return None
-    good = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
-    return record if good else None
 
 
 def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
@@ -137,53 +128,37 @@ def _watch_parent(stop: threading.Event) -> None:
     os._exit(1)
 
 
-def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m netdepth.trackers.follow", description="Mirror a run folder.")
-    parser.add_argument("run", type=Path, help="the run folder")
-    parser.add_argument("--tracker", required=True, help="a registered tracker")
-    parser.add_argument("--option", action="append", default=[], metavar="K=V", help="a setting of the tracker")
-    parser.add_argument("--import", action="append", default=[], dest="imports", metavar="MODULE")
-    parser.add_argument("--once", action="store_true", help="mirror what is there now, then end")
-    return parser.parse_args(argv)
-
-
-def _options(texts: Sequence[str]) -> dict[str, Any]:
-    options = {}
-    for text in texts:
-        key, _, raw = text.partition("=")
-        try:
-            options[key] = json.loads(raw)
-        except ValueError:
-            options[key] = raw
-    return options
-
-
-def _mirror(arguments: argparse.Namespace, stop: threading.Event) -> None:
+def _mirror(run_dir: Path, task: Mapping[str, Any], stop: threading.Event) -> None:
     import filelock
 
-    for name in arguments.imports:
-        import_user(name)
-    folder = mirror_folder(arguments.run, arguments.tracker)
-    tracker = TRACKERS.build(Component(arguments.tracker, _options(arguments.option)), arguments.run)
+    for module in task["imports"]:
+        import_user(module)
+    name = task["tracker"]
+    folder = mirror_folder(run_dir, name)
+    tracker = TRACKERS.build(Component(name, task["options"]), run_dir)
     # The follower of a killed training lives on for its grace; two must not write the same mirror.
-    with filelock.FileLock(arguments.run / f".tracker-{arguments.tracker}.lock", timeout=GRACE_SECONDS + 5):
+    with filelock.FileLock(run_dir / f".tracker-{name}.lock", timeout=GRACE_SECONDS + 5):
         if folder.exists():
             shutil.rmtree(folder)
-        follow(RunDir(arguments.run), tracker, stop)
+        follow(RunDir(run_dir), tracker, stop)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 the tracker failed, 2 bad input, 74 disk or I/O."""
-    arguments = _arguments(argv)
+def main(run_dir: str, task: str) -> int:
+    """Mirror ``run_dir``; ``task`` is JSON with ``tracker``, its ``options``, ``imports`` and ``once``.
+
+    Returns:
+        The exit status: 0 done, 1 the tracker failed, 2 bad input, 74 disk or I/O.
+    """
+    settings = json.loads(task)
     os.nice(5)
     stop = threading.Event()
-    if arguments.once:
+    if settings["once"]:
         stop.set()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
-        _mirror(arguments, stop)
+        _mirror(Path(run_dir), settings, stop)
     except NetdepthError as error:
         return _complain(str(error), error.exit_code)
     except OSError as error:
@@ -201,4 +176,4 @@ def _complain(text: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))

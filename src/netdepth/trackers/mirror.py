@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shlex
 import signal
@@ -63,10 +64,9 @@ class Mirrors:
             mirror_folder(run_dir, name)
         mirrors = cls(run_dir)
         for name in dict.fromkeys(trackers):
-            command = [sys.executable, "-P", "-m", "netdepth.trackers.follow", str(run_dir), "--tracker", name]
-            command += ["--option", "online=true"] if name == "wandb" and wandb_online else []
-            command += [text for module in imports for text in ("--import", module)]
-            command += ["--once"] if once else []
+            options = {"online": True} if name == "wandb" and wandb_online else {}
+            task = {"tracker": name, "options": options, "imports": list(imports), "once": once}
+            command = [sys.executable, "-P", "-m", "netdepth.trackers.follow", str(run_dir), json.dumps(task)]
             try:
                 mirrors._children.append(mirrors._spawn(name, command))
             except OSError as error:
