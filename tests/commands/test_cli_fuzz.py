@@ -76,7 +76,7 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("netdepth.tools.predict.predict", refuse)
     monkeypatch.setattr("netdepth.tools.explain.explain", refuse)
     monkeypatch.setattr("netdepth.data.manage.fetch", refuse)
-    monkeypatch.setattr("netdepth.runs.cleanup.remove", refuse)
+    monkeypatch.setattr("netdepth.runs.folder.remove", refuse)
     monkeypatch.setattr("subprocess.call", lambda command: 0)
     world.launch("warm", [], None)  # type: ignore[arg-type]
     return world

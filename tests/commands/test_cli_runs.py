@@ -11,8 +11,7 @@ from support.cli_world import World, answer, build_world
 from support.made_runs import add_checkpoint, make_run
 
 from netdepth.errors import BadInput, Locked
-from netdepth.runs.cleanup import drop_optimizer_states, folder_size, remove
-from netdepth.runs.folder import RunDir
+from netdepth.runs.folder import RunDir, drop_optimizer_states, folder_size, remove
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from support.real_runs import CONFIG, make
 
 from netdepth.config import Component
 from netdepth.errors import BadInput
+from netdepth.runs.compare import correct_of, mcnemar_of_runs
 from netdepth.runs.folder import RunDir
-from netdepth.runs.mcnemar import correct_of, mcnemar, mcnemar_of_runs
+from netdepth.stats.exact import mcnemar
 
 
 def answers(both, first, second, neither):
@@ -86,7 +87,7 @@ def test_damaged_predictions_are_refused_in_one_line_and_bounded_memory(tmp_path
     refused(packed(huge.getvalue()))
     path.write_bytes(whole.getvalue())
     assert correct_of(RunDir(tmp_path))[0].all()
-    monkeypatch.setattr("netdepth.runs.mcnemar.MOST_BYTES", 200)
+    monkeypatch.setattr("netdepth.runs.compare.MOST_BYTES", 200)
     refused(whole.getvalue())
 
 

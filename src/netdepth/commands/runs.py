@@ -69,7 +69,7 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
 
 def runs_list(args: argparse.Namespace) -> Answer:
     """Every run folder with its status and size."""
-    from netdepth.runs.cleanup import folder_size
+    from netdepth.runs.folder import folder_size
     from netdepth.runs.table import run_row
 
     root = runs_root(args.runs_root)
@@ -91,7 +91,7 @@ def runs_list(args: argparse.Namespace) -> Answer:
 
 def runs_rm(args: argparse.Namespace) -> Answer:
     """Remove run folders of the runs root, after a question."""
-    from netdepth.runs.cleanup import check_removable, folder_size, remove
+    from netdepth.runs.folder import check_removable, folder_size, remove
 
     root = runs_root(args.runs_root)
     chosen = list({run.path.resolve(): run for run in (find_run(text, root) for text in args.runs)}.values())
@@ -111,7 +111,7 @@ def runs_rm(args: argparse.Namespace) -> Answer:
 
 def runs_gc(args: argparse.Namespace) -> Answer:
     """Drop the optimizer states of finished runs."""
-    from netdepth.runs.cleanup import drop_optimizer_states
+    from netdepth.runs.folder import drop_optimizer_states
 
     freed: dict[str, int] = {}
     skipped: dict[str, str] = {}

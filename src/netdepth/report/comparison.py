@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, Literal, TextIO
 
-from netdepth.runs.compare import QUANTITIES, Comparison, Group, Quantity
+from netdepth.runs.compare import QUANTITIES, ComparedRuns, Comparison, Quantity
 from netdepth.stats.intervals import Estimate
 from netdepth.text import number, percent, print_table, printable
 
@@ -36,7 +36,7 @@ def render(comparison: Comparison, style: Literal["markdown", "csv", "latex"]) -
     return {"markdown": _markdown, "csv": _csv, "latex": _latex}[style](comparison)
 
 
-def _lines(group: Group) -> list[list[str]]:
+def _lines(group: ComparedRuns) -> list[list[str]]:
     """A line of cells per run, then the line of means."""
     lines = []
     for row in group.rows:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from netdepth.errors import BadInput
 from netdepth.report.data import StudyData
+from netdepth.runs.compare import mcnemar_of_runs
 from netdepth.runs.folder import RunDir
-from netdepth.runs.mcnemar import McNemar, mcnemar_of_runs
+from netdepth.stats.exact import McNemar
 from netdepth.studies.contrasts import Contrast
 
 __all__ = ["Compared", "answers_compared"]

@@ -4,17 +4,28 @@ from __future__ import annotations
 
 import json
 import math
+import zipfile
+import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row, source
+from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
-__all__ = ["QUANTITIES", "Comparison", "Group", "Quantity", "compare"]
+__all__ = ["QUANTITIES", "ComparedRuns", "Comparison", "Quantity", "compare", "correct_of", "mcnemar_of_runs"]
+
+MOST_BYTES = 512 * 2**20
+"""Of unpacked predictions: those for 50,000 images of 1,000 classes are 200 MB. Files from elsewhere may have more."""
+
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError)
+"""What an archive raises that was cut, altered or encrypted, or claims an array that no memory holds."""
 
 UNFINISHED = ("unfinished", "failed", "unreadable")
 
@@ -48,7 +59,7 @@ QUANTITIES = (
 
 
 @dataclass(frozen=True)
-class Group:
+class ComparedRuns:
     """The runs of one config (one fingerprint), sorted by seed, and their estimates by quantity key."""
 
     fingerprint: str | None
@@ -68,7 +79,7 @@ class Group:
 class Comparison:
     """Groups in the order their first run was given, and one-line warnings."""
 
-    groups: tuple[Group, ...]
+    groups: tuple[ComparedRuns, ...]
     warnings: tuple[str, ...]
 
     def as_json(self) -> dict[str, Any]:
@@ -118,13 +129,15 @@ def compare(runs: Iterable[RunDir]) -> Comparison:
     return Comparison(tuple(made), tuple(_warnings(made)))
 
 
-def _group(rows: list[dict[str, Any]], label: str) -> Group:
+def _group(rows: list[dict[str, Any]], label: str) -> ComparedRuns:
     ordered = tuple(sorted(rows, key=lambda row: (row["seed"] if isinstance(row["seed"], int) else -1, row["folder"])))
     estimates = {}
     for quantity in QUANTITIES:
         values = [quantity.of(row) for row in ordered if row["status"] not in UNFINISHED]
         estimates[quantity.key] = mean_interval([v for v in values if v is not None and math.isfinite(v)])
-    return Group(ordered[0]["fingerprint"], label, ordered, estimates, dict(Counter(r["status"] for r in ordered)))
+    return ComparedRuns(
+        ordered[0]["fingerprint"], label, ordered, estimates, dict(Counter(r["status"] for r in ordered))
+    )
 
 
 def _labels(firsts: Sequence[tuple[dict[str, Any], Mapping[str, Any]]]) -> list[str]:
@@ -151,7 +164,7 @@ def _flatten(value: Any, path: str = "") -> dict[str, str]:
     return flat
 
 
-def _warnings(groups: Sequence[Group]) -> list[str]:
+def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
     warnings = []
     rows = [row for group in groups for row in group.rows]
     digests = {(row["data_digest"], row["split_digest"]) for row in rows if row["data_digest"]}
@@ -173,3 +186,40 @@ def _warnings(groups: Sequence[Group]) -> list[str]:
 def _finite(value: Any) -> Any:
     """JSON has no NaN: the word instead."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- predictions ---
+
+
+def correct_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
+    """Which images a run's reported weights get right, bool ``[N]``, and their labels, from ``predictions.npz``.
+
+    Raises:
+        BadInput: the file is missing, damaged or larger than `MOST_BYTES` when unpacked.
+    """
+    path = run.path / "predictions.npz"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if sum(item.file_size for item in archive.infolist()) > MOST_BYTES:
+                raise ValueError("unpacked it is too large")
+        with np.load(path, allow_pickle=False) as held:
+            logits, labels = held["logits"], held["labels"]
+        return logits.argmax(1) == labels, labels
+    except (OSError, ValueError, LookupError, *DAMAGED) as error:
+        raise BadInput(f"run {run.path.name} has no readable predictions.npz ({type(error).__name__})") from None
+
+
+def mcnemar_of_runs(first: RunDir, second: RunDir) -> McNemar:
+    """The test for two runs on the images that both were evaluated on.
+
+    Raises:
+        BadInput: they were evaluated on different images.
+    """
+    marks: list[tuple[Any, ...]] = []
+    for run in (first, second):
+        split, result = run.read_json("split.json") or {}, run.result() or {}
+        marks.append((split.get("data_digest"), split.get("split_digest"), result.get("evaluated_on")))
+    (a, labels), (b, others) = correct_of(first), correct_of(second)
+    if marks[0] != marks[1] or not np.array_equal(labels, others):
+        raise BadInput(f"runs {first.path.name} and {second.path.name} were evaluated on different images")
+    return mcnemar(a, b)

@@ -28,9 +28,13 @@ from netdepth.errors import BadInput, Locked
 from netdepth.files.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
 from netdepth.files.records import jsonable, read_json
 
-__all__ = ["RunDir", "find_run", "list_runs", "runs_root", "slug"]
+__all__ = [
+    "RunDir", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs", "metrics_record",
+    "remove", "runs_root", "slug",
+]  # fmt: skip
 
 MANIFEST = "MANIFEST.json"
+OPTIMIZER_FILE = "optimizer.safetensors"
 MOST_PIXELS = 2**14
 """Along a side of an image, or channels, in a ``split.json`` that is believed."""
 
@@ -207,22 +211,33 @@ class RunDir:
             with contextlib.suppress(OSError):  # one that stays takes room and does no harm
                 remove_folder(self.path / "checkpoints" / str(step))
 
+    def manifest(self, step: int) -> dict[str, Any]:
+        """The manifest of ``checkpoints/<step>/``: ``sha256`` by file name.
+
+        Raises:
+            OSError, ValueError, RecursionError: it is missing, damaged or of another schema, step or run.
+        """
+        manifest: Any = json.loads((self.path / "checkpoints" / str(step) / MANIFEST).read_bytes())
+        digests = manifest.get("sha256") if isinstance(manifest, dict) else None
+        if not isinstance(digests, dict):
+            raise ValueError("its manifest has no digests")
+        if manifest.get("schema") != SCHEMA or manifest.get("step") != step or any("/" in name for name in digests):
+            raise ValueError("its manifest is of another schema or step")
+        own = self._identity()
+        if own is not None and manifest.get("run", own) not in (own, None):  # early ones do not say
+            raise ValueError(f"it is of another run, {manifest['run']}")
+        return dict(manifest)
+
     def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
         """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""
         folder = self.path / "checkpoints" / str(step)
         try:
-            manifest = json.loads((folder / MANIFEST).read_bytes())
-            wanted = dict(manifest["sha256"])
-            if manifest["schema"] != SCHEMA or manifest["step"] != step or any("/" in name for name in wanted):
-                raise ValueError("its manifest is of another schema or step")
-            own = self._identity()
-            if own is not None and manifest.get("run", own) not in (own, None):  # early ones do not say
-                raise ValueError(f"it is of another run, {manifest['run']}")
-            files = {name: (folder / name).read_bytes() for name in wanted}
+            digests = self.manifest(step)["sha256"]
+            files = {name: (folder / name).read_bytes() for name in digests}
             for name, data in files.items():
-                if hashlib.sha256(data).hexdigest() != wanted[name]:
+                if hashlib.sha256(data).hexdigest() != digests[name]:
                     raise ValueError(f"the digest of {name} does not match")
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             self.notes.append(f"checkpoint {folder} is damaged ({error}); using the one before")
             return None
         return files
@@ -297,3 +312,74 @@ def find_run(text: str, root: Path) -> RunDir:
     near = difflib.get_close_matches(text, runs, n=3, cutoff=0.4) or sorted(runs)[:3]
     hint = f"; the nearest are {', '.join(near)}" if near else f"; {root} holds no runs"
     raise BadInput(f"no run {text!r} under {root}{hint}")
+
+
+# --- removal ---
+
+
+def folder_size(path: Path) -> int:
+    """Bytes of all files below ``path``; links are counted as links."""
+    total = 0
+    for folder, _, files in os.walk(path):
+        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
+    return total
+
+
+def check_removable(run: RunDir, root: Path) -> None:
+    """Refuse anything that is not surely a run folder of ``root``.
+
+    Raises:
+        BadInput: it lies elsewhere, is a link, or its name does not end in its own seed and fingerprint.
+    """
+    path = run.path
+    if path.is_symlink() or path.resolve().parent.parent != root.resolve():
+        raise BadInput(f"{path} is not a run folder inside {root}; name its runs folder with --runs")
+    config = run.read_json("config.json") or {}
+    if not path.resolve().name.endswith(f"-s{config.get('seed')}-{config.get('fingerprint')}"):
+        raise BadInput(f"{path} does not carry the seed and fingerprint of its config.json; it is left alone")
+
+
+def remove(run: RunDir, root: Path) -> int:
+    """Remove a run folder of ``root``; returns the bytes freed.
+
+    Raises:
+        BadInput: see `check_removable`.
+        Locked: the run is being trained.
+        StorageError: the disk refuses.
+    """
+    check_removable(run, root)
+    with run.lock():
+        freed = folder_size(run.path)
+        with storage(run.path):
+            shutil.rmtree(run.path)
+    return freed
+
+
+def drop_optimizer_states(run: RunDir) -> int:
+    """Delete the optimizer states in the checkpoints of a finished run; returns the bytes freed.
+
+    The manifest forgets the file before the file goes, so the checkpoint stays whole throughout.
+    An unfinished run keeps everything, for it needs them to continue.
+
+    Raises:
+        Locked: the run is being trained.
+        StorageError: the disk refuses.
+    """
+    if run.result() is None:
+        return 0
+    freed = 0
+    with run.lock():
+        for step in run.checkpoints():
+            folder = run.path / "checkpoints" / str(step)
+            file = folder / OPTIMIZER_FILE
+            try:
+                manifest = run.manifest(step)
+            except (OSError, ValueError, RecursionError):  # a damaged checkpoint is left as it is
+                continue
+            if file.is_file():
+                digests = {name: digest for name, digest in manifest["sha256"].items() if name != OPTIMIZER_FILE}
+                write_atomic(folder / MANIFEST, json.dumps({**manifest, "sha256": digests}, indent=1).encode())
+                with storage(file):
+                    freed += file.stat().st_size
+                    file.unlink()
+    return freed

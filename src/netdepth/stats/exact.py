@@ -27,7 +27,9 @@ from netdepth.errors import BadInput
 
 __all__ = [
     "ExactTest",
+    "McNemar",
     "holm",
+    "mcnemar",
     "permutation_test",
     "seeds_to_reach",
     "sign_flip_test",
@@ -106,6 +108,35 @@ def sign_flip_test(differences: Sequence[float]) -> ExactTest:
         return _monte_carlo(mean, draws, bound, "sign-flip test")
     count = _count(_signed_sums(size[::2]), _signed_sums(size[1::2]), bound)
     return ExactTest(mean, count / 2 ** len(given), count, 2 ** len(given), "exact sign-flip test")
+
+
+@dataclass(frozen=True)
+class McNemar:
+    """Of ``n`` images the first classifier alone is right on ``first``, the second alone on ``second``. If neither were
+    better, each of these would fall to either with probability 1/2; ``p`` is two-sided and exact (McNemar 1947)."""
+
+    n: int
+    first: int
+    second: int
+    p: float
+
+
+def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
+    """The test for two arrays bool ``[N]``: which images each classifier gets right.
+
+    Raises:
+        BadInput: they are not about equally many images, or about none.
+    """
+    from scipy.stats import binomtest
+
+    if first.shape != second.shape or first.ndim != 1 or not len(first):
+        raise BadInput(
+            f"McNemar's test takes answers to the same images, not {list(first.shape)}, {list(second.shape)}"
+        )
+    only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
+    discordant = only_first + only_second
+    p = float(binomtest(only_first, discordant).pvalue) if discordant else 1.0
+    return McNemar(len(first), only_first, only_second, p)
 
 
 def smallest_p(n: int, design: Design) -> float:

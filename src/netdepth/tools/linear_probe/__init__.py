@@ -233,7 +233,7 @@ def _tested(right: Any, baseline: Any) -> dict[str, Any]:
     """Accuracy on test with Wilson's interval at 95 %, and McNemar's test against the same classifier on pixels."""
     from scipy.stats import binomtest
 
-    from netdepth.runs.mcnemar import mcnemar
+    from netdepth.stats.exact import mcnemar
 
     if right is None:
         return {"test_accuracy": None, "low": None, "high": None, "against_pixels": None}
