@@ -11,6 +11,7 @@ from support.made_weights import CLASSES, WIDTH, hostile, saved, weights
 
 from netdepth.errors import BadInput
 from netdepth.tools.convert import reader
+from netdepth.tools.convert.fit import recognise
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 
@@ -104,7 +105,7 @@ def test_the_network_is_recognised(tmp_path, changed, words):
 @pytest.mark.parametrize("depth", [34, 50, 101, 152])
 def test_every_depth_is_told_from_the_others(depth):
     shapes = {key: tuple(value.shape) for key, value in weights(name=f"resnet{depth}").items()}
-    assert reader.recognise(shapes)["fits"] == f"fits resnet{depth} of width {WIDTH} with {CLASSES} classes"
+    assert recognise(shapes).fits == f"fits resnet{depth} of width {WIDTH} with {CLASSES} classes"
 
 
 # --- files that are not what they should be ---------------------------------------------------------
@@ -149,8 +150,8 @@ def torchscript(path):
         (lambda path: torch.save([torch.ones(1)], path), "holds one list, not tensors by name"),
         (lambda path: torch.save({"epoch": 3}, path), "no tensors; its entries: epoch (int)"),
         (lambda path: torch.save({}, path), "no tensors; its entries: none"),
-        (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "'a' in a form that safetensors has not"),
-        (lambda path: torch.save({"a": torch.empty(2, device="meta")}, path), "'a' in a form that safetensors has not"),
+        (lambda path: torch.save({"a": torch.eye(2).to_sparse()}, path), "'a' in a form that safetensors lacks"),
+        (lambda path: torch.save({"a": torch.empty(2, device="meta")}, path), "'a' in a form that safetensors lacks"),
         (lambda path: torch.save({"a": torch.ones(1).expand(10**6, 10**6)}, path), "4,000,000,000,000 bytes"),
         (lambda path: torch.save({"a": torch.ones(2, dtype=torch.complex128)}, path), "cannot be written"),
         (lambda path: torch.save({"\ud800": torch.ones(2)}, path), "cannot be written"),

@@ -21,7 +21,7 @@ from netdepth.config import Runtime
 from netdepth.data import SealedTest
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.tools.convert.published import Published, open_published
+from netdepth.tools.convert.fit import Published, open_published
 
 Ask = Callable[..., tuple[int, str, str]]
 PARTS = ("sheet", "means", "check")
@@ -147,7 +147,7 @@ def write_pictures(folder: Path, pictures: torch.Tensor) -> Path:
 def test_on_a_planted_network_the_map_is_right_and_the_words_say_that_it_matters(tmp_path: Path, pooled: bool) -> None:
     pictures = write_pictures(tmp_path / "bright", bright_pictures())
     found = nd.explain(quadrant(tmp_path, pooled), images=str(pictures), progress=False, runtime=ONE_THREAD)
-    assert "The maps name pixels that matter: " in found.words
+    assert "The maps mark pixels that matter: " in found.words
     assert found.numbers["check"]["differences"]["deletion"]["moved"]["high"] < -0.2
     assert found.numbers["images"]["right"] == 12
     (mean,) = (np.array(row["map"]) for row in found.numbers["means"])
@@ -189,10 +189,10 @@ def test_published_weights_are_explained_and_predict_beside_a_run(tmp_path: Path
 def test_weights_that_answer_nothing_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "net.safetensors"
     save_file({key: value for key, value in weights().items() if not key.startswith("fc.")}, path)
-    with pytest.raises(BadInput, match="without its last layer, so it has no answers"):
+    with pytest.raises(BadInput, match="without its last layer, so it cannot predict"):
         open_published(path)
     save_file({"a": torch.ones(1)}, path)
-    with pytest.raises(BadInput, match=r"fits no network of netdepth.*naming its folder"):
+    with pytest.raises(BadInput, match=r"fits no network of netdepth.*name its folder"):
         open_published(path)
 
 
@@ -203,7 +203,7 @@ def test_weights_that_answer_nothing_are_refused(tmp_path: Path) -> None:
         (["RUN", "--count", "0"], ["--count '0'", "1 to 100000"]),
         (["RUN", "--out", "x.jpg"], ["'x.jpg' has to end in .png"]),
         (["RUN", "--images", "none.png"], ["no picture 'none.png'"]),
-        (["RUN", "--images", "empty"], ["'empty' holds no picture"]),
+        (["RUN", "--images", "empty"], ["'empty' and its folders hold no picture"]),
         (["RUN", "--images", "names.txt"], ["'names.txt' is not acceptable: it is neither JPEG nor PNG"]),
         (["RUN", "--images", "pics", "--classes", "3", "4"], ["none of the --images", "--classes: 3, 4"]),
         (["RUN", "--names", "names.txt"], ["--names 'names.txt' is for published weights"]),

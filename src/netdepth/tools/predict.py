@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import torch
 
 from netdepth.errors import BadInput
+from netdepth.files.pictures import read_picture
+from netdepth.tools.convert.fit import Published, open_published
 from netdepth.training.finished import Run, load
-
-if TYPE_CHECKING:
-    from netdepth.tools.convert.published import Published
 
 __all__ = ["Prediction", "open_network", "predict"]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network says of one picture: ``label``, and every class with its probability, most likely first."""
+    """The prediction for one picture: ``label``, and every class with its probability, most likely first."""
 
     path: Path
     label: str
@@ -27,15 +27,13 @@ class Prediction:
 
 
 def open_network(text: str, runs_dir: Path | None = None, names: Path | None = None) -> Run | Published:
-    """What ``predict`` and ``explain`` take: a run, or published weights in a ``.safetensors`` file.
+    """The network that ``predict`` and ``explain`` use: a run, or published weights in a ``.safetensors`` file.
 
     ``names`` is a text file with the name of each class of such weights, one a line.
 
     Raises:
         BadInput: none or several runs match, a file that is not what it should be, ``names`` for a run.
     """
-    from netdepth.tools.convert.published import open_published
-
     if not text.endswith(".safetensors"):
         if names is not None:
             raise BadInput(
@@ -52,26 +50,19 @@ def open_network(text: str, runs_dir: Path | None = None, names: Path | None = N
 def predict(run: Run | Published, images: Sequence[Path], *, invert: bool = False) -> list[Prediction]:
     """Classify picture files with the reported weights of ``run``, or with published ones.
 
-    A picture, JPEG or PNG, is turned to the network's channels and size as those of ``image-folder`` are
+    A picture, JPEG or PNG, is brought to the network's channels and size as those of ``image-folder`` are
     (`netdepth.files.pictures.read_picture`); ``invert`` swaps black and white (MNIST digits are white on black).
 
     Raises:
         BadInput: a file that is not a readable picture, or an unfinished run.
     """
-    import torch
-
-    from netdepth.files.pictures import read_picture
-
-    if isinstance(run, Run):
-        model, classes = run.model(), run.classes
-    else:
-        model, classes = run.model, run.classes
+    model, classes = run.model() if isinstance(run, Run) else run.model, run.classes
     predictions = []
     for path in images:
         array, note = read_picture(Path(path), model.input_shape)
         pixels = torch.tensor(255 - array if invert else array)
         with torch.inference_mode():
-            shares = model(pixels.unsqueeze(0))[0].double().softmax(0).tolist()
-        ranked = sorted(zip(classes, shares, strict=True), key=lambda item: -item[1])
+            probabilities = model(pixels.unsqueeze(0))[0].double().softmax(0).tolist()
+        ranked = sorted(zip(classes, probabilities, strict=True), key=lambda item: -item[1])
         predictions.append(Prediction(Path(path), ranked[0][0], ranked, note))
     return predictions

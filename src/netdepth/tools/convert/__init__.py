@@ -1,9 +1,9 @@
-"""`convert`: a file of published weights into safetensors, by a process of its own.
+"""`convert`: a file of published weights into safetensors, in a process of its own.
 
 A pickle is a program. `netdepth.tools.convert.reader` reads it with PyTorch's ``weights_only`` reader, which
-builds tensors and plain containers and runs nothing else. Should that have a hole, or the file be made
-to exhaust the machine, it ends a process that has the file as its standard input, a temporary folder to
-work in, and memory and time by the size of the file.
+builds tensors and plain containers and runs nothing else. That reader may have a hole, or the file may be made
+to exhaust the machine. Therefore the reading process gets only the file as its standard input and a temporary
+folder to work in, and its memory and time are limited by the size of the file.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ __all__ = ["Conversion", "convert"]
 
 COMMAND = (sys.executable, "-P", "-m", "netdepth.tools.convert.reader")
 MAX_BYTES = 4 * 2**30
-"""The largest networks here have a sixteenth of it."""
+"""The largest networks here have a sixteenth of this size."""
 BASE_SECONDS, BYTES_PER_SECOND = 120.0, 10e6
 """Time for importing PyTorch on a busy machine, and for reading."""
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """What `convert` made of a file.
+    """What `convert` wrote to ``out``.
 
-    ``model``, ``classes`` and ``width`` are of the network it fits, None where it fits none (or has no
-    head); ``fits`` says it in words. ``unwrapped`` are the entries it was taken from, ``stripped`` the
-    prefixes removed; ``shared`` counts tensors that lay in another's memory; ``dropped`` names the
-    first entries that were left out (no tensors, or beside the weights), ``dropped_count`` counts all.
+    ``model``, ``classes``, ``width`` and ``fits`` are those of `netdepth.tools.convert.fit.Fit`. ``unwrapped`` are the
+    entries around the weights, ``stripped`` the prefixes removed. ``shared`` counts tensors that shared memory with
+    another. ``dropped`` names the first entries that were left out (no tensors, or beside the weights),
+    ``dropped_count`` counts all.
     """
 
     source: Path
@@ -62,25 +62,25 @@ def convert(source: Path, out: Path | None = None) -> Conversion:
     """Write the weights in ``source`` to ``out``, by default beside it with the suffix ``.safetensors``.
 
     Raises:
-        BadInput: no such file, no weights, weights that need code to be read; an ``out`` that is there
+        BadInput: no such file, no weights, weights that need code to be read; an ``out`` that exists
             and is no earlier conversion.
         StorageError: ``out`` cannot be written.
     """
     with _opened(source) as handle:
-        size = os.fstat(handle.fileno()).st_size
-        if size > MAX_BYTES:
-            raise BadInput(f"{source} has {size:,} bytes; weights are read up to {MAX_BYTES:,}")
+        length = os.fstat(handle.fileno()).st_size
+        if length > MAX_BYTES:
+            raise BadInput(f"{source} has {length:,} bytes; weights are read up to {MAX_BYTES:,}")
         out = source.with_suffix(".safetensors") if out is None else out
         _check_out(out)
         with storage(out), tempfile.TemporaryDirectory(prefix=".netdepth-convert-", dir=out.parent) as folder:
-            made = Path(folder, "made").absolute()  # the process has another working folder
-            made.touch()
-            mode = made.stat().st_mode  # what a file of this user has; safetensors makes it private
-            report = _read_apart(source, handle, made, size)
-            made.chmod(mode)
-            with open(made, "rb") as written:
+            target = Path(folder, "made").absolute()  # the process has another working folder
+            target.touch()
+            mode = target.stat().st_mode  # the permissions of this user's files; safetensors makes it private
+            report = _read_apart(source, handle, target, length)
+            target.chmod(mode)
+            with open(target, "rb") as written:
                 os.fsync(written.fileno())
-            os.replace(made, out)
+            os.replace(target, out)
             fsync_folder(out.parent)
     return Conversion(source=source, out=out, **report)
 
@@ -91,7 +91,7 @@ def _opened(source: Path) -> IO[bytes]:
         kind = source.stat().st_mode
         if stat.S_ISDIR(kind):
             raise BadInput(f"{source} is a folder; name a file of weights (.pth, .pt)")
-        if not stat.S_ISREG(kind):  # opening a pipe would wait for who writes to it
+        if not stat.S_ISREG(kind):  # opening a pipe would wait until somebody writes to it
             raise BadInput(f"{source} is a device or a pipe; name a file of weights (.pth, .pt)")
         if source.suffix == ".safetensors":
             raise BadInput(f"{source} is safetensors already; convert takes .pth and .pt")
@@ -115,21 +115,21 @@ def _check_out(out: Path) -> None:
     if not os.path.lexists(out):
         return
     try:
-        with safe_open(out, "np") as there:
-            ours = "source_sha256" in (there.metadata() or {})
+        with safe_open(out, "np") as file:
+            ours = "source_sha256" in (file.metadata() or {})
     except (OSError, SafetensorError):
         ours = False
     if not ours:
-        raise BadInput(f"{out} is there already and was not made by convert; remove it, or give another --out")
+        raise BadInput(f"{out} exists and was not made by convert; remove it, or give another --out")
 
 
-def _read_apart(source: Path, handle: IO[bytes], target: Path, size: int) -> dict[str, Any]:
-    """Have ``handle`` rewritten to ``target``; the report, which has the fields of `Conversion` without the paths."""
-    seconds = BASE_SECONDS + size / BYTES_PER_SECOND
+def _read_apart(source: Path, handle: IO[bytes], target: Path, length: int) -> dict[str, Any]:
+    """Let a process rewrite ``handle`` to ``target``; its report has the fields of `Conversion` without the paths."""
+    seconds = BASE_SECONDS + length / BYTES_PER_SECOND
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            [*COMMAND, str(target), str(size), source.name],
+            [*COMMAND, str(target), str(length), source.name],
             stdin=handle,
             capture_output=True,
             cwd=target.parent,
@@ -138,7 +138,7 @@ def _read_apart(source: Path, handle: IO[bytes], target: Path, size: int) -> dic
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BadInput(f"{source} was given up after {seconds:.0f} s of reading") from None
+        raise BadInput(f"{source} could not be read within {seconds:.0f} s") from None
     if done.returncode != 0:
         how = f"exit status {done.returncode}" if done.returncode > 0 else signal.Signals(-done.returncode).name
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]

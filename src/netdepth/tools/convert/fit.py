@@ -1,43 +1,68 @@
-"""Which network a set of published weights belongs to, and loading them into one."""
+"""Published weights in a safetensors file: which network they fit, and that network with the weights loaded."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from netdepth import models
 from netdepth.errors import BadInput
+from netdepth.models import Network
+from netdepth.models.imagenet import BLOCKS, MAX_WIDTH, ImageNetResNet
 
-if TYPE_CHECKING:  # it brings PyTorch, and most errors are found before that is needed
-    from netdepth.models import Network
-
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "load_published", "recognise"]
+__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Fit", "Published", "load_published", "open_published", "recognise"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Per channel, of pixels in 0..1: what torchvision's weights were trained with."""
+SIDE = 224
+"""Pixels of a picture's side in training on ImageNet (He et al. 2016, §3.4)."""
 
 MAX_CHANNELS = 64
 COUNTER = "num_batches_tracked"
-"""Batch norm's counter, which files from before PyTorch 0.4.1 do not have and nothing here reads."""
+"""Batch norm's counter. Files from before PyTorch 0.4.1 lack it, and nothing here reads it."""
 
 
-def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-    """The network whose tensors have these ``shapes``: ``model``, ``classes``, ``width``, and ``fits``, in words.
+@dataclass(frozen=True)
+class Fit:
+    """The ``model`` that some weights fit, its number of ``classes`` and its ``width``; ``fits`` says so in words.
 
-    All but ``fits`` are None where there is no such network, ``classes`` also where the last layer is missing.
+    The first three are None if no network fits, ``classes`` also if the last layer is missing.
     """
-    from netdepth.models.imagenet import BLOCKS, MAX_WIDTH
 
+    model: str | None
+    classes: int | None
+    width: int | None
+    fits: str
+
+
+@dataclass(frozen=True)
+class Published:
+    """The network that the weights in ``path`` fit, in eval mode, its classes, and the ``sha256`` of the file."""
+
+    path: Path
+    model: Network
+    classes: tuple[str, ...]
+    sha256: str
+
+
+def recognise(shapes: Mapping[str, Sequence[int]]) -> Fit:
+    """The network whose tensors have these ``shapes``."""
     stem, head = shapes.get("conv1.weight", ()), shapes.get("fc.weight", ())
     width, channels = 64, 3
     if len(stem) == 4 and 1 <= stem[0] <= MAX_WIDTH and 1 <= stem[1] <= MAX_CHANNELS:
         width, channels = stem[:2]
     classes = head[0] if len(head) == 2 and 1 <= head[0] < 2**31 else None
-    given = {name: tuple(shape) for name, shape in shapes.items() if _tells(name)}
+    given = {name: tuple(shape) for name, shape in shapes.items() if _characteristic(name)}
     differing = {}
     for depth in BLOCKS:
-        own = {name: shape for name, shape in _shapes(channels, depth, width).items() if _tells(name)}
+        own = dict(_shapes(channels, depth, width))
         if head:
             own |= {"fc.weight": (classes or 1, *own["fc.weight"][1:]), "fc.bias": (classes or 1,)}
         else:
@@ -46,58 +71,82 @@ def recognise(shapes: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     nearest = min(differing, key=differing.__getitem__)
     if differing[nearest]:
         words = f"fits no network of netdepth (nearest: {nearest}; tensors that differ: {differing[nearest]})"
-        return {"model": None, "classes": None, "width": None, "fits": words}
+        return Fit(None, None, None, words)
     words = f"fits {nearest}{'' if width == 64 else f' of width {width}'}"
     words += f" with {classes} classes" if classes else " without its last layer"
-    return {"model": nearest, "classes": classes, "width": width, "fits": words}
+    return Fit(nearest, classes, width, words)
 
 
 @functools.cache
-def _shapes(channels: int, depth: int, width: int) -> dict[str, tuple[int, ...]]:
-    """What a ResNet's state dict holds, for one class."""
-    import torch
-
-    from netdepth.models.imagenet import ImageNetResNet
-
+def _shapes(channels: int, depth: int, width: int) -> Mapping[str, tuple[int, ...]]:
+    """The characteristic part of a ResNet's state dict, for one class."""
     with torch.device("meta"):
-        model = ImageNetResNet((channels, 224, 224), 1, depth, width)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        model = ImageNetResNet((channels, SIDE, SIDE), 1, depth, width)
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if _characteristic(name)}
 
 
-def _tells(name: str) -> bool:
+def _characteristic(name: str) -> bool:
     return not name.startswith("normalize.") and not name.endswith(COUNTER)
+
+
+def open_published(path: Path, names: Sequence[str] | None = None) -> Published:
+    """The ResNet whose weights ``path`` (safetensors, such as `convert` writes) holds.
+
+    A file of weights has no names for its classes: they are ``names``, else ``class 0`` and so on.
+
+    Raises:
+        BadInput: no such file, no network that fits, no last layer, or another number of ``names``.
+    """
+    content, weights = _read(path)
+    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    fit = recognise(shapes)
+    if fit.model is None:
+        raise BadInput(f"{path} {fit.fits}; to use the weights of a run, name its folder")
+    if fit.classes is None:
+        raise BadInput(f"{path} {fit.fits}, so it cannot predict; take weights with their last layer")
+    if names is not None and len(names) != fit.classes:
+        raise BadInput(f"{len(names)} names of classes for {path}, which {fit.fits}")
+    model = models.build(fit.model, (shapes["conv1.weight"][1], SIDE, SIDE), fit.classes, width=fit.width)
+    _load(weights, path, model)
+    classes = tuple(names or (f"class {i}" for i in range(fit.classes)))
+    return Published(path, model.eval(), classes, hashlib.sha256(content).hexdigest())
 
 
 def load_published(path: Path, model: Network) -> None:
     """Put the weights of a converted file into ``model``, with ImageNet's normalisation, which they expect.
 
-    All tensors but those of the last layer, ``model.head``, have to fit. Where the file has none, or one for
+    All tensors but those of the last layer, ``model.head``, have to fit. If the file has none, or one for
     another number of classes, the model keeps its own. A file with a normalisation of its own
     (``normalize.mean`` and ``.scale``) keeps that.
 
     Raises:
         BadInput: the file cannot be read or does not fit: how many names are missing, unexpected or of
-            another shape, and the first three of each. The model is then as it was.
+            another shape, and the first three of each. The model is then unchanged.
     """
-    import safetensors.torch
-    import torch
+    _load(_read(path)[1], path, model)
 
+
+def _read(path: Path) -> tuple[bytes, dict[str, Tensor]]:
     try:
-        weights = safetensors.torch.load_file(path)
+        content = path.read_bytes()
+        return content, dict(sorted(safetensors.torch.load(content).items()))
     except (OSError, safetensors.SafetensorError) as error:
         reason = " ".join(str((isinstance(error, OSError) and error.strerror) or error).split())
         raise BadInput(f"cannot read {str(path)!r} as safetensors (netdepth convert makes them): {reason}") from None
+
+
+def _load(weights: dict[str, Tensor], path: Path, model: Network) -> None:
     own = model.state_dict()
     foreign = not any(name.startswith("normalize.") for name in weights)
     if foreign and model.input_shape[0] != len(IMAGENET_MEAN):
         raise BadInput(f"{path} is for pictures of 3 channels; the network takes {model.input_shape[0]}")
-    free = {name for name in own if name.endswith(COUNTER) or (foreign and name.startswith("normalize."))}
+    optional = {name for name in own if name.endswith(COUNTER) or (foreign and name.startswith("normalize."))}
     head = _head(model)
     if head.isdisjoint(weights) or all(_other_classes(weights.get(name), own[name]) for name in head):
-        free |= head
+        optional |= head
         weights = {name: tensor for name, tensor in weights.items() if name not in head}
 
-    # A file that was halved as a whole has halves of its counters.
+    # A file that was converted to half precision as a whole has counters in half precision too.
     weights = {n: t for n, t in weights.items() if not (n.endswith(COUNTER) and t.is_floating_point())}
     unlike = [
         f"{name} {list(tensor.shape)} for {list(own[name].shape)}"
@@ -106,27 +155,25 @@ def load_published(path: Path, model: Network) -> None:
         and (tensor.shape != own[name].shape or tensor.is_floating_point() != own[name].is_floating_point())
     ]
     faults = {
-        "missing": [name for name in own if name not in weights and name not in free],
+        "missing": [name for name in own if name not in weights and name not in optional],
         "unexpected": [name for name in weights if name not in own],
         "of another shape or type": unlike,
     }
-    said = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in faults.items() if names]
-    if said:
-        raise BadInput(f"{path} does not fit this network of depth {model.depth}: {'; '.join(said)}")
+    listed = [f"{len(names)} {what} ({', '.join(names[:3])})" for what, names in faults.items() if names]
+    if listed:
+        raise BadInput(f"{path} does not fit this network of depth {model.depth}: {'; '.join(listed)}")
     model.load_state_dict({**own, **weights})
     if foreign:
         model.normalize.set_statistics(torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD))
 
 
 def _head(model: Network) -> set[str]:
-    """Names of the parameters of ``model.head``; none where a network has no such layer."""
-    from torch import nn
-
+    """Names of the parameters of ``model.head``; none if the network has no such layer."""
     head = getattr(model, "head", None)
     owned = {id(parameter) for parameter in head.parameters()} if isinstance(head, nn.Module) else set()
     return {name for name, parameter in model.named_parameters() if id(parameter) in owned}
 
 
-def _other_classes(given: Any, own: Any) -> bool:
-    """A tensor of a last layer that differs in the number of classes alone."""
+def _other_classes(given: Tensor | None, own: Tensor) -> bool:
+    """``given``, a tensor of a last layer, differs from ``own`` in the number of classes alone."""
     return given is not None and given.shape[1:] == own.shape[1:] and given.shape[:1] != own.shape[:1]

@@ -1,10 +1,11 @@
 """The process that reads a pickle of weights: ``python -m netdepth.tools.convert.reader TARGET SIZE NAME < FILE``.
 
-Besides the limits that `main` sets, all of it works on any file, so it can be tried out without a process.
+Except for the limits that `main` sets, everything here works without a process of its own, so tests can call it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -26,16 +27,16 @@ from netdepth.tools.convert.fit import recognise
 __all__ = ["limit_memory", "main", "rewrite"]
 
 GROWTH, SLACK_BYTES = 4, 2**30
-"""Memory for reading: that many times the file, and that much beside."""
+"""Memory for reading: this many times the size of the file, plus this much."""
 WRAPPERS = ("state_dict", "model_state_dict", "model")
 """Entries in which training scripts keep the weights, beside the optimizer and the epoch."""
 PREFIXES = ("module.", "_orig_mod.")
-"""What `DataParallel` and `torch.compile` put before every name."""
+"""`DataParallel` and `torch.compile` put these before every name."""
 SHOWN = 20
 
 
 def main(target: str, size: str, name: str) -> None:
-    """Rewrite standard input to ``target``; print the report, or what was wrong, as one JSON text."""
+    """Rewrite standard input to ``target``; print the report, or the error, as one JSON text."""
     limit_memory(GROWTH * int(size) + SLACK_BYTES)
     try:
         with open(0, "rb", closefd=False) as handle:
@@ -46,7 +47,7 @@ def main(target: str, size: str, name: str) -> None:
 
 
 def limit_memory(count: int) -> None:
-    """Let this process take ``count`` bytes of address space more than it has (on Linux, which counts it)."""
+    """Allow this process ``count`` bytes of address space more than it has now (only Linux counts them)."""
     if sys.platform != "linux":
         return
     import resource
@@ -80,19 +81,19 @@ def rewrite(handle: BufferedReader, target: Path, name: str) -> dict[str, Any]:
         tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
     tensors, shared = _separate(tensors)
     fit = recognise({key: tuple(tensor.shape) for key, tensor in tensors.items()})
-    known = {key: str(value) for key, value in fit.items() if key != "fits" and value is not None}
+    known = {key: str(value) for key in ("model", "classes", "width") if (value := getattr(fit, key)) is not None}
     source = name.encode(errors="replace").decode()
     metadata = {"source": source, "source_sha256": sha256, "made_by": f"netdepth {__version__}", **known}
     try:
         safetensors.torch.save_file(tensors, target, {"format": "pt", **metadata})
-    except Exception as error:  # of whatever names, shapes and types a file may hold
+    except Exception as error:  # a file may hold any names, shapes and types
         kind = StorageError if "os error" in str(error) else BadInput
         raise kind(f"cannot be written as safetensors: {_line(error)}") from None
     return {
         "sha256": sha256,
         "tensors": len(tensors),
         "bytes": sum(tensor.nbytes for tensor in tensors.values()),
-        **fit,
+        **dataclasses.asdict(fit),
         "unwrapped": unwrapped,
         "stripped": stripped,
         "shared": shared,
@@ -102,7 +103,7 @@ def rewrite(handle: BufferedReader, target: Path, name: str) -> dict[str, Any]:
 
 
 def _unpickle(handle: BufferedReader) -> Any:
-    """What ``handle`` holds, by the reader that runs nothing."""
+    """The content of ``handle``, read by PyTorch's reader that runs no code of the file."""
     try:
         return torch.load(handle, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle makes a reader raise anything
@@ -115,31 +116,29 @@ def _unpickle(handle: BufferedReader) -> Any:
         if "TorchScript" in text:
             raise BadInput("is a TorchScript program; save its state_dict() and convert that") from None
         if "legacy .tar" in text:
-            raise BadInput(
-                "is in the .tar format of PyTorch before 0.1.10; save it anew with a later PyTorch"
-            ) from None
+            raise BadInput("is in the .tar format of PyTorch before 0.1.10; save it with a later PyTorch") from None
         if isinstance(error, MemoryError) or "allocate memory" in text or "not enough memory" in text:
             raise BadInput(f"asks for more memory than {GROWTH} times its size; it is damaged or hostile") from None
         raise BadInput(f"holds no weights of PyTorch, or is damaged ({_line(error)})") from None
 
 
 def _line(error: Exception) -> str:
-    """The gist of an error: in a long one of PyTorch's reader it stands last, before where to read on."""
+    """The essence of an error: in a long one of PyTorch's reader it is the last line before the links."""
     lines = str(error).partition("\n\nCheck the documentation")[0].split("\n")
-    said = [line.strip() for line in lines if line.strip()]
-    if not said:
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
         return type(error).__name__
-    last = said[-1] if "Weights only load failed" in said[0] else said[0]
+    last = lines[-1] if "Weights only load failed" in lines[0] else lines[0]
     return f"{type(error).__name__}: {last[:200]}"
 
 
 def _unwrap(found: Any) -> tuple[Mapping[Any, Any], list[str], list[str]]:
-    """The mapping that should hold the tensors, the entries it lies in, and what stands beside them, in words."""
+    """The mapping that should hold the tensors, the names of the entries around it, and the entries beside them."""
     path: list[str] = []
     beside: list[str] = []
     while isinstance(found, Mapping):
         inner = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
-        if inner is None or len(path) == len(WRAPPERS):  # one may hold itself
+        if inner is None or len(path) == len(WRAPPERS):  # a mapping may contain itself
             return found, path, beside
         path.append(inner)
         beside += [_words(key, value) for key, value in found.items() if key != inner]
@@ -148,13 +147,13 @@ def _unwrap(found: Any) -> tuple[Mapping[Any, Any], list[str], list[str]]:
 
 
 def _words(key: object, value: object) -> str:
-    """An entry that is left out; the text of a key that is none could be without end."""
+    """An entry that is left out, in words; a key that is no string could have a text without end."""
     label = key[:60] if isinstance(key, str) else f"one named by a value of type {type(key).__name__}"
     return f"{label} ({type(value).__name__})"
 
 
 def _sort_out(found: Mapping[Any, Any], most: int) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors by name, of ``most`` bytes together, and what else there is, in words."""
+    """The tensors by name, together at most ``most`` bytes, and all other entries in words."""
     tensors: dict[str, Tensor] = {}
     dropped = []
     for key, value in found.items():
@@ -162,7 +161,7 @@ def _sort_out(found: Mapping[Any, Any], most: int) -> tuple[dict[str, Tensor], l
             dropped.append(_words(key, value))
             continue
         if value.layout != torch.strided or value.is_quantized or value.is_neg() or value.is_conj() or value.is_meta:
-            raise BadInput(f"holds {key[:60]!r} in a form that safetensors has not (sparse, quantised, without data)")
+            raise BadInput(f"holds {key[:60]!r} in a form that safetensors lacks (sparse, quantised, without data)")
         if key == "__metadata__":
             raise BadInput("names a tensor '__metadata__', which safetensors reserves")
         tensors[key] = value.detach()
@@ -175,8 +174,8 @@ def _sort_out(found: Mapping[Any, Any], most: int) -> tuple[dict[str, Tensor], l
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
-    """Every tensor in memory of its own, as safetensors needs it, and how many lay in another's."""
-    made: dict[str, Tensor] = {}
+    """Every tensor in memory of its own, as safetensors needs it, and how many shared another's memory."""
+    separate: dict[str, Tensor] = {}
     seen: set[int] = set()
     shared = 0
     for key, tensor in tensors.items():
@@ -184,8 +183,8 @@ def _separate(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], int]:
         shared += memory.data_ptr() in seen and tensor.nbytes > 0
         alone = memory.data_ptr() not in seen and memory.nbytes() == tensor.nbytes
         seen.add(memory.data_ptr())
-        made[key] = tensor.contiguous() if alone else tensor.clone(memory_format=torch.contiguous_format)
-    return made, shared
+        separate[key] = tensor.contiguous() if alone else tensor.clone(memory_format=torch.contiguous_format)
+    return separate, shared
 
 
 if __name__ == "__main__":
