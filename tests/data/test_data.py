@@ -169,7 +169,7 @@ def test_test_opens_once_and_says_so_before_it_hands_anything_out() -> None:
     sealed = SealedTest(parse, 2)
     assert sealed.open_test("final", log.append) is split
     assert log == ["final", "parsed"]
-    with pytest.raises(BadInput, match="opened already for 'final'; a second look, for 'tuning', is refused"):
+    with pytest.raises(BadInput, match="already opened for 'final'; it is not opened again for 'tuning'"):
         sealed.open_test("tuning")
     assert log == ["final", "parsed"]
 

@@ -167,7 +167,7 @@ def test_some_classes_are_a_data_set_of_their_own():
     ]
     assert len({d for d, _ in digests}) == len({s for _, s in digests}) == 4
     assert len(first.test.open_test("once")) == 500
-    with pytest.raises(BadInput, match="opened already"):
+    with pytest.raises(BadInput, match="already opened"):
         first.test.open_test("twice")
     assert whole.test.opened_for == []
     assert with_classes(whole, None) is whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import pickle
 import struct
 import tarfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -26,7 +27,7 @@ PIXELS = 3072
 
 @dataclass(frozen=True)
 class Shape:
-    """What is alike in the batches of a data set: names, kinds of labels with their number of classes."""
+    """The batches of a data set: their names, and the kinds of labels with their number of classes."""
 
     binary_folder: str
     python_folder: str
@@ -72,7 +73,7 @@ class Batch:
 
 
 def batches(name: str) -> dict[str, Batch]:
-    """The batches of a small data set, by official name: what the archives are made of."""
+    """The batches of a small data set, by official name; the archives hold them."""
     shape, generator = SHAPES[name], np.random.default_rng(1)
     made = {}
     for batch in (*shape.train, shape.test):
@@ -93,89 +94,36 @@ def binary_rows(batch: Batch) -> bytes:
     return np.concatenate([*columns, batch.images], axis=1).tobytes()
 
 
-class Python2Pickler:
-    """What Python 2's cPickle wrote with protocol 2: byte strings, a memo that begins at 1, lists by the thousand."""
+class Python2Pickler(pickle._Pickler):
+    """Writes what Python 2 wrote with protocol 2: text as byte strings, numpy's names and arguments of that time."""
 
-    def __init__(self) -> None:
-        self.parts: list[bytes] = [b"\x80\x02"]
-        self.stored = 0
+    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
 
-    def put(self) -> None:
-        self.stored += 1
-        self.parts.append(b"q" + bytes([self.stored]) if self.stored < 256 else b"r" + struct.pack("<I", self.stored))
+    def save_text(self, value: str | bytes) -> None:
+        raw = value.encode("latin-1") if isinstance(value, str) else value
+        length = b"U" + bytes([len(raw)]) if len(raw) < 256 else b"T" + struct.pack("<i", len(raw))
+        self.write(length + raw)
+        self.memoize(value)
 
-    def write(self, value: Any) -> None:
-        if isinstance(value, dict):
-            self.parts.append(b"}")
-            self.put()
-            self.parts.append(b"(")
-            for pair in value.items():
-                for item in pair:
-                    self.write(item)
-            self.parts.append(b"u")
-        elif isinstance(value, list):
-            self.parts.append(b"]")
-            self.put()
-            for start in range(0, len(value), 1000):
-                self.parts.append(b"(")
-                for item in value[start : start + 1000]:
-                    self.write(item)
-                self.parts.append(b"e")
-        elif isinstance(value, str | bytes):
-            raw = value.encode("latin-1") if isinstance(value, str) else value
-            short = len(raw) < 256
-            self.parts.append((b"U" + bytes([len(raw)]) if short else b"T" + struct.pack("<i", len(raw))) + raw)
-            self.put()
-        elif isinstance(value, np.ndarray):
-            self.write_array(value)
-        elif isinstance(value, bool):
-            self.parts.append(b"\x88" if value else b"\x89")
-        elif 0 <= value < 256:
-            self.parts.append(b"K" + bytes([value]))
-        elif 0 <= value < 65536:
-            self.parts.append(b"M" + struct.pack("<H", value))
+    dispatch[str] = dispatch[bytes] = save_text
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, np.dtype):
+            return np.dtype, (value.str[1:], 0, 1), (3, "|", None, None, None, -1, -1, 0)
+        return NotImplemented
+
+    def save_global(self, value: Any, name: str | None = None) -> None:
+        if value is np.empty(0).__reduce__()[0]:
+            self.write(b"cnumpy.core.multiarray\n_reconstruct\n")
         else:
-            self.parts.append(b"J" + struct.pack("<i", value))
-
-    def write_array(self, array: np.ndarray) -> None:
-        by_column = not array.flags.c_contiguous
-        for part in (b"cnumpy.core.multiarray\n_reconstruct\n", b"cnumpy\nndarray\n", b"K\x00\x85"):
-            self.parts.append(part)
-            self.put()
-        self.write("b")
-        self.parts.append(b"\x87")
-        self.put()
-        self.parts.append(b"R")
-        self.put()
-        self.parts.append(b"(K\x01")
-        for length in array.shape:
-            self.write(length)
-        self.parts.append(b"\x86")
-        self.put()
-        self.parts.append(b"cnumpy\ndtype\n")
-        self.put()
-        self.write(array.dtype.str[1:])
-        self.parts.append(b"K\x00K\x01\x87")
-        self.put()
-        self.parts.append(b"R")
-        self.put()
-        self.parts.append(b"(K\x03")
-        self.write("|")
-        self.parts.append(b"NNN" + b"J\xff\xff\xff\xff" * 2 + b"K\x00t")
-        self.put()
-        self.parts.append(b"b")
-        self.write(by_column)
-        self.write(array.tobytes(order="F" if by_column else "C"))
-        self.parts.append(b"t")
-        self.put()
-        self.parts.append(b"b")
+            super().save_global(value, name)
 
 
 def python2_pickle(value: Any) -> bytes:
     """``value`` as Python 2 would have pickled it."""
-    pickler = Python2Pickler()
-    pickler.write(value)
-    return b"".join(pickler.parts) + b"."
+    sink = io.BytesIO()
+    Python2Pickler(sink, 2).dump(value)
+    return sink.getvalue()
 
 
 def batch_dictionary(batch: Batch, name: str = "data_batch_1") -> dict[str, Any]:
@@ -197,7 +145,7 @@ def entry(name: str, content: bytes = b"", **changes: Any) -> tuple[tarfile.TarI
 
 
 def tar(entries: Iterable[tuple[tarfile.TarInfo, bytes]], format: int = tarfile.GNU_FORMAT) -> bytes:
-    """A tar archive of ``entries``, headers taken as they are."""
+    """A tar archive of ``entries``."""
     sink = io.BytesIO()
     with tarfile.open(fileobj=sink, mode="w", format=format) as archive:
         for info, content in entries:
@@ -210,7 +158,7 @@ def packed(archive: bytes) -> bytes:
 
 
 def files_of(name: str, form: str, made: Mapping[str, Batch] | None = None) -> dict[str, bytes]:
-    """The files in an archive of form "binary" or "python", by path, in a different order than they are read in."""
+    """The files in an archive of form "binary" or "python", by path, in another order than they are read in."""
     shape, made = SHAPES[name], batches(name) if made is None else made
     if form == "binary":
         files = {f"{shape.binary_folder}/{key}.bin": binary_rows(batch) for key, batch in made.items()}
@@ -248,7 +196,7 @@ FILE = {(name, form): f"{name.replace('cifar', 'cifar-')}-{form}.tar.gz" for nam
 
 @dataclass
 class World:
-    """A data folder in which small archives pass for the official ones."""
+    """A data folder, and the table of digests, in which small archives are the official ones."""
 
     root: Path
     patch: pytest.MonkeyPatch
@@ -260,14 +208,14 @@ class World:
         self.patch.setattr(cifar, name.upper(), source)
 
     def put(self, name: str, form: str, data: bytes | None = None) -> Path:
-        """Lay an archive (the good one, if none is given) where it is looked for."""
+        """Put an archive (None: the good one) where it is looked for."""
         path = self.root / name / FILE[name, form]
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(ARCHIVES[name, form] if data is None else data)
         return path
 
     def changed(self, name: str, form: str, files: dict[str, bytes]) -> None:
-        """Lay an archive of ``files``, which is the official one by its digest."""
+        """Put an archive of ``files`` there and make it the official one."""
         data = archive_of(files)
         self.sign(name, data, data)
         self.put(name, form, data)
@@ -276,7 +224,7 @@ class World:
         return load(Component(name, {"val_size": 20, **settings}), data_dir=self.root)
 
     def refused(self, name: str) -> str:
-        """The line that refuses what lies there for ``name``."""
+        """The line that refuses the data of ``name``."""
         with pytest.raises(BadInput) as caught:
             self.load(name)
         line = str(caught.value)
@@ -286,7 +234,7 @@ class World:
 
 
 def make_world(root: Path, patch: pytest.MonkeyPatch) -> World:
-    """A world at ``root`` where the archives of `ARCHIVES` are the official ones; none lies there yet."""
+    """A world at ``root`` where `ARCHIVES` are the official ones; none is there yet."""
     root.mkdir()
     made = World(root, patch)
     for name in NAMES:

@@ -1,4 +1,4 @@
-"""Pickles that run a command where they are read as the standard library reads them."""
+"""Pickles that run a command where `pickle.loads` reads them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Call:
 
 
 def hostile_pickles(marker: Path) -> dict[str, bytes]:
-    """Pickles that make the file ``marker`` where they are executed."""
+    """Pickles that make the file ``marker`` if they are executed."""
     shell = f"touch {marker}"
     python = f"__import__('pathlib').Path({str(marker)!r}).touch()"
     line = shell.encode()

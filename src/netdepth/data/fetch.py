@@ -1,39 +1,57 @@
-"""Official files: looked for on this machine, else downloaded, and always verified by digest.
+"""Official files: found on this machine or downloaded, and always compared with a sha256 before they are parsed.
 
     DIR/<dataset>/<official file name>      DIR is --data, then $NETDEPTH_DATA, then the user cache
 
-The digest is that of the decompressed content: two distributors may compress alike data
-differently. That of an archive is taken of the file as it is, so that nothing unverified is
-unpacked. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<file>`` alone.
+The digest of an archive is that of the file as it is: nothing of an altered archive is unpacked. That of
+any other file is the digest of the decompressed content, because two distributors may compress the same data
+differently. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<file>`` alone.
 """
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import io
 import itertools
 import os
 import re
+import ssl
+import stat
+import tarfile
+import time
+import urllib.error
+import urllib.request
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from netdepth.data import archive, idx
-from netdepth.data.transfer import Progress, Refused, transfer
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import storage
 from netdepth.progress import DownloadProgress
 
-__all__ = ["SOURCES", "OfficialFile", "Source", "locate", "obtain", "publish", "unpacked", "user_cache", "verified"]
+__all__ = [
+    "SOURCES", "OfficialFile", "Source", "archive_files", "download", "gunzip", "locate", "obtain", "publish",
+    "unpacked", "user_cache", "verified",
+]  # fmt: skip
 
 STALL_SECONDS = 20.0
-"""A mirror that sends nothing for so long is given up."""
+"""A mirror that does not answer, or sends fewer than `CHUNK` bytes, for this long is given up."""
+
+CHUNK = 8192
+OVERHEAD = 65_536
+"""Bytes by which a gzip file may exceed its content: header, a stored file name, incompressible blocks."""
+
+
+class Refused(Exception):
+    """A mirror does not deliver; the message says why in a few words."""
 
 
 @dataclass(frozen=True)
 class OfficialFile:
-    """A file of a data set; ``sha256`` and ``size`` (bytes) are those of its decompressed content,
-    or of the file as it is if it is an ``archive``. ``alternatives`` hold the same data in another
-    form: any one of them can lie in this file's place, and is downloaded where this one cannot be."""
+    """A file of a data set. ``sha256`` and ``size`` (bytes) are those of its decompressed content, or of the file
+    as it is if it is an ``archive``. ``alternatives`` hold the same data in another form: any of them may be in
+    this file's place, and they are downloaded where this one cannot be."""
 
     name: str
     sha256: str
@@ -48,7 +66,7 @@ class OfficialFile:
 
     @property
     def file_names(self) -> tuple[str, ...]:
-        """The names it may lie under: an archive only under its own."""
+        """The names under which it is looked for: an archive only under its own."""
         return (self.name,) if self.archive else (self.name, self.name.removesuffix(".gz"))
 
     @property
@@ -56,7 +74,7 @@ class OfficialFile:
         """What the digest is of."""
         return "of the archive as it is" if self.archive else "of the decompressed content"
 
-    def lying_at(self, path: Path) -> OfficialFile:
+    def form_at(self, path: Path) -> OfficialFile:
         """Which of `forms` the local file ``path`` is by its name."""
         return next((form for form in self.forms if path.name in form.file_names), self)
 
@@ -87,11 +105,14 @@ def publish(source: Source) -> Source:
     return source
 
 
-def user_cache() -> Path:
-    """The folder that downloads go to (``~/.cache/netdepth`` on Linux)."""
-    import pooch
+# --- on this machine --------------------------------------------------------------------------
 
-    return Path(pooch.os_cache("netdepth"))
+
+def user_cache() -> Path:
+    """The folder of downloads and decoded pictures (``~/.cache/netdepth`` on Linux)."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("netdepth"))
 
 
 def _folders(data_dir: Path | None) -> Iterator[Path]:
@@ -101,11 +122,11 @@ def _folders(data_dir: Path | None) -> Iterator[Path]:
             if not os.path.isdir(folder):
                 raise BadInput(f"{name} {str(folder)!r} is not a folder; it takes one that holds <dataset>/<files>")
             yield Path(folder)
-    yield user_cache()  # last, because it has to import pooch
+    yield user_cache()
 
 
 def locate(source: Source, data_dir: Path | None) -> dict[str, Path | None]:
-    """Where each file of ``source`` lies, in whichever of its forms, by official name; None where it does not.
+    """The path of each file of ``source``, in any of its forms, by official name; None where there is none.
 
     Raises:
         BadInput: ``data_dir`` or $NETDEPTH_DATA is not a folder.
@@ -116,45 +137,44 @@ def locate(source: Source, data_dir: Path | None) -> dict[str, Path | None]:
             for name in [name for form in file.forms for name in form.file_names]:
                 if found[file.name] is None and os.path.lexists(folder / source.name / name):
                     found[file.name] = folder / source.name / name
-        if None not in found.values():
-            break
     return found
 
 
 def unpacked(source: Source, data_dir: Path | None) -> Path | None:
-    """The folder in which the archive of ``source`` lies unpacked; None where it does not."""
+    """The folder that holds the unpacked archive of ``source``; None where there is none."""
     for folder in _folders(data_dir) if source.folders else ():
         if all((folder / source.name / name).is_dir() for name in source.folders):
             return folder / source.name
     return None
 
 
-def _content(path: Path, file: OfficialFile) -> bytes:
-    """The content of ``path`` if it is that of ``file``; else BadInput with the reason alone."""
-    known = {form.sha256: (s, form) for s in SOURCES.values() for f in s.files for form in f.forms}
-    # An archive is read whole even if it is another one, to say which.
-    size = max([file.size, *(form.size for _, form in known.values() if form.archive and file.archive)])
-    content = idx.read_content(path, size, unpack=not file.archive)
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != file.sha256:
-        if digest in known:
-            other, form = known[digest]
-            what = f"the content of {other.name}/{form.name}"
-        else:
-            what = (archive if file.archive else idx).describe(content)
-        raise BadInput(f"found sha256 {digest[:12]}, which is {what}")
-    return content
+def obtain(source: Source, data_dir: Path | None) -> dict[str, bytes]:
+    """The verified content of every file of ``source``, decompressed unless it is an archive, by official name.
+    The content of an alternative is under the name of the file that it replaces. Nothing is downloaded.
+
+    Raises:
+        BadInput: a local file has another content.
+        StorageError: a file is missing (the line says how to get it) or cannot be read.
+    """
+    contents = {}
+    for file, path in zip(source.files, locate(source, data_dir).values(), strict=True):
+        if path is None:
+            raise StorageError(
+                f"{source.name}/{file.name} is not on this machine; get it with: netdepth data fetch {source.name}; "
+                f"or {_without_download(source, [file], user_cache() / source.name)}"
+            )
+        contents[file.name] = verified(path, file, source)
+    return contents
 
 
 def verified(path: Path, file: OfficialFile, source: Source) -> bytes:
-    """The content of a local file (of ``file`` or the alternative it is called), decompressed unless it
-    is an archive. The file is only read, whatever it holds.
+    """The content of a local file (``file`` or the alternative with that name), decompressed unless it is an archive.
 
     Raises:
         BadInput: it is not the official one; the line names it, both digests and what to do.
         StorageError: it cannot be read.
     """
-    file = file.lying_at(path)
+    file = file.form_at(path)
     try:
         return _content(path, file)
     except BadInput as reason:
@@ -164,7 +184,74 @@ def verified(path: Path, file: OfficialFile, source: Source) -> bytes:
         ) from None
 
 
-def obtain(
+def _content(path: Path, file: OfficialFile) -> bytes:
+    """The content of ``path`` if it is that of ``file``; else BadInput with the reason alone."""
+    known = {form.sha256: (s, form) for s in SOURCES.values() for f in s.files for form in f.forms}
+    # Another archive is read whole too, to recognise it by its digest.
+    size = max([file.size, *(form.size for _, form in known.values() if form.archive and file.archive)])
+    content = _read(path, size)
+    if not file.archive and is_gzip(content) and len(content) <= size + OVERHEAD:
+        content = gunzip(content, size)
+    if len(content) > size:
+        raise BadInput(f"it holds more than the {size} bytes expected")
+    digest = hashlib.sha256(content).hexdigest()
+    if digest == file.sha256:
+        return content
+    what = f"{len(content)} bytes"
+    if digest in known:
+        other, form = known[digest]
+        what = f"the content of {other.name}/{form.name}"
+    raise BadInput(f"found sha256 {digest[:12]}, which is {what}")
+
+
+def _read(path: Path, size: int) -> bytes:
+    """The bytes of ``path``, but not many more than a content of ``size`` bytes takes."""
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for a writer
+            raise BadInput("it is not a regular file")
+        with open(path, "rb") as handle:
+            return handle.read(size + OVERHEAD + 1)
+    except FileNotFoundError:
+        raise BadInput("it is a link to a file that does not exist") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+
+
+def is_gzip(head: bytes) -> bool:
+    """Whether ``head`` begins a gzip stream; an IDX file begins with two zero bytes."""
+    return head[:2] == b"\x1f\x8b"
+
+
+def gunzip(raw: bytes, size: int) -> bytes:
+    """The content of the gzip stream ``raw``: at most ``size`` bytes are ever decompressed, and one more.
+
+    Raises:
+        BadInput: truncated, corrupted (checksum included), longer than ``size``, or followed by other data.
+    """
+    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        content = decoder.decompress(raw, size + 1)
+    except zlib.error as error:
+        raise BadInput(f"its gzip stream is corrupted ({error})") from None
+    if len(content) > size:
+        raise BadInput(f"its gzip stream holds more than the {size} bytes expected")
+    if not decoder.eof:
+        raise BadInput(f"its gzip stream is truncated after {len(content)} of {size} bytes")
+    if decoder.unused_data:
+        raise BadInput(f"it has {len(decoder.unused_data)} bytes after the end of its gzip stream")
+    return content
+
+
+def archive_files(archive: bytes) -> dict[str, bytes]:
+    """The files in a tar archive by path, read into memory. Its sha256 was checked: there are no surprises in it."""
+    with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+        return {entry.name: file.read() for entry in tar if (file := tar.extractfile(entry)) is not None}
+
+
+# --- downloads --------------------------------------------------------------------------------
+
+
+def download(
     source: Source,
     data_dir: Path | None,
     *,
@@ -172,38 +259,43 @@ def obtain(
     mirrors: Sequence[str] | None = None,
     progress: bool = True,
     stall_seconds: float = STALL_SECONDS,
-    download: bool = True,
-) -> dict[str, bytes]:
-    """The verified content of every file of ``source``, decompressed unless it is an archive, by official name.
-    For an alternative that lies in a file's place, its content stands under the name of the file.
+) -> None:
+    """Verify the local files of ``source`` and download the missing ones to ``into`` (None: the user cache).
 
-    What is not found locally is downloaded to ``into`` (None: the user cache) from the first of
-    ``mirrors`` that delivers it; there is no network traffic where nothing is missing, nor without ``download``.
+    Each comes from the first of ``mirrors`` (None: $NETDEPTH_MIRROR, else those of ``source``) that delivers it.
 
     Raises:
         BadInput: a local file has another content.
-        StorageError: a file is not here and not to be downloaded, no mirror delivers it (the line says what to
-            put where), or the disk fails.
+        StorageError: no mirror delivers a file (the line says how to do without), or the disk fails.
     """
-    found = locate(source, data_dir)
-    contents = {file.name: verified(path, file, source) for file in source.files if (path := found[file.name])}
-    missing = [file for file in source.files if file.name not in contents]
-    if missing and not download:
-        raise StorageError(
-            f"{source.name}/{missing[0].name} is not on this machine; get it with: netdepth data fetch {source.name}; "
-            f"or {_by_hand(source, missing, user_cache() / source.name)}"
-        )
-    if missing:
-        mirrors = list(_override(source) or source.mirrors if mirrors is None else mirrors)
-        folder = into or user_cache() / source.name
+    missing = []
+    for file, path in zip(source.files, locate(source, data_dir).values(), strict=True):
+        if path is None:
+            missing.append(file)
+        else:
+            verified(path, file, source)
+    order = list(_own_mirror(source) or source.mirrors if mirrors is None else mirrors)
+    folder = into or user_cache() / source.name
+    for position, file in enumerate(missing):
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with DownloadProgress(shown=progress) as shown:
-            contents.update(_download(source, missing, folder, mirrors, shown.received, stall_seconds))
-    return {file.name: contents[file.name] for file in source.files}
+        failures = []
+        for form, mirror in itertools.product(file.forms, list(order)):
+            url = f"{mirror.rstrip('/')}/{form.name}"
+            try:
+                _download_file(url, form, folder, progress, stall_seconds)
+            except (Refused, BadInput) as reason:
+                failures.append(f"{url}: {reason}")
+                continue
+            order.remove(mirror)
+            order.insert(0, mirror)  # the mirror that delivered is asked first for the next file
+            break
+        else:
+            hint = _without_download(source, missing[position:], folder)
+            raise StorageError(f"no mirror delivers {source.name}/{file.name} [{'; '.join(failures)}]; {hint}")
 
 
-def _override(source: Source) -> list[str]:
+def _own_mirror(source: Source) -> list[str]:
     """The one mirror that $NETDEPTH_MIRROR names, if any."""
     url = os.environ.get("NETDEPTH_MIRROR", "")
     if url and not re.fullmatch(r"https?://[^\s/]\S*", url):
@@ -211,43 +303,17 @@ def _override(source: Source) -> list[str]:
     return [f"{url.rstrip('/')}/{source.name}"] if url else []
 
 
-def _download(
-    source: Source,
-    missing: Sequence[OfficialFile],
-    folder: Path,
-    mirrors: list[str],
-    report: Progress,
-    stall_seconds: float,
-) -> Iterator[tuple[str, bytes]]:
-    for position, file in enumerate(missing):
-        failures = []
-        for form, mirror in itertools.product(file.forms, list(mirrors)):
-            url = f"{mirror.rstrip('/')}/{form.name}"
-            try:
-                content = _download_one(url, form, folder, report, stall_seconds)
-            except (Refused, BadInput) as reason:
-                failures.append(f"{url}: {reason}")
-                continue
-            mirrors.remove(mirror)
-            mirrors.insert(0, mirror)  # what answered is asked first for the next file
-            yield file.name, content
-            break
-        else:
-            hint = _by_hand(source, missing[position:], folder)
-            raise StorageError(f"no mirror delivers {source.name}/{file.name} [{'; '.join(failures)}]; {hint}")
-
-
-def _by_hand(source: Source, missing: Sequence[OfficialFile], folder: Path) -> str:
+def _without_download(source: Source, missing: Sequence[OfficialFile], folder: Path) -> str:
     """How to do without the download of ``missing``."""
     wanted = ", ".join(" or ".join(f"{form.name} (sha256 {form.sha256[:12]})" for form in f.forms) for f in missing)
     return (
         f"get {wanted} by other means and put them in {str(folder)!r} or in DIR/{source.name} with --data DIR "
-        f"(netdepth data list -v has the whole digests, {missing[0].measured}), or use --dataset mnist5k, which needs "
-        "no download"
+        f"(netdepth data list -v shows the whole digests, {missing[0].measured}), or use --dataset mnist5k, which "
+        "needs no download"
     )
 
 
-def _download_one(url: str, file: OfficialFile, folder: Path, report: Progress, stall_seconds: float) -> bytes:
+def _download_file(url: str, file: OfficialFile, folder: Path, progress: bool, stall_seconds: float) -> None:
     """Download to a temporary file, verify, rename: ``folder`` never shows an unverified file.
 
     Raises:
@@ -255,17 +321,68 @@ def _download_one(url: str, file: OfficialFile, folder: Path, report: Progress, 
     """
     temporary = folder / f".{file.name}.{os.getpid()}.tmp"
     try:
-        with storage(temporary), open(temporary, "wb") as handle:
-            transfer(url, handle, limit=file.size + idx.OVERHEAD, report=report, stall_seconds=stall_seconds)
+        with (
+            storage(temporary),
+            open(temporary, "wb") as handle,
+            DownloadProgress(shown=progress) as shown,
+        ):
+            for chunk in _received(url, file.size + OVERHEAD, stall_seconds):
+                handle.write(chunk)
+                shown.received(url, handle.tell(), file.size)
             handle.flush()
             os.fsync(handle.fileno())
-        content = _content(temporary, file)
+        _content(temporary, file)
         with storage(folder), open(temporary, "rb") as handle:
-            # Some servers send a .gz file as a compressed transfer, which arrives decompressed.
-            packed = file.archive or idx.is_gzip(handle.read(2))
-            name = file.name if packed else file.name.removesuffix(".gz")
-            os.replace(temporary, folder / name)
-        return content
+            # Some servers decompress a .gz file before they send it.
+            packed = file.archive or is_gzip(handle.read(2))
+            os.replace(temporary, folder / (file.name if packed else file.name.removesuffix(".gz")))
     finally:
         with storage(temporary):
             temporary.unlink(missing_ok=True)
+
+
+def _received(url: str, limit: int, stall_seconds: float) -> Iterator[bytes]:
+    """What ``url`` delivers, ``limit`` bytes at most; redirects are followed.
+
+    Raises:
+        Refused: no answer, an error status, too many bytes, or fewer than `CHUNK` of them for ``stall_seconds``
+            (a byte now and then does not keep a download alive).
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "netdepth"})
+    received = 0
+    try:
+        with urllib.request.urlopen(request, timeout=stall_seconds, context=_certificates()) as response:
+            counted, since = 0, time.monotonic()
+            while chunk := response.read1(CHUNK):
+                received += len(chunk)
+                if received > limit:
+                    raise Refused(f"sends more than the {limit} bytes the file can have")
+                if received - counted >= CHUNK:
+                    counted, since = received, time.monotonic()
+                elif time.monotonic() - since > stall_seconds:
+                    raise TimeoutError
+                yield chunk
+            if response.length:  # still expected
+                raise http.client.IncompleteRead(b"")
+    except urllib.error.HTTPError as error:
+        error.close()
+        if error.code in (301, 302, 303, 307, 308):
+            raise Refused("redirects without end, or to something other than a web page") from None
+        raise Refused(f"answers HTTP {error.code}") from None
+    except TimeoutError:
+        raise Refused(f"stalls: nothing for {stall_seconds:g} s after {received} bytes") from None
+    except urllib.error.URLError:
+        raise Refused("cannot be reached") from None
+    except (http.client.IncompleteRead, ConnectionError):
+        raise Refused(f"breaks off after {received} bytes") from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Refused(f"fails ({type(error).__name__})") from None
+
+
+def _certificates() -> ssl.SSLContext:
+    """The certificates of the system and, for a Python that was installed without them, those of certifi."""
+    import certifi
+
+    context = ssl.create_default_context()
+    context.load_verify_locations(certifi.where())
+    return context

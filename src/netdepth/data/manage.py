@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from netdepth.config import Component
-from netdepth.data.fetch import SOURCES, Source, locate, obtain, unpacked, user_cache, verified
+from netdepth.data.fetch import SOURCES, Source, download, locate, unpacked, user_cache, verified
 from netdepth.data.splits import DATASETS
 from netdepth.errors import BadInput, StorageError
 
@@ -102,7 +102,7 @@ def fetch(name: str, data_dir: Path | None = None, progress: bool = True) -> Pat
             raise StorageError(f"cannot make --data {str(data_dir)!r}: {error.strerror or error}") from error
     if folder := _extraction(source, data_dir):
         return folder
-    obtain(source, data_dir, into=(data_dir or user_cache()) / source.name, progress=progress)
+    download(source, data_dir, into=(data_dir or user_cache()) / source.name, progress=progress)
     last = list(locate(source, data_dir).values())[-1]
     return last.parent if last is not None else None
 
@@ -122,7 +122,7 @@ def verify(name: str, data_dir: Path | None = None) -> list[FileRow]:
             message = f"get it with: netdepth data fetch {name}"
             rows.append(FileRow(file.name, "missing", file.sha256, None, message))
             continue
-        file = file.lying_at(path)
+        file = file.form_at(path)
         try:
             verified(path, file, source)
         except (BadInput, StorageError) as error:

@@ -1,36 +1,21 @@
-"""MNIST and Fashion-MNIST: four IDX files each, alike in everything but content."""
+"""MNIST and Fashion-MNIST: four IDX files each, which differ in their content alone."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import OfficialFile, Source, obtain, publish
-from netdepth.data.idx import parse_images, parse_labels
-from netdepth.data.splits import (
-    DATASETS,
-    Classes,
-    DatasetSpec,
-    SealedTest,
-    Split,
-    Splits,
-    array_digest,
-    stratified_choice,
-    with_classes,
-)
-from netdepth.errors import BadInput
+from netdepth.data.splits import DATASETS, Classes, Split, Splits, ValSize, divide, stratified_choice, with_classes
 
 __all__ = ["FASHION_MNIST", "MNIST", "fashion_mnist", "idx_splits", "mnist"]
 
 TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"
 TEST_IMAGES, TEST_LABELS = "t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"
 SIZES = {"train": 55_000, "val": 5_000, "test": 10_000}
-
-ValSize = Annotated[int, "training images set aside for validation, drawn with equal class shares"]
 
 MNIST = publish(
     Source(
@@ -95,47 +80,33 @@ def fashion_mnist(data_dir: Path | None, *, val_size: ValSize = SIZES["val"], cl
 
 
 def idx_splits(source: Source, classes: tuple[str, ...], data_dir: Path | None, val_size: int) -> Splits:
-    """Four IDX files as `Splits`: validation comes out of the training file, test stays unparsed until opened.
+    """Four IDX files as `Splits`: validation is drawn from the training file, test stays unparsed until opened.
 
     Raises:
-        BadInput: ``val_size`` out of range, or a file that is not what its name says.
+        BadInput: ``val_size`` out of range, or a file that is not the official one.
         StorageError: a file is missing (loading never downloads), or cannot be read.
     """
-    contents = obtain(source, data_dir, download=False)
-    images, labels = _parse(source, contents, TRAIN_IMAGES, TRAIN_LABELS, len(classes))
+    contents = obtain(source, data_dir)
+    images, labels = _array(contents[TRAIN_IMAGES])[:, None], _array(contents[TRAIN_LABELS]).astype(np.int64)
     chosen = stratified_choice(labels, val_size)
     rest = np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True)
     # The bytes of the test files are kept, not their paths: files can vanish while a network trains.
-    sealed = {name: contents[name] for name in (TEST_IMAGES, TEST_LABELS)}
-    test_size = len(contents[TEST_LABELS]) - 8  # one byte a label after a header of eight; known without parsing
+    test_images, test_labels = contents[TEST_IMAGES], contents[TEST_LABELS]
 
     def open_test() -> Split:
-        test_images, test_labels = _parse(source, sealed, TEST_IMAGES, TEST_LABELS, len(classes))
-        return Split(torch.from_numpy(test_images.copy()), torch.from_numpy(test_labels))
+        pixels, marks = _array(test_images)[:, None], _array(test_labels).astype(np.int64)
+        return Split(torch.from_numpy(pixels.copy()), torch.from_numpy(marks))
 
+    test = np.arange(len(test_labels) - 8)  # one byte a label after a header of eight; known without parsing
     files = {file.name: file.sha256 for file in source.files}
-    channels, height, width = images.shape[1:]
-    spec = DatasetSpec(
-        name=source.name,
-        title=source.title,
-        input_shape=(channels, height, width),
-        classes=classes,
-        sizes={"train": len(rest), "val": len(chosen), "test": test_size},
-        files=files,
-        data_digest=digest(files),
-        split_digest=array_digest(rest, chosen, np.arange(test_size)),
+    return divide(
+        source, classes, images, labels, (rest, chosen, test), open_test, files=files, data_digest=digest(files)
     )
-    train, val = (Split(torch.from_numpy(images[part]), torch.from_numpy(labels[part])) for part in (rest, chosen))
-    return Splits(spec, train, val, SealedTest(open_test, test_size))
 
 
-def _parse(
-    source: Source, contents: dict[str, bytes], images_name: str, labels_name: str, classes: int
-) -> tuple[np.ndarray, np.ndarray]:
-    name = images_name
-    try:
-        images = parse_images(contents[images_name])
-        name = labels_name
-        return images, parse_labels(contents[labels_name], len(images), classes)
-    except BadInput as reason:
-        raise BadInput(f"{source.name}/{name} is not acceptable: {reason}") from None
+def _array(content: bytes) -> np.ndarray:
+    """The array in an IDX file, whose sha256 was checked: two zero bytes, the type (8: unsigned bytes), the number
+    of dimensions, each dimension in four bytes, then the values."""
+    count = content[3]
+    shape = np.frombuffer(content, ">u4", count, offset=4)
+    return np.frombuffer(content, np.uint8, offset=4 + 4 * count).reshape(shape)

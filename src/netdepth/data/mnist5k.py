@@ -10,19 +10,8 @@ import numpy as np
 import torch
 
 from netdepth.config import digest
-from netdepth.data.fetch import Source, publish
-from netdepth.data.idx import gunzip
-from netdepth.data.splits import (
-    DATASETS,
-    Classes,
-    DatasetSpec,
-    SealedTest,
-    Split,
-    Splits,
-    array_digest,
-    stratified_choice,
-    with_classes,
-)
+from netdepth.data.fetch import Source, gunzip, publish
+from netdepth.data.splits import DATASETS, Classes, Split, Splits, divide, stratified_choice, with_classes
 from netdepth.errors import BadInput
 
 __all__ = ["MNIST5K", "mnist5k", "packaged_csv"]
@@ -77,18 +66,12 @@ def mnist5k(data_dir: Path | None, *, classes: Classes = None) -> Splits:
     val = others[stratified_choice(labels[others], MNIST5K.sizes["val"])]
     train = np.setdiff1d(others, val, assume_unique=True)
 
-    def part(indices: np.ndarray) -> Split:
-        return Split(torch.from_numpy(images[indices]), torch.from_numpy(labels[indices]))
+    def open_test() -> Split:
+        return Split(torch.from_numpy(images[test]), torch.from_numpy(labels[test]))
 
     files = {"mnist_5k.csv.gz": CONTENT}
-    spec = DatasetSpec(
-        name=MNIST5K.name,
-        title=MNIST5K.title,
-        input_shape=(1, 28, 28),
-        classes=tuple("0123456789"),
-        sizes={"train": len(train), "val": len(val), "test": len(test)},
-        files=files,
-        data_digest=digest(files),
-        split_digest=array_digest(train, val, test),
+    parts = (train, val, test)
+    splits = divide(
+        MNIST5K, tuple("0123456789"), images, labels, parts, open_test, files=files, data_digest=digest(files)
     )
-    return with_classes(Splits(spec, part(train), part(val), SealedTest(lambda: part(test), len(test))), classes)
+    return with_classes(splits, classes)

@@ -1,4 +1,4 @@
-"""The shape every data set has: three disjoint parts of uint8 images, the test part sealed."""
+"""The form of every data set: three disjoint parts of uint8 images, the test part sealed."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ import torch
 from torch import Tensor
 
 from netdepth.config import derive_seed, digest
+from netdepth.data.fetch import Source
 from netdepth.errors import BadInput, choose
 from netdepth.registry import Registry
 
 __all__ = [
-    "DATASETS",
-    "SPLIT_SEED",
-    "Classes",
-    "DatasetSpec",
-    "SealedTest",
-    "Split",
-    "Splits",
-    "array_digest",
-    "pixel_mean",
-    "stratified_choice",
-    "train_statistics",
-    "with_classes",
-]
+    "DATASETS", "SPLIT_SEED", "Classes", "DatasetSpec", "SealedTest", "Split", "Splits", "ValSize", "array_digest",
+    "divide", "pixel_mean", "stratified_choice", "train_statistics", "with_classes",
+]  # fmt: skip
 
 SPLIT_SEED = 0
 """The split has a seed of its own: it is the same for every run, whatever the run's seed."""
@@ -54,12 +45,11 @@ class Split:
 
 @dataclass(frozen=True)
 class DatasetSpec:
-    """What is known of a data set without looking at a picture.
+    """What is known of a data set without looking at an image; a run writes it to ``split.json``.
 
-    ``input_shape`` is (C, H, W). ``sizes`` counts train, val and test. ``files`` maps each
-    official file to the sha256 of its decompressed content; ``data_digest`` is one digest over
-    them, ``split_digest`` one over the indices of every part. ``note`` is what a reader of numbers
-    made with it must know, or empty.
+    ``input_shape`` is (C, H, W). ``sizes`` counts train, val and test. ``files`` maps each official file to the
+    sha256 of its decompressed content; ``data_digest`` is one digest over all data, ``split_digest`` one over the
+    indices of every part. ``note`` is what a reader of its numbers must know, or empty.
     """
 
     name: str
@@ -76,8 +66,8 @@ class DatasetSpec:
 class SealedTest:
     """The test part behind a seal: opened once per run, for a stated purpose.
 
-    Whoever opens it gives ``on_open``, which is called with the purpose before any test datum is
-    handed out; the engine writes ``test_access.json`` there.
+    ``on_open`` is called with the purpose before any test image is handed out; training writes
+    ``test_access.json`` there.
     """
 
     def __init__(self, load: Callable[[], Split], size: int) -> None:
@@ -97,8 +87,8 @@ class SealedTest:
         """
         if self.opened_for:
             raise BadInput(
-                f"the test set was opened already for {self.opened_for[0]!r}; a second look, "
-                f"for {purpose!r}, is refused: evaluate all weights in one pass"
+                f"the test set was already opened for {self.opened_for[0]!r}; it is not opened again for {purpose!r}: "
+                "evaluate all weights in one pass"
             )
         self.opened_for.append(purpose)
         if on_open is not None:
@@ -132,7 +122,7 @@ class Splits:
         return float(torch.special.entr(shares).sum())
 
     def for_another_run(self) -> Splits:
-        """The same data with a seal of its own, for one of several runs made together."""
+        """The same data with a seal of its own, for one of several runs that train together."""
         return self if self.test is None else dataclasses.replace(self, test=self.test.again())
 
 
@@ -141,12 +131,43 @@ DATASETS: Registry[Splits] = Registry("dataset")
 
 
 Classes = Annotated[list[str] | None, "only the images of these classes, by name; null: all"]
+ValSize = Annotated[int, "training images set aside for validation, drawn with equal class shares"]
+
+
+def divide(
+    source: Source,
+    classes: tuple[str, ...],
+    images: np.ndarray,
+    labels: np.ndarray,
+    parts: tuple[np.ndarray, np.ndarray, np.ndarray],
+    open_test: Callable[[], Split],
+    *,
+    files: dict[str, str],
+    data_digest: str,
+) -> Splits:
+    """``images`` uint8 ``[N, C, H, W]`` and ``labels`` int64 ``[N]`` as `Splits`.
+
+    ``parts`` are the indices of train, val and test; those of test count in what ``open_test`` reads.
+    """
+    train, val = (Split(torch.from_numpy(images[part]), torch.from_numpy(labels[part])) for part in parts[:2])
+    channels, height, width = images.shape[1:]
+    spec = DatasetSpec(
+        name=source.name,
+        title=source.title,
+        input_shape=(channels, height, width),
+        classes=classes,
+        sizes=dict(zip(("train", "val", "test"), map(len, parts), strict=True)),
+        files=files,
+        data_digest=data_digest,
+        split_digest=array_digest(*parts),
+    )
+    return Splits(spec, train, val, SealedTest(open_test, len(parts[2])))
 
 
 def with_classes(splits: Splits, classes: Sequence[str] | None) -> Splits:
-    """The images of some ``classes`` of ``splits``, labelled by their order there: a data set of its own, with digests.
+    """The images of some ``classes`` of ``splits``, labelled by their order there: another data set, with its digests.
 
-    Validation is drawn before, so that an image is set aside or not whatever classes are asked for.
+    Validation is drawn before the classes are chosen, so that the choice does not change which images it holds.
 
     Raises:
         BadInput: a class that the data set does not have, one named twice, fewer than two.
@@ -170,7 +191,7 @@ def with_classes(splits: Splits, classes: Sequence[str] | None) -> Splits:
     train, val, sealed, test = part(splits.train), part(splits.val), splits.test, None
     sizes = {"train": len(train), "val": len(val)}
     if sealed is not None:
-        shown = sealed.again()  # counting labels shows nobody an image
+        shown = sealed.again()  # to count labels is not to look at images
         sizes["test"] = len(part(shown.open_test("counting the images of some classes")))
         test = SealedTest(lambda: part(sealed.again().open_test("the images of some classes")), sizes["test"])
     title = f"{spec.title}; classes {', '.join(classes)}"
@@ -231,7 +252,7 @@ def train_statistics(split: Split) -> tuple[Tensor, Tensor]:
     if split.inputs.numel() == 0:
         raise BadInput("the training part is empty: there are no pixels to take a mean of")
     means, stds = [], []
-    parts = torch.split(split.inputs, 4096)  # what is memory-mapped need not fit into memory, not even one channel
+    parts = torch.split(split.inputs, 4096)  # memory-mapped images may not fit into memory, not even one channel
     for channel in range(split.inputs.shape[1]):
         counted = [torch.bincount(images[:, channel].reshape(-1), minlength=256) for images in parts]
         counts = torch.stack(counted).sum(0).tolist()
@@ -255,6 +276,6 @@ def pixel_mean(split: Split) -> Tensor:
     if split.inputs.numel() == 0:
         raise BadInput("the training part is empty: there are no pixels to take a mean of")
     total = torch.zeros(split.inputs.shape[1:], dtype=torch.int64, device=split.inputs.device)
-    for images in torch.split(split.inputs, 1024):  # a sum converts what it is given, which is eight times as large
+    for images in torch.split(split.inputs, 1024):  # a sum converts its input, to eight times the size
         total += images.sum(0, dtype=torch.int64)
     return (total.double() / (255 * len(split))).cpu()
