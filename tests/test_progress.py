@@ -76,14 +76,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     return Terminal()
 
 
-def outcome(group: int, status: str = "completed", error: str | None = None) -> dict[str, Any]:
-    outcomes = [{"seed": seed, "status": status, "error": error} for seed in (0, 1)]
-    return {"event": "outcome", "group": group, "outcomes": outcomes}
-
-
-def progress(group: int, step: int, loss: float | None = 0.25) -> dict[str, Any]:
-    record = None if loss is None else {"train_loss": loss}
-    return {"event": "progress", "group": group, "step": step, "of": 50, "per_epoch": 10, "record": record}
+def progress(display: StudyProgress, group: int, step: int, loss: float | None = 0.25) -> None:
+    display.advanced(group, step, 50, 10, None if loss is None else {"train_loss": loss})
 
 
 def show_run(stream: io.StringIO, *, epochs: int = 10, shown: bool = True) -> None:
@@ -110,17 +104,17 @@ def show_study(stream: io.StringIO, *, shown: bool = True) -> None:
     """A whole study: one group starts again, one fails, one diverges."""
     with StudyProgress("mine", GROUPS, GROUPS, shown=shown, stream=stream) as display:
         for group in (0, 1):
-            display.event({"event": "started", "group": group})
-        display.event(progress(0, 25))
-        display.event({"event": "retry", "group": 1, "error": "worker 1 died"})
-        display.event(progress(1, 5, None))
-        display.event(outcome(0))
-        display.event(outcome(1, "failed", "no disk"))
-        display.event({"event": "started", "group": 2})
-        display.event({"event": "waiting", "group": 2, "for": "its folder is in use"})
-        display.event(outcome(2, "diverged"))
-        display.event(progress(3, 50, float("1e9")))
-        display.event(outcome(3))
+            display.started(group)
+        progress(display, 0, 25)
+        display.trouble(1, "started again: worker 1 died")
+        progress(display, 1, 5, None)
+        display.ended(0, [("completed", None)] * 2)
+        display.ended(1, [("failed", "no disk")] * 2)
+        display.started(2)
+        display.trouble(2, "waiting: its folder is in use")
+        display.ended(2, [("diverged", None)] * 2)
+        progress(display, 3, 50, float("1e9"))
+        display.ended(3, [("completed", None)] * 2)
 
 
 SHOWS: list[Callable[..., None]] = [show_run, show_count, show_download, show_study]
@@ -248,13 +242,13 @@ def test_the_time_left_of_a_study_is_by_multiply_adds_and_a_silence_is_broken(cl
     stream = io.StringIO()
     with StudyProgress("mine", GROUPS, GROUPS, stream=stream) as display:
         clock(20)
-        display.event(progress(0, 25))
+        progress(display, 0, 25)
         assert display.share == pytest.approx(3 / 16)
         clock(10)
-        display.event(progress(1, 25))
+        progress(display, 1, 25)
         assert display.share == pytest.approx(6 / 16)
         clock(10)
-        display.event(progress(1, 26))  # ten seconds after the last line: nothing
+        progress(display, 1, 26)  # ten seconds after the last line: nothing
     assert stream.getvalue().splitlines()[1:] == ["mine: 38 % done, about 50 s left"]
 
 
@@ -263,7 +257,7 @@ def test_runs_of_a_study_that_were_done_before_count_as_done_and_take_no_time(cl
     with StudyProgress("mine", GROUPS, GROUPS[2:], stream=stream) as display:
         assert display.share == pytest.approx(12 / 16)
         clock(10)
-        display.event(outcome(2))
+        display.ended(2, [("completed", None)] * 2)
     first, last = stream.getvalue().splitlines()
     assert first == "mine: 4 of 8 runs to train, in 2 groups"
     assert last.endswith("2 completed in 10 s; about 10 s left")

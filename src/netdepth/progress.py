@@ -254,7 +254,7 @@ class PlannedGroup(Protocol):
 
 
 class StudyProgress(_Display):
-    """Progress of a study: a bar for all of it and one per running group; `event` takes what the workers report.
+    """Progress of a study: a bar for all of it and one per running group.
 
     Args:
         title: the study; shown literally.
@@ -292,22 +292,48 @@ class StudyProgress(_Display):
             left = self._runs - self._runs_done
             self._line(f"{self.title}: {left} of {self._runs} runs to train, in {len(self._groups)} groups")
 
-    def event(self, event: Mapping[str, Any]) -> None:
-        """Take in one event of a worker (`netdepth.studies.worker`)."""
-        group = self._groups[event["group"]]
-        kind = event["event"]
-        if kind == "progress":
-            self._shares[group.group] = min(1.0, event["step"] / max(event["of"], 1))
-        elif kind == "outcome":
-            self._shares[group.group] = 1.0
-            self._runs_done += len(group.seeds)
-        elif kind == "started":
-            self._begun[group.group] = time.monotonic()
+    def started(self, group: int) -> None:
+        """The work on a group begins."""
+        self._begun[group] = time.monotonic()
+        self._update(group)
+
+    def advanced(
+        self, group: int, step: int, total_steps: int, steps_per_epoch: int, record: Mapping[str, Any] | None
+    ) -> None:
+        """A group has done ``step`` steps; ``record`` is its newest evaluation."""
+        self._shares[group] = min(1.0, step / max(total_steps, 1))
+        loss = (record or {}).get("train_loss")
+        numbers = {"numbers": f"loss {number(loss)}"} if isinstance(loss, int | float) else {}
+        place = _epochs(step, total_steps, steps_per_epoch)
+        self._update(group, completed=self._shares[group], place=place, **numbers)
+        with self._harmless():
+            if self._on and self._bars is None and self._silent_for() >= STUDY_LINE_SECONDS:
+                self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}")
+
+    def trouble(self, group: int, text: str) -> None:
+        """Say why a group waits or starts again."""
+        self._update(group, numbers=text)
+        with self._harmless():
+            if self._on and self._bars is None:
+                self._line(f"{self._groups[group].title}: {text}")
+
+    def ended(self, group: int, statuses: Sequence[tuple[str, str | None]]) -> None:
+        """A group has ended, with the status and the error, if any, of each of its runs."""
+        self._shares[group] = 1.0
+        self._runs_done += len(self._groups[group].seeds)
+        ended = f"{self._groups[group].title}: {_outcomes(statuses)}"
         with self._harmless():
             if self._bars is not None:
-                self._show(self._bars, group, event)
+                if group in self._tasks:
+                    self._bars.remove_task(self._tasks.pop(group))
+                if any(error for _, error in statuses):
+                    self._bars.console.print(ended, markup=False, highlight=False)
+                self._update_all()
+                self._draw()
             elif self._on:
-                self._say(group, event)
+                took = time.monotonic() - self._begun.get(group, self._started)
+                text = f"[{self._runs_done}/{self._runs} runs] {ended} in {duration(took)}"
+                self._line("; ".join(filter(None, [text, self._left()])))
 
     @property
     def share(self) -> float:
@@ -319,34 +345,16 @@ class StudyProgress(_Display):
         total = max(self._total, 1)
         return _time_left(time.monotonic() - self._started, self._before / total, self.share, 1.0)
 
-    def _say(self, group: PlannedGroup, event: Mapping[str, Any]) -> None:
-        if event["event"] == "outcome":
-            took = time.monotonic() - self._begun.get(group.group, self._started)
-            ended = f"[{self._runs_done}/{self._runs} runs] {group.title}: {_outcomes(event)} in {duration(took)}"
-            self._line("; ".join(filter(None, [ended, self._left()])))
-        elif event["event"] in ("retry", "waiting"):
-            self._line(f"{group.title}: {_trouble(event)}")
-        elif self._silent_for() >= STUDY_LINE_SECONDS:
-            self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}")
-
-    def _show(self, bars: Progress, group: PlannedGroup, event: Mapping[str, Any]) -> None:
-        task = self._tasks.get(group.group)
-        if task is None:
-            task = self._tasks[group.group] = bars.add_task(f"  {group.title}", total=1.0, place="", numbers="")
-        if event["event"] == "progress":
-            place = _epochs(event["step"], event["of"], event["per_epoch"])
-            bars.update(task, completed=self._shares[group.group], place=place)
-            loss = (event["record"] or {}).get("train_loss")
-            if isinstance(loss, int | float):
-                bars.update(task, numbers=f"loss {number(loss)}")
-        elif event["event"] in ("retry", "waiting"):
-            bars.update(task, numbers=_trouble(event))
-        elif event["event"] == "outcome":
-            bars.remove_task(self._tasks.pop(group.group))
-            if any(outcome["error"] for outcome in event["outcomes"]):
-                bars.console.print(f"{group.title}: {_outcomes(event)}", markup=False, highlight=False)
-        self._update_all()
-        self._draw()
+    def _update(self, group: int, **fields: Any) -> None:
+        """Change the bar of a running group, where there are bars."""
+        with self._harmless():
+            if self._bars is not None:
+                if group not in self._tasks:
+                    title = f"  {self._groups[group].title}"
+                    self._tasks[group] = self._bars.add_task(title, total=1.0, place="", numbers="")
+                self._bars.update(self._tasks[group], **fields)
+                self._update_all()
+                self._draw()
 
     def _update_all(self) -> None:
         if self._bars is not None and self._all is not None:
@@ -354,16 +362,12 @@ class StudyProgress(_Display):
             self._bars.update(self._all, completed=self.share, place=place, numbers=self._left())
 
 
-def _trouble(event: Mapping[str, Any]) -> str:
-    return f"started again: {event['error']}" if event["event"] == "retry" else f"waiting: {event['for']}"
-
-
-def _outcomes(event: Mapping[str, Any]) -> str:
+def _outcomes(statuses: Sequence[tuple[str, str | None]]) -> str:
     """How the runs of a group ended: ``9 completed, 1 diverged``, or the reason of a failure."""
-    errors = [outcome["error"] for outcome in event["outcomes"] if outcome["error"]]
+    errors = [error for _, error in statuses if error]
     if errors:
         return f"failed: {errors[0]}"
-    counts = collections.Counter(outcome["status"] for outcome in event["outcomes"])
+    counts = collections.Counter(status for status, _ in statuses)
     return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
 
 

@@ -1,14 +1,12 @@
 """The folder of a study: ``study.json`` says what was asked, planned and chosen, and names every run folder.
 
     runs/<study>/
-        study.json          {"schema", "fingerprint", "spec", "plan", "runs", "tuning"}; written before the first run
+        study.json          a `StudyDocument`, written before the first run
         table.csv verdict.json report.html report.md figures/      made from the runs, by the report
         workers/            what worker processes printed, if they did
         <run folder>/ ...   one per cell and seed
 
-``runs`` lists ``{"condition", "depth", "levels", "seed", "folder", "fingerprint"}`` per planned run; both last
-are null while the run's tuned setting is not chosen yet. Whatever reads a study reads the folders named
-there and no others. No torch here.
+Code that reads a study reads the folders named in ``study.json`` and no others. No torch here.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,41 +24,36 @@ from netdepth.errors import BadInput, Locked
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.files.records import read_json
 from netdepth.runs.folder import slug
+from netdepth.studies.plan import Plan
 from netdepth.studyspec import StudySpec
 
-__all__ = ["PlannedRun", "StudyDir", "find_study", "list_studies", "study_at", "unplanned_runs"]
+__all__ = [
+    "ChosenValue", "ParentRun", "PlannedRun", "StudyDir", "StudyDocument", "TriedValue", "Tuning", "find_study",
+    "list_studies", "study_at", "unplanned_runs",
+]  # fmt: skip
 
 FILE = "study.json"
 RESERVED = ("single", "tuning")
 """Folders of runs that belong to no study."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlannedRun:
-    """One run of the plan. ``folder`` is where it is or will be; None until its tuned setting is chosen."""
+    """One run of the plan. ``value`` is that of the tuned setting in a tuning run, otherwise None.
 
-    levels: Mapping[str, str]
-    depth: int
-    condition: str
-    seed: int
-    folder: Path | None
-    fingerprint: str | None
-
-
-@dataclass(frozen=True)
-class _StoredRun:
-    """One of ``runs`` as it stands in ``study.json``."""
+    ``folder`` (a name in the study's folder) and ``fingerprint`` are None until the tuned setting is chosen.
+    """
 
     condition: str
     depth: int
-    levels: Mapping[str, str]
-    seed: int
-    folder: str | None
-    fingerprint: str | None
     value: float | None = None
+    levels: Mapping[str, str]
+    seed: int
+    folder: str | None = None
+    fingerprint: str | None = None
 
     def __post_init__(self) -> None:
-        # ``--fresh`` removes the folders named here: none may lie anywhere else than in the study's own.
+        # ``--fresh`` removes these folders: all of them must lie in the study's own.
         name = self.folder
         if name is not None and (name in ("", ".", "..") or "\0" in name or name != os.path.basename(name)):
             raise BadInput(f"folder = {name!r} is no name of a folder in the study's own")
@@ -69,35 +62,80 @@ class _StoredRun:
         require(0 < self.depth < 2**31, "depth", self.depth, "a depth from 1")
         require(0 <= self.seed < 2**63, "seed", self.seed, "a seed from 0")
 
+    @property
+    def cell(self) -> tuple[str, int, float | None]:
+        """Condition, depth and tuned value: what the seeds of a cell have in common."""
+        return self.condition, self.depth, self.value
+
 
 @dataclass(frozen=True)
-class _StoredTuning:
-    """``tuning`` as it stands in ``study.json``."""
+class TriedValue:
+    """A value of the tuned setting and its mean validation loss; None if a seed diverged."""
+
+    value: float
+    val_loss: float | None
+
+
+@dataclass(frozen=True)
+class ChosenValue:
+    """The value of the tuned setting that was chosen for a cell, and all that were tried."""
+
+    condition: str
+    depth: int
+    value: float
+    means: tuple[TriedValue, ...]
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the setting ``path`` is tuned: by ``rule``, in runs of their own; ``chosen`` is None until they are done."""
 
     path: str
     values: tuple[float, ...]
     seeds: tuple[int, ...]
     rule: str
-    chosen: object
-    plan: Mapping[str, Any] | None
-    runs: tuple[_StoredRun, ...]
+    chosen: tuple[ChosenValue, ...] | None = None
+    plan: Plan | None = None
+    runs: tuple[PlannedRun, ...] = ()
 
 
 @dataclass(frozen=True)
-class _Stored:
-    """``study.json``, field by field: what a damaged or a foreign one holds is refused before it is believed."""
+class ParentRun:
+    """The run that others start from or learn from, as it was when they were planned; errors are fractions."""
 
-    schema: int
+    run: str
+    weights: str
+    weights_sha256: str
+    num_params: int
+    dataset: str
+    val_error: float
+    test_error: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyDocument:
+    """The content of ``study.json``; ``source`` is the study's parent run."""
+
+    schema: int = SCHEMA
     fingerprint: str
-    spec: Mapping[str, Any]
-    plan: Mapping[str, Any] | None
-    runs: tuple[_StoredRun, ...]
-    tuning: _StoredTuning | None = None
-    source: Mapping[str, Any] | None = None
+    spec: StudySpec
+    plan: Plan | None = None
+    tuning: Tuning | None = None
+    runs: tuple[PlannedRun, ...] = ()
+    source: ParentRun | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """The document as it is written."""
+        document: dict[str, Any] = to_json(self)
+        for run in document["runs"]:
+            del run["value"]  # of tuning runs only
+        if self.source is None:
+            del document["source"]
+        return document
 
 
 class StudyDir:
-    """A study's folder. Reading never needs the lock; whoever writes holds `lock`."""
+    """A study's folder. Reading never needs the lock; writing needs `lock`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -119,103 +157,62 @@ class StudyDir:
         if (own.path / FILE).exists():
             return own
         first = cls(runs_root / name)
-        return first if first.fingerprint in (None, mark) else own
+        there = first.read()
+        return first if there is None or there.fingerprint == mark else own
 
     @classmethod
     def create(cls, runs_root: Path, spec: StudySpec) -> StudyDir:
-        """The folder of ``spec`` with a ``study.json``; one that is there keeps its plan and its seeds."""
+        """The folder of ``spec`` with a ``study.json``; an existing one keeps its plan and its seeds."""
         study = cls.locate(runs_root, spec)
         with study.lock():
-            if study.fingerprint is None:
-                study.write(spec)
+            if study.read() is None:
+                runs = unplanned_runs(spec)
+                study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=runs))
         return study
 
     # --- study.json ---
 
-    def read(self) -> dict[str, Any] | None:
+    def read(self) -> StudyDocument | None:
         """``study.json``, or None where there is none.
 
         Raises:
             BadInput: it is not readable JSON of this schema, or a field of it is not what it should be.
         """
         remedy = "restore it or use another --runs"
-        document = read_json(self.path / FILE, remedy)
-        if document is not None:
-            try:
-                from_json(_Stored, document, FILE)
-            except BadInput as error:
-                raise BadInput(f"{self.path / FILE} is damaged: {error}; {remedy}") from None
+        stored = read_json(self.path / FILE, remedy)
+        if stored is None:
+            return None
+        try:
+            document: StudyDocument = from_json(StudyDocument, stored, FILE)
+        except BadInput as error:
+            raise BadInput(f"{self.path / FILE} is damaged: {error}; {remedy}") from None
         return document
 
-    def write(
-        self,
-        spec: StudySpec,
-        plan: Mapping[str, Any] | None = None,
-        runs: Sequence[Mapping[str, Any]] | None = None,
-        tuning: Mapping[str, Any] | None = None,
-        source: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Write ``study.json`` atomically; without ``runs`` every run is named and none has a folder yet."""
-        document = {
-            "schema": SCHEMA,
-            "fingerprint": spec.fingerprint(),
-            "spec": to_json(spec),
-            "plan": plan,
-            "tuning": tuning,
-            "runs": unplanned_runs(spec) if runs is None else list(runs),
-            **({} if source is None else {"source": dict(source)}),
-        }
-        write_atomic(self.path / FILE, json.dumps(document, indent=1, allow_nan=False).encode() + b"\n")
+    def write(self, document: StudyDocument) -> None:
+        """Write ``study.json`` atomically."""
+        text = json.dumps(document.as_json(), indent=1, allow_nan=False)
+        write_atomic(self.path / FILE, text.encode() + b"\n")
 
-    def _document(self) -> dict[str, Any]:
+    @property
+    def document(self) -> StudyDocument:
+        """``study.json``, read anew at every access.
+
+        Raises:
+            BadInput: there is none, or it is damaged.
+        """
         document = self.read()
         if document is None:
             raise BadInput(f"{self.path} holds no {FILE}; it is no study's folder")
         return document
 
     @property
-    def fingerprint(self) -> str | None:
-        """The fingerprint of the study in this folder; None where there is none."""
-        document = self.read()
-        return None if document is None else str(document.get("fingerprint"))
-
-    @property
     def spec(self) -> StudySpec:
         """What was asked."""
-        spec: StudySpec = from_json(StudySpec, self._document()["spec"], "study.json: spec")
-        return spec
+        return self.document.spec
 
-    @property
-    def plan(self) -> dict[str, Any] | None:
-        """Which seeds are made together, and in which order."""
-        plan: dict[str, Any] | None = self._document()["plan"]
-        return plan
-
-    @property
-    def tuned(self) -> dict[str, Any] | None:
-        """What was tuned: the rule, the runs and the value chosen per cell; None where nothing is."""
-        tuning: dict[str, Any] | None = self._document()["tuning"]
-        return tuning
-
-    @property
-    def source(self) -> dict[str, Any] | None:
-        """The run that others started from or learned from, as it was when they were planned; None: there is none."""
-        source: dict[str, Any] | None = self._document().get("source")
-        return source
-
-    def runs(self) -> list[PlannedRun]:
+    def runs(self) -> tuple[PlannedRun, ...]:
         """Every planned run, finished or not, in the order of the plan."""
-        return [
-            PlannedRun(
-                levels=item["levels"],
-                depth=item["depth"],
-                condition=item["condition"],
-                seed=item["seed"],
-                folder=None if item["folder"] is None else self.path / item["folder"],
-                fingerprint=item["fingerprint"],
-            )
-            for item in self._document()["runs"]
-        ]
+        return self.document.runs
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -243,20 +240,13 @@ class StudyDir:
         return f"StudyDir({str(self.path)!r})"
 
 
-def unplanned_runs(spec: StudySpec) -> list[dict[str, Any]]:
-    """The ``runs`` of a study whose folders are not known yet."""
-    return [
-        {
-            "condition": cell.condition,
-            "depth": cell.depth,
-            "levels": dict(cell.levels),
-            "seed": seed,
-            "folder": None,
-            "fingerprint": None,
-        }
+def unplanned_runs(spec: StudySpec) -> tuple[PlannedRun, ...]:
+    """The runs of a study whose folders are not known yet."""
+    return tuple(
+        PlannedRun(condition=cell.condition, depth=cell.depth, levels=cell.levels, seed=seed)
         for cell in spec.cells
         for seed in spec.seeds
-    ]
+    )
 
 
 def list_studies(root: Path) -> list[StudyDir]:

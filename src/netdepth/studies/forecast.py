@@ -1,4 +1,4 @@
-"""What a study would cost, before anything of it is written: counted where it can be, else timed for two seconds."""
+"""What a study would cost, before anything of it is written: its runs are counted, their time is measured in two seconds."""
 
 from __future__ import annotations
 
@@ -8,31 +8,29 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from netdepth.config import Runtime
 from netdepth.errors import Interrupted, RunFailed
-from netdepth.studies.parent import anchored, existing_source
+from netdepth.studies.folder import StudyDocument, Tuning, unplanned_runs
 from netdepth.studies.plan import Group
-from netdepth.studies.resolve import Place, places, planned
-from netdepth.studies.run import Phase, default_workers, look_up
-from netdepth.studies.tuning import chosen_values, grid_of, tuned_nuisance
-from netdepth.studies.worker import work
+from netdepth.studies.resolve import find_parent_run, resolve_cells, with_absolute_runs
+from netdepth.studies.run import Phase, default_workers, locate_study, tuned_nuisance, values_per_cell
+from netdepth.studies.worker import Event, Progress, work
 from netdepth.studyspec import StudySpec
 
 __all__ = ["Forecast", "forecast", "makespan"]
 
 CALIBRATION_SECONDS = 2.0
 START_SECONDS = 3.0
-"""A worker's imports and its first look at the data."""
+"""A worker's imports and its first loading of the data."""
 
-ENOUGH = 0
+CALIBRATED = 0
 """The "signal" that ends a calibration."""
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """``phases`` by name ("tuning" first, where there is one); of each the ``unfinished`` folders, ``missing`` groups.
+    """``phases`` by name ("tuning" first, where there is one), with ``unfinished`` folders and ``missing`` groups of each.
 
     ``seconds`` is an estimate for ``workers`` processes, None where nothing is missing.
     """
@@ -52,40 +50,39 @@ class Forecast:
 
 
 def forecast(spec: StudySpec, runtime: Runtime, *, workers: int | None = None, calibrate: bool = True) -> Forecast:
-    """Plan ``spec`` as `conduct` would and estimate the time of what is missing; the runs folder is left alone.
+    """Plan ``spec`` as `run_study` would and estimate the time of the missing runs; the runs folder stays as it is.
 
     Raises:
-        BadInput: what `conduct` would refuse.
+        BadInput: in the same cases as `run_study`.
     """
-    from netdepth.training.process import available_cores
-
     most = default_workers(runtime) if workers is None else max(workers, 1)
-    study, spec, _ = look_up(spec, runtime)
-    document = {} if runtime.fresh else study.read() or {}
-    nuisance, cores = tuned_nuisance(spec), available_cores()
-    source = existing_source(spec, runtime)
+    study, spec, _ = locate_study(spec, runtime)
+    stored = None if runtime.fresh else study.read()
+    empty = StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=unplanned_runs(spec))
+    nuisance, parent = tuned_nuisance(spec), find_parent_run(spec, runtime)
     phases: dict[str, Phase] = {}
-    values = None
-    if nuisance is not None:
-        before = document.get("tuning") or {}
-        grid = grid_of(spec, nuisance)
-        tried = places(spec, runtime, nuisance.path, grid, tuning=True, source=source)
-        phases["tuning"] = _phase(tried, nuisance.seeds, cores, before)
-        # Which value a cell will have is not known yet; what it costs does not depend on it.
-        values = chosen_values(before["chosen"]) if before.get("chosen") else {k: v[:1] for k, v in grid.items()}
-    found = places(spec, runtime, None if nuisance is None else nuisance.path, values, source=source)
-    unknown = nuisance is not None and not (document.get("tuning") or {}).get("chosen")
-    phases["study"] = _phase(found, spec.seeds, cores, {} if unknown else document)
+    if nuisance is None:
+        cells = resolve_cells(spec, runtime, parent=parent)
+        phases["study"] = Phase.planned(cells, spec.seeds, stored or empty)
+    else:
+        tuning = stored.tuning if stored else None
+        grid = values_per_cell(spec, nuisance, None)
+        tried = resolve_cells(spec, runtime, nuisance.path, grid, tuning=True, parent=parent)
+        before = tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds, rule="")
+        phases["tuning"] = Phase.planned(tried, nuisance.seeds, before)
+        # Where the value of a cell is not chosen yet, the first stands for it: it does not change the cost.
+        first = {cell: values[:1] for cell, values in values_per_cell(spec, nuisance, tuning).items()}
+        cells = resolve_cells(spec, runtime, nuisance.path, first, parent=parent)
+        chosen = tuning is not None and tuning.chosen is not None
+        phases["study"] = Phase.planned(cells, spec.seeds, stored if stored and chosen else empty)
     unfinished = {
-        name: {item["folder"] for item in phase.runs} if runtime.fresh else phase.unfinished(study.path)
+        name: {str(run.folder) for run in phase.runs} if runtime.fresh else phase.unfinished(study.path)
         for name, phase in phases.items()
     }
-    missing = {name: phase.holding(unfinished[name]) for name, phase in phases.items()}
+    missing = {name: phase.containing(unfinished[name]) for name, phase in phases.items()}
     seconds = None
     if calibrate and any(missing.values()):
-        estimates = [
-            estimate for name, groups in missing.items() for estimate in _seconds(phases[name], groups, runtime)
-        ]
+        estimates = [second for name, groups in missing.items() for second in _seconds(phases[name], groups, runtime)]
         seconds = START_SECONDS + makespan(estimates, most)
     return Forecast(study.path, spec, phases, unfinished, missing, most, seconds)
 
@@ -99,11 +96,6 @@ def makespan(seconds: Sequence[float], workers: int) -> float:
     return max(free)
 
 
-def _phase(found: Sequence[Place], seeds: Sequence[int], cores: int, stored: Mapping[str, Any]) -> Phase:
-    plan, runs = planned(found, seeds, cores, stored.get("plan"), stored.get("runs", ()))
-    return Phase(plan, runs, {place.key: place for place in found})
-
-
 def _seconds(phase: Phase, groups: Sequence[Group], runtime: Runtime) -> list[float]:
     """An estimate per group: linear in its multiply-adds per step, through two groups that are timed, per kind."""
     kinds = sorted({group.kind for group in groups})
@@ -111,17 +103,15 @@ def _seconds(phase: Phase, groups: Sequence[Group], runtime: Runtime) -> list[fl
     for kind in kinds:
         by_size = sorted((group for group in groups if group.kind == kind), key=_per_step)
         timed = list({_per_step(group): group for group in (by_size[0], by_size[-1])}.values())
-        points = [
-            (_per_step(g), _time_steps(phase, g, runtime, CALIBRATION_SECONDS / len(kinds) / len(timed))) for g in timed
-        ]
+        budget = CALIBRATION_SECONDS / len(kinds) / len(timed)
+        points = [(_per_step(group), _seconds_per_step(phase, group, runtime, budget)) for group in timed]
         (x0, y0), (x1, y1) = points[0], points[-1]
         slope = max(0.0, (y1 - y0) / (x1 - x0)) if x1 > x0 else y0 / x0
         line[kind] = max(0.0, y0 - slope * x0), slope
     estimates = []
     for group in groups:
         start, slope = line[group.kind]
-        place = phase.places[group.condition, group.depth, group.value]
-        estimates.append((place.worth(place.steps) + place.ending) * (start + slope * _per_step(group)))
+        estimates.append(phase.cell(group).total_cost * (start + slope * _per_step(group)))
     return estimates
 
 
@@ -130,31 +120,31 @@ def _per_step(group: Group) -> int:
     return group.multiply_adds * len(group.seeds)
 
 
-def _time_steps(phase: Phase, group: Group, runtime: Runtime, seconds: float) -> float:
+def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: float) -> float:
     """Seconds per training step of ``group``, made as it will be but in a temporary folder, in about ``seconds``."""
-    place = phase.places[group.condition, group.depth, group.value]
-    place = dataclasses.replace(place, config=anchored(place.config, runtime.runs_root))
-    phase = dataclasses.replace(phase, places={**phase.places, place.key: place})
-    seen: list[tuple[float, float]] = []  # when, and how many steps were done
-
-    def report(event: Mapping[str, Any]) -> None:
-        if event["event"] == "progress":
-            seen.append((time.perf_counter(), place.worth(event["step"])))
-            if len(seen) > 1 and seen[-1][0] - seen[0][0] >= seconds / 2:
-                raise Interrupted("calibrated", ENOUGH)
-
+    cell = phase.cell(group)
+    cell = dataclasses.replace(cell, config=with_absolute_runs(cell.config, runtime.runs_root))
+    phase = dataclasses.replace(phase, cells={**phase.cells, cell.key: cell})
     started = time.perf_counter()
+    seen: list[tuple[float, float]] = []  # the time, and the cost of the steps done until then
+
+    def report(event: Event) -> None:
+        if isinstance(event, Progress):
+            seen.append((time.perf_counter(), cell.step_cost(event.step)))
+            if len(seen) > 1 and seen[-1][0] - seen[0][0] >= seconds / 2:
+                raise Interrupted("calibrated", CALIBRATED)
+
     with tempfile.TemporaryDirectory(prefix="netdepth-") as folder:
-        own = dataclasses.replace(runtime, threads=1, trackers=(), fresh=False, sealed=True)
+        sealed = dataclasses.replace(runtime, sealed=True)
         try:
-            outcomes = work(phase.job(group, Path(folder) / "calibration", own), report)
+            outcomes = work(phase.job(group, Path(folder) / "calibration", sealed), report)
         except Interrupted as stop:
-            if stop.exit_code != 128 + ENOUGH:
+            if stop.exit_code != 128 + CALIBRATED:
                 raise
         else:
-            if outcomes[0]["error"]:
-                raise RunFailed(f"the calibration failed: {outcomes[0]['error']}")
-            seen.append((time.perf_counter(), place.worth(place.steps) + place.ending))
+            if outcomes[0].error:
+                raise RunFailed(f"the calibration failed: {outcomes[0].error}")
+            seen.append((time.perf_counter(), cell.total_cost))
     if len(seen) < 2:
         seen.insert(0, (started, 0.0))
     (t0, n0), (t1, n1) = seen[0], seen[-1]

@@ -1,7 +1,7 @@
-"""Which runs are made together and in which order: a pure function of the work and the cores, never of a stopwatch.
+"""Which runs are made together and in which order: a pure function of the work and the cores, never of measured time.
 
-It is written to ``study.json`` before the first run and used again by whoever continues, on any machine:
-how many seeds form a stack is part of a run's bits.
+The plan is written to ``study.json`` before the first run and is used again when the study continues, on any machine:
+how many seeds form a stack decides a run's bits.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MAX_STACK = 10
 """The most seeds of one stack: ten are what a study takes, and more gain little."""
 
 TOLERATED = 20
-"""Seeds are divided further until the last core ends at most a share of 1/20 after the even share of the work."""
+"""Seeds are divided further until the last core ends at most 1/20 after the even share of the work."""
 
 RULE = (
     "the seeds of a cell are one stack, of at most 10; while one core would end over 5 % after the even share of the "
@@ -43,15 +43,13 @@ class Work:
     steps: int
     value: float | None = None
 
-    @property
-    def operations(self) -> int:
-        """Multiply-adds of all seeds together."""
-        return self.multiply_adds * self.steps * len(self.seeds)
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Group:
-    """Runs that one process makes at once: a ``cohort`` (one stacked model), or one run ``alone``."""
+    """Runs that one process makes at once: a stack of replicas (kind ``cohort``), or one run ``alone``.
+
+    ``operations`` are the multiply-adds of all seeds together.
+    """
 
     group: int
     kind: Literal["cohort", "alone"]
@@ -61,11 +59,10 @@ class Group:
     seeds: tuple[int, ...]
     multiply_adds: int
     steps: int
+    operations: int = 0
 
-    @property
-    def operations(self) -> int:
-        """Multiply-adds of all seeds together."""
-        return self.multiply_adds * self.steps * len(self.seeds)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "operations", self.multiply_adds * self.steps * len(self.seeds))
 
     @property
     def title(self) -> str:
@@ -76,31 +73,21 @@ class Group:
         return ", ".join([*what, *rate, seeds])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Plan:
-    """``groups`` in the order in which they are begun; ``cores`` is what the seeds were divided for."""
+    """``groups`` in the order in which they are begun; ``cores`` is the number that the seeds were divided for."""
 
+    rule: str = RULE
     cores: int
+    threads: int = 1
     groups: tuple[Group, ...]
 
     def extended(self, works: Iterable[Work], cores: int) -> Plan:
-        """The same plan with groups for further work behind it: what is planned is not divided anew."""
+        """The same plan with groups for further work at its end: what is planned is not divided again."""
         first = len(self.groups)
         more = plan(works, cores).groups
         added = (dataclasses.replace(group, group=first + group.group) for group in more)
-        return Plan(self.cores, (*self.groups, *added))
-
-    def as_json(self) -> dict[str, Any]:
-        """As it stands in ``study.json``."""
-        groups = [{**dataclasses.asdict(group), "operations": group.operations} for group in self.groups]
-        return {"rule": RULE, "cores": self.cores, "threads": 1, "groups": groups}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Plan:
-        """The plan of a ``study.json``."""
-        fields = [field.name for field in dataclasses.fields(Group)]
-        groups = [{name: item[name] for name in fields} for item in data["groups"]]
-        return cls(data["cores"], tuple(Group(**{**item, "seeds": tuple(item["seeds"])}) for item in groups))
+        return dataclasses.replace(self, groups=(*self.groups, *added))
 
 
 def plan(works: Iterable[Work], cores: int) -> Plan:
@@ -121,7 +108,7 @@ def plan(works: Iterable[Work], cores: int) -> Plan:
         if better >= loads:
             break
         counts = more
-    groups = (
+    groups = tuple(
         Group(
             group=number,
             kind="cohort" if len(seeds) > 1 else "alone",
@@ -134,26 +121,27 @@ def plan(works: Iterable[Work], cores: int) -> Plan:
         )
         for number, (_, index, seeds) in enumerate(_pieces(planned, counts))
     )
-    return Plan(cores, tuple(groups))
+    return Plan(cores=cores, groups=groups)
 
 
 def _pieces(works: Sequence[Work], counts: Sequence[int]) -> list[tuple[int, int, tuple[int, ...]]]:
-    """(cost, index of the work, seeds) of every group, the costliest first, with so many groups for each work.
+    """(cost, index of the work, seeds) of every group, the most expensive first; ``counts`` are the groups per work.
 
-    The cost counts half multiply-adds, and a stack of S seeds as S + 1/2: what a step costs besides (measured
-    for stacks of 3 to 20, depths 2 to 32: from 0.2 to 0.6).
+    The cost is in halves of a multiply-add and counts a stack of S seeds as S + 1/2, since a step has a fixed cost
+    too (measured for stacks of 3 to 20, depths 2 to 32: from 0.2 to 0.6 seeds).
     """
     pieces = []
     for index, (work, count) in enumerate(zip(works, counts, strict=True)):
         for part in range(count):
-            seeds = _part(work.seeds, part, count)
+            first, end = (edge * len(work.seeds) // count for edge in (part, part + 1))
+            seeds = work.seeds[first:end]
             pieces.append((work.multiply_adds * work.steps * (2 * len(seeds) + 1), index, seeds))
-    # Sorting is stable: among equals the order of the grid stands.
+    # Sorting is stable: equals keep the order of the grid.
     return sorted(pieces, key=lambda piece: -piece[0])
 
 
 def _loads(works: Sequence[Work], counts: Sequence[int], cores: int) -> tuple[list[int], set[int]]:
-    """What each core has to do, most first, if whoever is free takes the next group; and whose work the first has."""
+    """The load of each core, largest first, if a free core takes the next group; the works of the most loaded core."""
     free = [(0, core) for core in range(cores)]
     takes: list[set[int]] = [set() for _ in range(cores)]
     for cost, index, _ in _pieces(works, counts):
@@ -161,8 +149,3 @@ def _loads(works: Sequence[Work], counts: Sequence[int], cores: int) -> tuple[li
         takes[core].add(index)
         heapq.heappush(free, (load + cost, core))
     return sorted((load for load, _ in free), reverse=True), takes[max(free)[1]]
-
-
-def _part(seeds: Sequence[int], index: int, count: int) -> tuple[int, ...]:
-    n = len(seeds)
-    return tuple(seeds[index * n // count : (index + 1) * n // count])

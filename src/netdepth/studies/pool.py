@@ -1,30 +1,32 @@
-"""Groups of runs over worker processes on this machine; every outcome is reported, also a dead worker's.
+"""Groups of runs in worker processes on this machine; every run has an outcome, also when its worker dies.
 
-The shape that every way of executing jobs has: ``execute(jobs, workers, on_event, ...)`` makes the jobs
-in their order, as many at once as there are workers, and calls ``on_event`` with the events of
-`netdepth.studies.worker` and with ``{"event": "retry", "group", "error"}`` when a worker died of a job.
-It returns when every job had its outcome.
+Every way to execute jobs has the same form: ``execute(jobs, workers, on_event, ...)`` makes the jobs in their
+order, as many at once as there are workers, and calls ``on_event`` with the events of `netdepth.studies.worker`.
+It returns when every job has reported `Done`.
+
+The pool is our own and not `concurrent.futures`: there, one dead worker breaks the whole pool; a worker cannot be
+told to save, has no log, no core and no memory allocator of its own.
 """
 
 from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from netdepth.errors import Interrupted, NetdepthError
 from netdepth.files.atomic import storage
 from netdepth.runs.folder import RunDir
-from netdepth.studies.worker import Report, failed_outcomes, work
+from netdepth.studies.worker import Done, Event, Job, Report, Retry, failed_outcomes, read_event, work
+from netdepth.training.launch import Outcome
 from netdepth.training.signals import signals_as_errors, signals_ignored
 
 __all__ = ["ATTEMPTS", "execute", "execute_here", "give_up"]
@@ -38,18 +40,16 @@ HUGE_PAGES = ":".join(
     f"glibc.malloc.{name}={value}"
     for name, value in {"hugetlb": 1, "mmap_threshold": 1 << 32, "trim_threshold": 1 << 32, "top_pad": 1 << 26}.items()
 )
-"""`GLIBC_TUNABLES` of a worker: all its memory in one growing heap of large pages (Linux with glibc; elsewhere
-nothing reads it). A stack walks through tens of megabytes each step, more than the translations of
-small pages that a processor remembers: 4 to 14 % of a step (docs/experiments.md)."""
+"""`GLIBC_TUNABLES` of a worker: all its memory in one growing heap of large pages (Linux with glibc; ignored
+elsewhere). A step of a stack touches tens of megabytes, more than the address translations of small pages that a
+processor remembers: 4 to 14 % of a step (docs/experiments.md)."""
 
 SAVING_SECONDS = 60.0
-"""How long a worker may take to save before it is ended."""
-
-Job = Mapping[str, Any]
+"""How long a worker may take to save before it is killed."""
 
 
 def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) -> None:
-    """Make ``jobs`` in ``workers`` processes of this machine; what they print on stderr is kept in ``logs``.
+    """Make ``jobs`` in ``workers`` processes of this machine; ``logs`` keeps what they print on stderr.
 
     Raises:
         Interrupted: a signal came; the workers have saved.
@@ -71,10 +71,10 @@ def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) 
 
 
 def _cores(workers: int) -> list[int]:
-    """A core for each worker to stay on, where there are as many workers as cores; else none.
+    """One core for each worker where there are as many workers as cores; otherwise none.
 
-    What a stack had in the caches of its core is lost when it moves: 7 % of a study (docs/experiments.md).
-    With cores to spare a worker stays free, so that two studies do not meet on the first few.
+    A stack that moves to another core loses its caches: 7 % of a study (docs/experiments.md). With cores to
+    spare, workers are not pinned, so that two studies do not meet on the first few cores.
     """
     if not hasattr(os, "sched_setaffinity"):
         return []
@@ -83,34 +83,33 @@ def _cores(workers: int) -> list[int]:
 
 
 def execute_here(jobs: Sequence[Job], on_event: Report) -> None:
-    """Make ``jobs`` one after another in this process; slower to begin nothing, and a crash takes all with it."""
+    """Make ``jobs`` one after another in this process: no process to start, but a crash ends everything."""
     for job in jobs:
         try:
             outcomes = work(job, on_event)
         except (KeyboardInterrupt, Interrupted) as error:
             raise interrupted(error) from None
-        on_event({"event": "outcome", "group": job["group"], "outcomes": outcomes})
+        on_event(Done(job.group, outcomes))
 
 
 def interrupted(error: BaseException) -> Interrupted:
-    """What a study answers to a signal."""
+    """The error of a study that got a signal."""
     number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
     return Interrupted("interrupted; the runs are saved; the same command continues the study", number)
 
 
-def give_up(job: Job, reason: str) -> list[dict[str, Any]]:
-    """Outcomes of a job whose worker died once too often, with a ``failure.json`` in every unfinished run."""
+def give_up(job: Job, reason: str) -> tuple[Outcome, ...]:
+    """The outcomes of a job that lost its worker too often; every unfinished run gets a ``failure.json``."""
     outcomes = failed_outcomes(job, reason, 1)
     for outcome in outcomes:
-        run = RunDir(Path(outcome["path"]))
-        if outcome["error"] is not None and (run.path / "config.json").exists():
+        if outcome.error is not None and outcome.path is not None and (outcome.path / "config.json").exists():
             with contextlib.suppress(NetdepthError):  # the outcome says it too
-                run.write_json("failure.json", {"error": "WorkerDied", "message": reason})
+                RunDir(outcome.path).write_json("failure.json", {"error": "WorkerDied", "message": reason})
     return outcomes
 
 
 class _Worker:
-    """One process and the job it has."""
+    """One worker process and its present job."""
 
     def __init__(self, slot: int, logs: Path, core: int | None) -> None:
         self.slot = slot
@@ -121,12 +120,12 @@ class _Worker:
             **os.environ,
             "OMP_NUM_THREADS": "1",
             "GLIBC_TUNABLES": os.environ.get("GLIBC_TUNABLES", HUGE_PAGES),
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # modules are found as they are here
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),  # it finds the modules of this process
         }
         with storage(self.log):
-            stderr: IO[bytes] = open(self.log, "ab")  # noqa: SIM115 - handed to the process two lines below
-        self._log_start = stderr.tell()
+            stderr: IO[bytes] = open(self.log, "ab")  # noqa: SIM115 - closed by the next statement
         with stderr:
+            self._log_start = stderr.tell()
             self.process = subprocess.Popen(
                 COMMAND,
                 stdin=subprocess.PIPE,
@@ -136,7 +135,7 @@ class _Worker:
                 start_new_session=True,  # Ctrl-C reaches the study, which tells its workers
             )
         if core is not None:
-            with contextlib.suppress(OSError):  # ended at once: its closed stdout says so
+            with contextlib.suppress(OSError):  # it ended at once: its closed stdout says so
                 os.sched_setaffinity(self.process.pid, {core})  # before it has threads: they inherit it
         assert self.process.stdin is not None
         assert self.process.stdout is not None
@@ -144,20 +143,20 @@ class _Worker:
 
     def give(self, job: Job) -> None:
         self.job = job
-        with contextlib.suppress(OSError):  # dead: its closed stdout says so next
-            self.stdin.write(json.dumps(job).encode() + b"\n")
+        with contextlib.suppress(OSError):  # it is dead: its closed stdout says so next
+            self.stdin.write(job.as_json().encode() + b"\n")
             self.stdin.flush()
 
-    def read(self) -> list[dict[str, Any]] | None:
-        """The events that have come; None when the process is gone."""
+    def poll(self) -> list[Event] | None:
+        """The events that have come; None when the process has ended."""
         data = os.read(self.stdout.fileno(), 1 << 16)
         if not data:
             return None
         *lines, self._buffer = (self._buffer + data).split(b"\n")
-        return [json.loads(line) for line in lines]
+        return [read_event(line) for line in lines]
 
-    def obituary(self) -> str:
-        """Why the process ended, with the last line it left in its log."""
+    def exit_reason(self) -> str:
+        """Why the process ended, with the last line of its log."""
         code = self.process.wait()
         how = f"of {signal.Signals(-code).name}" if code < 0 else f"with exit status {code}"
         last = ""
@@ -166,6 +165,17 @@ class _Worker:
             last = next((f": {line.strip()[:200]}" for line in reversed(lines) if line.strip()), "")
         return f"worker {self.slot} died {how}{last} (log: {self.log})"
 
+    def end(self) -> None:
+        """Close its stdin, which ends it, and wait."""
+        with contextlib.suppress(OSError):
+            self.stdin.close()
+        try:
+            self.process.wait(SAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.stdout.close()
+
 
 class _Pool:
     def __init__(self, jobs: Sequence[Job], on_event: Report, logs: Path, cores: Sequence[int]) -> None:
@@ -173,7 +183,7 @@ class _Pool:
         self._on_event = on_event
         self._logs = logs
         self._cores = cores
-        self._begun: collections.Counter[int] = collections.Counter()
+        self._attempts: collections.Counter[int] = collections.Counter()
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
 
@@ -183,12 +193,15 @@ class _Pool:
         while self._workers:
             for key, _ in self._selector.select():
                 worker: _Worker = key.data
-                events = worker.read()
+                events = worker.poll()
                 if events is None:
-                    self._bury(worker)
+                    self._reap(worker)
                     continue
                 for event in events:
-                    self._handle(worker, event)
+                    self._on_event(event)
+                    if isinstance(event, Done):
+                        worker.job = None
+                        self._next_job(worker)
 
     def _start(self, slot: int) -> None:
         if not self._waiting:
@@ -200,59 +213,40 @@ class _Pool:
     def _next_job(self, worker: _Worker) -> None:
         if self._waiting:
             job = self._waiting.popleft()
-            self._begun[job["group"]] += 1
+            self._attempts[job.group] += 1
             worker.give(job)
         else:
             self._retire(worker)
 
-    def _handle(self, worker: _Worker, event: Mapping[str, Any]) -> None:
-        if event["event"] == "interrupted":
-            return  # by someone else than this study: its end is treated like any death
-        self._on_event(event)
-        if event["event"] == "outcome":
-            worker.job = None
-            self._next_job(worker)
-
-    def _bury(self, worker: _Worker) -> None:
-        reason = worker.obituary()
+    def _reap(self, worker: _Worker) -> None:
+        """Start another worker in place of one that died; its job is tried again, or given up."""
+        reason = worker.exit_reason()
         self._retire(worker)
         job, worker.job = worker.job, None
-        if job is not None and self._begun[job["group"]] < ATTEMPTS:
+        if job is not None and self._attempts[job.group] < ATTEMPTS:
             self._waiting.appendleft(job)
-            self._on_event({"event": "retry", "group": job["group"], "error": reason})
+            self._on_event(Retry(job.group, reason))
         elif job is not None:
-            self._on_event({"event": "outcome", "group": job["group"], "outcomes": give_up(job, reason)})
+            self._on_event(Done(job.group, give_up(job, reason)))
         self._start(worker.slot)
 
     def _retire(self, worker: _Worker) -> None:
         self._selector.unregister(worker.stdout)
         del self._workers[worker.slot]
-        _end(worker)
+        worker.end()
 
     def close(self, number: signal.Signals | None = None) -> None:
-        """End every worker; one with a job saves first."""
+        """End every worker; after the signal ``number`` one with a job saves first."""
         workers = list(self._workers.values())
         self._workers.clear()
         for worker in workers:
             if number is not None:
                 worker.process.send_signal(number)
         for worker in workers:
-            _end(worker)
+            worker.end()
         self._selector.close()
         with contextlib.suppress(OSError):
             for log in self._logs.glob("worker-*.log"):
                 if log.stat().st_size == 0:
                     log.unlink()
-            self._logs.rmdir()  # where nothing was said there is nothing to keep
-
-
-def _end(worker: _Worker) -> None:
-    """Close its stdin, which ends it, and wait."""
-    with contextlib.suppress(OSError):
-        worker.stdin.close()
-    try:
-        worker.process.wait(SAVING_SECONDS)
-    except subprocess.TimeoutExpired:
-        worker.process.kill()
-        worker.process.wait()
-    worker.stdout.close()
+            self._logs.rmdir()  # only an empty folder goes

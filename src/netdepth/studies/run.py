@@ -1,50 +1,64 @@
-"""From a StudySpec to finished run folders: plan, tuning, every missing run, in plain order."""
+"""From a StudySpec to finished run folders: the parent run, the tuning runs, the plan and every missing run, in order."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import shutil
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from netdepth.config import Runtime
-from netdepth.errors import Locked, RunFailed
+from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.files.atomic import storage
 from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir, runs_root
-from netdepth.studies.folder import StudyDir
-from netdepth.studies.parent import described, make_source
+from netdepth.studies.folder import (
+    ChosenValue,
+    PlannedRun,
+    StudyDir,
+    StudyDocument,
+    TriedValue,
+    Tuning,
+    unplanned_runs,
+)
 from netdepth.studies.plan import Group, Plan
 from netdepth.studies.pool import execute, execute_here
-from netdepth.studies.resolve import Key, Place, key_of, places, planned
-from netdepth.studies.tuning import RULE, choose_values, chosen_values, grid_of, tuned_nuisance
-from netdepth.studies.worker import Report, job_of, outcome_of
-from netdepth.studyspec import StudySpec
+from netdepth.studies.resolve import ResolvedCell, make_parent_run, parent_run, plan_runs, resolve_cells
+from netdepth.studies.worker import Done, Event, Job, Progress, Report, Retry, Started, Waiting
+from netdepth.studyspec import Nuisance, StudySpec
+from netdepth.training.launch import Outcome
 from netdepth.training.parallel import only_alone
 
-__all__ = ["Conducted", "Phase", "conduct", "default_workers", "look_up"]
+__all__ = [
+    "Phase", "StudyOutcome", "choose_values", "default_workers", "locate_study", "run_study", "tuned_nuisance",
+    "values_per_cell",
+]  # fmt: skip
 
-Executor = Callable[[Sequence[Mapping[str, Any]], Report, Path], None]
+Executor = Callable[[Sequence[Job], Report, Path], None]
 """Executes jobs, calls back with their events, and may keep logs in a folder."""
 
 GPU_WORKERS = 2
-"""Processes that share a GPU unless ``--workers`` says otherwise: each takes its memory for itself."""
+"""Processes that share a GPU unless ``--workers`` says otherwise: each needs memory of its own."""
+
+TUNING_RULE = (
+    "per cell the value with the smallest mean of the last validation loss over the tuning seeds; a diverged run "
+    "counts as infinite; among equals the smallest value; the test part stays sealed"
+)
 
 
 @dataclass
-class Conducted:
-    """A study and the outcome of each of its runs, of those made now and of those that were there."""
+class StudyOutcome:
+    """A study and the outcome of each of its runs, old and new; ``made`` is how many were not finished before."""
 
     study: StudyDir
-    outcomes: list[dict[str, Any]] = field(default_factory=list)
+    outcomes: Sequence[Outcome] = ()
     made: int = 0
-    """How many runs were not finished before."""
 
     @property
-    def failed(self) -> list[dict[str, Any]]:
-        return [outcome for outcome in self.outcomes if outcome["error"] is not None]
+    def failed(self) -> list[Outcome]:
+        return [outcome for outcome in self.outcomes if outcome.error is not None]
 
 
 @dataclass(frozen=True)
@@ -52,171 +66,186 @@ class Phase:
     """Runs that are made together, as planned: the tuning, or the study itself."""
 
     plan: Plan
-    runs: list[dict[str, Any]]
-    places: Mapping[Key, Place]
+    runs: Sequence[PlannedRun]
+    cells: Mapping[tuple[str, int, float | None], ResolvedCell]
 
-    def folders(self, group: Group) -> list[str]:
+    @classmethod
+    def planned(cls, cells: Sequence[ResolvedCell], seeds: Sequence[int], stored: StudyDocument | Tuning) -> Phase:
+        """``cells`` at ``seeds``, which continue the plan that is ``stored``."""
+        from netdepth.training.process import available_cores
+
+        plan, runs = plan_runs(cells, seeds, available_cores(), stored.plan, stored.runs)
+        return cls(plan, runs, {cell.key: cell for cell in cells})
+
+    def cell(self, group: Group) -> ResolvedCell:
+        """The cell that the runs of ``group`` belong to."""
+        return self.cells[group.condition, group.depth, group.value]
+
+    def folders(self, group: Group) -> tuple[str, ...]:
         """The run folders of ``group``, one per seed."""
-        key = (group.condition, group.depth, group.value)
-        by_seed = {item["seed"]: item["folder"] for item in self.runs if key_of(item) == key}
-        return [by_seed[seed] for seed in group.seeds]
+        key = self.cell(group).key
+        by_seed = {run.seed: str(run.folder) for run in self.runs if run.cell == key}
+        return tuple(by_seed[seed] for seed in group.seeds)
 
     def unfinished(self, study: Path) -> set[str]:
         """The run folders that hold no result."""
-        return {name for name in {item["folder"] for item in self.runs} if _finished(study / name) is None}
+        return {name for name in {str(run.folder) for run in self.runs} if RunDir(study / name).result() is None}
 
-    def holding(self, folders: Collection[str]) -> list[Group]:
-        """The groups that hold one of ``folders`` or more: what is to be made when those are unfinished."""
+    def containing(self, folders: Collection[str]) -> list[Group]:
+        """The groups that have one of the ``folders`` or more: those to make when the folders are unfinished."""
         return [group for group in self.plan.groups if any(name in folders for name in self.folders(group))]
 
-    def job(self, group: Group, study: Path, runtime: Runtime) -> dict[str, Any]:
-        """``group`` as a worker takes it."""
-        place = self.places[group.condition, group.depth, group.value]
-        configs = [place.config.with_seed(seed) for seed in group.seeds]
-        return job_of(group.group, group.kind, place.name, study, configs, self.folders(group), runtime)
+    def job(self, group: Group, study: Path, runtime: Runtime) -> Job:
+        """``group`` as a worker takes it: one thread, no trackers, nothing removed."""
+        cell = self.cell(group)
+        root = study.parent.absolute()
+        own = dataclasses.replace(runtime, runs_root=root, threads=1, trackers=(), fresh=False)
+        configs = tuple(cell.config.with_seed(seed) for seed in group.seeds)
+        return Job(group.group, group.kind, cell.name, study.name, configs, self.folders(group), own)
 
 
-def look_up(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudySpec, list[str]]:
-    """The folder of ``spec``, the study with the seeds it will have there, and what is to be said of them.
+def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudySpec, list[str]]:
+    """The folder of ``spec``, the study with the seeds that it will have there, and notes about these.
 
-    Nothing is written. Seeds that are new make one look more; seeds that are planned stay.
+    Nothing is written. New seeds make one more interim analysis; planned seeds stay.
 
     Raises:
         BadInput: seeds that neither extend the plan nor lie within it.
     """
     study = StudyDir.locate(runs_root(runtime.runs_root), spec)
-    if study.fingerprint is None or runtime.fresh:
+    document = None if runtime.fresh else study.read()
+    if document is None:
         return study, spec, []
-    there = study.spec
+    there = document.spec
     if set(spec.seeds) <= set(there.seeds):
-        fewer = len(spec.seeds) < len(there.seeds)
-        said = f"{study.path} has {len(there.seeds)} seeds planned; a plan is not shortened, all of them are used"
-        return study, there, [said] if fewer else []
-    dropped = not set(there.seeds) <= set(spec.seeds)  # refused by what follows, in its own words
+        note = f"{study.path} has {len(there.seeds)} seeds planned; a plan is not shortened, all of them are used"
+        return study, there, [note] if len(spec.seeds) < len(there.seeds) else []
+    dropped = not set(there.seeds) <= set(spec.seeds)  # refused by `extended`, in its own words
     new = tuple(seed for seed in spec.seeds if seed not in there.seeds)
     more = there.extended(spec.seeds if dropped else (*there.seeds, *new))
-    said = f"{len(new)} more seeds than planned make look {more.looks}: p-values are multiplied by {more.looks}"
-    return study, more, [said]
+    note = f"{len(new)} more seeds than planned make interim analysis {more.looks}"
+    return study, more, [f"{note}: p-values are multiplied by {more.looks}"]
 
 
-def conduct(
+def run_study(
     spec: StudySpec,
     runtime: Runtime,
     *,
     workers: int | None = None,
     ray: str | None = None,
     progress: bool = True,
-) -> Conducted:
-    """Make every run of ``spec`` that is missing; what was planned before is continued as it was planned.
+) -> StudyOutcome:
+    """Make every run of ``spec`` that is missing; an earlier plan is continued as it was planned.
 
     Args:
-        spec: the study; its seeds may extend those of its folder (`look_up`).
+        spec: the study; its seeds may extend those of its folder (`locate_study`).
         runtime: device, folders, imports; a worker has one thread whatever ``threads`` says.
-        workers: processes at once, the cores there are if None; 0 makes everything in this process.
+        workers: processes at once, as many as there are cores if None; 0 makes everything in this process.
         ray: the address of a Ray cluster (``"auto"`` for the one at hand) that is to make the runs.
         progress: whether to show any, on stderr.
 
     Raises:
-        BadInput: before anything runs, under torchrun among others. What befalls a run later stands in its outcome.
-        Locked: another process conducts this study.
+        BadInput: before anything runs, under torchrun among others. A later error of a run stands in its outcome.
+        Locked: another process runs this study.
         RunFailed: a tuning run failed, so the study itself cannot begin.
         Interrupted: a signal came; everything is saved.
     """
     only_alone("a study")
     execute_jobs = _executor(runtime, workers, ray)
-    where, spec, _ = look_up(spec, runtime)
+    where, spec, _ = locate_study(spec, runtime)
     nuisance = tuned_nuisance(spec)
-    source = make_source(spec, runtime, progress)
+    parent = make_parent_run(spec, runtime, progress)
     if nuisance is None:
-        found = places(spec, runtime, source=source)
+        cells = resolve_cells(spec, runtime, parent=parent)
     else:
-        found = places(spec, runtime, nuisance.path, grid_of(spec, nuisance), tuning=True, source=source)
+        grid = values_per_cell(spec, nuisance, None)
+        cells = resolve_cells(spec, runtime, nuisance.path, grid, tuning=True, parent=parent)
     with where.lock():
-        study, spec, _ = look_up(spec, runtime)
+        study, spec, _ = locate_study(spec, runtime)
         if study.path != where.path:
             raise Locked(f"{where.path} became another study's meanwhile; run the command again")
-        maker = _Maker(study, runtime, execute_jobs, progress)
-        document = study.read() or {}
-        if runtime.fresh:
+        document = study.read()
+        if document is not None and runtime.fresh:
             _clear(study, document)
-            document = {}
-        tuning = document.get("tuning")
+            document = None
+        document = dataclasses.replace(
+            document or StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=unplanned_runs(spec)), spec=spec
+        )
+        runner = _Runner(study, runtime, execute_jobs, progress)
         if nuisance is not None:
-            tuning = maker.tune(spec, found, document)
-            found = places(spec, runtime, nuisance.path, chosen_values(tuning["chosen"]), source=source)
-        plan, runs = planned(found, spec.seeds, maker.cores, document.get("plan"), document.get("runs", ()))
-        study.write(spec, plan.as_json(), runs, tuning, described(source, spec, runtime.runs_root))
-        phase = Phase(plan, runs, {place.key: place for place in found})
-        return maker.make(phase, runtime, spec.name)
+            document = runner.tune(document, nuisance, cells)
+            chosen = values_per_cell(spec, nuisance, document.tuning)
+            cells = resolve_cells(spec, runtime, nuisance.path, chosen, parent=parent)
+        phase = Phase.planned(cells, spec.seeds, document)
+        source = parent_run(parent, spec, runtime.runs_root)
+        study.write(dataclasses.replace(document, plan=phase.plan, runs=tuple(phase.runs), source=source))
+        return runner.make(phase, runtime, spec.name)
 
 
 @dataclass
-class _Maker:
+class _Runner:
     study: StudyDir
     runtime: Runtime
     execute: Executor
     progress: bool
 
-    @property
-    def cores(self) -> int:
-        from netdepth.training.process import available_cores
-
-        return available_cores()
-
-    def tune(self, spec: StudySpec, found: Sequence[Place], document: Mapping[str, Any]) -> dict[str, Any]:
-        """The tuning part of ``study.json``, with a value chosen for every cell."""
-        nuisance = tuned_nuisance(spec)
-        assert nuisance is not None
-        before = document.get("tuning") or {}
-        plan, runs = planned(found, nuisance.seeds, self.cores, before.get("plan"), before.get("runs", ()))
-        tuning = {
-            "path": nuisance.path,
-            "values": list(nuisance.values),
-            "seeds": list(nuisance.seeds),
-            "rule": RULE,
-            "chosen": before.get("chosen"),
-            "plan": plan.as_json(),
-            "runs": runs,
-        }
-        if tuning["chosen"] is not None:
-            return tuning
-        self.study.write(spec, document.get("plan"), document.get("runs"), tuning)
-        phase = Phase(plan, runs, {place.key: place for place in found})
-        done = self.make(phase, dataclasses.replace(self.runtime, sealed=True), f"{spec.name}: tuning {nuisance.path}")
+    def tune(self, document: StudyDocument, nuisance: Nuisance, cells: Sequence[ResolvedCell]) -> StudyDocument:
+        """``document`` with a value of the tuned setting chosen for every cell."""
+        before = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds, TUNING_RULE)
+        phase = Phase.planned(cells, nuisance.seeds, before)
+        tuning = dataclasses.replace(before, rule=TUNING_RULE, plan=phase.plan, runs=tuple(phase.runs))
+        document = dataclasses.replace(document, tuning=tuning)
+        if tuning.chosen is not None:
+            return document
+        self.study.write(document)
+        sealed = dataclasses.replace(self.runtime, sealed=True)
+        done = self.make(phase, sealed, f"{document.spec.name}: tuning {nuisance.path}")
         if done.failed:
             what = f"{len(done.failed)} of {len(done.outcomes)} tuning runs failed"
-            raise RunFailed(f"{what} ({done.failed[0]['error']}); the same command tries them again")
-        tuning["chosen"] = choose_values(self.study.path, runs)
-        self.study.write(spec, document.get("plan"), document.get("runs"), tuning)
-        return tuning
+            raise RunFailed(f"{what} ({done.failed[0].error}); the same command tries them again")
+        chosen = choose_values(self.study.path, tuning.runs)
+        document = dataclasses.replace(document, tuning=dataclasses.replace(tuning, chosen=chosen))
+        self.study.write(document)
+        return document
 
-    def make(self, phase: Phase, runtime: Runtime, title: str) -> Conducted:
-        """Make what is missing of ``phase``."""
+    def make(self, phase: Phase, runtime: Runtime, title: str) -> StudyOutcome:
+        """Make the missing runs of ``phase``."""
         path = self.study.path
         unfinished = phase.unfinished(path)
-        missing = phase.holding(unfinished)
-        there = ((item, path / item["folder"]) for item in phase.runs)
-        outcomes = {folder.name: outcome_of(item["seed"], folder, _finished(folder)) for item, folder in there}
-        own = dataclasses.replace(runtime, threads=1, trackers=(), fresh=False)
-        jobs = [phase.job(group, path, own) for group in missing]
+        missing = phase.containing(unfinished)
+        outcomes: dict[str, Outcome] = {}
+        for run in phase.runs:
+            folder = RunDir(path / str(run.folder))
+            outcomes[folder.path.name] = Outcome(folder.path, run.seed, folder.status())
         with StudyProgress(title, phase.plan.groups, missing, shown=self.progress) as shown:
 
-            def on_event(event: Mapping[str, Any]) -> None:
-                for outcome in event.get("outcomes", ()):
-                    outcomes[Path(outcome["path"]).name] = dict(outcome)
-                shown.event(event)
+            def on_event(event: Event) -> None:
+                match event:
+                    case Started():
+                        shown.started(event.group)
+                    case Progress():
+                        shown.advanced(
+                            event.group, event.step, event.total_steps, event.steps_per_epoch, event.record or {}
+                        )
+                    case Waiting():
+                        shown.trouble(event.group, f"waiting: {event.reason}")
+                    case Retry():
+                        shown.trouble(event.group, f"started again: {event.error}")
+                    case Done():
+                        outcomes.update({Path(str(outcome.path)).name: outcome for outcome in event.outcomes})
+                        shown.ended(event.group, [(outcome.status, outcome.error) for outcome in event.outcomes])
 
-            if jobs:
-                self.execute(jobs, on_event, path / "workers")
-        return Conducted(self.study, list(outcomes.values()), len(unfinished))
+            if missing:
+                self.execute([phase.job(group, path, runtime) for group in missing], on_event, path / "workers")
+        return StudyOutcome(self.study, list(outcomes.values()), len(unfinished))
 
 
 def _executor(runtime: Runtime, workers: int | None, ray: str | None) -> Executor:
     """How jobs are executed, chosen before anything is written."""
     if ray is not None:
-        from netdepth.studies.ray import execute as over_ray
+        from netdepth.studies.ray import execute as execute_on_ray
 
-        return lambda jobs, on_event, logs: over_ray(jobs, workers, on_event, address=ray)
+        return lambda jobs, on_event, logs: execute_on_ray(jobs, workers, on_event, address=ray)
     if workers == 0:
         return lambda jobs, on_event, logs: execute_here(jobs, on_event)
     most = default_workers(runtime) if workers is None else workers
@@ -227,25 +256,77 @@ def default_workers(runtime: Runtime) -> int:
     """As many processes as there are cores; few where they share a GPU.
 
     Raises:
-        BadInput: a device that is not here.
+        BadInput: this machine has no such device.
     """
     from netdepth.training.process import available_cores, find_device
 
     return available_cores() if find_device(runtime.device).type == "cpu" else GPU_WORKERS
 
 
-def _finished(folder: Path) -> str | None:
-    """The status of a finished run, else None."""
-    result = RunDir(folder).result()
-    return None if result is None else str(result["status"])
-
-
-def _clear(study: StudyDir, document: Mapping[str, Any]) -> None:
+def _clear(study: StudyDir, document: StudyDocument) -> None:
     """Remove the run folders that ``document`` names (``--fresh``)."""
-    for item in [*document.get("runs", ()), *(document.get("tuning") or {}).get("runs", ())]:
-        run = RunDir(study.path / item["folder"]) if item["folder"] else None
+    for planned in [*document.runs, *(document.tuning.runs if document.tuning else ())]:
+        run = RunDir(study.path / planned.folder) if planned.folder else None
         if run is not None and run.path.is_dir():
             with run.lock():
                 run.clear()
             with storage(run.path):
                 shutil.rmtree(run.path)
+
+
+# --- tuning a nuisance setting, on validation and on seeds that the study does not use ----------
+
+
+def tuned_nuisance(spec: StudySpec) -> Nuisance | None:
+    """The setting of ``spec`` that is tuned, if one is.
+
+    Raises:
+        BadInput: more than one is.
+    """
+    tuned = [item for item in spec.nuisance if item.how == "tuned"]
+    if len(tuned) > 1:
+        names = ", ".join(item.path for item in tuned)
+        raise BadInput(f"study {spec.name!r} tunes {names}; one setting can be tuned, state the others as fixed")
+    return tuned[0] if tuned else None
+
+
+def values_per_cell(
+    spec: StudySpec, nuisance: Nuisance, tuning: Tuning | None
+) -> dict[tuple[str, int], tuple[float, ...]]:
+    """The value that ``tuning`` chose for every cell; all values to try where it has chosen none."""
+    if tuning is not None and tuning.chosen is not None:
+        return {(item.condition, item.depth): (item.value,) for item in tuning.chosen}
+    return {(cell.condition, cell.depth): nuisance.values for cell in spec.cells}
+
+
+def choose_values(study: Path, runs: Sequence[PlannedRun]) -> tuple[ChosenValue, ...]:
+    """The value of every cell by `TUNING_RULE`, from the tuning ``runs`` in the folder ``study``.
+
+    Raises:
+        RunFailed: a run is not finished.
+        BadInput: a run has no validation loss, because its data have no validation images.
+    """
+    losses: dict[tuple[str, int], dict[float, list[float]]] = {}
+    for run in runs:
+        assert run.value is not None
+        loss = _last_loss(study / str(run.folder))
+        losses.setdefault((run.condition, run.depth), {}).setdefault(run.value, []).append(loss)
+    chosen = []
+    for (condition, depth), by_value in losses.items():
+        means = {value: math.fsum(found) / len(found) for value, found in sorted(by_value.items())}
+        best = min(means, key=lambda value: (means[value], value))
+        tried = tuple(TriedValue(value, mean if math.isfinite(mean) else None) for value, mean in means.items())
+        chosen.append(ChosenValue(condition, depth, best, tried))
+    return tuple(chosen)
+
+
+def _last_loss(folder: Path) -> float:
+    result = RunDir(folder).result()
+    if result is None:
+        raise RunFailed(f"tuning run {folder} is not finished, so no value can be chosen; the same command retries it")
+    if result["status"] == "diverged":
+        return math.inf
+    last = (result["val"] or {}).get("last") or {}
+    if "loss" not in last:
+        raise BadInput(f"tuning run {folder} has no validation loss to choose by; give the data set validation images")
+    return math.inf if last["loss"] is None else float(last["loss"])
