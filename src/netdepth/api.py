@@ -172,9 +172,9 @@ class Study:
         choose(str(wanted), map(str, self.spec.seeds), "seed of the study:")
         cell = (condition, depth, wanted)
         folder = next(r.folder for r in self.dir.runs() if (r.condition, r.depth, r.seed) == cell)
-        if folder is None or not folder.is_dir():
+        if folder is None or not (self.path / folder).is_dir():
             raise BadInput(f"the run of {condition!r} at depth {depth} with seed {wanted} has not begun")
-        return Run(RunDir(folder))
+        return Run(RunDir(self.path / folder))
 
     def report(self) -> Path:
         """Write ``report.html`` with all that belongs to it; its path."""
@@ -221,24 +221,24 @@ def study(
 
     Raises:
         BadInput: what the command line would answer with exit 2.
-        Locked: another process conducts this study.
+        Locked: another process runs this study.
         RunFailed: a run could not finish; the others did.
         Interrupted: everything is saved; the same call continues.
     """
     from netdepth.studies.contrasts import out_of_reach
-    from netdepth.studies.run import conduct, look_up
+    from netdepth.studies.run import locate_study, run_study
 
     runtime = with_imports(runtime or Runtime(), recipe)
     spec, notes = ask(
         recipe, seeds=seeds, depths=depths, dataset=dataset, overrides=overrides, tune=tune, source=source
     )
-    _, spec, more = look_up(spec, runtime)
+    _, spec, more = locate_study(spec, runtime)
     for note in (*notes, *more, *out_of_reach(spec)):
         print(f"note: {note}", file=sys.stderr)
-    done = conduct(spec, runtime, workers=workers, ray=ray, progress=progress)
+    done = run_study(spec, runtime, workers=workers, ray=ray, progress=progress)
     if done.failed:
         first = done.failed[0]
-        raise RunFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed; {first['path']}: {first['error']}")
+        raise RunFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed; {first.path}: {first.error}")
     return Study(done.study)
 
 

@@ -211,7 +211,7 @@ def _tracker(component: Component, data_dir: Path | None) -> Promises:
 
 def _recipe(component: Component, data_dir: Path | None) -> Promises:
     from netdepth.recipes import RECIPES
-    from netdepth.studies.parent import without_source
+    from netdepth.studies.resolve import without_parent_run
     from netdepth.training.run import COMPONENTS, resolve
 
     made = RECIPES.build(component)
@@ -221,7 +221,7 @@ def _recipe(component: Component, data_dir: Path | None) -> Promises:
         configs.append(made.source)
     for config in configs:
         COMPONENTS["objective"].resolve(config.objective)
-        resolve(without_source(config))
+        resolve(without_parent_run(config))
     yield "names components and settings that exist", True, ""
 
 

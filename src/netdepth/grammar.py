@@ -60,7 +60,7 @@ def grammar() -> Parser:
     train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
     _train_options(train, True)
 
-    _study_options(add("study", "conduct a depth study: many seeds, a verdict with statistics, a report"))
+    _study_options(add("study", "run a depth study: many seeds, a verdict with statistics, a report"))
 
     report = add("report", "the page of a study: report.html, and report.md with figures for a repository")
     report.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")

@@ -117,7 +117,7 @@ def test_quickstart_needs_no_download_and_no_tracker(ask: Ask, world: World) -> 
     code, out, _ = ask("quickstart")
     ((name, (config,), runtime),) = world.launched
     assert (name, config.dataset.name, runtime.trackers) == ("baseline-mlp", "mnist5k", ())
-    ((spec, runtime),) = world.conducted
+    ((spec, runtime),) = world.studies
     assert (spec.base.dataset.name, spec.depths, len(spec.seeds)) == ("mnist5k", (2, 4, 8, 16, 32), 7)
     assert [(p.family, p.depth, p.against) for p in spec.primary] == [("shortcut", 32, "plain he")]
     assert code == 0
@@ -128,4 +128,4 @@ def test_quickstart_needs_no_download_and_no_tracker(ask: Ask, world: World) -> 
 def test_quickstart_stops_at_a_baseline_that_failed(ask: Ask, world: World) -> None:
     world.failing[0] = "no space", 74
     assert ask("quickstart")[0] == 74
-    assert not world.conducted
+    assert not world.studies

@@ -16,7 +16,7 @@ from typing import Any
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.errors import Interrupted
 from netdepth.progress import TrainProgress
-from netdepth.studies.run import conduct
+from netdepth.studies.run import run_study
 from netdepth.studyspec import Axis, Primary, StudySpec
 from netdepth.training.run import run
 
@@ -70,7 +70,7 @@ def study(runtime: Runtime) -> None:
         primary=(Primary("depth", 4, "plain"),),
         smallest_effect=0.02,
     )
-    conduct(spec, runtime, workers=0, progress=False)
+    run_study(spec, runtime, workers=0, progress=False)
 
 
 def main(target: str) -> None:

@@ -122,14 +122,14 @@ def hostile_store(root: Path, given: Sequence[str]) -> Path:
     study = make_study(runs, spec, ending, epochs=2)
     alter_json(study.path / "study.json", lambda document: document["spec"].update(name=next(rest)))
     for run in study.runs():
-        assert run.folder is not None
+        folder = study.path / str(run.folder)
         for key in ("torch", "python", "device", "matmul"):
-            alter(run.folder, "environment.json", key, next(rest, given[0]))
-        alter(run.folder, "split.json", "classes", [*given[:10]])
-        alter(run.folder, "split.json", "name", next(rest, given[0]))
-        alter(run.folder, "config.json", "recipe", next(rest, given[0]))
+            alter(folder, "environment.json", key, next(rest, given[0]))
+        alter(folder, "split.json", "classes", [*given[:10]])
+        alter(folder, "split.json", "name", next(rest, given[0]))
+        alter(folder, "config.json", "recipe", next(rest, given[0]))
         if (run.folder / "failure.json").exists():
-            alter(run.folder, "failure.json", "message", " ".join(given))
+            alter(folder, "failure.json", "message", " ".join(given))
     finished = run_at(runs)
     alter_json(finished / "config.json", lambda document: document.update(recipe=given[0]))
     alter_json(finished / "split.json", lambda document: document.update(name=given[1], classes=[*given[:10]]))

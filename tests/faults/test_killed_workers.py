@@ -8,7 +8,6 @@ import random
 import signal
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from support.ray_jobs import digests, jobs_in, made_here, outcomes_of, small
 
 from faults.record import Faults
 from netdepth.studies import pool as processes
+from netdepth.studies.worker import Event, Progress, Retry, Started
 
 SAID_WITHIN_SECONDS = 30
 
@@ -45,28 +45,28 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
     with faults.drill(11, "worker killed, its group is begun again", quick=4, long=50) as drill:
         imports, before = [eager(tmp_path)], set(children())  # of other tests
         jobs = jobs_in(tmp_path / "runs", small(80), drill.count, imports)
-        events: list[Mapping[str, Any]] = []
+        events: list[Event] = []
         killed: dict[int, float] = {}
-        moment = {job["group"]: rng.choice((0, 1, 1, 200)) for job in jobs}
+        moment = {job.group: rng.choice((0, 1, 1, 200)) for job in jobs}
         late: dict[int, float] = {}
 
-        def on_event(event: Mapping[str, Any]) -> None:
+        def on_event(event: Event) -> None:
             events.append(event)
-            group, step = event["group"], event.get("step", 0)
-            under_way = event["event"] in ("started", "progress") and step >= moment[group]
+            group, step = event.group, event.step if isinstance(event, Progress) else 0
+            under_way = isinstance(event, Started | Progress) and step >= moment[group]
             if under_way and group not in killed:
                 (worker,) = set(children()) - before
                 os.kill(worker, signal.SIGKILL)
                 killed[group] = time.monotonic()
-            if event["event"] == "retry":
+            if isinstance(event, Retry):
                 late[group] = time.monotonic() - killed[group]
 
         processes.execute(jobs, 1, on_event, logs=tmp_path / "logs")
         outcomes = outcomes_of(events)
         expected = made_here(tmp_path / "here", small(80), drill.count, imports)
-        said = {event["group"]: event["error"] for event in events if event["event"] == "retry"}
+        said = {event.group: event.error for event in events if isinstance(event, Retry)}
         for job in jobs:
-            group = job["group"]
+            group = job.group
             if group not in killed:  # a fast machine was done before it told of a later step
                 drill.notes.append(f"group {group} ended before its worker was killed")
                 continue
@@ -74,10 +74,10 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
                 assert "died of SIGKILL" in said[group]
                 assert "\n" not in said[group]
                 assert late[group] < SAID_WITHIN_SECONDS
-                assert digests([one for one in outcomes if one["seed"] == group])[group] == expected[group]
+                assert digests([one for one in outcomes if one.seed == group])[group] == expected[group]
         drill.measured["said_after_at_most_seconds"] = round(max(late.values()), 1)
         drill.measured["continued_from_a_checkpoint"] = sum(
-            "continued from step" in note for outcome in outcomes for note in outcome["notes"]
+            "continued from step" in note for outcome in outcomes for note in outcome.notes
         )
 
 

@@ -41,10 +41,11 @@ def paper_study(folder: Path, *overrides: str, seeds: int = 5, endings: Endings 
     study = make_study(folder, spec, endings, epochs=2)
     configs = {(cell.condition, cell.depth): to_json(resolve(cell.config)) for cell in spec.cells}
     for run in study.runs():
-        if run.folder is not None and run.folder.is_dir():
-            stored = json.loads((run.folder / "config.json").read_text())
+        folder = study.path / str(run.folder)
+        if folder.is_dir():
+            stored = json.loads((folder / "config.json").read_text())
             config = configs[run.condition, run.depth] | {"seed": run.seed}
-            (run.folder / "config.json").write_text(json.dumps({**stored, **config}))
+            (folder / "config.json").write_text(json.dumps({**stored, **config}))
     return study
 
 
@@ -110,8 +111,7 @@ def test_the_section_stands_on_both_pages_and_only_where_a_paper_is_named(
 @pytest.mark.parametrize("number", [12, 17])
 def test_a_test_error_moves_exactly_the_numbers_that_name_it(text: str, study: StudyDir, number: int) -> None:
     before = read_numbers(text)
-    folder = study.runs()[number - 1].folder
-    assert folder is not None
+    folder = study.path / str(study.runs()[number - 1].folder)
     alter(folder, "result.json", "test.last.accuracy", 0.85)
     after = read_numbers(page_of(study))
     named = {i for i, item in enumerate(before) if number in item["runs"] and SOURCE in item["fields"]}
@@ -125,8 +125,7 @@ def test_a_test_error_moves_exactly_the_numbers_that_name_it(text: str, study: S
 def test_the_check_holds_the_section_against_the_runs(text: str, study: StudyDir) -> None:
     (study.path / "report.html").write_text(text)
     assert check_report(study) == []
-    folder = study.runs()[12].folder
-    assert folder is not None
+    folder = study.path / str(study.runs()[12].folder)
     alter(folder, "config.json", "dataset.args.val_size", 5000)
     assert any("'inside'" in fault and "'not comparable'" in fault for fault in check_report(study))
 

@@ -54,9 +54,7 @@ def page_of(study: StudyDir, drawn: bool = False) -> str:
 
 
 def folder_of(study: StudyDir, number: int) -> Path:
-    folder = study.runs()[number - 1].folder
-    assert folder is not None
-    return folder
+    return study.path / str(study.runs()[number - 1].folder)
 
 
 class Outside(HTMLParser):

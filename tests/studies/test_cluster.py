@@ -16,11 +16,11 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from support.ray_jobs import Event, jobs_in, small
+from support.ray_jobs import jobs_in, small
 
 from netdepth.errors import BadInput
-from netdepth.studies.cluster import check, last_line, look
-from netdepth.studies.ray import execute
+from netdepth.studies.ray import check_address, examine_node, execute, last_line
+from netdepth.studies.worker import Event
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def test_a_marker_that_comes_late_is_waited_for(tmp_path: Path) -> None:
     path = tmp_path / "mark"
     later = threading.Timer(0.3, path.write_text, ["token"])
     later.start()
-    assert set(look(str(path), "token")) == {"netdepth", "torch"}
+    assert set(examine_node(str(path), "token")) == {"netdepth", "torch"}
     later.join()
 
 
@@ -125,7 +125,7 @@ def test_an_address_where_nothing_answers_is_one_line_at_once(scheme: str) -> No
     address = f"{scheme}127.0.0.1:{free_port()}"
     began = time.monotonic()
     with pytest.raises(BadInput, match=f"no Ray cluster answers at {address} .*refused.*start one with: ray start"):
-        check(address)
+        check_address(address)
     assert time.monotonic() - began < 5
 
 
@@ -133,14 +133,14 @@ def test_an_address_where_nothing_answers_is_one_line_at_once(scheme: str) -> No
 def test_a_ray_that_ended_without_a_word_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = f"127.0.0.1:{free_port()}"
     monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: gone)
-    assert check("auto") == "local"
+    assert check_address("auto") == "local"
     with socket.create_server(("127.0.0.1", 0)) as server:
         there = f"127.0.0.1:{server.getsockname()[1]}"
         monkeypatch.setattr("ray._private.services.find_bootstrap_address", lambda folder: there)
-        assert check("auto") == there
+        assert check_address("auto") == there
     monkeypatch.setenv("RAY_ADDRESS", gone)
     with pytest.raises(BadInput, match=f"no Ray cluster answers at {gone}"):
-        check("auto")
+        check_address("auto")
 
 
 @pytest.mark.ray
@@ -149,4 +149,4 @@ def test_a_ray_that_ended_without_a_word_is_not_waited_for(monkeypatch: pytest.M
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(BadInput, match="is no address; it takes auto, HOST:PORT or ray://HOST:PORT"):
-        check(address)
+        check_address(address)

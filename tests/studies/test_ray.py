@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import sys
@@ -12,13 +13,14 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from support.ray_jobs import Event, digests, jobs_in, made_here, outcomes_of, small
+from support.ray_jobs import digests, jobs_in, made_here, outcomes_of, small
 
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.errors import BadInput, Interrupted
 from netdepth.files.usercode import import_user
-from netdepth.studies import cluster as cluster_module
+from netdepth.studies import ray as ray_module
 from netdepth.studies.ray import execute
+from netdepth.studies.worker import Event, Progress, Retry
 
 pytestmark = pytest.mark.ray
 
@@ -80,21 +82,21 @@ def test_a_runs_folder_that_the_nodes_do_not_see_is_refused_by_its_name(
     tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A node of another machine sees another file, or none, under the name of the marker."""
-    write = cluster_module.write_atomic
-    monkeypatch.setattr(cluster_module, "write_atomic", lambda path, text: write(path, b"another folder's"))
+    write = ray_module.write_atomic
+    monkeypatch.setattr(ray_module, "write_atomic", lambda path, text: write(path, b"another folder's"))
     with pytest.raises(BadInput, match="does not see the runs folder") as caught:
         execute(jobs_in(tmp_path / "ray", small(1), 1), None, pytest.fail, address=cluster.address)
     assert f"{tmp_path / 'ray'}; give --runs a folder" in str(caught.value)
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
-    monkeypatch.setattr(cluster_module, "_versions", lambda: {"netdepth": "9.9", "torch": "1.0"})
+    monkeypatch.setattr(ray_module, "_versions", lambda: {"netdepth": "9.9", "torch": "1.0"})
     with pytest.raises(BadInput, match=r"Ray node \S+ has netdepth .*torch .*; this study is made with netdepth 9.9"):
         execute(jobs_in(tmp_path / "ray", small(1), 1), None, pytest.fail, address=cluster.address)
 
 
 def test_a_cluster_without_what_a_run_needs_is_refused(tmp_path: Path, cluster: Any) -> None:
     (job,) = jobs_in(tmp_path / "ray", small(1), 1)
-    job["runtime"]["device"] = "cuda"
+    job = dataclasses.replace(job, runtime=dataclasses.replace(job.runtime, device="cuda"))
     with pytest.raises(
         BadInput, match=f"the Ray cluster at {cluster.address} has no node with a CPU and a GPU to give"
     ):
@@ -108,16 +110,17 @@ def test_a_group_that_is_lost_every_time_is_given_up_and_the_others_go_on(
     deadly.write_text("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n")
     monkeypatch.chdir(tmp_path)  # a relative path: the workers are elsewhere
     good, bad = jobs_in(tmp_path / "ray", small(2), 2)
-    bad["runtime"]["imports"] = ["deadly.py"]
+    bad = dataclasses.replace(bad, runtime=dataclasses.replace(bad.runtime, imports=("deadly.py",)))
     events: list[Event] = []
     execute([bad, good], 1, events.append, address=cluster.address)
-    by_seed = {outcome["seed"]: outcome for outcome in outcomes_of(events)}
-    assert by_seed[0]["status"] == "completed"
-    assert (by_seed[1]["status"], by_seed[1]["exit_code"]) == ("failed", 1)
-    assert "a Ray task was lost: " in by_seed[1]["error"]
-    assert by_seed[1]["error"].endswith("(4 times)")
-    assert "\n" not in by_seed[1]["error"]
-    assert [event["group"] for event in events if event["event"] == "retry"] == [1, 1, 1]
+    by_seed = {outcome.seed: outcome for outcome in outcomes_of(events)}
+    assert by_seed[0].status == "completed"
+    assert (by_seed[1].status, by_seed[1].exit_code) == ("failed", 1)
+    failed = str(by_seed[1].error)
+    assert "a Ray task was lost: " in failed
+    assert failed.endswith("(4 times)")
+    assert "\n" not in failed
+    assert [event.group for event in events if isinstance(event, Retry)] == [1, 1, 1]
 
 
 def test_a_study_that_is_interrupted_has_saved_and_continues_to_the_same_bits(tmp_path: Path, cluster: Any) -> None:
@@ -125,7 +128,7 @@ def test_a_study_that_is_interrupted_has_saved_and_continues_to_the_same_bits(tm
     jobs, address = jobs_in(tmp_path / "ray", config, 1), cluster.address
 
     def stop(event: Event) -> None:
-        if event["event"] == "progress" and event["step"] > 300:
+        if isinstance(event, Progress) and event.step > 300:
             raise KeyboardInterrupt
 
     with pytest.raises(Interrupted, match="the same command continues") as caught:
@@ -139,7 +142,7 @@ def test_a_study_that_is_interrupted_has_saved_and_continues_to_the_same_bits(tm
     events: list[Event] = []
     execute(jobs, None, events.append, address=address)
     outcomes = outcomes_of(events)
-    assert any("continued from step" in note for note in outcomes[0]["notes"])
+    assert any("continued from step" in note for note in outcomes[0].notes)
     assert digests(outcomes) == made_here(tmp_path / "here", config, 1)
 
 
@@ -168,8 +171,8 @@ def lose_a_node(
 
     def on_event(event: Event) -> None:
         events.append((time.monotonic(), event))
-        if event["event"] == "progress":
-            under_way[event["group"]] = event["step"]
+        if isinstance(event, Progress):
+            under_way[event.group] = event.step
         # Each of the two nodes has one group; both have written checkpoints by now.
         if not killed and sum(step > 2000 for step in under_way.values()) == 2:
             mine = ray.get_runtime_context().get_node_id()  # the node that this process speaks to
@@ -184,12 +187,12 @@ def lose_a_node(
     told = [event for _, event in events]
     outcomes = outcomes_of(told)
     assert killed
-    assert {event["group"] for event in told if event["event"] == "retry"} & {0, 1}
-    assert sorted(outcome["seed"] for outcome in outcomes) == [0, 1, 2, 3]
-    assert {outcome["status"] for outcome in outcomes} == {"completed"}, outcomes
-    assert any("continued from step" in note for outcome in outcomes for note in outcome["notes"])
+    assert {event.group for event in told if isinstance(event, Retry)} & {0, 1}
+    assert sorted(outcome.seed for outcome in outcomes) == [0, 1, 2, 3]
+    assert {outcome.status for outcome in outcomes} == {"completed"}, outcomes
+    assert any("continued from step" in note for outcome in outcomes for note in outcome.notes)
     assert [name for name in os.listdir(tmp_path / "ray") if name.startswith(".")] == []
     assert digests(outcomes) == made_here(tmp_path / "here", config, 4, [str(imported)])
     for group in range(4):
-        times = [at for at, event in events if event["event"] == "progress" and event["group"] == group]
+        times = [at for at, event in events if isinstance(event, Progress) and event.group == group]
         assert len(times) <= 3 + 2 * (times[-1] - times[0])

@@ -14,7 +14,7 @@ from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.recipes import RECIPES, resolve, resolve_study
 from netdepth.studies.contrasts import out_of_reach
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.parent import without_source
+from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.training.run import resolve as resolve_config
 
@@ -26,14 +26,14 @@ STUDIES = [name for name in RECIPES.names() if isinstance(RECIPES.build(Componen
 
 
 @pytest.mark.parametrize("name", STUDIES)
-def test_every_study_is_one_that_the_rooms_accept(name: str) -> None:
+def test_every_study_is_one_that_the_packages_accept(name: str) -> None:
     spec = resolve_study(name)
     assert spec.name == name
     assert out_of_reach(spec) == []  # its seeds can decide what it names
     assert [item.how for item in spec.nuisance if item.path == "optimizer.lr"] == ["fixed"]  # stated
     assert not spec.early_stopping
     for cell in spec.cells:
-        depth = resolve_config(without_source(cell.config)).model.args.get("depth")
+        depth = resolve_config(without_parent_run(cell.config)).model.args.get("depth")
         assert depth in (None, cell.depth)  # None: the widths of the layers say it
     assert RECIPES.entry(name).summary.startswith(f"netdepth study {name}:")
 
@@ -119,7 +119,7 @@ def test_tuning_turns_the_stated_rate_into_a_grid_around_it() -> None:
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_one_line(asked: dict[str, Any], said: str | None) -> None:
-    if said is None:  # known to the rooms only, or no contradiction
+    if said is None:  # known to the packages only, or no contradiction
         ask("depth-mlp", **asked)
         return
     with pytest.raises(BadInput, match=said) as error:

@@ -13,10 +13,11 @@ import pytest
 from support.tiny_studies import CONDITIONS, digits_once, finished, make, set_in, timeless, tiny_spec
 
 from netdepth import data
+from netdepth.config import to_json
 from netdepth.errors import BadInput, Interrupted, Locked, RunFailed
 from netdepth.runs.folder import RunDir
-from netdepth.studies.folder import StudyDir, find_study
-from netdepth.studies.tuning import choose_values
+from netdepth.studies.folder import PlannedRun, StudyDir, find_study
+from netdepth.studies.run import choose_values
 from netdepth.studyspec import Nuisance
 
 pytestmark = pytest.mark.usefixtures(digits_once.__name__)
@@ -49,9 +50,10 @@ def test_a_study_makes_its_runs_where_it_said_it_would(tmp_path: Path) -> None:
     runs = study.runs()
     assert [(run.condition, run.depth, run.seed) for run in runs] == [("plain", d, s) for d in (2, 4) for s in range(3)]
     for run in runs:
-        assert run.folder is not None
-        assert run.folder.name == f"plain-depth-{run.depth}-mnist5k-s{run.seed}-{run.fingerprint}"
-        config, environment = (RunDir(run.folder).read_json(f"{name}.json") for name in ("config", "environment"))
+        assert run.folder == f"plain-depth-{run.depth}-mnist5k-s{run.seed}-{run.fingerprint}"
+        config, environment = (
+            RunDir(study.path / str(run.folder)).read_json(f"{name}.json") for name in ("config", "environment")
+        )
         assert config is not None
         assert environment is not None
         assert (config["seed"], config["model"]["args"]["depth"]) == (run.seed, run.depth)
@@ -59,8 +61,9 @@ def test_a_study_makes_its_runs_where_it_said_it_would(tmp_path: Path) -> None:
         assert (environment["made"], environment["seeds"]) == ("cohort", [0, 1, 2])
     assert len(finished(study)) == done.made == len(done.outcomes) == 6
     assert done.failed == []
-    assert study.plan is not None
-    assert [group["seeds"] for group in study.plan["groups"]] == [[0, 1, 2], [0, 1, 2]]
+    plan = study.document.plan
+    assert plan is not None
+    assert [group.seeds for group in plan.groups] == [(0, 1, 2), (0, 1, 2)]
     assert (timeless(study)["status"] == "completed").all()
 
 
@@ -68,22 +71,21 @@ def test_again_makes_only_what_is_missing_whatever_the_cores(
     tmp_path: Path, groups: list[list[int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = make(tmp_path, tiny_spec()).study
-    before, table, plan = finished(study), timeless(study), study.plan
+    before, table, plan = finished(study), timeless(study), study.document.plan
     groups.clear()
     monkeypatch.setattr("netdepth.training.process.available_cores", lambda: 64)
     assert make(tmp_path, tiny_spec()).made == 0
     assert (groups, finished(study)) == ([], before)
 
-    lost = study.runs()[4].folder
-    assert lost is not None
+    lost = study.path / str(study.runs()[4].folder)
     shutil.rmtree(lost)
     again = make(tmp_path, tiny_spec())
-    assert groups == [[0, 1, 2]]  # the whole stack, since its size changes bits; two lanes ride along
+    assert groups == [[0, 1, 2]]  # the whole stack, since its size changes bits; two replicas ride along
     assert again.made == 1
     after = finished(study)
     assert {name for name in after if after[name] != before.get(name)} == {lost.name}
     pd.testing.assert_frame_equal(timeless(study), table)
-    assert study.plan == plan
+    assert study.document.plan == plan
 
 
 def test_seeds_added_form_new_stacks_and_one_look_more(tmp_path: Path, groups: list[list[int]]) -> None:
@@ -163,9 +165,9 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(cohort, "conduct", conduct)
     done = make(tmp_path, tiny_spec())
     assert len(done.outcomes) == 6
-    assert [outcome["status"] for outcome in done.outcomes] == ["completed"] * 3 + ["failed"] * 3
-    assert {outcome["exit_code"] for outcome in done.failed} == {1}
-    assert "ZeroDivisionError: as asked" in done.failed[0]["error"]
+    assert [outcome.status for outcome in done.outcomes] == ["completed"] * 3 + ["failed"] * 3
+    assert {outcome.exit_code for outcome in done.failed} == {1}
+    assert "ZeroDivisionError: as asked" in str(done.failed[0].error)
     assert list(timeless(done.study)["status"]) == ["completed"] * 3 + ["failed"] * 3
     broken.clear()
     assert make(tmp_path, tiny_spec()).failed == []  # tried again
@@ -174,7 +176,7 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
 def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
     spec = tiny_spec(base=dataclasses.replace(tiny_spec().base, optimizer=_sgd(1e30)))
     done = make(tmp_path, spec)
-    assert {outcome["status"] for outcome in done.outcomes} == {"diverged"}
+    assert {outcome.status for outcome in done.outcomes} == {"diverged"}
     assert done.failed == []
 
 
@@ -190,11 +192,10 @@ def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, monkeyp
     reference = timeless(make(tmp_path / "whole", tiny_spec()).study)
     with monkeypatch.context() as patch:
 
-        def event(self: StudyProgress, event: Any) -> None:
-            if event["event"] == "progress":
-                raise KeyboardInterrupt
+        def advanced(*_: Any) -> None:
+            raise KeyboardInterrupt
 
-        patch.setattr(StudyProgress, "event", event)
+        patch.setattr(StudyProgress, "advanced", advanced)
         with pytest.raises(Interrupted, match="the same command continues the study") as stop:
             make(tmp_path / "cut", tiny_spec())
     assert stop.value.exit_code == 130
@@ -230,30 +231,30 @@ def test_tuning_chooses_per_cell_on_validation_with_the_test_part_sealed(
 ) -> None:
     spec = tiny_spec(nuisance=(TUNED,))
     study = make(tmp_path, spec).study
-    tuned = study.tuned
+    tuned = study.document.tuning
     assert tuned is not None
-    assert [len(tuned[key]) for key in ("runs", "chosen")] == [2 * 2 * 2, 2]
-    for item in tuned["runs"]:
-        run = RunDir(study.path / item["folder"])
+    assert tuned.chosen is not None
+    assert (len(tuned.runs), len(tuned.chosen)) == (2 * 2 * 2, 2)
+    for item in tuned.runs:
+        run = RunDir(study.path / str(item.folder))
         result = run.result()
         assert result is not None
-        assert (result["test"], item["seed"] in TUNED.seeds) == (None, True)
+        assert (result["test"], item.seed in TUNED.seeds) == (None, True)
         assert not (run.path / "test_access.json").exists()
-    assert tuned["chosen"] == choose_values(study.path, tuned["runs"])
-    rates = {item["depth"]: item["value"] for item in tuned["chosen"]}
+    assert tuned.chosen == choose_values(study.path, tuned.runs)
+    rates = {item.depth: item.value for item in tuned.chosen}
     for planned in study.runs():
-        assert planned.folder is not None
-        config = RunDir(planned.folder).read_json("config.json")
+        config = RunDir(study.path / str(planned.folder)).read_json("config.json")
         assert config is not None
         assert config["optimizer"]["args"]["lr"] == rates[planned.depth]
     groups.clear()
     assert make(tmp_path, spec).made == 0
     assert make(tmp_path, dataclasses.replace(spec, seeds=(0, 1, 2, 3))).made == 2
     assert groups == [[3], [3]]  # what was chosen stays chosen
-    assert study.tuned == tuned
+    assert study.document.tuning == tuned
 
 
-def _tuning_runs(root: Path, losses: dict[float, list[float | None]]) -> list[dict[str, Any]]:
+def _tuning_runs(root: Path, losses: dict[float, list[float | None]]) -> list[PlannedRun]:
     runs = []
     for value, found in losses.items():
         for seed, loss in enumerate(found):
@@ -261,7 +262,8 @@ def _tuning_runs(root: Path, losses: dict[float, list[float | None]]) -> list[di
             folder.mkdir()
             status = "diverged" if loss is None else "completed"
             RunDir(folder).write_json("result.json", {"status": status, "val": {"last": {"loss": loss}}})
-            runs.append({"condition": "plain", "depth": 2, "value": value, "seed": seed, "folder": folder.name})
+            planned = PlannedRun(condition="plain", depth=2, value=value, levels={}, seed=seed, folder=folder.name)
+            runs.append(planned)
     return runs
 
 
@@ -278,15 +280,15 @@ def test_the_value_with_the_smallest_mean_loss_is_chosen(
     tmp_path: Path, losses: dict[float, list[float | None]], best: float, means: list[float | None]
 ) -> None:
     (chosen,) = choose_values(tmp_path, _tuning_runs(tmp_path, losses))
-    assert chosen["value"] == best
-    assert [item["val_loss"] for item in chosen["means"]] == pytest.approx(means)
-    assert [item["value"] for item in chosen["means"]] == sorted(losses)
-    json.dumps(chosen, allow_nan=False)
+    assert chosen.value == best
+    assert [item.val_loss for item in chosen.means] == pytest.approx(means)
+    assert [item.value for item in chosen.means] == sorted(losses)
+    json.dumps(to_json(chosen), allow_nan=False)
 
 
 def test_a_tuning_run_that_is_not_there_stops_the_choice(tmp_path: Path) -> None:
     runs = _tuning_runs(tmp_path, {0.1: [1.0]})
-    shutil.rmtree(tmp_path / runs[0]["folder"])
+    shutil.rmtree(tmp_path / str(runs[0].folder))
     with pytest.raises(RunFailed, match="not finished, so no value can be chosen"):
         choose_values(tmp_path, runs)
 

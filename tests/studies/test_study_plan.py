@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from netdepth.config import from_json, to_json
 from netdepth.studies.forecast import makespan
 from netdepth.studies.plan import MAX_STACK, Plan, Work, plan
 
@@ -46,7 +47,7 @@ def test_a_plan_holds_every_run_once_and_is_a_function_of_the_work_and_the_cores
         assert len(group.seeds) <= MAX_STACK
         assert stackable[group.condition, group.depth] or group.kind == "alone"
     assert plan(found, cores) == made
-    assert Plan.from_json(json.loads(json.dumps(made.as_json()))) == made
+    assert from_json(Plan, json.loads(json.dumps(to_json(made)))) == made
 
 
 def test_on_two_cores_every_cell_of_ten_seeds_is_one_stack() -> None:

@@ -5,16 +5,13 @@ The quick tests have real processes with a stand-in for the training; the slow o
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,7 +22,8 @@ from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
 from netdepth.studies import pool as processes
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.worker import job_of
+from netdepth.studies.worker import Done, Event, Job, Progress, Retry, Started
+from netdepth.training.launch import Outcome
 
 STAND_IN = """
 import os, signal, sys, time
@@ -36,10 +34,10 @@ from netdepth.studies import worker
 HERE = Path(__file__).parent
 
 def work(job, report):
-    name, group = job["name"], job["group"]
+    name, group = job.name, job.group
     print("this is no event")
     with signals_as_errors():
-        report({"event": "started", "group": group})
+        report(worker.Started(group))
         first = not (HERE / f"{name}-{group}").exists()
         (HERE / f"{name}-{group}").write_text(str(os.getpid()))
         if name == "dies" or (name == "dies once" and first):
@@ -47,12 +45,12 @@ def work(job, report):
             os.kill(os.getpid(), signal.SIGKILL)
         try:
             while name == "endless" or (name == "endless once" and first):
-                report({"event": "progress", "group": group, "step": 1, "of": 2, "per_epoch": 1, "record": None})
+                report(worker.Progress(group, 1, 2, 1, None))
                 time.sleep(0.02)
         finally:
             (HERE / f"{name}-{group}").write_text("saved")
-    return [worker.outcome_of(config["seed"], Path(folder), "completed")
-            for config, folder in zip(job["configs"], job["folders"])]
+    return tuple(worker.Outcome(Path(folder), config.seed, "completed")
+                 for config, folder in zip(job.configs, job.folders))
 
 worker.work = work
 sys.exit(worker.main())
@@ -67,30 +65,35 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def jobs(root: Path, *names: str) -> list[dict[str, Any]]:
+def jobs(root: Path, *names: str) -> list[Job]:
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [4]}))
-    runtime = Runtime(threads=1)
+    runtime = Runtime(threads=1, runs_root=root)
     return [
-        job_of(number, "alone", name, root / "study", [config.with_seed(number)], [f"run-{number}"], runtime)
+        Job(number, "alone", name, "study", (config.with_seed(number),), (f"run-{number}",), runtime)
         for number, name in enumerate(names)
     ]
 
 
-def execute(root: Path, found: list[dict[str, Any]], workers: int = 2) -> list[Mapping[str, Any]]:
-    events: list[Mapping[str, Any]] = []
+def execute(root: Path, found: list[Job], workers: int = 2) -> list[Event]:
+    events: list[Event] = []
     processes.execute(found, workers, events.append, logs=root / "logs")
     return events
 
 
-def outcomes(events: list[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
-    return {event["group"]: event["outcomes"][0] for event in events if event["event"] == "outcome"}
+def outcomes(events: list[Event]) -> dict[int, Outcome]:
+    return {event.group: event.outcomes[0] for event in events if isinstance(event, Done)}
+
+
+def test_a_job_is_the_same_after_its_way_through_the_pipe(tmp_path: Path) -> None:
+    (job,) = jobs(tmp_path, "fine")
+    assert Job.from_json(job.as_json()) == job
 
 
 def test_every_job_has_its_outcome_and_longest_begin_first(stand_in: Path) -> None:
     events = execute(stand_in, jobs(stand_in, *["fine"] * 5), workers=1)
-    assert [event["group"] for event in events if event["event"] == "started"] == [0, 1, 2, 3, 4]
+    assert [event.group for event in events if isinstance(event, Started)] == [0, 1, 2, 3, 4]
     found = outcomes(events)
-    assert {number: (o["seed"], o["status"]) for number, o in found.items()} == {n: (n, "completed") for n in range(5)}
+    assert {number: (o.seed, o.status) for number, o in found.items()} == {n: (n, "completed") for n in range(5)}
     assert "this is no event" in (stand_in / "logs" / "worker-0.log").read_text()
 
 
@@ -100,13 +103,13 @@ def test_a_killed_worker_is_replaced_and_its_group_begun_once_more(stand_in: Pat
     run.write_json("config.json", {"seed": 1})
     events = execute(stand_in, jobs(stand_in, "dies once", "dies", "fine", "fine"))
     found = outcomes(events)
-    assert {number: outcome["status"] for number, outcome in found.items()} == {
+    assert {number: outcome.status for number, outcome in found.items()} == {
         0: "completed", 1: "failed", 2: "completed", 3: "completed",
     }  # fmt: skip
-    assert sorted(event["group"] for event in events if event["event"] == "retry") == [0, 1]
-    assert found[1]["exit_code"] == 1
-    assert "died of SIGKILL: last words (log: " in found[1]["error"]
-    assert (run.read_json("failure.json") or {})["message"] == found[1]["error"]
+    assert sorted(event.group for event in events if isinstance(event, Retry)) == [0, 1]
+    assert found[1].exit_code == 1
+    assert "died of SIGKILL: last words (log: " in str(found[1].error)
+    assert (run.read_json("failure.json") or {})["message"] == found[1].error
     assert run.status() == "failed"
 
 
@@ -122,7 +125,7 @@ def test_a_signal_reaches_the_workers_which_save(stand_in: Path) -> None:
 
 
 def test_a_study_can_be_made_outside_the_main_thread(stand_in: Path) -> None:
-    events: list[Mapping[str, Any]] = []
+    events: list[Event] = []
     thread = threading.Thread(target=lambda: events.extend(execute(stand_in, jobs(stand_in, "fine", "fine"))))
     thread.start()
     thread.join()
@@ -130,8 +133,8 @@ def test_a_study_can_be_made_outside_the_main_thread(stand_in: Path) -> None:
 
 
 def test_an_error_here_ends_the_workers_too(stand_in: Path) -> None:
-    def on_event(event: Mapping[str, Any]) -> None:
-        if event["event"] == "progress":
+    def on_event(event: Event) -> None:
+        if isinstance(event, Progress):
             raise RuntimeError("of the display")
 
     with pytest.raises(RuntimeError, match="of the display"):
@@ -141,16 +144,16 @@ def test_an_error_here_ends_the_workers_too(stand_in: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_of_a_killed_parent_save_and_leave(stand_in: Path) -> None:
-    (stand_in / "jobs.json").write_text(json.dumps(jobs(stand_in, "endless")))
+    (stand_in / "job.json").write_text(jobs(stand_in, "endless")[0].as_json())
     code = (
-        "import json, sys\nfrom pathlib import Path\nfrom netdepth.studies import pool as processes\n"
+        "import sys\nfrom pathlib import Path\nfrom netdepth.studies import pool as processes, worker\n"
         f"here = Path({str(stand_in)!r})\nprocesses.COMMAND = (sys.executable, str(here / 'stand_in.py'))\n"
-        "found = json.loads((here / 'jobs.json').read_text())\n"
-        "processes.execute(found, 1, lambda event: print(event['event'], flush=True), logs=here / 'logs')"
+        "found = [worker.Job.from_json((here / 'job.json').read_text())]\n"
+        "processes.execute(found, 1, lambda event: print(event, flush=True), logs=here / 'logs')"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
-        while b"progress" not in parent.stdout.readline():
+        while b"Progress" not in parent.stdout.readline():
             pass
         worker = int((stand_in / "endless-0").read_text())
         parent.kill()
@@ -206,8 +209,8 @@ def test_a_study_outlives_the_death_of_its_workers(tmp_path: Path) -> None:
     done = make(tmp_path / "runs", spec, workers=2, imports=(str(tmp_path / "killer.py"),))
     table = timeless(done.study).groupby("depth")["status"].unique().map(list).to_dict()
     assert table == {2: ["completed"], 4: ["completed"], 6: ["failed"]}
-    assert [outcome["seed"] for outcome in done.failed] == [0, 1, 2]
-    assert "died of SIGKILL" in done.failed[0]["error"]
+    assert [outcome.seed for outcome in done.failed] == [0, 1, 2]
+    assert "died of SIGKILL" in str(done.failed[0].error)
     alone = make(tmp_path / "alone", spec).study  # where a run is made changes no bit
     frames = [timeless(study).query("depth < 6").drop(columns="error") for study in (done.study, alone)]
     pd.testing.assert_frame_equal(*frames)

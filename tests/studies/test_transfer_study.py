@@ -56,16 +56,16 @@ def test_the_source_is_made_first_and_once_and_held_by_its_digest(made):
     study, root = made.study, made.study.path.parent
     single = [run for run in list_runs(root) if run.path.parent.name == "single"]
     assert [run.path.name for run in single] == [f"ways-source-mnist5k-s4-{single[0].path.name[-10:]}"]
-    assert study.source["run"] == f"single/{single[0].path.name}"
-    assert study.source["weights_sha256"] == single[0].result()["weights_sha256"]
+    assert study.document.source.run == f"single/{single[0].path.name}"
+    assert study.document.source.weights_sha256 == single[0].result()["weights_sha256"]
     written = single[0].result() and (single[0].path / "result.json").stat().st_mtime_ns
     again = make(root, spec())
     assert again.made == 0
     assert (single[0].path / "result.json").stat().st_mtime_ns == written
     started = [run for run in study.runs() if run.condition == "head only"]
-    config = json.loads((started[0].folder / "config.json").read_text())
-    assert config["start_from"]["run"] == study.source["run"]
-    assert config["start_from"]["sha256"] == study.source["weights_sha256"]
+    config = json.loads((study.path / started[0].folder / "config.json").read_text())
+    assert config["start_from"]["run"] == study.document.source.run
+    assert config["start_from"]["sha256"] == study.document.source.weights_sha256
 
 
 def test_two_ways_are_compared_pair_by_pair_by_validation_error(made):
@@ -136,7 +136,7 @@ def test_a_dry_run_makes_nothing_and_knows_every_run(tmp_path):
 
 
 def test_a_run_of_ones_own_can_be_the_source(made, tmp_path):
-    run = made.study.path.parent / made.study.source["run"]
+    run = made.study.path.parent / made.study.document.source.run
     other, _ = ask(spec(name="own"), source=str(run))
     assert other.source is None
     assert other.cells[1].config.start_from.run == str(run)
@@ -231,8 +231,8 @@ def test_the_recipes_run_on_their_data(name, real_data, tmp_path):
     brief = dataclasses.replace(whole, base=short(whole.base), source=short(whole.source), seeds=(0,))
     done = make(tmp_path, brief, data_dir=real_data("cifar10-jpeg"))
     assert done.failed == []
-    assert [outcome["status"] for outcome in done.outcomes] == ["completed"] * len(whole.cells)
-    split = json.loads((done.study.runs()[0].folder / "split.json").read_text())
+    assert [outcome.status for outcome in done.outcomes] == ["completed"] * len(whole.cells)
+    split = json.loads((done.study.path / done.study.runs()[0].folder / "split.json").read_text())
     sizes = {"transfer-fashion-mnist": (5_000, 55_000, 10_000), "transfer-cifar10-halves": (2_500, 22_500, 5_000)}
     assert tuple(split["sizes"].values()) == sizes.get(name, (55_000, 5_000, 10_000))
     if "halves" in name:

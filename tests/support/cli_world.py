@@ -13,7 +13,7 @@ import pytest
 from netdepth.cli import main
 from netdepth.config import RunConfig, Runtime
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.run import Conducted
+from netdepth.studies.run import StudyOutcome
 from netdepth.studyspec import StudySpec
 from netdepth.training.launch import Outcome
 from support.made_runs import add_checkpoint, make_run
@@ -34,12 +34,12 @@ def broken():
 
 @dataclass(repr=False)  # hypothesis would print every config of `launched`, which takes seconds
 class World:
-    """``folder`` is the working folder, ``runs`` the runs folder; ``launched`` and ``conducted`` what was asked for."""
+    """``folder`` is the working folder, ``runs`` the runs folder; ``launched`` and ``studies`` what was asked for."""
 
     folder: Path
     runs: Path
     launched: list[tuple[str, list[RunConfig], Runtime]] = field(default_factory=list)
-    conducted: list[tuple[StudySpec, Runtime]] = field(default_factory=list)
+    studies: list[tuple[StudySpec, Runtime]] = field(default_factory=list)
     failing: dict[int, tuple[str, int]] = field(default_factory=dict)
     status: str = "stopped_early"
 
@@ -59,10 +59,10 @@ class World:
                 outcomes.append(Outcome(run.path, config.seed, self.status))
         return outcomes
 
-    def conduct(self, spec: StudySpec, runtime: Runtime, **_: Any) -> Conducted:
-        """Stands for `netdepth.studies.run.conduct`: a study without a run."""
-        self.conducted.append((spec, runtime))
-        return Conducted(StudyDir(self.folder.parent / "made" / "study"))
+    def run_study(self, spec: StudySpec, runtime: Runtime, **_: Any) -> StudyOutcome:
+        """Stands for `netdepth.studies.run.run_study`: a study without a run."""
+        self.studies.append((spec, runtime))
+        return StudyOutcome(StudyDir(self.folder.parent / "made" / "study"))
 
     def tree(self) -> dict[str, tuple[int, int]]:
         """Every file below with size and time of change."""
@@ -82,7 +82,7 @@ def build_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.chdir(world.folder)
     monkeypatch.setenv("NETDEPTH_RUNS", str(world.runs))
     monkeypatch.setattr("netdepth.training.launch.launch", world.launch)
-    monkeypatch.setattr("netdepth.studies.run.conduct", world.conduct)
+    monkeypatch.setattr("netdepth.studies.run.run_study", world.run_study)
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal: nobody can answer a question
     return world
 

@@ -122,7 +122,7 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
         "schema": 1,
         "spec": to_json(spec),
         "fingerprint": spec.fingerprint(),
-        "plan": {"threads": 1, "groups": []},
+        "plan": {"cores": 1, "threads": 1, "groups": []},
         "runs": planned,
         "tuning": None,
     }

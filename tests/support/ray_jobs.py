@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from netdepth import data
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.studies.pool import execute_here
-from netdepth.studies.worker import job_of
+from netdepth.studies.worker import Done, Event, Job
+from netdepth.training.launch import Outcome
 
-Event = Mapping[str, Any]
 
-
-def jobs_in(root: Path, config: RunConfig, count: int, imports: Sequence[str] = ()) -> list[dict[str, Any]]:
+def jobs_in(root: Path, config: RunConfig, count: int, imports: Sequence[str] = ()) -> list[Job]:
     """``count`` groups of one seed each for the study ``root/tiny``, as a worker takes them."""
     from netdepth.training.run import fingerprint, resolve
 
@@ -27,7 +25,7 @@ def jobs_in(root: Path, config: RunConfig, count: int, imports: Sequence[str] = 
     made = []
     for seed in range(count):
         folder = f"tiny-mnist5k-s{seed}-{mark}"
-        made.append(job_of(seed, "alone", "tiny", study, [config.with_seed(seed)], [folder], runtime))
+        made.append(Job(seed, "alone", "tiny", study.name, (config.with_seed(seed),), (folder,), runtime))
     return made
 
 
@@ -39,14 +37,14 @@ def small(epochs: int) -> RunConfig:
     )
 
 
-def digests(outcomes: Sequence[Mapping[str, Any]]) -> dict[int, str]:
+def digests(outcomes: Sequence[Outcome]) -> dict[int, str]:
     """Seed -> sha256 of the weights of its finished run."""
-    assert [o["error"] for o in outcomes] == [None] * len(outcomes)
-    return {o["seed"]: json.loads((Path(o["path"]) / "result.json").read_text())["weights_sha256"] for o in outcomes}
+    assert [o.error for o in outcomes] == [None] * len(outcomes)
+    return {o.seed: json.loads((Path(str(o.path)) / "result.json").read_text())["weights_sha256"] for o in outcomes}
 
 
-def outcomes_of(events: Sequence[Event]) -> list[dict[str, Any]]:
-    return [outcome for event in events if event["event"] == "outcome" for outcome in event["outcomes"]]
+def outcomes_of(events: Sequence[Event]) -> list[Outcome]:
+    return [outcome for event in events if isinstance(event, Done) for outcome in event.outcomes]
 
 
 def made_here(root: Path, config: RunConfig, count: int, imports: Sequence[str] = ()) -> dict[int, str]:

@@ -15,7 +15,7 @@ import pytest
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data import mnist5k
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.run import Conducted, conduct
+from netdepth.studies.run import StudyOutcome, run_study
 from netdepth.studies.table import study_table
 from netdepth.studyspec import Axis, Primary, StudySpec
 
@@ -61,10 +61,10 @@ def set_in(spec: StudySpec, **train: Any) -> StudySpec:
     )
 
 
-def make(root: Path, spec: StudySpec, workers: int = 0, **runtime: Any) -> Conducted:
-    """Conduct ``spec`` under ``root``, in this process unless ``workers`` says otherwise."""
+def make(root: Path, spec: StudySpec, workers: int = 0, **runtime: Any) -> StudyOutcome:
+    """Run ``spec`` under ``root``, in this process unless ``workers`` says otherwise."""
     own = Runtime(runs_root=root, device="cpu", probes=False, **runtime)
-    return conduct(spec, own, workers=workers, progress=False)
+    return run_study(spec, own, workers=workers, progress=False)
 
 
 def finished(study: StudyDir) -> dict[str, int]:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 from netdepth.commands.answer import Answer, runtime_of
 from netdepth.commands.report import judged
 from netdepth.commands.train import trained
-from netdepth.config import Runtime
+from netdepth.config import Runtime, to_json
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
     from netdepth.studies.forecast import Forecast
-    from netdepth.studies.run import Conducted
+    from netdepth.studies.run import StudyOutcome
     from netdepth.studyspec import StudySpec
 
 __all__ = ["quickstart", "study"]
@@ -25,10 +25,10 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 
 
 def study(args: argparse.Namespace) -> Answer:
-    """Conduct a study, or say what it would cost."""
+    """Run a study, or say what it would cost."""
     from netdepth import api
     from netdepth.studies.contrasts import out_of_reach
-    from netdepth.studies.run import conduct, look_up
+    from netdepth.studies.run import locate_study, run_study
 
     if args.threads not in (None, 1):
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
@@ -42,24 +42,25 @@ def study(args: argparse.Namespace) -> Answer:
         tune=args.tune,
         source=args.source,
     )
-    _, spec, more = look_up(spec, runtime)
+    _, spec, more = locate_study(spec, runtime)
     for note in (*notes, *more):
         print(printable(f"note: {note}"), file=sys.stderr)
     for warning in out_of_reach(spec):
         print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)
-    done = conduct(spec, runtime, workers=args.workers, ray=args.ray)
-    return conducted(done, report=not args.no_report)
+    done = run_study(spec, runtime, workers=args.workers, ray=args.ray)
+    return answer_of(done, report=not args.no_report)
 
 
-def conducted(done: Conducted, report: bool) -> Answer:
+def answer_of(done: StudyOutcome, report: bool) -> Answer:
     """The answer about a study: what failed, the verdict, and where the report is."""
     from netdepth.report import study_report
+    from netdepth.studies.worker import outcome_json
 
     for outcome in done.failed:
-        print(printable(f"netdepth: error: {outcome['path']}: {outcome['error']}"), file=sys.stderr)
-    diverged = [outcome for outcome in done.outcomes if outcome["status"] == "diverged"]
+        print(printable(f"netdepth: error: {outcome.path}: {outcome.error}"), file=sys.stderr)
+    diverged = [outcome for outcome in done.outcomes if outcome.status == "diverged"]
     if diverged:
         which = f"{len(diverged)} of {len(done.outcomes)} runs diverged: their loss is not finite"
         print(f"netdepth: warning: {which}", file=sys.stderr)
@@ -76,7 +77,7 @@ def conducted(done: Conducted, report: bool) -> Answer:
 
     document = {
         "study": done.study.path,
-        "runs": done.outcomes,
+        "runs": [outcome_json(outcome) for outcome in done.outcomes],
         "made": done.made,
         "failed": len(done.failed),
         "diverged": len(diverged),
@@ -128,7 +129,7 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
         "operations": ahead.operations,
         "workers": ahead.workers,
         "about_seconds": ahead.seconds,
-        "groups": {name: phase.plan.as_json()["groups"] for name, phase in ahead.phases.items()},
+        "groups": {name: to_json(phase.plan)["groups"] for name, phase in ahead.phases.items()},
     }
     return Answer(document, show)
 
@@ -137,17 +138,17 @@ def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
     """A row per cell of the phase ``name``, in the order of the grid."""
     phase, unfinished = ahead.phases[name], ahead.unfinished[name]
     rows: dict[Any, dict[str, Any]] = {}
-    for key, place in phase.places.items():
+    for key, cell in phase.cells.items():
         rows[key] = {
-            "phase": name if place.value is None else f"{name} {place.value:g}",
-            "condition": place.cell.condition,
-            "depth": place.cell.depth,
+            "phase": name if cell.value is None else f"{name} {cell.value:g}",
+            "condition": cell.cell.condition,
+            "depth": cell.cell.depth,
             "runs": 0,
             "missing": 0,
             "how": "",
-            "parameters": place.parameters,
-            "multiply_adds_per_step": place.multiply_adds,
-            "steps": place.steps,
+            "parameters": cell.parameters,
+            "multiply_adds_per_step": cell.multiply_adds,
+            "steps": cell.steps,
             "operations": 0,
         }
     for group in phase.plan.groups:
@@ -167,7 +168,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
     """Train one network, then ask of seventy whether depth helps, and write the report."""
     from netdepth import api
     from netdepth.report.summary import print_next, print_quickstart
-    from netdepth.studies.run import conduct
+    from netdepth.studies.run import run_study
     from netdepth.training import launch
 
     runtime = runtime_of(args)
@@ -179,7 +180,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
         return baseline
     print("2 of 2: seventy networks of 2 to 32 layers, plain and residual", file=sys.stderr)
     spec, _ = api.ask(STUDY)
-    study = conducted(conduct(spec, runtime), report=True)
+    study = answer_of(run_study(spec, runtime), report=True)
 
     def show() -> None:
         baseline.show()

@@ -155,15 +155,15 @@ def _of_ways(found: Verdict) -> list[str]:
 
 def _of_source(data: StudyData) -> list[str]:
     """The run that others started from or learned from."""
-    source = data.study.source
+    source = data.study.document.source
     if source is None:
         return []
-    tested = "" if source["test_error"] is None else f", test error {100 * source['test_error']:.2f} %"
+    tested = "" if source.test_error is None else f", test error {100 * source.test_error:.2f} %"
     sizes = sorted({int(run.row["num_params"]) for run in data.runs if run.row["num_params"] is not None})
     size = f"; the networks of this study have {' or '.join(f'{n:,}' for n in sizes)}" if sizes else ""
     return [
-        f"The source is {source['run']} on {source['dataset']} ({source['weights']} weights, validation error "
-        f"{100 * source['val_error']:.2f} %{tested}), with {source['num_params']:,} parameters{size}."
+        f"The source is {source.run} on {source.dataset} ({source.weights} weights, validation error "
+        f"{100 * source.val_error:.2f} %{tested}), with {source.num_params:,} parameters{size}."
     ]
 
 

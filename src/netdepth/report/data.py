@@ -52,7 +52,6 @@ class StudyData:
 
     study: StudyDir
     spec: StudySpec
-    tuned: Mapping[str, Any] | None
     runs: tuple[Run, ...]
     table: pandas.DataFrame
     verdict: Verdict | None
@@ -91,7 +90,7 @@ def read_study(study: StudyDir) -> StudyData:
     table = frame_of(rows, spec)
     begun = any(row["classes"] is not None for row in rows)
     runs = tuple(_run(study, number, row) for number, row in enumerate(rows, 1))
-    return StudyData(study, spec, study.tuned, runs, table, verdict(table, spec) if begun else None)
+    return StudyData(study, spec, runs, table, verdict(table, spec) if begun else None)
 
 
 def _run(study: StudyDir, number: int, row: Mapping[str, Any]) -> Run:

@@ -1,4 +1,4 @@
-"""What a study would cost, before anything of it is written: its runs are counted, their time is measured in two seconds."""
+"""What a study would cost, before any of it is written: its runs are counted, their time is measured in two seconds."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CALIBRATED = 0
 
 @dataclass(frozen=True)
 class Forecast:
-    """``phases`` by name ("tuning" first, where there is one), with ``unfinished`` folders and ``missing`` groups of each.
+    """``phases`` by name ("tuning" first, where there is one); of each the ``unfinished`` folders, ``missing`` groups.
 
     ``seconds`` is an estimate for ``workers`` processes, None where nothing is missing.
     """

@@ -1,4 +1,4 @@
-"""From a StudySpec to finished run folders: the parent run, the tuning runs, the plan and every missing run, in order."""
+"""From a StudySpec to finished run folders: the parent run, tuning, the plan and every missing run, in order."""
 
 from __future__ import annotations
 

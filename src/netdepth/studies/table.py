@@ -13,7 +13,7 @@ from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import COLUMNS, field_of, number_of, run_row
 from netdepth.studies.cells import PROBED, RATIO
-from netdepth.studies.folder import PlannedRun, StudyDir
+from netdepth.studies.folder import PlannedRun, StudyDir, unplanned_runs
 from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
@@ -64,18 +64,14 @@ def frame_of(rows: Iterable[Mapping[str, Any]], spec: StudySpec) -> pandas.DataF
     return frame
 
 
-def planned_runs(study: StudyDir, spec: StudySpec) -> list[PlannedRun]:
+def planned_runs(study: StudyDir, spec: StudySpec) -> tuple[PlannedRun, ...]:
     """The runs that ``study.json`` names; before they are planned, those that ``spec`` asks for, without a folder."""
-    return study.runs() or [
-        PlannedRun(cell.levels, cell.depth, cell.condition, seed, folder=None, fingerprint=None)
-        for cell in spec.cells
-        for seed in spec.seeds
-    ]
+    return study.runs() or unplanned_runs(spec)
 
 
 def study_row(study: StudyDir, planned: PlannedRun) -> dict[str, Any]:
     """One planned run as a flat dict, with the columns of `study_table`."""
-    name = planned.folder.name if planned.folder is not None else None
+    name = planned.folder
     if name is not None and (study.path / name).is_dir():
         run = RunDir(study.path / name)
         row = run_row(run)

@@ -146,8 +146,8 @@ def read_event(line: bytes) -> Event:
 
 def outcome_json(outcome: Outcome) -> dict[str, Any]:
     """``outcome`` as JSON, its path as text."""
-    fields = ("seed", "status", "error", "exit_code", "notes")
-    return {"path": str(outcome.path), **{name: getattr(outcome, name) for name in fields}}
+    fields = ("status", "error", "exit_code", "notes")
+    return {"seed": outcome.seed, "path": str(outcome.path), **{name: getattr(outcome, name) for name in fields}}
 
 
 # --- the work -----------------------------------------------------------------------------------
