@@ -46,7 +46,7 @@ def study(made: StudyDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
 
 
 def written(study: StudyDir) -> set[str]:
-    runs = {run.folder.name for run in study.runs() if run.folder}
+    runs = {run.folder for run in study.runs()}
     return {path.name for path in study.path.iterdir()} - runs - {"study.json"}
 
 
