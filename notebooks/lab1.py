@@ -39,8 +39,7 @@ from PIL import Image as Picture
 
 import netdepth as nd
 from netdepth.runs.compare import compare
-from netdepth.tools.inspect.tables import read_probes
-from netdepth.tools.inspect.words import words
+from netdepth.tools.inspect.statistics import read_statistics, words
 
 LAB = os.environ.get("NETDEPTH_LAB", "small")
 if LAB not in ("small", "full", "all"):
@@ -216,7 +215,7 @@ show(depth.path / "figures" / "gradient-flow.png")
 # %%
 for condition in ("plain default", "plain he", "residual he"):
     deep = depth.run(condition, deepest)
-    display(Markdown(f"**{condition}, depth {deepest}.** {words(read_probes(deep.dir), deep.dir.status())}"))
+    display(Markdown(f"**{condition}, depth {deepest}.** {words(read_statistics(deep.dir), deep.dir.status())}"))
 
 # %% [markdown]
 # - Degradation is the puzzling one. The deep plain network with He's weights could copy the shallow one and let the

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = [
-    "NO_BREAK", "capitalised", "count", "document", "duration", "interval", "listed", "number", "p_equals", "p_value",
-    "percent", "points", "print_table", "printable", "significant", "size", "status_words",
+    "NO_BREAK", "capitalised", "compact", "count", "document", "duration", "interval", "listed", "number", "p_equals",
+    "p_value", "percent", "points", "print_table", "printable", "significant", "size", "status_words",
 ]  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -44,6 +45,15 @@ def significant(value: float | None, digits: int = 3, *, sign: bool = False) -> 
     if not math.isfinite(value):
         return "not finite"
     return _minus(f"{value:{'+' * sign}#.{digits}g}".rstrip("."))
+
+
+def compact(value: float | None, digits: int = 2) -> str:
+    """A number in as few characters as possible, for labels: ``0.21``, ``3842``, ``3e-9``; ``-`` for none."""
+    if value is None:
+        return "-"
+    if 10**digits <= abs(value) < 10_000:
+        return _minus(f"{value:.0f}")
+    return _minus(re.sub(r"e\+?(-?)0*", r"e\1", f"{value:.{digits}g}"))
 
 
 def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:

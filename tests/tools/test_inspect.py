@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from matplotlib.figure import Figure
 from support.cli_world import answer
-from support.made_probes import made
 from support.made_runs import make_run
+from support.made_statistics import made, statistics
 
 from netdepth import data, models
 from netdepth.config import Component, RunConfig, derive_seed, to_json
@@ -21,33 +21,34 @@ from netdepth.data import Splits
 from netdepth.errors import BadInput
 from netdepth.models import Network
 from netdepth.runs.folder import RunDir
-from netdepth.tools.inspect.picture import layers_picture
-from netdepth.tools.inspect.tables import print_inspection, read_probes
-from netdepth.tools.inspect.words import words
+from netdepth.tools.inspect.picture import draw_layers
+from netdepth.tools.inspect.statistics import Statistics, print_statistics, read_statistics, words
 from netdepth.training.layers import probe, probe_batch
 
-# --- probes as files -----------------------------------------------------------------------------
+# --- layer statistics as files -----------------------------------------------------------------------------
 
 
-def test_probes_come_back_in_order_with_what_is_not_finite(tmp_path: Path) -> None:
+def test_files_come_back_in_order_with_what_is_not_finite(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run.path / "probes").mkdir()
     bad = made(1000, variances=(1.0, math.inf, -math.inf), loss=math.nan, ratio=math.inf)
-    for probed in (bad, made(200), made()):
-        run.write_json(f"probes/step-{probed['step']}.json" if probed["step"] else "probes/init.json", probed)
-    found = read_probes(run)
-    assert [p["step"] for p in found] == [0, 200, 1000]
-    assert repr({key: found[2][key] for key in bad}) == repr(bad)  # NaN equals nothing, its text does
-    assert read_probes(make_run(tmp_path, seed=1)) == []
+    for content in (bad, made(200), made()):
+        run.write_json(f"probes/step-{content['step']}.json" if content["step"] else "probes/init.json", content)
+    found = read_statistics(run)
+    assert [one.step for one in found] == [0, 200, 1000]
+    assert repr(found[2]) == repr(Statistics.from_json(bad))  # NaN equals nothing, its text does
+    assert math.isnan(found[2].loss)
+    assert [layer.activation_var for layer in found[2].layers] == [1.0, math.inf, -math.inf, 1.0]
+    assert read_statistics(make_run(tmp_path, seed=1)) == []
 
 
 @pytest.mark.parametrize("text", ["{", '{"schema": 1}', '{"schema": 1, "step": 1, "layers": [{}]}', '{"schema": 9}'])
-def test_a_file_that_is_no_probe_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_without_layer_statistics_is_refused(tmp_path: Path, text: str) -> None:
     run = make_run(tmp_path)
     (run.path / "probes").mkdir()
     (run.path / "probes" / "init.json").write_text(text)
     with pytest.raises(BadInput, match=r"init\.json"):
-        read_probes(run)
+        read_statistics(run)
 
 
 @pytest.mark.parametrize(
@@ -62,13 +63,13 @@ def test_a_file_that_is_no_probe_is_refused(tmp_path: Path, text: str) -> None:
         {"layers": [{**row, "grad_norm": 1e308} for row in made()["layers"]]},
     ],
 )
-def test_a_probe_that_does_not_go_with_the_others_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+def test_a_file_that_does_not_fit_the_others_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     run = make_run(tmp_path)
     (run.path / "probes").mkdir()
     run.write_json("probes/init.json", made())
     run.write_json("probes/step-200.json", {**made(200), **change})
     with pytest.raises(BadInput, match=r"step-200\.json"):
-        read_probes(run)
+        read_statistics(run)
 
 
 # --- table and picture ---------------------------------------------------------------------------
@@ -76,9 +77,9 @@ def test_a_probe_that_does_not_go_with_the_others_is_refused(tmp_path: Path, cha
 
 @pytest.mark.parametrize(("depth", "rows"), [(1, 1), (14, 14), (15, 14), (40, 14), (1000, 14)])
 def test_the_table_of_a_deep_network_is_shortened(depth: int, rows: int, capsys: pytest.CaptureFixture[str]) -> None:
-    probed = made(variances=(1.0,) * (depth - 1))
-    layers = [{"name": row["name"], "output_shape": (8,), "parameters": 1234} for row in probed["layers"]]
-    print_inspection("net", layers, [probed], "Words.")
+    found = statistics(variances=(1.0,) * (depth - 1))
+    layers = [models.LayerInfo(layer.name, layer.kind, (8,), 1234, 0) for layer in found.layers]
+    print_statistics("net", layers, [found])
     out = capsys.readouterr().out
     numbers = [int(line.split()[0]) for line in out.splitlines() if "1,234" in line]
     assert len(numbers) == rows
@@ -104,20 +105,21 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     return figures
 
 
-def test_the_picture_shows_every_probe(tmp_path: Path, drawn: list[Figure]) -> None:
-    probes = [made(variances=(1.0, 10.0)), made(100, dead=0.2), made(200, variances=(3.0, math.inf), gradient=0.0)]
-    path = layers_picture(make_run(tmp_path, recipe="$x$ <b>"), probes)
+def test_the_picture_shows_every_step(tmp_path: Path, drawn: list[Figure]) -> None:
+    last = statistics(200, variances=(3.0, math.inf), gradient=0.0)
+    found = [statistics(variances=(1.0, 10.0)), statistics(100, dead=0.2), last]
+    path = draw_layers(make_run(tmp_path, recipe="$x$ <b>"), found)
     assert path == make_run(tmp_path, recipe="$x$ <b>").path / "figures" / "layers.png"
     assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     gradient, variance, dead, cosine = drawn[0].axes
-    assert [axes.get_ylabel() for axes in drawn[0].axes] == [
-        "gradient norm", "activation variance", "dead units (%)", "cosine similarity",
+    assert [axes.get_title("left") for axes in drawn[0].axes] == [
+        "gradient norm", "activation variance", "dead units (%)", "cosine similarity of different images",
     ]  # fmt: skip
     assert list(variance.get_lines()[0].get_ydata()) == [1.0, 10.0, 1.0]
     assert list(variance.get_lines()[0].get_xdata()) == [1, 2, 3]
     assert list(dead.get_lines()[1].get_ydata())[:3] == pytest.approx([20.0, 20.0, 20.0])
     assert list(cosine.get_lines()[0].get_ydata()) == pytest.approx([0.6, 0.6, 0.3])
-    assert list(gradient.get_lines()[-1].get_xdata()) == [1, 2, 3]  # the zeros of the last probe, as marks
+    assert list(gradient.get_lines()[-1].get_xdata()) == [1, 2, 3]  # the zeros at the last step, as marks
     assert list(variance.get_lines()[-1].get_xdata()) == [2]
     texts = [text.get_text() for text in drawn[0].texts]
     for expected in ("$x$ <b> on mnist, seed 0", "at initialisation", "epoch 1", "after epoch 2"):
@@ -127,8 +129,8 @@ def test_the_picture_shows_every_probe(tmp_path: Path, drawn: list[Figure]) -> N
 
 @pytest.mark.parametrize("depth", [1, 2, 40])
 def test_any_depth_is_drawn_with_its_ends_numbered(tmp_path: Path, drawn: list[Figure], depth: int) -> None:
-    layers_picture(make_run(tmp_path), [made(variances=(1.0,) * (depth - 1), dead=None)])
-    assert "dead units (%)" not in [axes.get_ylabel() for axes in drawn[0].axes]
+    draw_layers(make_run(tmp_path), [statistics(variances=(1.0,) * (depth - 1), dead=None)])
+    assert "dead units (%)" not in [axes.get_title("left") for axes in drawn[0].axes]
     ticks = [int(tick) for tick in drawn[0].axes[-1].get_xticks()]
     assert ticks[0] == 1
     assert ticks[-1] == depth
@@ -143,7 +145,7 @@ def splits() -> Splits:
     return data.load(Component("mnist5k"), data_dir=None)
 
 
-def real_run(root: Path, splits: Splits, *, probes: bool) -> tuple[RunDir, Network, Network]:
+def real_run(root: Path, splits: Splits, *, kept: bool) -> tuple[RunDir, Network, Network]:
     """A folder as a run leaves it, with the initial and the last network; its training is a random step."""
     config = RunConfig(Component("mnist5k"), Component("mlp", {"width": 8, "depth": 4}), seed=3)
     run = RunDir.create(root / "single", "deep", 3, "0123456789")
@@ -157,7 +159,7 @@ def real_run(root: Path, splits: Splits, *, probes: bool) -> tuple[RunDir, Netwo
             parameter.mul_(1.5)
     run.append_metrics({"step": 32, "epoch": 1.0, "train_loss": 2.2, "layer_grad_norms": {"head.weight": 0.25}})
     run.save_checkpoint(32, {"model.safetensors": safetensors.torch.save(last.state_dict())})
-    if probes:
+    if kept:
         (run.path / "probes").mkdir()
         batch = probe_batch(splits.train)
         run.write_json("probes/init.json", {"step": 0, "epoch": 0.0, **probe(first, *batch)})
@@ -169,20 +171,20 @@ def tree(run: RunDir) -> dict[str, bytes]:
     return {str(path): path.read_bytes() for path in run.path.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("probes", [True, False], ids=["kept", "measured now"])
+@pytest.mark.parametrize("kept", [True, False], ids=["kept", "measured now"])
 def test_inspect_shows_table_picture_and_words(
-    tmp_path: Path, splits: Splits, capsys: pytest.CaptureFixture[str], probes: bool
+    tmp_path: Path, splits: Splits, capsys: pytest.CaptureFixture[str], kept: bool
 ) -> None:
-    run, first, last = real_run(tmp_path, splits, probes=probes)
+    run, first, last = real_run(tmp_path, splits, kept=kept)
     before = tree(run)
     code, out, err = answer(["inspect", "deep", "--runs", str(tmp_path)], capsys)
     assert (code, err) == (0, "")
     assert "depth 4, 6,514 parameters, at initialisation" in out
     assert "after epoch 1" in out
     assert "hidden.2" in out
-    assert ("measured now" in out) == (not probes)
+    assert ("measured now" in out) == (not kept)
     document = json.loads(answer(["inspect", str(run.path), "--json"], capsys)[1])
-    assert document["words"] == words(document["probes"], "unfinished")
+    assert document["words"] == words([Statistics.from_json(one) for one in document["probes"]], "unfinished")
     assert " ".join(out.split()).count(document["words"]) == 1
     assert document["layers"][0] == {
         "name": "hidden.0", "kind": "Linear", "output_shape": [8], "parameters": 6280, "multiply_adds": 6272,
@@ -199,7 +201,7 @@ def test_inspect_shows_table_picture_and_words(
 def test_a_folder_that_takes_no_picture_is_still_read(
     tmp_path: Path, splits: Splits, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, _, _ = real_run(tmp_path, splits, probes=True)
+    run, _, _ = real_run(tmp_path, splits, kept=True)
     (run.path / "figures").write_text("in the way")
     code, out, _ = answer(["inspect", str(run.path)], capsys)
     assert code == 0
@@ -217,10 +219,10 @@ def test_what_cannot_be_inspected_is_one_line(
     other = make_run(tmp_path)
     assert "does not say what its network is" in complaint(2, str(other.path))
     assert "the nearest are baseline-mlp" in complaint(2, "baselin-mlp")
-    run, _, _ = real_run(tmp_path, splits, probes=False)
+    run, _, _ = real_run(tmp_path, splits, kept=False)
     run.write_json("split.json", {**to_json(splits.spec), "split_digest": "another"})
-    assert "kept no probes, and mnist5k here has another split_digest" in complaint(2, "deep")
+    assert "mnist5k here has another split_digest" in complaint(2, "deep")
     config = run.read_json("config.json") or {}
     mnist = RunConfig(Component("mnist"), Component("mlp", {"width": 8, "depth": 4}))
     run.write_json("config.json", config | {"dataset": to_json(mnist.dataset)})
-    assert "kept no probes, and to measure now takes its data: " in complaint(74, "deep")
+    assert "kept no layer statistics; measuring them needs its data: " in complaint(74, "deep")

@@ -19,21 +19,19 @@ SHOWN_NOTES = 5
 def inspect(args: argparse.Namespace) -> Answer:
     """Model table, gradients and activations per layer, as a picture and in words."""
     from netdepth.tools.inspect import inspect
-    from netdepth.tools.inspect.tables import print_inspection
+    from netdepth.tools.inspect.statistics import print_statistics
 
     seen = inspect(args.run, data_dir=args.data, runs_dir=args.runs_root)
-    document = seen.as_json()
 
     def show() -> None:
-        about = seen.description
-        title = f"{seen.run.path.name}: depth {about.depth}, {about.parameters:,} parameters"
-        print_inspection(title, document["layers"], seen.probes, seen.words)
+        print_statistics(seen.title, seen.description.layers, seen.statistics)
+        print(textwrap.fill(printable(seen.words), width=100))
         for note in seen.notes:
             print(printable(f"note: {note}"))
         if seen.figure is not None:
             print(printable(f"picture: {seen.figure}"))
 
-    return Answer(document, show)
+    return Answer(seen.as_json(), show)
 
 
 def landscape(args: argparse.Namespace) -> Answer:

@@ -1,130 +1,125 @@
-"""Gradients and activations per layer as a picture, from a run's probes."""
+"""The layer statistics of a run as a picture: a panel per quantity, a line per step of training, over the layers."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.report.learning_curves import DPI, GREY, _name, _save, _shortened, _text
+from netdepth.report.learning_curves import _name as run_title
+from netdepth.report.style import INK, MUTED, colour, figure_of, save_png, tidy
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row
-from netdepth.text import status_words
-from netdepth.tools.inspect.tables import moment
+from netdepth.text import printable, status_words
+from netdepth.tools.common import shortened
+from netdepth.tools.inspect.statistics import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["layers_picture"]
+__all__ = ["draw_layers"]
 
-PANELS = (
-    ("grad_norm", "gradient norm", 1.0),
-    ("activation_var", "activation variance", 1.0),
-    ("dead_fraction", "dead units (%)", 100.0),
-    ("cosine", "cosine similarity", 1.0),
+
+@dataclass(frozen=True)
+class _Quantity:
+    """A field of `Layer` with its name for people; ``top`` is the largest value it can have, if it is a share."""
+
+    field: str
+    label: str
+    scale: float = 1.0
+    top: float | None = None
+
+    def values(self, found: Statistics) -> list[float | None]:
+        return [getattr(layer, self.field) for layer in found.layers]
+
+    @property
+    def log(self) -> bool:
+        return self.top is None
+
+
+QUANTITIES = (
+    _Quantity("grad_norm", "gradient norm"),
+    _Quantity("activation_var", "activation variance"),
+    _Quantity("dead_fraction", "dead units (%)", 100.0, top=100.0),
+    _Quantity("cosine", "cosine similarity of different images", top=1.0),
 )
-LOG = ("grad_norm", "activation_var")
-# Vermillion and blue of Okabe and Ito 2008; what lies between is told by its darkness.
-FIRST, LAST = "#D55E00", "#0072B2"
-BETWEEN = ("#C9CDD2", "#5B6570")
+FIRST, LAST = colour(1), colour(0)  # vermillion and blue; steps between are grey, darker the later
+GREYS = (0.80, 0.40)
 DOTS_UP_TO = 12
 """Layers up to which each is a dot on its line."""
 
 
-def layers_picture(run: RunDir, probes: Sequence[Mapping[str, Any]]) -> Path:
-    """Draw ``figures/layers.png`` in the run folder: a panel per quantity, a line per probe over the layers.
-
-    Args:
-        run: whose name and status are the title.
-        probes: as `netdepth.tools.inspect.tables.read_probes` returns them, at least one with a layer.
+def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
+    """Draw ``figures/layers.png`` in the run folder from ``found``, at least one with a layer.
 
     Raises:
         StorageError: the file cannot be written.
     """
     row = run_row(run)
-    panels = [panel for panel in PANELS if any(layer[panel[0]] is not None for p in probes for layer in p["layers"])]
-    figure, axes = _figure(f"{_name(row)}, seed {row['seed']}", status_words(row), len(panels))
+    quantities = [q for q in QUANTITIES if any(value is not None for one in found for value in q.values(one))]
+    height = 2.0 + 1.95 * len(quantities)  # inches
+    top, bottom = 1 - 1.3 / height, 0.8 / height
+    figure, panels = figure_of(6.0, height, len(quantities), left=0.12, right=0.97, top=top, bottom=bottom, hspace=0.28)
+    _write(figure, 0.03, 1 - 0.35 / height, f"{run_title(row)}, seed {row['seed']}", limit=52, fontsize=14, color=INK)
+    _write(figure, 0.03, 1 - 0.62 / height, status_words(row), limit=74, fontsize=10.5, color=MUTED)
     remarks: set[str] = set()
-    for (key, label, scale), panel in zip(panels, axes, strict=True):
-        panel.set_ylabel(label, fontsize=11)
-        for order, probe in enumerate(probes):
-            _line(panel, probe, key, scale, _style(order, len(probes)))
-        _range(panel, [scale * v for p in probes for v in _values(p, key) if v is not None], key)
-        remarks |= _mark(panel, probes, key)
-    _layer_axis(axes[-1], max(len(probe["layers"]) for probe in probes))
-    _legend(figure, probes)
-    note = "layers in the order of the forward pass, the last one makes the logits"
-    _text(figure, 0.03, 0.012, "; ".join([note, *sorted(remarks)]), size=8.5, color=GREY)
-    return _save(figure, run.path / "figures" / "layers.png")
+    for quantity, panel in zip(quantities, panels, strict=True):
+        last_panel = quantity is quantities[-1]
+        tidy(panel, quantity.label, "layer" if last_panel else "")
+        for order, one in enumerate(found):
+            _line(panel, quantity, one, _style(order, len(found)))
+        _set_range(panel, quantity, [value for one in found for value in quantity.values(one) if value is not None])
+        for order, one in enumerate(found):
+            remarks |= _mark(panel, quantity, one, _style(order, len(found))["color"])
+        _number_layers(panel, max(len(one.layers) for one in found))
+        panel.tick_params(labelbottom=last_panel)
+    _legend(figure, found, 1 - 0.93 / height)
+    note = "layers in the order of the forward pass; the last one gives the logits"
+    _write(figure, 0.03, 0.012, "; ".join([note, *sorted(remarks)]), fontsize=8.5, color=MUTED)
+    return save_png(figure, run.path / "figures" / "layers.png")
 
 
-def _figure(title: str, subtitle: str, count: int) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib.figure import Figure
-
-    height = 2.0 + 1.85 * count  # inches
-    figure = Figure(figsize=(6.0, height), dpi=DPI, facecolor="white")
-    axes: Sequence[Axes] = list(figure.subplots(count, 1, sharex=True, squeeze=False)[:, 0])
-    figure.subplots_adjust(left=0.16, right=0.97, top=1 - 1.13 / height, bottom=0.78 / height, hspace=0.16)
-    _text(figure, 0.03, 1 - 0.35 / height, _shortened(title, 52), size=14, weight="bold")
-    _text(figure, 0.03, 1 - 0.62 / height, _shortened(subtitle, 74), size=10.5, color=GREY)
-    for panel in axes:
-        panel.grid(axis="y", color="#E3E3E3", linewidth=0.8)
-        panel.set_axisbelow(True)
-        panel.tick_params(labelsize=10.5, color="#AAAAAA")
-        for side in ("top", "right"):
-            panel.spines[side].set_visible(False)
-        for side in ("left", "bottom"):
-            panel.spines[side].set_color("#AAAAAA")
-    figure.align_ylabels(axes)
-    return figure, axes
-
-
-def _values(probe: Mapping[str, Any], key: str) -> list[float | None]:
-    return [layer[key] for layer in probe["layers"]]
+def _write(figure: Figure, x: float, y: float, text: str, limit: int = 200, **style: Any) -> None:
+    figure.text(x, y, printable(shortened(text, limit)), parse_math=False, **style)  # a "$" in a name is a "$"
 
 
 def _style(order: int, count: int) -> dict[str, Any]:
-    """The first probe vermillion and dashed, on top; the last blue; those between ever darker grey."""
+    """The first line vermillion and dashed, on top; the last blue; those between grey."""
     if order == 0:
         return {"color": FIRST, "linewidth": 2.4, "linestyle": (0, (3, 1)) if count > 1 else "-", "zorder": 5}
     if order == count - 1:
         return {"color": LAST, "linewidth": 2.4, "zorder": 4}
     share = (order - 1) / max(count - 3, 1)
-    mixed = [round((1 - share) * a + share * b) for a, b in zip(*map(_rgb, BETWEEN), strict=True)]
-    return {"color": "#{:02X}{:02X}{:02X}".format(*mixed), "linewidth": 1.3, "zorder": 3}
+    return {"color": str((1 - share) * GREYS[0] + share * GREYS[1]), "linewidth": 1.3, "zorder": 3}
 
 
-def _rgb(colour: str) -> list[int]:
-    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+def _line(panel: Axes, quantity: _Quantity, found: Statistics, style: dict[str, Any]) -> None:
+    """A line over the layers; a gap where a value has no place on the axis."""
+    heights = [
+        quantity.scale * value
+        if value is not None and math.isfinite(value) and (value > 0 or not quantity.log)
+        else math.nan
+        for value in quantity.values(found)
+    ]
+    dots = "o" if len(heights) <= DOTS_UP_TO else None
+    panel.plot(range(1, len(heights) + 1), heights, marker=dots, markersize=4.5, **style)
 
 
-def _line(panel: Axes, probe: Mapping[str, Any], key: str, scale: float, style: Mapping[str, Any]) -> None:
-    values = [_drawable(value, key, scale) for value in _values(probe, key)]
-    dots = "o" if len(values) <= DOTS_UP_TO else None
-    panel.plot(range(1, len(values) + 1), values, marker=dots, markersize=4.5, **style)
-
-
-def _drawable(value: float | None, key: str, scale: float) -> float:
-    """NaN, a gap in the line, for what has no place on the axis."""
-    drawn = value is not None and math.isfinite(value) and (key not in LOG or value > 0)
-    return scale * value if drawn and value is not None else math.nan
-
-
-def _range(panel: Axes, values: Sequence[float], key: str) -> None:
-    """The axis of a panel: whole powers of ten, or the whole range of a share."""
+def _set_range(panel: Axes, quantity: _Quantity, values: Sequence[float]) -> None:
+    """Whole powers of ten, or the whole range of a share."""
     from matplotlib.ticker import LogLocator, NullLocator
 
-    if key not in LOG:
-        top = 100.0 if key == "dead_fraction" else 1.0
-        low = min([0.0, *(v for v in values if math.isfinite(v))])
-        panel.set_ylim(low - 0.04 * top, 1.06 * top)
+    finite = [quantity.scale * value for value in values if math.isfinite(value)]
+    if quantity.top is not None:
+        panel.set_ylim(min([0.0, *finite]) - 0.04 * quantity.top, 1.06 * quantity.top)
         return
-    finite = [value for value in values if math.isfinite(value) and value > 0]
     panel.set_yscale("log")
-    if finite:
-        low, high = math.floor(math.log10(min(finite))), math.ceil(math.log10(max(finite)))
+    positive = [value for value in finite if value > 0]
+    if positive:
+        low, high = math.floor(math.log10(min(positive))), math.ceil(math.log10(max(positive)))
         high = max(high, low + 1)
         margin = 0.05 * (high - low)
         panel.set_ylim(10.0 ** (low - margin), 10.0 ** (high + margin))
@@ -132,43 +127,35 @@ def _range(panel: Axes, values: Sequence[float], key: str) -> None:
     panel.yaxis.set_minor_locator(NullLocator())
 
 
-def _mark(panel: Axes, probes: Sequence[Mapping[str, Any]], key: str) -> set[str]:
-    """Mark at the edge of a panel what a line cannot show; returns the remarks that explain the marks."""
+def _mark(panel: Axes, quantity: _Quantity, found: Statistics, shade: str) -> set[str]:
+    """Mark at the edge of a panel the layers that a line cannot show; returns remarks that explain the marks."""
+    values = list(enumerate(quantity.values(found), start=1))
+    infinite = [index for index, value in values if value is not None and not math.isfinite(value)]
+    zero = [index for index, value in values if value == 0 and quantity.log]
     remarks = set()
-    edge = panel.get_xaxis_transform()
-    for order, probe in enumerate(probes):
-        places: dict[str, list[int]] = {"x": [], "v": []}
-        for index, value in enumerate(_values(probe, key), start=1):
-            if value is not None and not math.isfinite(value):
-                places["x"].append(index)
-            elif value == 0 and key in LOG:
-                places["v"].append(index)
-        colour = _style(order, len(probes))["color"]
-        for marker, height, remark in (("x", 0.95, "×: not finite"), ("v", 0.05, "▼: zero")):
-            if places[marker]:
-                panel.plot(
-                    places[marker], [height] * len(places[marker]), marker, transform=edge, color=colour, markersize=5
-                )
-                remarks.add(remark)
+    for marked, symbol, height, remark in ((infinite, "x", 0.95, "×: not finite"), (zero, "v", 0.05, "▼: zero")):
+        if marked:
+            edge = panel.get_xaxis_transform()
+            panel.plot(marked, [height] * len(marked), symbol, transform=edge, color=shade, markersize=5)
+            remarks.add(remark)
     return remarks
 
 
-def _layer_axis(panel: Axes, count: int) -> None:
-    """The layers by number; the first and the last are always named."""
-    panel.set_xlabel("layer", fontsize=11)
+def _number_layers(panel: Axes, count: int) -> None:
+    """The layers by number; the first and the last always have theirs."""
     stride = next(n * 10**power for power in range(6) for n in (1, 2, 5) if count <= 12 * n * 10**power)
     between = [tick for tick in range(stride, count, stride) if 1 + stride / 2 < tick <= count - stride / 2]
     panel.set_xticks(sorted({1, *between, count}))
-    panel.set_xlim(1 - max(0.02 * count, 0.15), count + max(0.02 * count, 0.15))
+    margin = max(0.02 * count, 0.15)
+    panel.set_xlim(1 - margin, count + margin)
 
 
-def _legend(figure: Figure, probes: Sequence[Mapping[str, Any]]) -> None:
-    """The lines' moments in their colours, in one row under the title."""
-    height = 1 - 0.93 / figure.get_figheight()
-    _text(figure, 0.03, height, moment(probes[0]), size=10.5, weight="bold", color=FIRST)
-    if len(probes) > 2:
-        epochs = [f"{probe['epoch']:.4g}" for probe in probes[1:-1]]
+def _legend(figure: Figure, found: Sequence[Statistics], y: float) -> None:
+    """The moments in the colours of their lines, in one row under the title."""
+    _write(figure, 0.03, y, found[0].moment, fontsize=10.5, weight="bold", color=FIRST)
+    if len(found) > 2:
+        epochs = [f"{one.epoch:.4g}" for one in found[1:-1]]
         listed = ", ".join(epochs if len(epochs) <= 6 else [*epochs[:3], "…", *epochs[-2:]])
-        _text(figure, 0.5, height, f"epoch {listed}", size=10.5, color=BETWEEN[1], ha="center")
-    if len(probes) > 1:
-        _text(figure, 0.97, height, moment(probes[-1]), size=10.5, weight="bold", color=LAST, ha="right")
+        _write(figure, 0.5, y, f"epoch {listed}", fontsize=10.5, color=MUTED, ha="center")
+    if len(found) > 1:
+        _write(figure, 0.97, y, found[-1].moment, fontsize=10.5, weight="bold", color=LAST, ha="right")

@@ -1,8 +1,10 @@
-"""Probes made by hand, with known numbers."""
+"""Layer statistics with known numbers, as a file holds them and as `inspect` reads them."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from netdepth.tools.inspect.statistics import Statistics
 
 
 def made(
@@ -16,7 +18,7 @@ def made(
     head: float = 1.0,
     gradient: float = 0.5,
 ) -> dict[str, Any]:
-    """A probe with a hidden layer per variance and a head of ten classes; 100 steps an epoch."""
+    """The content of a file: a hidden layer per variance and a head of ten classes; 100 steps an epoch."""
     row = {"kind": "Linear", "shape": [8], "weight_norm": 2.0, "activation_mean": 0.0, "grad_norm": gradient}
     hidden = [
         {**row, "name": f"hidden.{i}", "activation_var": variance, "dead_fraction": dead, "cosine": cosine}
@@ -29,3 +31,8 @@ def made(
     return {
         "step": step, "epoch": step / 100, "batch": 256, "loss": loss, "gradient_ratio": ratio, "layers": layers,
     }  # fmt: skip
+
+
+def statistics(*args: Any, **settings: Any) -> Statistics:
+    """The same as `inspect` reads it."""
+    return Statistics.from_json(made(*args, **settings))
