@@ -20,6 +20,10 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+import netdepth.api
+import netdepth.report.learning_curves
+import netdepth.studies.run
+import netdepth.training.run  # noqa: F401
 from netdepth.data import mnist5k
 
 
@@ -50,10 +54,7 @@ def work(job: dict[str, Any]) -> NoReturn:
 
 
 def prepare() -> None:
-    """Import what jobs need, and parse the embedded digits once for all of them."""
-    for module in ("cli", "commands", "api", "engine.run", "launch.study", "report.plots", "report.study_figures"):
-        importlib.import_module(f"netdepth.{module}")
-    importlib.import_module("faults.subjects")
+    """Parse the embedded digits once for all jobs."""
     digits = mnist5k._table(mnist5k.packaged_csv())
     mnist5k._table = functools.cache(lambda path: digits)
 
