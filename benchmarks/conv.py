@@ -4,8 +4,8 @@
     python benchmarks/conv.py --quick              # does everything run? tiny, on data that come with netdepth
     python benchmarks/conv.py --render FILE        # the table of a file as Markdown
 
-A turn of a contestant is one epoch over --images training images (padded, cropped and flipped at random), always
-from the same initial weights and in the same order. Each contestant is a process of its own that sleeps until
+A turn of a baseline is one epoch over --images training images (padded, cropped and flipped at random), always
+from the same initial weights and in the same order. Each baseline is a process of its own that sleeps until
 its turn; each round gives everyone one turn, in a shuffled order. Peers are timed without imports, reading
 data, compiling and warm-up; they evaluate nothing and write nothing. netdepth's time holds two evaluations, records,
 checkpoints and the bar. The benchmark stops if the mean training losses of an epoch differ by more than
@@ -58,11 +58,11 @@ ALLOWED_DIFFERENCE = 0.06
 """Nats between the mean losses of an epoch: other crops move them by less, another rate or network by more."""
 QUICK: dict[str, Any] = {"dataset": "mnist5k", "depth": 8, "images": 320, "batch_size": 64, "rounds": 1}
 QUICK_WITHOUT = ("compiled-bf16", "channels-last-pages", "bf16-pages", "netdepth-pages", "netdepth-bf16-pages")
-"""Contestants that differ from another by a flag alone."""
+"""Baselines that differ from another by a flag alone."""
 
 
-class Player(epoch.Contestant):
-    """A contestant's process. ``startup``: seconds until it is ready."""
+class Player(epoch.Baseline):
+    """A baseline's process. ``startup``: seconds until it is ready."""
 
     def __init__(self, name: str, folder: Path, given: argparse.Namespace) -> None:
         from netdepth.studies.pool import HUGE_PAGES
@@ -77,7 +77,7 @@ class Player(epoch.Contestant):
         options |= {"threads": given.threads, "dataset": given.dataset}
         options |= {"device": given.device, "loaders": given.loaders}
         options |= {} if given.data is None else {"data": Path(given.data).resolve()}
-        command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name]
+        command = [sys.executable, "-m", f"baselines.{MODULES[name]}", name]
         command += [text for option, value in options.items() for text in (f"--{option}", str(value))]
         self.begin(name, command, environment)
 
@@ -87,14 +87,14 @@ class Player(epoch.Contestant):
 
 
 def write_work(folder: Path, given: argparse.Namespace) -> None:
-    """Images, labels, statistics, order and initial weights, as netdepth has them, for every contestant to read.
+    """Images, labels, statistics, order and initial weights, as netdepth has them, for every baseline to read.
 
     Raises:
         SystemExit: there are fewer images than asked for.
     """
     import numpy as np
     import torch
-    from contestants.conv_session import spread
+    from baselines.conv_session import spread
 
     from netdepth.config import Component, RunConfig
     from netdepth.data import Split, load, train_statistics
@@ -120,7 +120,7 @@ def measure(names: list[str], folder: Path, given: argparse.Namespace) -> dict[s
     """All turns of ``names``, interleaved.
 
     Raises:
-        SystemExit: a contestant ended, or trains something else than the others.
+        SystemExit: a baseline ended, or trains something else than the others.
     """
     players: list[Player] = []
     shuffler = random.Random(0)
@@ -159,7 +159,7 @@ def utilization(device: str) -> Iterator[list[int]]:
 
 
 def refuse_different_work(losses: dict[str, float]) -> None:
-    """Stop unless the training losses say that all contestants train the same thing.
+    """Stop unless the training losses say that all baselines train the same thing.
 
     Raises:
         SystemExit: they differ.
@@ -178,9 +178,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="contestants: " + "; ".join(f"{name} ({words})" for name, words in conv_report.WORDS.items()),
+        epilog="baselines: " + "; ".join(f"{name} ({words})" for name, words in conv_report.WORDS.items()),
     )
-    parser.add_argument("--rounds", type=int, default=5, help="turns per contestant")
+    parser.add_argument("--rounds", type=int, default=5, help="turns per baseline")
     parser.add_argument("--images", type=int, default=6400, help="training images of a turn")
     parser.add_argument("--depth", type=int, default=20, help="6n + 2")
     parser.add_argument("--batch-size", type=int, default=128)

@@ -57,13 +57,13 @@ class Row:
         ]
 
 
-def summarise(contestants: Mapping[str, Any]) -> list[Row]:
+def summarise(baselines: Mapping[str, Any]) -> list[Row]:
     """The rows, fastest first.
 
     A ratio is the median of the ratios of each round, so a slow stretch of the machine, which hits both,
     cancels. The limit is the best rate of any turn.
     """
-    rates = {name: [turn["images"] / turn["seconds"] for turn in m["turns"]] for name, m in contestants.items()}
+    rates = {name: [turn["images"] / turn["seconds"] for turn in m["turns"]] for name, m in baselines.items()}
     limit = max(rates["limit"]) if "limit" in rates else None
     rows = []
     for name, values in rates.items():
@@ -72,9 +72,9 @@ def summarise(contestants: Mapping[str, Any]) -> list[Row]:
             times = statistics.median(a / b for a, b in zip(values, rates[REFERENCE], strict=True))
         median = statistics.median(values)
         share = median / limit if limit is not None else None
-        seen = [turn["gpu_busy"] for turn in contestants[name]["turns"] if "gpu_busy" in turn]
+        seen = [turn["gpu_busy"] for turn in baselines[name]["turns"] if "gpu_busy" in turn]
         busy = statistics.fmean(seen) if seen else None
-        rows.append(Row(name, median, min(values), max(values), times, share, contestants[name]["startup"], busy))
+        rows.append(Row(name, median, min(values), max(values), times, share, baselines[name]["startup"], busy))
     return sorted(rows, key=lambda row: -row.median)
 
 
@@ -113,7 +113,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Python {machine['python']}, {versions}. ResNet-{settings['depth']} on {settings['dataset']}, "
         f"batch {settings['batch_size']}, {settings['images']:,} images per turn.",
         "",
-        f"| Way | {' | '.join(headings)} |",
+        f"| Implementation | {' | '.join(headings)} |",
         f"| --- |{' ---: |' * len(headings)}",
     ]
     lines += [f"| {WORDS[name]} | {' | '.join(cells)} |" for name, cells in rows.items()]
@@ -121,7 +121,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     if losses:
         lines += [
             "",
-            f"Mean training loss of the epoch, over all ways and rounds: {min(losses):.3f} to {max(losses):.3f}.",
+            f"Mean training loss of the epoch, over all implementations and rounds: {min(losses):.3f} to {max(losses):.3f}.",
         ]
     return "\n".join(lines)
 

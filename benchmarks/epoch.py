@@ -3,7 +3,7 @@
     python benchmarks/epoch.py --data DIR --rounds 5 --json benchmarks/results/epoch.json
     python benchmarks/epoch.py --render            # docs/benchmarks.md from that file
 
-Every contestant is a process of its own that sleeps until its turn. Each round gives everyone
+Every baseline is a process of its own that sleeps until its turn. Each round gives everyone
 one turn, in a shuffled order, so that a machine that slows down slows all of them.
 """
 
@@ -46,15 +46,15 @@ QUIET_LOAD = 0.5
 THREAD_SETTINGS = ("OMP_", "MKL_", "KMP_", "GOMP_", "OPENBLAS_", "XLA_", "ONEDNN_", "DNNL_", "TORCH_", "KERAS_", "JAX_")
 
 
-class Contestant:
-    """A contestant's process, as the driver sees it."""
+class Baseline:
+    """A baseline's process, as the driver sees it."""
 
     def __init__(self, name: str, batch_size: int, threads: int, arrays: Path, data: Path | None) -> None:
         environment = {key: value for key, value in os.environ.items() if not key.startswith(THREAD_SETTINGS)}
         count = str(threads)
         # JAX knows no thread setting but these two.
         environment |= {"OMP_NUM_THREADS": count, "MKL_NUM_THREADS": count, "PJRT_NPROC": count, "NPROC": count}
-        command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name, "--arrays", str(arrays)]
+        command = [sys.executable, "-m", f"baselines.{MODULES[name]}", name, "--arrays", str(arrays)]
         command += ["--batch-size", str(batch_size), "--threads", count]
         command += ["--data", str(data.resolve())] if data is not None else []
         self.begin(name, command, environment)
@@ -77,7 +77,7 @@ class Contestant:
         )
 
     def get_ready(self) -> None:
-        """Wait for the word that it is ready, of a contestant that says so; ``startup`` are then its seconds."""
+        """Wait for the word that it is ready, of a baseline that says so; ``startup`` are then its seconds."""
         self.listen()
         self.startup = time.perf_counter() - self.startup
         self.turns.clear()
@@ -121,27 +121,27 @@ class Contestant:
 def measure(
     names: list[str], batch_size: int, threads: int, rounds: int, arrays: Path, data: Path | None
 ) -> dict[str, list[dict[str, Any]]]:
-    """All turns of all contestants at one batch size, the warm-up first."""
-    contestants: list[Contestant] = []
+    """All turns of all baselines at one batch size, the warm-up first."""
+    baselines: list[Baseline] = []
     shuffler = random.Random(0)
     try:
         for name in names:  # one after another, so that no one warms up in another's way
-            contestants.append(Contestant(name, batch_size, threads, arrays, data))
-            seconds = contestants[-1].listen()["seconds"]
+            baselines.append(Baseline(name, batch_size, threads, arrays, data))
+            seconds = baselines[-1].listen()["seconds"]
             print(f"batch {batch_size}: {name} {'is' if name == 'limit' else 'warm-up'} {seconds:.2f} s", flush=True)
         for number in range(1, rounds + 1):
-            for contestant in shuffler.sample(contestants, len(contestants)):
-                contestant.turn()
-            line = ", ".join(f"{c.name} {c.turns[-1]['seconds']:.2f}" for c in contestants)
+            for baseline in shuffler.sample(baselines, len(baselines)):
+                baseline.turn()
+            line = ", ".join(f"{c.name} {c.turns[-1]['seconds']:.2f}" for c in baselines)
             print(f"batch {batch_size}: round {number} of {rounds}: {line}", flush=True)
     finally:
-        for contestant in contestants:
-            contestant.close()
-    return {contestant.name: contestant.turns for contestant in contestants}
+        for baseline in baselines:
+            baseline.close()
+    return {baseline.name: baseline.turns for baseline in baselines}
 
 
 def write_arrays(folder: Path, data: Path | None) -> None:
-    """MNIST, split as netdepth splits it, as arrays that every contestant can read."""
+    """MNIST, split as netdepth splits it, as arrays that every baseline can read."""
     import numpy as np
 
     from netdepth.config import Component
@@ -183,7 +183,7 @@ def version_of(name: str) -> str | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="turns per contestant after its warm-up")
+    parser.add_argument("--rounds", type=int, default=5, help="turns per baseline after its warm-up")
     parser.add_argument("--batch-size", type=int, nargs="+", default=[64, 128])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--only", help=f"some of {','.join(MODULES)}; the limit is always measured")

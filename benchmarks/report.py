@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 COMPARED_EPOCH = 5
-"""All contestants' validation accuracy is shown after this many epochs."""
+"""All baselines' validation accuracy is shown after this many epochs."""
 BEGIN, END = "<!-- benchmark: begin -->", "<!-- benchmark: end -->"
 
 WORDS = {
@@ -29,7 +29,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Row:
-    """One contestant at one batch size; ratios and accuracy are None where they have no meaning."""
+    """One baseline at one batch size; ratios and accuracy are None where they have no meaning."""
 
     name: str
     median: float
@@ -126,7 +126,7 @@ def markdown(results: dict[str, Any]) -> str:
             f"### Batch {size}",
             "\n".join(
                 [
-                    f"| Way | {' | '.join(HEADINGS)} |",
+                    f"| Implementation | {' | '.join(HEADINGS)} |",
                     f"| --- |{' ---: |' * len(HEADINGS)}",
                     *(f"| {WORDS[row.name]} | {' | '.join(cells(row))} |" for row in rows),
                 ]

@@ -4,8 +4,8 @@
     python benchmarks/study.py --quick             # does everything run? tiny, on data that come with netdepth
     python tools/publish.py render                 # the tables, from that file
 
-A turn of a contestant is the whole study: every depth and seed trained for --epochs epochs with one
-validation pass per epoch. Each contestant is a process of its own that sleeps until its turn; each round
+A turn of a baseline is the whole study: every depth and seed trained for --epochs epochs with one
+validation pass per epoch. Each baseline is a process of its own that sleeps until its turn; each round
 gives everyone one turn, in a shuffled order. "x faster" compares with plain eager PyTorch, one run after
 another, two threads, tensors in memory: the faster of its two Adams (foreach, fused). Peers are timed
 without imports, reading data, compiling and warm-up; `netdepth study` is timed as a whole command and
@@ -49,14 +49,14 @@ MODULES = {
 ONE_THREAD = ("eager-one-thread", "eager-processes", "jax-processes", "remedies")
 """Threads per process; the others have as many as ``--threads`` says."""
 ALLOWED_DIFFERENCE = 1e-2
-"""Nats between the training losses of contestants that train the same thing."""
+"""Nats between the training losses of baselines that train the same thing."""
 QUICK: dict[str, Any] = {"dataset": "mnist5k", "depths": [2, 4], "seeds": [2], "rounds": 1, "remedies_depth": 4}
 QUICK_WITHOUT = ("eager-foreach", "eager-one-thread", "netdepth")
-"""Contestants that differ from another by a flag alone."""
+"""Baselines that differ from another by a flag alone."""
 
 
-class Player(epoch.Contestant):
-    """A contestant's process. ``startup``: seconds until it is ready."""
+class Player(epoch.Baseline):
+    """A baseline's process. ``startup``: seconds until it is ready."""
 
     def __init__(self, name: str, folder: Path, seeds: int, given: argparse.Namespace) -> None:
         environment = {k: v for k, v in os.environ.items() if not k.startswith(epoch.THREAD_SETTINGS)}
@@ -69,7 +69,7 @@ class Player(epoch.Contestant):
         options: dict[str, Any] = {"folder": folder, "seeds": self.seeds, "threads": threads, "dataset": given.dataset}
         options |= {"width": given.width, "epochs": given.epochs, "batch-size": given.batch_size}
         options |= {} if given.data is None else {"data": given.data.resolve()}
-        command = [sys.executable, "-m", f"contestants.{MODULES[name]}", name, "--depths", *map(str, depths)]
+        command = [sys.executable, "-m", f"baselines.{MODULES[name]}", name, "--depths", *map(str, depths)]
         command += [text for option, value in options.items() for text in (f"--{option}", str(value))]
         self.begin(name, command, environment)
 
@@ -79,7 +79,7 @@ class Player(epoch.Contestant):
 
 
 def write_work(folder: Path, seeds: int, given: argparse.Namespace) -> None:
-    """Images, labels, initial weights and orders, as netdepth has them, for every contestant to read."""
+    """Images, labels, initial weights and orders, as netdepth has them, for every baseline to read."""
     import numpy as np
 
     from netdepth.config import Component, RunConfig
@@ -106,7 +106,7 @@ def measure(names: list[str], folder: Path, seeds: int, given: argparse.Namespac
     """All turns of ``names``, interleaved.
 
     Raises:
-        SystemExit: a contestant ended, or trains something else than the others.
+        SystemExit: a baseline ended, or trains something else than the others.
     """
     players: list[Player] = []
     shuffler = random.Random(0)
@@ -131,7 +131,7 @@ def measure(names: list[str], folder: Path, seeds: int, given: argparse.Namespac
 
 
 def last_turn(player: Player) -> str:
-    """A contestant's last turn, for the terminal."""
+    """A baseline's last turn, for the terminal."""
     reply = player.turns[-1]
     if "seconds" not in reply:
         return ", ".join(f"{name} {rate:.0f}/s" for name, rate in reply["steps_per_second"].items())
@@ -139,7 +139,7 @@ def last_turn(player: Player) -> str:
 
 
 def refuse_different_work(losses: dict[str, float]) -> None:
-    """Stop unless the training losses say that all contestants train the same thing.
+    """Stop unless the training losses say that all baselines train the same thing.
 
     Raises:
         SystemExit: they differ.
@@ -158,15 +158,15 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        epilog="contestants: " + "; ".join(f"{name} ({words})" for name, words in study_report.WORDS.items()),
+        epilog="baselines: " + "; ".join(f"{name} ({words})" for name, words in study_report.WORDS.items()),
     )
     parser.add_argument("--seeds", type=int, nargs="+", default=[5, 10], help="a study for each of these numbers")
     parser.add_argument("--depths", type=int, nargs="+", default=[2, 8, 16, 32], help="weight layers, head included")
     parser.add_argument("--epochs", type=int, default=1)
-    parser.add_argument("--rounds", type=int, default=3, help="turns per contestant")
+    parser.add_argument("--rounds", type=int, default=3, help="turns per baseline")
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--batch-size", type=int, default=128)
-    parser.add_argument("--threads", type=int, default=2, help="of contestants that are one process")
+    parser.add_argument("--threads", type=int, default=2, help="of baselines that are one process")
     parser.add_argument("--remedies-depth", type=int, default=16)
     parser.add_argument("--dataset", default="mnist", choices=("mnist", "mnist5k"))
     parser.add_argument("--only", help=f"some of {','.join(MODULES)}")

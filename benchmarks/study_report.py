@@ -40,10 +40,10 @@ class Row:
     startup: float
 
 
-def seconds_of(contestants: Mapping[str, Any], seeds: int) -> dict[str, list[float]]:
+def seconds_of(baselines: Mapping[str, Any], seeds: int) -> dict[str, list[float]]:
     """Seconds of each way in each round; netdepth's command is a way of its own, one seed is taken times ``seeds``."""
     found: dict[str, list[float]] = {}
-    for name, measured in contestants.items():
+    for name, measured in baselines.items():
         turns, times = measured["turns"], seeds / measured["seeds_trained"]
         if name != "netdepth-report":
             found[name] = [turn["seconds"] * times for turn in turns]
@@ -58,17 +58,17 @@ def reference_of(seconds: Mapping[str, Sequence[float]]) -> str | None:
     return min(there, key=lambda name: statistics.median(seconds[name])) if there else None
 
 
-def summarise(contestants: Mapping[str, Any], seeds: int) -> list[Row]:
+def summarise(baselines: Mapping[str, Any], seeds: int) -> list[Row]:
     """The rows of a study, fastest first.
 
     A ratio is the median of the ratios of each round, so a slow stretch of the machine, which hits
     both, cancels.
     """
-    seconds = seconds_of(contestants, seeds)
+    seconds = seconds_of(baselines, seeds)
     reference = reference_of(seconds)
     rows = []
     for name, values in seconds.items():
-        measured = contestants["netdepth" if name == "netdepth-command" else name]
+        measured = baselines["netdepth" if name == "netdepth-command" else name]
         startup = measured["startup"]
         if name.startswith("netdepth"):
             startup = statistics.median(turn["whole"] - turn["seconds"] for turn in measured["turns"])
@@ -79,7 +79,7 @@ def summarise(contestants: Mapping[str, Any], seeds: int) -> list[Row]:
                 times = seeds / measured["seeds_trained"]
                 faster_at = {
                     depth: _ratio(
-                        [turn["depths"][depth] for turn in contestants[reference]["turns"]],
+                        [turn["depths"][depth] for turn in baselines[reference]["turns"]],
                         [turn["depths"][depth] * times for turn in measured["turns"]],
                     )
                     for depth in measured["turns"][0]["depths"]
@@ -129,12 +129,12 @@ def show(results: Mapping[str, Any]) -> None:
     from rich.table import Table
 
     console, depths = Console(width=120), results["settings"]["depths"]
-    for seeds, contestants in results["studies"].items():
+    for seeds, baselines in results["studies"].items():
         table = Table(title=f"{seeds} seeds: seconds per study", title_justify="left")
         table.add_column("way", no_wrap=True)
         for heading in headings(depths):
             table.add_column(heading, justify="right")
-        for row in summarise(contestants, int(seeds)):
+        for row in summarise(baselines, int(seeds)):
             table.add_row(row.name, *cells(row, depths))
         console.print(table)
     if results["remedies"]:
@@ -150,18 +150,18 @@ def _table(first: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) ->
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
-def notes(contestants: Mapping[str, Any], seeds: int) -> str:
+def notes(baselines: Mapping[str, Any], seeds: int) -> str:
     """What the numbers of one study rest on."""
-    seconds = seconds_of(contestants, seeds)
-    losses = [turn["train_loss"] for measured in contestants.values() for turn in measured["turns"]]
+    seconds = seconds_of(baselines, seeds)
+    losses = [turn["train_loss"] for measured in baselines.values() for turn in measured["turns"]]
     said = [
-        "Training loss of the shallowest network, first seed, over all ways and rounds: "
+        "Training loss of the shallowest network, first seed, over all implementations and rounds: "
         f"{min(losses):.4f} to {max(losses):.4f}."
     ]
     if (reference := reference_of(seconds)) is not None:
         said.insert(0, f"Compared with {WORDS[reference]}.")
-    if "netdepth" in contestants:
-        last = contestants["netdepth"]["turns"][-1]
+    if "netdepth" in baselines:
+        last = baselines["netdepth"]["turns"][-1]
         stacks = "; ".join(f"depth {d}: {' + '.join(map(str, sizes))}" for d, sizes in last["stacks"].items())
         said.append(f"netdepth's stacks of seeds: {stacks}. It wrote {last['megabytes']:.0f} MB.")
     return " ".join(said)
@@ -178,10 +178,10 @@ def markdown(results: Mapping[str, Any]) -> str:
         f"Python {machine['python']}, {versions}. {settings['dataset']}, width {settings['width']}, "
         f"batch {settings['batch_size']}, epochs: {settings['epochs']}.",
     ]
-    for seeds, contestants in results["studies"].items():
-        rows = [[WORDS[row.name], *cells(row, depths)] for row in summarise(contestants, int(seeds))]
+    for seeds, baselines in results["studies"].items():
+        rows = [[WORDS[row.name], *cells(row, depths)] for row in summarise(baselines, int(seeds))]
         parts.append(f"### {len(depths)} depths × {seeds} seeds")
-        parts += [_table("Way", headings(depths), rows), notes(contestants, int(seeds))]
+        parts += [_table("Implementation", headings(depths), rows), notes(baselines, int(seeds))]
     if results["remedies"]:
         parts.append(f"### Remedies: one network of depth {settings['remedies_depth']} alone, one thread")
         parts.append(_table(REMEDY_HEADINGS[0], REMEDY_HEADINGS[1:], remedies(results["remedies"])))

@@ -1,1 +1,1 @@
-"""The contestants of `epoch.py`: one small file each, started as ``python -m contestants.<name>``."""
+"""The baselines of `epoch.py`: one small file each, started as ``python -m baselines.<name>``."""

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from contestants.session import LEARNING_RATE, SIZES, open_session, use_threads
+from baselines.session import LEARNING_RATE, SIZES, open_session, use_threads
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 All images lie on the GPU in half precision and channels-last; an epoch flips and crops all of them in a few kernels
 before its first batch; model and batches are float16 throughout, and nothing is read back until the epoch ends. What
-its records also have, another network, optimizer and schedule, is left out: all contestants train the same.
+its records also have, another network, optimizer and schedule, is left out: all baselines train the same.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, WARM_UP_STEPS, Work, compete
-from contestants.conv_torch import network
+from baselines.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, WARM_UP_STEPS, Work, compete
+from baselines.conv_torch import network
 
 
 def flipped(images: Tensor) -> Tensor:

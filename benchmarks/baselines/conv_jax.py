@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from contestants.conv_limit import layers
-from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, WARM_UP_STEPS, Work, compete
+from baselines.conv_limit import layers
+from baselines.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, WARM_UP_STEPS, Work, compete
 
 EPSILON = 1e-5
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 
-from contestants.conv_session import WARM_UP_STEPS, Work, compete
-from contestants.session import use_threads
+from baselines.conv_session import WARM_UP_STEPS, Work, compete
+from baselines.session import use_threads
 
 Layer = tuple[int, int, int, int, int, int]
 """Channels before and after, height and width before, stride, size of the kernel."""
@@ -72,7 +72,7 @@ def prepare(work: Work) -> Callable[[], dict[str, Any]]:
     count, *shape = work.images().shape
     channels, height, width = shape
     if work.variant == "limit":
-        from contestants.limit import best_rate
+        from baselines.limit import best_rate
 
         each = operations(channels, height, width, work.depth)
         return lambda: {"seconds": count * each / best_rate(), "images": count}

@@ -17,8 +17,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, Work, compete, spread
-from contestants.netdepth import terminal
+from baselines.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, Work, compete, spread
+from baselines.netdepth import terminal
 from netdepth.progress import TrainProgress
 
 

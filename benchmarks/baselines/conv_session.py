@@ -1,4 +1,4 @@
-"""What the contestants of `conv.py` share: the work, where it comes from, and the turns they wait for.
+"""What the baselines of `conv.py` share: the work, where it comes from, and the turns they wait for.
 
 A turn is an epoch over the benchmark's training images, from the same initial weights each time, in the
 same order, every image padded, cropped and flipped at random. Imports, reading the data, compiling and
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
-from contestants.study_session import take_turns
+from baselines.study_session import take_turns
 
 __all__ = ["DECAY", "LEARNING_RATE", "MOMENTUM", "PAD", "WARM_UP_STEPS", "Work", "open_work", "spread", "take_turns"]
 
@@ -42,7 +42,7 @@ class Work:
     data_dir: Path | None
     device: str = "cpu"
     loaders: int = 0
-    """Processes that load data, of a contestant that has such."""
+    """Processes that load data, of a baseline that has such."""
 
     @property
     def bf16(self) -> bool:
@@ -108,6 +108,6 @@ def open_work() -> tuple[Work, TextIO]:
 
 
 def compete(prepare: Callable[[Work], Callable[[], dict[str, Any]]]) -> None:
-    """Be a contestant whose turn is what ``prepare`` makes."""
+    """Be a baseline whose turn is what ``prepare`` makes."""
     work, replies = open_work()
     take_turns(prepare(work), replies)

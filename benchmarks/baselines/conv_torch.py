@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from contestants.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, WARM_UP_STEPS, Work, compete
-from contestants.session import use_threads
+from baselines.conv_session import DECAY, LEARNING_RATE, MOMENTUM, PAD, WARM_UP_STEPS, Work, compete
+from baselines.session import use_threads
 
 
 class Block(nn.Module):

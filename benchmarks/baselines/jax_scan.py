@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 
-from contestants.session import LEARNING_RATE, SIZES, open_session
+from baselines.session import LEARNING_RATE, SIZES, open_session
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from contestants.session import LEARNING_RATE, SIZES, open_session
+from baselines.session import LEARNING_RATE, SIZES, open_session
 
 FOREVER = 10_000
 """Epochs of the one long ``fit`` whose epochs are timed; the driver ends the process before."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, TensorDataset
 
-from contestants.session import LEARNING_RATE, SIZES, Session, open_session, use_threads
+from baselines.session import LEARNING_RATE, SIZES, Session, open_session, use_threads
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils import mkldnn
 
-from contestants.session import SIZES, open_session, use_threads
+from baselines.session import SIZES, open_session, use_threads
 
 SIDES = (1024, 2048, 3072)
 REPEATS = 3

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from contestants.session import open_session
+from baselines.session import open_session
 
 EPOCHS = 5
 

@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
-from contestants.session import LEARNING_RATE, MEAN, SIZES, STD, open_session
+from baselines.session import LEARNING_RATE, MEAN, SIZES, STD, open_session
 
 
 def to_tensor(image: Image.Image) -> torch.Tensor:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from contestants.session import SIZES, open_session, use_threads
+from baselines.session import SIZES, open_session, use_threads
 
 
 def products(batch: int, backward: bool) -> Callable[[], None]:

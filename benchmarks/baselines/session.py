@@ -1,6 +1,6 @@
-"""What every contestant shares: its settings, the data, and the turn it waits for.
+"""What every baseline shares: its settings, the data, and the turn it waits for.
 
-A contestant is a process of its own. It sets itself up, trains epoch after epoch and calls
+A baseline is a process of its own. It sets itself up, trains epoch after epoch and calls
 `Session.epoch_done` after each; that call reports the epoch and sleeps until the next one is
 asked for. Where a framework owns the loop, the call sits in the framework's end-of-epoch hook,
 so that everything the framework does for an epoch is inside the time.
@@ -27,7 +27,7 @@ LEARNING_RATE = 1e-3
 
 @dataclass
 class Session:
-    """One contestant's side of the benchmark.
+    """One baseline's side of the benchmark.
 
     ``variant`` is the name the driver called, for files that serve several. Images are uint8
     ``[N, 28, 28]``, labels int64 ``[N]``.
@@ -58,7 +58,7 @@ class Session:
     def epoch_done(self, val_accuracy: float | None, seconds: float | None = None, epochs: int | None = None) -> None:
         """Report an epoch and its validation pass, then sleep until the driver wants the next one.
 
-        ``seconds`` is given only by a contestant that keeps its own clock, ``epochs`` (what the
+        ``seconds`` is given only by a baseline that keeps its own clock, ``epochs`` (what the
         accuracy was reached after) by one that starts afresh each turn. Ends the process when the
         driver has closed the line.
         """

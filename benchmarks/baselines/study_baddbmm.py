@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from contestants.session import use_threads
-from contestants.study_session import LEARNING_RATE, Orders, Outcome, Train, Work, compete
+from baselines.session import use_threads
+from baselines.study_session import LEARNING_RATE, Orders, Outcome, Train, Work, compete
 
 
 def logits(parameters: Sequence[Tensor], x: Tensor) -> Tensor:

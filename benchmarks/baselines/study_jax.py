@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from contestants.study_session import LEARNING_RATE, Outcome, Train, Work, compete
+from baselines.study_session import LEARNING_RATE, Outcome, Train, Work, compete
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 

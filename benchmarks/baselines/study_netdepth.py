@@ -19,8 +19,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from contestants.netdepth import terminal
-from contestants.study_session import LEARNING_RATE, Work, open_work, take_turns
+from baselines.netdepth import terminal
+from baselines.study_session import LEARNING_RATE, Work, open_work, take_turns
 
 RECIPE = '''"""A study of plain networks with He's initialisation, one condition."""
 

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from contestants.notebook import Digits
-from contestants.study_session import LEARNING_RATE, Orders, Outcome, Train, Work, compete
-from contestants.study_torch import network
+from baselines.notebook import Digits
+from baselines.study_session import LEARNING_RATE, Orders, Outcome, Train, Work, compete
+from baselines.study_torch import network
 
 
 def prepare(work: Work) -> Train:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from contestants.study_session import LEARNING_RATE, open_work, take_turns
+from baselines.study_session import LEARNING_RATE, open_work, take_turns
 
 REMEDIES: Mapping[str, Mapping[str, Any]] = {
     "plain": {},

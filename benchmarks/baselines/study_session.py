@@ -134,7 +134,7 @@ def take_turns(turn: Callable[[], dict[str, Any]], replies: TextIO) -> None:
 def compete(
     prepare: Callable[[Work], Train], *, stacked: bool = False, processes: int = 1, pinned: bool = False
 ) -> None:
-    """Be a contestant that trains the grid with what ``prepare`` makes.
+    """Be a baseline that trains the grid with what ``prepare`` makes.
 
     ``stacked``: all seeds of a depth in one call, else one call per seed. With two ``processes`` each
     makes what is left to do, the deepest first; ``pinned`` keeps each on a core of its own.
