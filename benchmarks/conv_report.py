@@ -121,7 +121,8 @@ def markdown(results: Mapping[str, Any]) -> str:
     if losses:
         lines += [
             "",
-            f"Mean training loss of the epoch, over all implementations and rounds: {min(losses):.3f} to {max(losses):.3f}.",
+            "Mean training loss of the epoch, over all implementations and rounds: "
+            f"{min(losses):.3f} to {max(losses):.3f}.",
         ]
     return "\n".join(lines)
 
