@@ -17,27 +17,32 @@ study.report()                      # path of report.html
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from netdepth.config import RunConfig, Runtime
-from netdepth.errors import BadInput, RunFailed, choose
+from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
+from netdepth.runs import asked
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
 from netdepth.studyspec import Nuisance, StudySpec
+from netdepth.text import printable
+from netdepth.training.parallel import world_size
 
 if TYPE_CHECKING:
     import pandas
 
     from netdepth.studies.verdict import Verdict
     from netdepth.training.finished import Run
+    from netdepth.training.launch import Outcome
 
-__all__ = ["Study", "ask", "plan", "study", "sync", "train", "with_imports"]
+__all__ = ["Study", "Trained", "ask", "plan", "prepared", "study", "sync", "train", "train_runs"]
 
 
 def plan(
@@ -70,6 +75,105 @@ def plan(
     return name, [dataclasses.replace(config, seed=s) for s in chosen], notes
 
 
+@dataclass(frozen=True)
+class Trained:
+    """The runs that one call made or found: an outcome per seed, and the learning curves of each that has a folder."""
+
+    outcomes: list[Outcome]
+    figures: dict[int, Path | None]
+
+    @property
+    def runs(self) -> dict[int, RunDir]:
+        """Run folders by seed."""
+        return {outcome.seed: RunDir(outcome.path) for outcome in self.outcomes if outcome.path is not None}
+
+    def picture(self, draw: Callable[[], Path]) -> Path | None:
+        """A picture of these runs, which are saved: if it cannot be drawn, a note of the last outcome says why."""
+        try:
+            return draw()
+        except NetdepthError as error:
+            self.outcomes[-1].notes.append(f"no figure: {error}")
+            return None
+
+
+def train_runs(
+    recipe: str | RunConfig,
+    runtime: Runtime,
+    *,
+    seed: int | None = None,
+    seeds: str | Sequence[int] | None = None,
+    dataset: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: bool = True,
+) -> Trained:
+    """What `train` and ``netdepth train`` share: train the runs that are missing, draw the learning curves.
+
+    Raises:
+        BadInput: an unknown recipe, override or seed, or a setting that a component refuses.
+        Interrupted: a signal came; everything is saved.
+    """
+    from netdepth.report.learning_curves import learning_curves
+    from netdepth.training.launch import Outcome, launch, settle
+
+    name, configs, notes = plan(recipe, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides)
+    keys = [asked.key_of(config, runtime) for config in configs]
+    known = _known(keys, runtime)
+    if known is None:
+        from netdepth.training.run import resolve
+
+        resolve(configs[0], runtime.device, runtime.runs_root)  # bad input is refused before anything is announced
+    _announce(notes)
+    if known is None:
+        outcomes = launch(name, configs, runtime, progress=progress)
+        _keep(keys, configs, outcomes)
+    else:
+        outcomes = [
+            Outcome(run.path, config.seed, run.status(), notes=[f"already finished: {run.path}"])
+            for config, run in zip(configs, known, strict=True)
+        ]
+    made = Trained(outcomes, {})
+    for number, run in made.runs.items():
+        made.figures[number] = _drawn(run) or made.picture(functools.partial(learning_curves, run))
+    settle(outcomes)
+    return made
+
+
+def _known(keys: Sequence[str | None], runtime: Runtime) -> list[RunDir] | None:
+    """The folders of runs that are finished without a doubt, if all are. Only while torch is not imported: then
+    nobody has registered a component of their own, and the slow way would cost seconds."""
+    if "torch" in sys.modules or world_size() > 1:
+        return None
+    found = [asked.find(key, runtime) for key in keys]
+    known = [run for run in found if run is not None]
+    return known if len(known) == len(found) else None
+
+
+def _keep(keys: Sequence[str | None], configs: Sequence[RunConfig], outcomes: Sequence[Outcome]) -> None:
+    """Keep the finished runs whose components are all netdepth's own, so that asking again needs no torch."""
+    import torch
+
+    from netdepth.training.run import COMPONENTS
+
+    for key, config, outcome in zip(keys, configs, outcomes, strict=False):
+        own = all(part.entry(getattr(config, name).name).source is None for name, part in COMPONENTS.items())
+        if own and outcome.finished is not None:
+            asked.keep(key, outcome.finished.run, torch.__version__)
+
+
+def _drawn(run: RunDir) -> Path | None:
+    """The learning curves of ``run``, if they were drawn after its last record and its result were written."""
+    path = run.path / "figures" / "learning_curves.png"
+    if not path.is_file():
+        return None
+    written = [file.stat().st_mtime_ns for file in run.path.glob("*") if file.name in ("metrics.jsonl", "result.json")]
+    return path if path.stat().st_mtime_ns >= max(written, default=0) else None
+
+
+def _announce(notes: Sequence[str]) -> None:
+    for note in notes:
+        print(printable(f"note: {note}"), file=sys.stderr)
+
+
 def train(
     recipe: str | RunConfig,
     *,
@@ -89,24 +193,14 @@ def train(
         BadInput: what the command line would answer with exit 2.
         RunFailed: a run could not finish; the others did.
     """
-    from netdepth import recipes
-    from netdepth.report.learning_curves import learning_curves
     from netdepth.training.finished import Run
-    from netdepth.training.launch import launch, settle
 
-    runtime = runtime or Runtime()
-    for module in runtime.imports:
-        recipes.import_user(module)
-    name, configs, _ = plan(recipe, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides)
-    outcomes = launch(name, configs, runtime, progress=progress)
-    runs = [Run(RunDir(outcome.path)) for outcome in outcomes if outcome.path is not None]
-    for run in runs:
-        if run.figure is None:
-            learning_curves(run.dir)
-    settle(outcomes)
-    failed = [outcome for outcome in outcomes if outcome.error is not None]
+    runtime = with_imports(runtime or Runtime())
+    made = train_runs(recipe, runtime, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides, progress=progress)
+    failed = [outcome for outcome in made.outcomes if outcome.error is not None]
     if failed:
         raise RunFailed("; ".join(f"seed {outcome.seed}: {outcome.error}" for outcome in failed))
+    runs = [Run(run) for run in made.runs.values()]
     return runs[0] if seeds is None else runs
 
 
@@ -225,16 +319,18 @@ def study(
         RunFailed: a run could not finish; the others did.
         Interrupted: everything is saved; the same call continues.
     """
-    from netdepth.studies.contrasts import out_of_reach
-    from netdepth.studies.run import locate_study, run_study
+    from netdepth.studies.run import run_study
 
-    runtime = with_imports(runtime or Runtime(), recipe)
-    spec, notes = ask(
-        recipe, seeds=seeds, depths=depths, dataset=dataset, overrides=overrides, tune=tune, source=source
+    spec, runtime = prepared(
+        recipe,
+        runtime or Runtime(),
+        seeds=seeds,
+        depths=depths,
+        dataset=dataset,
+        overrides=overrides,
+        tune=tune,
+        source=source,
     )
-    _, spec, more = locate_study(spec, runtime)
-    for note in (*notes, *more, *out_of_reach(spec)):
-        print(f"note: {note}", file=sys.stderr)
     done = run_study(spec, runtime, workers=workers, ray=ray, progress=progress)
     if done.failed:
         first = done.failed[0]
@@ -242,7 +338,26 @@ def study(
     return Study(done.study)
 
 
-def with_imports(runtime: Runtime, recipe: str | StudySpec) -> Runtime:
+def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple[StudySpec, Runtime]:
+    """The study to conduct (`ask` with ``changes``; seeds that its folder has already count as an extension) and the
+    runtime with the user's files imported. What is to be announced is printed.
+
+    Raises:
+        BadInput: as `ask`.
+    """
+    from netdepth.studies.contrasts import out_of_reach
+    from netdepth.studies.run import locate_study
+
+    runtime = with_imports(runtime, recipe)
+    spec, notes = ask(recipe, **changes)
+    _, spec, more = locate_study(spec, runtime)
+    _announce([*notes, *more])
+    for warning in out_of_reach(spec):
+        print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
+    return spec, runtime
+
+
+def with_imports(runtime: Runtime, recipe: object = None) -> Runtime:
     """``runtime`` with the user's files imported here and named for the workers, that of ``recipe`` among them."""
     from netdepth import recipes
 

@@ -11,7 +11,6 @@ from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
 from netdepth.errors import BadInput
-from netdepth.runs.folder import RunDir
 from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
@@ -27,14 +26,13 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 def study(args: argparse.Namespace) -> Answer:
     """Run a study, or say what it would cost."""
     from netdepth import api
-    from netdepth.studies.contrasts import out_of_reach
-    from netdepth.studies.run import locate_study, run_study
+    from netdepth.studies.run import run_study
 
     if args.threads not in (None, 1):
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
-    runtime = api.with_imports(runtime_of(args), args.recipe)
-    spec, notes = api.ask(
+    spec, runtime = api.prepared(
         args.recipe,
+        runtime_of(args),
         seeds=args.seeds,
         depths=args.depths,
         dataset=args.dataset,
@@ -42,11 +40,6 @@ def study(args: argparse.Namespace) -> Answer:
         tune=args.tune,
         source=args.source,
     )
-    _, spec, more = locate_study(spec, runtime)
-    for note in (*notes, *more):
-        print(printable(f"note: {note}"), file=sys.stderr)
-    for warning in out_of_reach(spec):
-        print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)
     done = run_study(spec, runtime, workers=args.workers, ray=args.ray)
@@ -169,13 +162,11 @@ def quickstart(args: argparse.Namespace) -> Answer:
     from netdepth import api
     from netdepth.report.summary import print_next, print_quickstart
     from netdepth.studies.run import run_study
-    from netdepth.training import launch
 
     runtime = runtime_of(args)
-    name, configs, _ = api.plan(BASELINE, seed=args.seed or 0, dataset=DATASET)
     print("1 of 2: one network on 3,000 digits", file=sys.stderr)
-    outcomes = launch.launch(name, configs, runtime)
-    baseline = trained(outcomes, several=False)
+    made = api.train_runs(BASELINE, runtime, seed=args.seed or 0, dataset=DATASET)
+    baseline = trained(made, several=False)
     if baseline.code:
         return baseline
     print("2 of 2: seventy networks of 2 to 32 layers, plain and residual", file=sys.stderr)
@@ -184,9 +175,8 @@ def quickstart(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         baseline.show()
-        folder = outcomes[0].path
-        if folder is not None:
-            print_quickstart(RunDir(folder), baseline.document["runs"][0]["figure"])
+        for seed, run in made.runs.items():
+            print_quickstart(run, made.figures[seed])
         print()
         study.show()
         print_next(study.document["report"])
