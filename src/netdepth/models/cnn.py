@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise
 from netdepth.models.network import MODELS, Network, Normalize
@@ -58,7 +59,7 @@ class Block(nn.Module):
             for i, (n, m, kernel) in enumerate(zip(sizes, sizes[1:], kernels, strict=False))
         )
         self.norms = nn.ModuleList(map(nn.BatchNorm2d, sizes[:-1] if pre_activation else sizes[1:]))
-        self.relu = nn.ReLU(inplace=True)  # on what batch norm or the sum has just put out, which nobody else reads
+        self.relu = nn.ReLU(inplace=True)  # its input, of batch norm or the sum, is not read again
         self.shortcut, self.stride, self.pre_activation = shortcut, stride, pre_activation
         self.missing_channels = after - before
         changes = stride != 1 or before != after
@@ -109,7 +110,7 @@ class CifarResNet(Network):
     deviation, which the batch norm after the first convolution takes out again.
     """
 
-    channels_last = True  # nothing here looks at how images lie in memory
+    channels_last = True  # no layer depends on the memory layout
     replayable = True
 
     def __init__(
@@ -123,11 +124,10 @@ class CifarResNet(Network):
         shortcut: Shortcut = "identity",
         pre_activation: bool = False,
         pixel_mean: bool = False,
-        lsuv: bool = False,
     ) -> None:
         super().__init__(input_shape, num_classes, depth=2 + STAGES * len(KERNELS[layout]) * blocks_per_stage)
         self.layout, self.shortcut, self.pre_activation = layout, shortcut, pre_activation
-        self.pixel_mean, self.lsuv = pixel_mean, lsuv
+        self.pixel_mean = pixel_mean
         if pixel_mean:
             self.normalize = Normalize(*input_shape)
         self.conv = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)
@@ -163,7 +163,7 @@ class CifarResNet(Network):
         return [module for module in self.stages.modules() if isinstance(module, Block)]
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees: uint8 ``[B, C, H, W]`` to ``[B, channels of the last stage]``."""
+        """The input of the head: uint8 ``[B, C, H, W]`` to ``[B, channels of the last stage]``."""
         h: Tensor = self.conv(self.normalize(x))
         if not self.pre_activation:
             h = self.relu(self.norm(h))
@@ -172,10 +172,6 @@ class CifarResNet(Network):
         if self.pre_activation:
             h = self.relu(self.norm(h))
         return h.mean((2, 3))
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(x))
-        return logits
 
 
 @MODELS.register("resnet")
@@ -209,8 +205,7 @@ def resnet(
         BadInput: a depth that the blocks do not fill, a width out of range, ``zero_gamma`` without a branch that
             ends in batch norm beside a skip.
     """
-    if not 1 <= width <= MAX_WIDTH:
-        raise BadInput(f"model.width = {width} is out of range; it takes 1 to {MAX_WIDTH}")
+    require(1 <= width <= MAX_WIDTH, "model.width", width, f"1 to {MAX_WIDTH}")
     if zero_gamma and shortcut == "none":
         raise BadInput(
             "model.zero_gamma = true needs a shortcut (model.shortcut = 'identity', 'projection' or 'projection_all'): "
@@ -230,13 +225,11 @@ def resnet(
         shortcut=shortcut,
         pre_activation=pre_activation,
         pixel_mean=normalization == "pixel",
-        lsuv=init == "lsuv",
     )
     blocks = model.blocks()
     projections = [b.projection for b in blocks if b.projection is not None]
-    initialise(
-        nn.ModuleList([model.conv, *(b.convs for b in blocks), model.head, *projections]), init, "relu", generator
-    )
+    order = (model.conv, *(b.convs for b in blocks), model.head, *projections)
+    initialise(model, init, "relu", generator, order)
     if zero_gamma:
         for b in blocks:
             last = b.norms[-1]
@@ -249,8 +242,8 @@ def _blocks_per_stage(depth: int, layout: Layout) -> int:
     """The n of 6n + 2 or 9n + 2; raises BadInput, naming the nearest depths, where there is none."""
     layers = STAGES * len(KERNELS[layout])
     largest = 2 + layers * ((MAX_DEPTH - 2) // layers)
-    if not 2 + layers <= depth <= largest:
-        raise BadInput(f"model.depth = {depth} is out of range; it takes {layers}n + 2, from {2 + layers} to {largest}")
+    good = f"{layers}n + 2, from {2 + layers} to {largest}"
+    require(2 + layers <= depth <= largest, "model.depth", depth, good)
     n, rest = divmod(depth - 2, layers)
     if rest:
         raise BadInput(

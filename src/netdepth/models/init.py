@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Literal, get_args
 
 import torch
 from torch import Generator, Tensor, nn
+
+from netdepth.models.network import Network
 
 __all__ = ["Init", "initialise", "rescale_fixup", "rescale_lsuv"]
 
@@ -49,13 +52,20 @@ _INITS: dict[str, Callable[[Tensor, str, Generator], None]] = {
 assert set(_INITS) == set(get_args(Init))
 
 
-def initialise(model: nn.Module, name: Init, activation: str, generator: Generator) -> None:
-    """Initialise every linear and convolution layer of ``model`` in the order of its modules.
+def initialise(
+    model: Network,
+    name: Init,
+    activation: str,
+    generator: Generator,
+    order: Iterable[nn.Module] | None = None,
+) -> None:
+    """Initialise every linear and convolution layer of ``model``, module by module in ``order`` (None: as made).
 
     Biases are zero, except for "default", which draws them as PyTorch does. "lsuv" is drawn as
-    "orthogonal"; its second half needs images: `rescale_lsuv`.
+    "orthogonal"; its second half needs images (`rescale_lsuv`), which ``model.lsuv`` asks for.
     """
-    for module in model.modules():
+    model.lsuv = name == "lsuv"
+    for module in itertools.chain.from_iterable(part.modules() for part in order or [model]):
         if not isinstance(module, nn.Linear | nn.Conv2d):
             continue
         _INITS[name](module.weight, activation, generator)
@@ -74,21 +84,15 @@ def rescale_fixup(branches: Sequence[Sequence[nn.Linear]], head: nn.Linear) -> N
 
     Zhang, Dauphin & Ma 2019, "Fixup Initialization", §3: the head and the last layer of every
     branch are zero, its other layers are scaled by (number of branches)^(-1 / (2k - 2)), k the
-    layers of a branch. What was drawn for the zeroed layers is dropped, so that the draws of all
-    other layers are those of the plain twin.
+    layers of a branch. The zeroed layers are drawn too, so that the draws of all other layers are
+    those of the plain twin.
     """
-    for *inner, last in branches:
-        for layer in inner:
-            factor = len(branches) ** (-1 / (2 * len(inner)))
-            for parameter in layer.parameters():
-                parameter.mul_(factor)
-        _zero(last)
-    _zero(head)
-
-
-def _zero(layer: nn.Linear) -> None:
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
+    for *inner, _ in branches:
+        for parameter in itertools.chain.from_iterable(layer.parameters() for layer in inner):
+            parameter.mul_(len(branches) ** (-1 / (2 * len(inner))))
+    for layer in (*(last for *_, last in branches), head):
+        for parameter in layer.parameters():
+            nn.init.zeros_(parameter)
 
 
 @torch.no_grad()
@@ -112,7 +116,7 @@ def rescale_lsuv(model: nn.Module, inputs: Tensor) -> None:
             weight.div_(variance.sqrt())
             layer.weight.copy_(weight)
             output = layer.forward(*args)
-        return output  # what the next layers see
+        return output  # the input of the next layers
 
     for name, module in copied.named_modules():
         if isinstance(module, nn.Dropout):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise, rescale_fixup
 from netdepth.models.network import MODELS, Network
@@ -69,7 +70,6 @@ class MLP(Network):
         norm: Norm = "none",
         branch_scale: BranchScale = "1",
         pre_activation: bool = False,
-        lsuv: bool = False,
     ) -> None:
         super().__init__(input_shape, num_classes, depth=len(hidden) + 1)
         channels, height, width = input_shape
@@ -81,7 +81,7 @@ class MLP(Network):
         self.dropout = nn.Dropout(dropout)
 
         self.shortcut, self.block_layers, self.norm = shortcut, block_layers, norm
-        self.branch_scale, self.pre_activation, self.lsuv = branch_scale, pre_activation, lsuv
+        self.branch_scale, self.pre_activation = branch_scale, pre_activation
         self.blocks = (len(hidden) - 1) // block_layers if len(set(hidden)) == 1 else 0
         """Blocks of the net and of its twin; 0 also where the widths differ and there can be none."""
         scaled = branch_scale == "blocks^-1/2" and shortcut == "identity" and self.blocks
@@ -113,7 +113,7 @@ class MLP(Network):
         return [layers[i : i + self.block_layers] for i in range(1, len(layers), self.block_layers)]
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees: uint8 ``[B, C, H, W]`` to ``[B, last width]``."""
+        """The input of the head: uint8 ``[B, C, H, W]`` to ``[B, last width]``."""
         h: Tensor = self.normalize(x).flatten(1)
         if not self.hidden:
             return h
@@ -153,10 +153,6 @@ class MLP(Network):
         dropped: Tensor = self.dropout(self.activation(h))
         return dropped
 
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(x))
-        return logits
-
 
 @MODELS.register(
     "mlp",
@@ -189,8 +185,7 @@ def mlp(
     if hidden is None:
         if width is None or depth is None:
             raise BadInput("model mlp needs hidden (e.g. [256,128]) or both width and depth")
-        if not 1 <= depth <= MAX_DEPTH:
-            raise BadInput(f"model.depth = {depth} is out of range; it takes 1 to {MAX_DEPTH}")
+        require(1 <= depth <= MAX_DEPTH, "model.depth", depth, f"1 to {MAX_DEPTH}")
         hidden = [width] * (depth - 1)
     elif width is not None or depth is not None:
         raise BadInput(
@@ -199,8 +194,7 @@ def mlp(
     for units in [*hidden, *([width] if width is not None else [])]:
         if not 1 <= units <= MAX_WIDTH:
             raise BadInput(f"hidden width {units} is out of range; it takes 1 to {MAX_WIDTH}")
-    if not 0 <= dropout < 1:
-        raise BadInput(f"model.dropout = {dropout} is out of range; it takes 0 up to, not including, 1")
+    require(0 <= dropout < 1, "model.dropout", dropout, "0 up to, not including, 1")
     _check_blocks(hidden, shortcut, block_layers)
     _check_remedies(shortcut, init, norm, branch_scale)
     model = MLP(
@@ -214,7 +208,6 @@ def mlp(
         norm=norm,
         branch_scale=branch_scale,
         pre_activation=pre_activation,
-        lsuv=init == "lsuv",
     )
     initialise(model, init, activation, generator)
     if branch_scale == "fixup":
@@ -224,8 +217,7 @@ def mlp(
 
 def _check_blocks(hidden: Sequence[int], shortcut: Shortcut, k: int) -> None:
     """Refuse hidden layers that do not make an input layer and blocks of ``k``, as 2 + k * blocks counts them."""
-    if not 1 <= k < MAX_DEPTH:
-        raise BadInput(f"model.block_layers = {k} is out of range; it takes 1 to {MAX_DEPTH - 1}")
+    require(1 <= k < MAX_DEPTH, "model.block_layers", k, f"1 to {MAX_DEPTH - 1}")
     if shortcut == "identity" and len(set(hidden)) > 1:
         raise BadInput(
             f"model.shortcut = 'identity' adds a block's input to its output: hidden = {hidden} has unequal "

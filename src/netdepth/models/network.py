@@ -13,9 +13,9 @@ __all__ = ["MODELS", "Network", "Normalize"]
 class Normalize(nn.Module):
     """``(x - mean) * scale`` per channel, for uint8 pixels ``[B, C, H, W]``; 0..255 in, floats out.
 
-    With ``height`` and ``width`` every pixel has a mean of its own; the scale is always the channel's.
+    With ``height`` and ``width`` every pixel has its own mean; the scale is always the channel's.
     ``mean`` and ``scale`` are buffers, so a network that is fine-tuned, distilled, exported or
-    explained keeps the statistics it was trained with. As built it maps 0..255 to 0..1.
+    explained keeps the statistics of its training. At first it maps 0..255 to 0..1.
     """
 
     mean: Tensor
@@ -38,20 +38,21 @@ class Normalize(nn.Module):
 
 
 class Network(nn.Module):
-    """Base of all models: ``forward`` maps uint8 ``[B, C, H, W]`` to logits ``[B, num_classes]``.
+    """Base of all models: `forward` maps uint8 ``[B, C, H, W]`` to logits ``[B, num_classes]``.
 
     ``depth`` counts the weight layers on the main path. A subclass begins its forward pass with
-    ``self.normalize``.
+    ``self.normalize``. It has `features` and ``head``, or a `forward` of its own.
     """
 
+    head: nn.Linear
     lsuv: bool = False
     """Its weights still have to be rescaled on images (`models.init.rescale_lsuv`) before training."""
     channels_last: bool = False
-    """Its images and convolutions may lie channels-last in memory, which is faster: values and shapes are the same,
-    but ``view`` across the axes of an image is not possible (``flatten`` and ``reshape`` are)."""
+    """Its images and weights may be in channels-last layout, which is faster: values and shapes are the same, but
+    ``view`` across the axes of an image is not possible (``flatten`` and ``reshape`` are)."""
     replayable: bool = False
-    """Its forward pass launches the same kernels for every batch of a size and reads nothing back to the host, so that
-    a GPU may replay a recording of it (`engine.graphs`)."""
+    """Its forward pass launches the same kernels for every batch of one size and reads nothing back to the host, so
+    that a GPU may replay a recording of it (`training.graphs`)."""
     pixel_mean: bool = False
     """Its ``normalize`` takes a mean per pixel (`Splits.pixel_mean`), not per channel."""
 
@@ -62,11 +63,19 @@ class Network(nn.Module):
         self.depth = depth
         self.normalize = Normalize(input_shape[0])
 
+    def features(self, x: Tensor) -> Tensor:
+        """The input of the head ``[B, F]`` for images ``x``, uint8 ``[B, C, H, W]``."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
     def stage_paths(self) -> dict[str, tuple[str, ...]]:
         """The stages from the input to the head: what can be frozen, thawed and given a rate of its own.
 
         A name to the paths of its modules and parameters; every parameter belongs to one stage, and the last stage
-        is what depends on the number of classes. As it stands here: the modules in the order in which they were made.
+        depends on the number of classes. By default: the modules in the order in which they were made.
         """
         return {name: (name,) for name, child in self.named_children() if any(True for _ in child.parameters())}
 

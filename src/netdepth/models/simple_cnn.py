@@ -7,6 +7,7 @@ from typing import Annotated
 
 from torch import Generator, Tensor, nn
 
+from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise
 from netdepth.models.network import MODELS, Network
@@ -23,7 +24,7 @@ class SimpleCNN(Network):
     image, a last odd row or column falling away; depth = all convolutions + 2.
     """
 
-    channels_last = True  # nothing here looks at how images lie in memory
+    channels_last = True  # no layer depends on the memory layout
     replayable = True
 
     def __init__(
@@ -35,10 +36,8 @@ class SimpleCNN(Network):
         dropout: float,
         *,
         convolutions: int = 1,
-        lsuv: bool = False,
     ) -> None:
         super().__init__(input_shape, num_classes, depth=len(channels) * convolutions + 2)
-        self.lsuv = lsuv
         planes, height, width = input_shape
         self.stages = nn.ModuleList()
         for after in channels:
@@ -59,16 +58,12 @@ class SimpleCNN(Network):
         return {**paths, "hidden": ("hidden",), "head": ("head",)}
 
     def features(self, x: Tensor) -> Tensor:
-        """What the head sees: uint8 ``[B, C, H, W]`` to ``[B, hidden]``."""
+        """The input of the head: uint8 ``[B, C, H, W]`` to ``[B, hidden]``."""
         h: Tensor = self.normalize(x)
         for stage in self.stages:
             h = stage(h)
         dropped: Tensor = self.dropout(self.relu(self.hidden(h.flatten(1))))
         return dropped
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.features(x))
-        return logits
 
 
 @MODELS.register("cnn")
@@ -99,14 +94,9 @@ def simple_cnn(
     for planes in channels:
         if not 1 <= planes <= MAX_CHANNELS:
             raise BadInput(f"model.channels = {channels} holds {planes}, out of range; it takes 1 to {MAX_CHANNELS}")
-    if not 1 <= convolutions <= MAX_CONVOLUTIONS:
-        raise BadInput(f"model.convolutions = {convolutions} is out of range; it takes 1 to {MAX_CONVOLUTIONS}")
-    if not 1 <= hidden <= MAX_HIDDEN:
-        raise BadInput(f"model.hidden = {hidden} is out of range; it takes 1 to {MAX_HIDDEN}")
-    if not 0 <= dropout < 1:
-        raise BadInput(f"model.dropout = {dropout} is out of range; it takes 0 up to, not including, 1")
-    model = SimpleCNN(
-        input_shape, num_classes, channels, hidden, dropout, convolutions=convolutions, lsuv=init == "lsuv"
-    )
+    require(1 <= convolutions <= MAX_CONVOLUTIONS, "model.convolutions", convolutions, f"1 to {MAX_CONVOLUTIONS}")
+    require(1 <= hidden <= MAX_HIDDEN, "model.hidden", hidden, f"1 to {MAX_HIDDEN}")
+    require(0 <= dropout < 1, "model.dropout", dropout, "0 up to, not including, 1")
+    model = SimpleCNN(input_shape, num_classes, channels, hidden, dropout, convolutions=convolutions)
     initialise(model, init, "relu", generator)
     return model
