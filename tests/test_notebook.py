@@ -16,8 +16,8 @@ from support.made_study_folders import Ending, make_study, small_spec, telling
 from netdepth.api import Study
 from netdepth.errors import BadInput
 from netdepth.recipes import resolve_study
+from netdepth.report.content import Content
 from netdepth.report.data import read_study
-from netdepth.report.document import Content
 from netdepth.studies.folder import StudyDir
 
 ROOT = Path(__file__).resolve().parents[1]

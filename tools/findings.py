@@ -18,9 +18,9 @@ from pathlib import Path
 import pandas
 
 from netdepth.config import from_json
-from netdepth.report import study_report
 from netdepth.report.answer import in_short
 from netdepth.report.data import read_study
+from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.verdict import Verdict, verdict
@@ -41,7 +41,7 @@ def add(folder: Path) -> None:
     data = read_study(study)
     if data.missing:
         raise SystemExit(f"{folder}: {len(data.missing)} of {len(data.runs)} planned runs have no result")
-    study_report(study)
+    write_report(study)
     target = STUDIES / slug(study.spec.name)
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)

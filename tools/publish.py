@@ -31,7 +31,7 @@ import report
 import study_report
 
 from netdepth.errors import NetdepthError
-from netdepth.report.comparison import render
+from netdepth.report.run_text import render
 from netdepth.runs.compare import compare
 from netdepth.runs.folder import RunDir
 from netdepth.tools.landscape.words import landscape_words

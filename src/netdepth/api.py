@@ -272,9 +272,9 @@ class Study:
 
     def report(self) -> Path:
         """Write ``report.html`` with all that belongs to it; its path."""
-        from netdepth.report import study_report
+        from netdepth.report.page import write_report
 
-        return study_report(self.dir)
+        return write_report(self.dir)
 
     def __repr__(self) -> str:
         return f"Study({self.path.name!r}, {len(self.dir.runs())} runs planned)"

@@ -115,7 +115,7 @@ def test_an_unfinished_study_says_so_everywhere(
     code, out, _ = answer(["report", "made", "--runs", str(tmp_path), "--check"], capsys)
     assert code == 1
     assert ": no run\n" in out
-    monkeypatch.setattr("netdepth.report.files.write_files", lambda data, folder: data.study.path)
+    monkeypatch.setattr("netdepth.report.page.write_files", lambda data, folder: data.study.path)
     code, out, _ = answer(["report", "made", "--runs", str(tmp_path), "--json"], capsys)
     assert (code, len(json.loads(out)["missing"])) == (0, 1)
 
@@ -147,8 +147,8 @@ def test_a_study_that_has_not_begun_has_no_verdict(tmp_path: Path, capsys: pytes
 @pytest.mark.slow
 def test_neither_torch_nor_pyplot_is_needed(study: StudyDir) -> None:
     code = (
-        "import sys; from pathlib import Path; from netdepth.report import study_report; "
-        "from netdepth.studies.folder import StudyDir; study_report(StudyDir(Path(sys.argv[1]))); "
+        "import sys; from pathlib import Path; from netdepth.report.page import write_report; "
+        "from netdepth.studies.folder import StudyDir; write_report(StudyDir(Path(sys.argv[1]))); "
         "sys.exit('torch' in sys.modules or 'matplotlib.pyplot' in sys.modules)"
     )
     command = [sys.executable, "-W", "error", "-c", code, str(study.path)]

@@ -26,9 +26,8 @@ PHASES = {
 
 def mark(path: str) -> None:
     """Write the letters of this process's phases to the pipe at ``path``, from now on."""
-    from netdepth import report
-    from netdepth.report import files as study_files
     from netdepth.report import learning_curves as plots
+    from netdepth.report import page as study_page
     from netdepth.runs.folder import RunDir
     from netdepth.training import fit, result
     from netdepth.training import loop as conduct
@@ -75,9 +74,9 @@ def mark(path: str) -> None:
     wrap(RunDir, "append_metrics", "e")
     wrap(conduct, "_save", "s")
     wrap(result, "finish", "r")
-    wrap(study_files, "write_verdict", "t")
+    wrap(study_page, "write_verdict", "t")
     plots.learning_curves = lambda run: run.path / "not-drawn.png"  # two seconds each; studies draw theirs
-    wrap(report, "study_report", "p")
+    wrap(study_page, "write_report", "p")
 
 
 def eager() -> None:

@@ -17,7 +17,7 @@ from support.real_runs import same
 from netdepth.cli import main
 from netdepth.config import Component, EarlyStopping, RunConfig, TrainConfig, to_json
 from netdepth.errors import NetdepthError
-from netdepth.report.files import check_report
+from netdepth.report.page import check_report
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
 

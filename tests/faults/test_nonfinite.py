@@ -19,8 +19,8 @@ from faults.record import Faults
 from netdepth import data
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.batches import Batches
+from netdepth.report.content import Content
 from netdepth.report.data import read_study
-from netdepth.report.document import Content
 from netdepth.studies.table import study_table
 from netdepth.training import loop as conduct
 

@@ -11,7 +11,7 @@ from PIL import Image
 from support.browser import Browser, Site, find_browser, serving
 from support.made_study_folders import Ending, make_study, small_spec, telling
 
-from netdepth.report import study_report
+from netdepth.report.page import write_report
 
 pytestmark = pytest.mark.browser
 
@@ -43,7 +43,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scientific=(depth, dataclasses.replace(condition, levels=levels)),
         primary=tuple(item for item in small_spec().primary if item.condition == "plain"),
     )
-    return study_report(make_study(tmp_path_factory.mktemp("study"), spec, ending))
+    return write_report(make_study(tmp_path_factory.mktemp("study"), spec, ending))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 from support.made_runs import make_run
 
-from netdepth.report.comparison import print_comparison, render
+from netdepth.report.run_text import print_comparison, render
 from netdepth.runs.compare import Comparison, compare
 
 ACCURACIES = [0.971, 0.974, 0.978]

@@ -14,11 +14,11 @@ from support.made_study_folders import Ending, Endings, alter, make_study
 from netdepth.config import to_json
 from netdepth.overrides import apply_overrides
 from netdepth.recipes import resolve_study
+from netdepth.report.content import Content
 from netdepth.report.data import read_study
-from netdepth.report.document import Content, page
-from netdepth.report.files import check_report
 from netdepth.report.markdown import markdown, sources
 from netdepth.report.numbers import read_numbers
+from netdepth.report.page import check_report, page
 from netdepth.stats.intervals import prediction_interval
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.paper import welch

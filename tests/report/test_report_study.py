@@ -13,12 +13,11 @@ import pytest
 from support.made_study_folders import Ending, alter, endings_by_place, large_spec, make_study, small_spec
 
 from netdepth.errors import BadInput
-from netdepth.report import study_report
+from netdepth.report.content import Content
 from netdepth.report.data import read_study
-from netdepth.report.document import Content, page
-from netdepth.report.files import check_report
 from netdepth.report.markdown import markdown
 from netdepth.report.numbers import read_numbers, run_numbers, run_ranges
+from netdepth.report.page import check_report, page, write_report
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.table import SOURCES
 from netdepth.studyspec import Axis
@@ -224,7 +223,7 @@ def test_a_study_that_has_only_begun_has_a_page(tmp_path: Path, monkeypatch: pyt
         study = StudyDir.create(tmp_path, small_spec())
     else:
         study = make_study(tmp_path, endings=lambda *place: Ending(state=state))
-    text = study_report(study).read_text()
+    text = write_report(study).read_text()
     assert "24 of 24 planned runs have no result" in re.sub(r"<[^>]*>", "", text)
     assert (study.path / "verdict.json").exists() == (state == "unfinished")
     assert len((study.path / "table.csv").read_text().splitlines()) == 25
@@ -269,7 +268,7 @@ def test_names_are_text(made: tuple[StudyDir, str], tmp_path: Path) -> None:
     assert elements <= known | {"strong"}, "no element but the page's own"
     assert text.count("&lt;script&gt;") > 5
     assert "<script" not in markdown(Content(read_study(study)), [])
-    study_report(study)
+    write_report(study)
     assert (study.path / "figures" / "against-depth.png").stat().st_size > 10_000
 
 

@@ -12,8 +12,7 @@ from netdepth.cli import main
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
-from netdepth.report import study_report
-from netdepth.report.files import check_report
+from netdepth.report.page import check_report, write_report
 from netdepth.runs.folder import list_runs
 from netdepth.studies.forecast import forecast
 from netdepth.studyspec import SOURCE, Axis, Primary, StudySpec
@@ -99,7 +98,7 @@ def test_two_ways_are_compared_pair_by_pair_by_validation_error(made):
 
 
 def test_the_page_says_who_wins_and_is_made_of_the_folders(made):
-    page = study_report(made.study)
+    page = write_report(made.study)
     assert check_report(made.study) == []
     text = page.with_name("report.md").read_text()
     for part in (
@@ -120,7 +119,7 @@ def test_a_student_is_compared_with_itself_on_hard_labels(tmp_path):
     base = dataclasses.replace(BASE, dataset=FROM.dataset)
     done = make(tmp_path, spec(TEACHING, base, seeds=2, name="taught"))
     assert done.failed == []
-    text = study_report(done.study).with_name("report.md").read_text()
+    text = write_report(done.study).with_name("report.md").read_text()
     assert "distilled" in text
     assert "Whether distilled beats hard labels is undecided" in text
 

@@ -13,8 +13,8 @@ from netdepth.runs.folder import runs_root
 from netdepth.text import print_table, printable
 
 if TYPE_CHECKING:
+    from netdepth.report.content import Content
     from netdepth.report.data import StudyData
-    from netdepth.report.document import Content
     from netdepth.studies.folder import StudyDir
 
 __all__ = ["judged", "report", "verdict"]
@@ -29,9 +29,9 @@ def verdict(args: argparse.Namespace) -> Answer:
 
 def judged(study: StudyDir, brief: bool = False) -> Answer:
     """The verdict of ``study``; ``brief`` leaves out the sentence of each comparison."""
+    from netdepth.report.content import Content
     from netdepth.report.data import read_study
-    from netdepth.report.document import Content
-    from netdepth.report.files import write_verdict
+    from netdepth.report.page import write_verdict
 
     data = read_study(study)
     if data.verdict is None:
@@ -68,19 +68,19 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
 
 def report(args: argparse.Namespace) -> Answer:
     """Write the page of a study, or with ``--check`` hold the page that is there against the run folders."""
-    from netdepth.report import files as study_files
+    from netdepth.report import page
     from netdepth.report.data import read_study
     from netdepth.studies.folder import find_study
 
     study = find_study(args.study, runs_root(args.runs_root))
-    path = (args.out or study.path) / study_files.HTML
+    path = (args.out or study.path) / page.HTML
     if args.check:
-        faults = study_files.check_report(study, path)
+        faults = page.check_report(study, path)
         document: dict[str, Any] = {"report": path, "faults": faults}
         return Answer(document, lambda: _show_faults(str(path), faults), 1 if faults else 0)
     data = read_study(study)
     try:
-        study_files.write_files(data, args.out)
+        page.write_files(data, args.out)
     except StorageError as error:
         hint = "" if args.out else "; --out DIR writes the report elsewhere"
         raise StorageError(f"{error}{hint}") from None

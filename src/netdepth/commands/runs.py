@@ -19,7 +19,7 @@ __all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
 
 def compare(args: argparse.Namespace) -> Answer:
     """Run folders side by side, or whole studies."""
-    from netdepth.report.comparison import print_comparison, render
+    from netdepth.report.run_text import print_comparison, render
     from netdepth.runs.compare import compare as compare_runs
 
     studies = [study_at(text, runs_root(args.runs_root)) for text in args.runs]

@@ -48,7 +48,7 @@ def study(args: argparse.Namespace) -> Answer:
 
 def answer_of(done: StudyOutcome, report: bool) -> Answer:
     """The answer about a study: what failed, the verdict, and where the report is."""
-    from netdepth.report import study_report
+    from netdepth.report.page import write_report
     from netdepth.studies.worker import outcome_json
 
     for outcome in done.failed:
@@ -58,7 +58,7 @@ def answer_of(done: StudyOutcome, report: bool) -> Answer:
         which = f"{len(diverged)} of {len(done.outcomes)} runs diverged: their loss is not finite"
         print(f"netdepth: warning: {which}", file=sys.stderr)
     finished = len(done.outcomes) - len(done.failed)
-    page = study_report(done.study) if report and finished else None
+    page = write_report(done.study) if report and finished else None
     found = judged(done.study, brief=True) if finished else None
 
     def show() -> None:
@@ -160,7 +160,7 @@ def _how(kind: str, seeds: int) -> str:
 def quickstart(args: argparse.Namespace) -> Answer:
     """Train one network, then ask of seventy whether depth helps, and write the report."""
     from netdepth import api
-    from netdepth.report.summary import print_next, print_quickstart
+    from netdepth.report.run_text import print_next, print_quickstart
     from netdepth.studies.run import run_study
 
     runtime = runtime_of(args)

@@ -61,13 +61,13 @@ def trained(made: Trained, several: bool) -> Answer:
 
     def show() -> None:
         if together is None:
-            from netdepth.report.summary import print_run
+            from netdepth.report.run_text import print_run
 
             for outcome in outcomes:
                 if outcome.path is not None and outcome.error is None:
                     print_run(RunDir(outcome.path), outcome.notes, figures[outcome.seed])
             return
-        from netdepth.report.comparison import print_comparison
+        from netdepth.report.run_text import print_comparison
 
         print_comparison(together)
         if len(runs) < len(outcomes):

@@ -1,29 +1,53 @@
-"""The figures of a study's page: each an SVG with words for who cannot see it, and the runs it is drawn from."""
+"""The figures of a study's page: each an SVG with a description in words, and the runs it is drawn from."""
 
 from __future__ import annotations
 
+import bisect
+import itertools
 import math
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from netdepth.report.curves import FIELDS, curve_figure, curves_overview, has_curves
-from netdepth.report.data import StudyData
-from netdepth.report.depth_figures import QUANTITIES, Quantity, depth_figure, depth_overview, summary, values_of
-from netdepth.report.gradient_figures import When, fields_of, flow, gradient_figure, gradients_overview, has_flow
+from netdepth.report.data import Run, StudyData
+from netdepth.report.line_figures import (
+    CURVES,
+    QUANTITIES,
+    Quantity,
+    chance_of,
+    curve_figure,
+    curves_overview,
+    depth_figure,
+    depth_overview,
+    has_curves,
+    labels_of,
+    mean_of,
+    values_of,
+)  # fmt: skip
 from netdepth.report.numbers import run_ranges
 from netdepth.report.sources import STATUS
-from netdepth.report.style import DASHES, MARKERS, save_png, svg
+from netdepth.report.style import GRID, HEAT, INK, MUTED, PAPER, add_legend, dash, figure_of, marker, save_png, svg
+from netdepth.runs.table import number_of
 from netdepth.studies.table import SOURCES
+from netdepth.text import printable, significant
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["Drawn", "Group", "curve_groups", "depth_group", "flow_groups", "pictures", "swatch"]
+__all__ = ["LegendEntry", "PageFigure", "Panels", "band_names", "curve_groups", "depth_group", "flow_groups", "legend",
+           "pictures"]  # fmt: skip
 
-SHAPES = {
+When = Literal["first", "last"]
+"""The layer statistics at initialisation, or the last ones of the run."""
+
+EDGES = (-8.0, -6.0, -4.0, -2.0, -1.0, -0.3, 0.3, 1.0, 2.0, 4.0, 6.0)
+"""Where the colours of the gradient map change, in decades of the ratio; the middle one is a factor of two."""
+
+MARKER_PATHS = {
     "o": "M13.5 6a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
     "s": "M14 3h6v6h-6z",
     "^": "M17 2.2l4 7.3h-8z",
@@ -36,8 +60,8 @@ SHAPES = {
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """One figure: its SVG, the text above it, and what it is drawn from."""
+class PageFigure:
+    """One figure: its SVG, the runs and fields it is drawn from, and the text above it."""
 
     svg: Markup
     runs: str
@@ -46,92 +70,113 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Group:
+class Panels:
     """Figures side by side: ``size`` is how wide each wants to be."""
 
     title: str
     caption: str
-    size: str
-    figures: tuple[Drawn, ...]
+    size: Literal["large", "small"]
+    figures: tuple[PageFigure, ...]
 
 
-def swatch(index: int) -> Markup:
-    """The line and marker of a condition, for a legend."""
+@dataclass(frozen=True)
+class LegendEntry:
+    """The line and marker of a condition, and its label."""
+
+    swatch: Markup
+    name: str
+
+
+def legend(data: StudyData) -> list[LegendEntry]:
+    """An entry for each condition, in the order of their colours."""
+    return [LegendEntry(_swatch(index), label) for index, label in enumerate(labels_of(data))]
+
+
+def _swatch(index: int) -> Markup:
     from markupsafe import Markup
 
-    dash = DASHES[index % len(DASHES)]
-    pattern = "" if dash == "-" else f' stroke-dasharray="{" ".join(f"{2 * part:g}" for part in dash[1])}"'
-    shape = SHAPES[MARKERS[index % len(MARKERS)]]
+    dashes = [] if dash(index) == "-" else [f"{2 * part:g}" for part in dash(index)[1]]
+    pattern = f' stroke-dasharray="{" ".join(dashes)}"' if dashes else ""
     return Markup(
         f'<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true" style="color: var(--c{index % 7})">'
-        f'<path d="M1 6H33"{pattern}/><path d="{shape}" stroke="none"/></svg>'
+        f'<path d="M1 6H33"{pattern}/><path d="{MARKER_PATHS[marker(index)]}" stroke="none"/></svg>'
     )
 
 
-def depth_group(data: StudyData) -> Group | None:
+def depth_group(data: StudyData) -> Panels | None:
     """Training and validation error and loss against depth."""
     if not any(run.finished for run in data.runs):
         return None
+    every = [run.number for run in data.runs]
     figures = [
-        _drawn(
+        _page_figure(
             depth_figure(data, quantity),
             f"depth-{quantity.key}",
             _depth_words(data, quantity),
-            run_ranges(run.number for run in data.runs),
+            every,
             (SOURCES[quantity.column], STATUS),
         )
         for quantity in QUANTITIES
     ]
+    chance = chance_of(data, QUANTITIES[-1])
+    guessing = "" if chance is None else f"; guessing all classes equally often gives {significant(chance)}"
     caption = (
-        "Small marks are single runs, with their last weights; lines are means over the seeds (of losses the geometric "
-        "mean), bands their 95 % intervals (Student's t). Where a run has no finite value, a cross stands at the top "
-        "and the line is broken. Losses are shown as measured; the tests count none higher than chance."
+        "Each small mark is one run, measured with its last weights. A line joins the means over the seeds (of losses "
+        "the geometric mean); the band is the 95 % interval of the mean (Student's t). A cross at the top is a run "
+        "whose loss was not a finite number: the line is broken there. The loss is the cross-entropy in nats: 0 is "
+        f"perfect{guessing}. Losses are drawn as measured; the tests count none as higher than chance."
     )
-    return Group("Error and loss against depth", caption, "large", tuple(figures))
+    return Panels("Error and loss against depth", caption, "large", tuple(figures))
 
 
-def curve_groups(data: StudyData) -> list[Group]:
+def curve_groups(data: StudyData) -> list[Panels]:
     """Learning curves per depth: error first, then loss."""
     if not has_curves(data):
         return []
     caption = (
-        "One panel per depth, all with the same axes, after He et al. 2016, Fig. 6: dashed is training (the mean while "
-        "the period ran), solid is validation (at its end; in the paper it is test). Thick lines are means over the "
-        "finished runs as far as all of them came, thin lines single runs; a cross at the top: a run diverged there."
+        "One panel per depth, all with the same axes. Dashed is training (the mean over an epoch while it ran), solid "
+        "is validation (at the end of the epoch). Thick lines are means over the finished runs, as far as all of them "
+        "trained; thin lines are single runs. A cross at the top: a run diverged there, its loss was no longer a "
+        "finite number. Drawn after He et al. 2016, Fig. 6, where solid is the test error."
     )
+    every = [run.number for run in data.runs]  # the axes are those of all depths
     groups = []
-    for metric, (train, val) in FIELDS.items():
+    for metric, (train, val) in CURVES.items():
         fields = ("metrics.jsonl:epoch", f"metrics.jsonl:{train}", f"metrics.jsonl:{val}", STATUS)
         figures = []
         for depth in data.spec.depths:
-            runs = run_ranges(run.number for run in data.runs)  # the axes are those of all depths
             words = f"Training and validation {metric} against epoch at depth {depth}, a colour per condition"
-            figures.append(_drawn(curve_figure(data, depth, metric), f"curve-{metric}-{depth}", words, runs, fields))
-        groups.append(Group("Learning curves", caption, "small", tuple(figures)))
+            drawn = curve_figure(data, depth, metric)
+            figures.append(_page_figure(drawn, f"curve-{metric}-{depth}", words, every, fields))
+        groups.append(Panels("Learning curves", caption, "small", tuple(figures)))
     return groups
 
 
-def flow_groups(data: StudyData) -> list[Group]:
-    """Gradient flow per condition, at initialisation and at the last probe."""
+def flow_groups(data: StudyData) -> list[Panels]:
+    """Gradient flow per condition, at initialisation and at the end."""
     caption = (
-        "Norm of each layer's weight gradient over that of the last layer, on one fixed batch; the median over the "
-        "seeds. A column is a network, its first layer below, its last above. Grey: the layers learn alike. Blue: the "
-        "gradient vanishes on its way down. Orange: it explodes."
+        "A column is a network, from its first layer at the bottom to its last at the top. The colour compares the "
+        "gradient of a layer's weights (its norm, on one fixed batch; the median over the seeds) with that of the last "
+        "layer. Grey: both are alike, so all layers learn at a similar pace. Blue: the gradient gets smaller on its "
+        "way back to the first layer (it vanishes). Orange: it gets larger (it explodes)."
     )
-    titles: dict[When, str] = {"first": "At initialisation", "last": "At the last probe of each run"}
+    titles: dict[When, str] = {"first": "At initialisation", "last": "At the last measurement of each run"}
     groups = []
     for when, title in titles.items():
-        if not has_flow(data, when):
+        if not _has_flow(data, when):
             continue
         figures = []
-        for index, name in enumerate(data.spec.conditions):
+        for index, (name, label) in enumerate(zip(data.spec.conditions, labels_of(data), strict=True)):
             runs = [run for depth in data.spec.depths for run in data.cells[name, depth]]
-            fields = fields_of(when, [run.last_probe_file for run in runs])
-            figure = gradient_figure(data, name, when)
-            ranges = run_ranges(run.number for run in runs)
+            files = {"probes/init.json"} if when == "first" else {run.last_probe_file for run in runs}
+            fields = sorted(f"{file}:layers" for file in files if file is not None)
+            figure, (axes,) = figure_of(3.5, 2.5, left=0.07, right=0.99, top=0.97, bottom=0.17)
+            _draw_flow(axes, data, name, when)
             words = _flow_words(data, name, when)
-            figures.append(_drawn(figure, f"flow-{when}-{index}", words, ranges, fields, name))
-        groups.append(Group(title, caption, "small", tuple(figures)))
+            figures.append(
+                _page_figure(figure, f"flow-{when}-{index}", words, (run.number for run in runs), fields, label)
+            )
+        groups.append(Panels(title, caption, "small", tuple(figures)))
     return groups
 
 
@@ -140,40 +185,137 @@ def pictures(data: StudyData, folder: Path) -> list[tuple[str, Path]]:
     wanted: list[tuple[str, str, bool, Callable[[StudyData], Figure]]] = [
         ("Error and loss against depth", "against-depth", any(run.finished for run in data.runs), depth_overview),
         ("Learning curves per depth", "learning-curves", has_curves(data), curves_overview),
-        ("Gradient flow at initialisation", "gradient-flow", has_flow(data, "first"), gradients_overview),
+        ("Gradient flow at initialisation", "gradient-flow", _has_flow(data, "first"), _flow_overview),
     ]
     return [(title, save_png(draw(data), folder / f"{name}.png")) for title, name, there, draw in wanted if there]
 
 
-def _drawn(figure: Figure, key: str, words: str, runs: str, fields: tuple[str, ...], title: str = "") -> Drawn:
+def _page_figure(
+    figure: Figure, key: str, words: str, runs: Iterable[int], fields: Iterable[str], title: str = ""
+) -> PageFigure:
     from markupsafe import Markup
 
-    return Drawn(Markup(svg(figure, key, words)), runs, " ".join(fields), title)
+    return PageFigure(Markup(svg(figure, key, words)), run_ranges(runs), " ".join(fields), title)
 
 
 def _depth_words(data: StudyData, quantity: Quantity) -> str:
-    """The figure in words: each condition's mean at the shallowest and at the deepest place."""
+    """The figure in words: each condition's mean at the smallest and at the largest depth."""
     cells = values_of(data, quantity)
-    ends = [data.spec.depths[0], data.spec.depths[-1]]
     parts = []
-    for name in data.spec.conditions:
-        means = [summary(cells[name, depth], quantity) for depth in ends]
-        shown = ["no mean" if m is None or m.value is None else f"{m.value:.3g}" for m in means]
-        parts.append(f"{name}: {shown[0]} at depth {ends[0]}, {shown[1]} at depth {ends[1]}")
+    for name, label in zip(data.spec.conditions, labels_of(data), strict=True):
+        shown = []
+        for depth in (data.spec.depths[0], data.spec.depths[-1]):
+            mean = mean_of(cells[name, depth], quantity)
+            value = "no mean" if mean is None or mean.value is None else f"{mean.value:.3g}"
+            shown.append(f"{value} at depth {depth}")
+        parts.append(f"{label}: {', '.join(shown)}")
     return f"{quantity.title} against depth. {'; '.join(parts)}."
+
+
+# --- gradient flow ---
+
+
+def band_names() -> list[str]:
+    """What each colour of `HEAT` stands for."""
+    shown = ["10⁻⁸", "10⁻⁶", "10⁻⁴", "1 %", "10 %", "½", "2 ×", "10 ×", "100 ×", "10⁴ ×", "10⁶ ×"]
+    between = [f"{low} to {high}" for low, high in itertools.pairwise(shown)]
+    return [f"below {shown[0]}", *between, f"above {shown[-1]}"]
+
+
+def _has_flow(data: StudyData, when: When) -> bool:
+    return any(_statistics(run, when) for run in data.runs)
+
+
+def _statistics(run: Run, when: When) -> Mapping[str, Any] | None:
+    return run.first_probe if when == "first" else run.last_probe
+
+
+def _flow(data: StudyData, condition: str, depth: int, when: When) -> list[float | None]:
+    """Per weight layer from the first to the last: the median over the seeds of log10 of its gradient norm over
+    the last layer's; None where no seed has a finite one, minus infinity for a gradient of zero."""
+    profiles = [ratios for run in data.cells[condition, depth] if (ratios := _log_ratios(_statistics(run, when)))]
+    layers = max(map(len, profiles), default=0)
+    known = [[ratios[layer] for ratios in profiles if layer < len(ratios)] for layer in range(layers)]
+    finite = [[value for value in values if value is not None] for values in known]
+    return [statistics.median_low(values) if values else None for values in finite]
+
+
+def _log_ratios(layer_statistics: Mapping[str, Any] | None) -> list[float | None]:
+    """log10 of each layer's gradient norm over the last layer's; empty if nothing was measured."""
+    layers = (layer_statistics or {}).get("layers")
+    if not isinstance(layers, list) or not layers:
+        return []
+    norms = [number_of(layer.get("grad_norm")) if isinstance(layer, Mapping) else None for layer in layers]
+    norms = [norm if norm is not None and math.isfinite(norm) else None for norm in norms]
+    last = norms[-1]
+    if last is None or last <= 0:
+        return [None] * len(norms)
+    return [None if norm is None else math.log10(norm / last) if norm > 0 else -math.inf for norm in norms]
+
+
+def _flow_overview(data: StudyData) -> Figure:
+    """All conditions at initialisation with a legend, for a page without styles."""
+    from matplotlib.patches import Patch
+
+    conditions = data.spec.conditions
+    columns = min(3, len(conditions))
+    rows = -(-len(conditions) // columns)
+    height = 2.6 * rows + 1.0
+    figure, panels = figure_of(
+        max(3.4 * columns, 7.0), height, rows, columns,
+        left=0.04, right=0.99, top=1 - 0.3 / height, bottom=1.35 / height, hspace=0.45, wspace=0.12,
+    )  # fmt: skip
+    for condition, label, axes in zip(conditions, labels_of(data), panels, strict=False):
+        _draw_flow(axes, data, condition, "first")
+        axes.set_title(printable(label), loc="left", fontsize=10, color=INK, parse_math=False)
+    for axes in panels[len(conditions) :]:
+        axes.set_visible(False)
+    bands = [Patch(facecolor=shade, label=name) for shade, name in zip(HEAT, band_names(), strict=True)]
+    add_legend(figure, bands, 6 if columns > 1 else 4, size=8.5)
+    return figure
+
+
+def _draw_flow(axes: Axes, data: StudyData, condition: str, when: When) -> None:
+    """The depths of one condition side by side, each column from its first layer (below) to its last."""
+    from matplotlib.collections import PatchCollection
+    from matplotlib.patches import Rectangle
+
+    depths = data.spec.depths
+    known: list[Rectangle] = []
+    unknown: list[Rectangle] = []
+    shades: list[str] = []
+    for column, depth in enumerate(depths):
+        ratios = _flow(data, condition, depth, when)
+        for layer, value in enumerate(ratios):
+            share = 1 / len(ratios)
+            place = Rectangle((column - 0.46, layer * share), 0.92, share)
+            (unknown if value is None else known).append(place)
+            if value is not None:
+                shades.append(HEAT[bisect.bisect_right(EDGES, value)])
+        if not ratios:
+            axes.text(column, 0.5, "–", ha="center", va="center", fontsize=9, color=MUTED)
+    axes.add_collection(PatchCollection(known, facecolors=shades, edgecolors=PAPER, linewidths=0.35), autolim=False)
+    none = PatchCollection(unknown, facecolors=GRID, edgecolors=PAPER, linewidths=0.35, hatch="////")
+    axes.add_collection(none, autolim=False)
+    axes.set_facecolor("none")
+    axes.set_xlim(-0.55, len(depths) - 0.45)
+    axes.set_ylim(0, 1)
+    axes.set_xticks(range(len(depths)), [str(depth) for depth in depths])
+    axes.set_yticks([0.03, 0.97], ["first", "last"], rotation=90)
+    first, last = axes.get_yticklabels()
+    first.set_verticalalignment("bottom")
+    last.set_verticalalignment("top")
+    axes.tick_params(labelsize=9, colors=MUTED, length=0, pad=3)
+    axes.set_xlabel("depth (weight layers)", fontsize=9, color=MUTED, labelpad=3)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
 
 
 def _flow_words(data: StudyData, condition: str, when: When) -> str:
     """The map in words: the first layer's share in the deepest network."""
     depth = data.spec.depths[-1]
-    found = flow(data, condition, depth, when)
-    first = found[0] if found else None
-    text = f"Gradient per layer and depth, {condition}"
-    if first is None or not math.isfinite(first):
-        return f"{text}."
-    return f"{text}. At depth {depth} the first layer receives {10**first:.1g} of the last layer's gradient."
-
-
-def legend(data: StudyData) -> list[dict[str, Any]]:
-    """Swatch and name of each condition."""
-    return [{"swatch": swatch(index), "name": name or "all runs"} for index, name in enumerate(data.spec.conditions)]
+    ratios = _flow(data, condition, depth, when)
+    text = f"Gradient per layer and depth, {data.spec.label_of(condition) or 'all runs'}."
+    if not ratios or ratios[0] is None or not math.isfinite(ratios[0]):
+        return text
+    return f"{text} At depth {depth} the first layer receives {10 ** ratios[0]:.1g} of the last layer's gradient."

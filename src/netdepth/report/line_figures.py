@@ -1,4 +1,4 @@
-"""Loss and error against depth: a line per condition with its interval, and every run as a point."""
+"""Error and loss as lines: against depth with intervals and every run, and against epoch, a panel per depth."""
 
 from __future__ import annotations
 
@@ -7,27 +7,38 @@ import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from netdepth.report.data import StudyData
-from netdepth.report.style import DASHES, MARKERS, MUTED, PAPER, colour, figure_of, ticks, tidy
+from netdepth.report.data import Run, StudyData
+from netdepth.report.style import (
+    INK,
+    MUTED,
+    PAPER,
+    add_legend,
+    colour,
+    condition_line,
+    dash,
+    figure_of,
+    marker,
+    ticks,
+    tidy,
+)  # fmt: skip
+from netdepth.runs.table import number_of
 from netdepth.stats.intervals import Estimate, mean_interval
-from netdepth.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "QUANTITIES",
-    "Quantity",
-    "depth_axis",
-    "depth_figure",
-    "depth_overview",
-    "error_axis",
-    "loss_axis",
-    "summary",
-]
+    "CURVES", "QUANTITIES", "Quantity", "chance_of", "curve_figure", "curves_overview", "depth_figure",
+    "depth_overview", "has_curves", "labels_of", "mean_of", "values_of",
+]  # fmt: skip
+
+CURVES = {"error": ("train_accuracy", "val_accuracy"), "loss": ("train_loss", "val_loss")}
+"""The fields of a record of ``metrics.jsonl`` for each metric: training, validation."""
+CURVE_STYLES: tuple[Any, Any] = ((0, (3, 1.6)), "-")
+"""Dashes of training and of validation."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +50,11 @@ class Quantity:
     column: str
     error: bool
 
-    def of(self, row: object) -> float | None:
-        """The run's value; None where there is none, NaN where it was not finite."""
-        value = row[self.column]  # type: ignore[index]
-        if value is None:
-            return None
+    def of(self, run: Run) -> float:
+        """The run's value; infinite where it has no finite one."""
+        value = run.row[self.column]
+        if value is None or not math.isfinite(value):
+            return math.inf
         return 100 * (1 - value) if self.error else float(value)
 
 
@@ -56,15 +67,11 @@ QUANTITIES = (
 
 
 def values_of(data: StudyData, quantity: Quantity) -> dict[tuple[str, int], list[float]]:
-    """The values of the finished runs by cell; infinite where a run has no finite one."""
-    found = {}
-    for place, runs in data.cells.items():
-        values = [quantity.of(run.row) for run in runs if run.finished]
-        found[place] = [value if value is not None and math.isfinite(value) else math.inf for value in values]
-    return found
+    """The values of the finished runs by condition and depth; infinite where a run has no finite one."""
+    return {place: [quantity.of(run) for run in runs if run.finished] for place, runs in data.cells.items()}
 
 
-def summary(values: Sequence[float], quantity: Quantity) -> Estimate | None:
+def mean_of(values: Sequence[float], quantity: Quantity) -> Estimate | None:
     """The mean over the seeds with its interval (of losses the geometric one); None unless every run has a value."""
     if not values or not all(map(math.isfinite, values)):
         return None
@@ -74,144 +81,199 @@ def summary(values: Sequence[float], quantity: Quantity) -> Estimate | None:
     return found if found.low is None else dataclasses.replace(found, low=max(found.low, 0.0))
 
 
-def depth_figure(data: StudyData, quantity: Quantity) -> Figure:
-    """One panel of its own."""
-    figure, (axes,) = figure_of(4.4, 3.2, left=0.105, right=0.985, top=0.89, bottom=0.15)
-    _draw(axes, data, quantity)
-    return figure
+def labels_of(data: StudyData) -> list[str]:
+    """The conditions as people read them, in the order given."""
+    return [data.spec.label_of(name) or "all runs" for name in data.spec.conditions]
 
 
-def depth_overview(data: StudyData) -> Figure:
-    """All four panels with a legend, for a page without styles."""
-    from matplotlib.lines import Line2D
-
-    figure, panels = figure_of(10, 8.2, 2, 2, left=0.055, right=0.985, top=0.955, bottom=0.14, hspace=0.27, wspace=0.13)
-    for quantity, axes in zip(QUANTITIES, panels, strict=True):
-        _draw(axes, data, quantity)
-    handles = [
-        Line2D(
-            [],
-            [],
-            color=colour(i),
-            linestyle=DASHES[i % len(DASHES)],
-            marker=MARKERS[i % len(MARKERS)],
-            label=printable(name),
-        )
-        for i, name in enumerate(data.spec.conditions)
-    ]
-    legend = figure.legend(handles=handles, loc="lower center", ncols=3, frameon=False, fontsize=10)
-    for text in legend.get_texts():
-        text.set_parse_math(False)
-    return figure
-
-
-def _draw(axes: Axes, data: StudyData, quantity: Quantity) -> None:
-    tidy(axes, quantity.title, "depth (weight layers)", size=10)
-    cells = values_of(data, quantity)
-    depths = data.spec.depths
-    place = depth_axis(axes, depths)
-    drawn = [value for values in cells.values() for value in values if math.isfinite(value)]
-    chance = _chance(data, quantity)
-    scale = error_axis if quantity.error else loss_axis
-    scale(axes, [*drawn, *([chance] if chance is not None else [])])
-    if chance is not None:
-        axes.axhline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
-        edge = axes.get_yaxis_transform()
-        axes.text(0.005, chance, "chance", transform=edge, ha="left", va="top", fontsize=9, color=MUTED)
-    floor = axes.get_ylim()[0]
-    conditions = data.spec.conditions
-    spread = min((b - a for a, b in itertools.pairwise(place)), default=1.0) * 0.55
-    spread = min(spread, 0.018 * len(conditions) * (place[-1] - place[0]) or spread)
-    for index, condition in enumerate(conditions):
-        aside = spread * ((index + 0.5) / len(conditions) - 0.5)
-        marker, dash = MARKERS[index % len(MARKERS)], DASHES[index % len(DASHES)]
-        means = [summary(cells[condition, depth], quantity) for depth in depths]
-        xs = [x + aside for x in place]
-        centre = [math.nan if m is None or m.value is None else max(m.value, floor) for m in means]
-        low = [math.nan if m is None or m.low is None else max(m.low, floor) for m in means]
-        high = [math.nan if m is None or m.high is None else m.high for m in means]
-        axes.fill_between(xs, low, high, color=colour(index), alpha=0.16, linewidth=0, zorder=2)
-        if len(xs) == 1 and not math.isnan(low[0]):  # a band of one place has no width
-            axes.vlines(xs, low, high, color=colour(index), linewidth=1.5, zorder=4)
-        points = [(x, max(y, floor)) for x, depth in zip(xs, depths, strict=True) for y in cells[condition, depth]]
-        finite = [point for point in points if math.isfinite(point[1])]
-        lost = [x for x, y in points if not math.isfinite(y)]
-        axes.plot(
-            *_columns(finite), marker, color=colour(index), markersize=2.2, alpha=0.5, markeredgewidth=0, zorder=3
-        )
-        axes.plot(xs, centre, color=colour(index), linewidth=1.5, linestyle=dash, zorder=4)
-        axes.plot(
-            xs,
-            centre,
-            marker,
-            color=colour(index),
-            markersize=4.6,
-            markeredgecolor=PAPER,
-            markeredgewidth=0.7,
-            zorder=5,
-        )
-        top = axes.get_xaxis_transform()
-        axes.plot(lost, [0.985] * len(lost), "x", color=colour(index), markersize=4.5, transform=top, zorder=6)
-
-
-def depth_axis(axes: Axes, depths: Sequence[int]) -> list[float]:
-    """Put ``depths`` on the x axis, by their logarithm if they span much; returns where each lies."""
-    logarithmic = depths[-1] >= 6 * depths[0]
-    place = [math.log2(depth) if logarithmic else float(depth) for depth in depths]
-    margin = 0.06 * (place[-1] - place[0]) or 0.5
-    axes.set_xlim(place[0] - margin, place[-1] + margin)
-    axes.set_xticks(place, [str(depth) for depth in depths])
-    return place
-
-
-def loss_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Losses: logarithmic where they span more than a factor of four."""
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    if not positive or max(positive) < 4 * min(positive):
-        _linear(axes, values)
-        return
-    low, high = min(positive) / 1.25, max(positive) * 1.35
-    axes.set_yscale("log")
-    _log_ticks(axes, low, high, ticks(low, high))
-
-
-def error_axis(axes: Axes, values: Sequence[float]) -> None:
-    """Errors in per cent: where they span much, logarithmic above the smallest one, even below so that 0 is there."""
-    positive = [value for value in values if value > 0 and math.isfinite(value)]
-    if not positive or max(positive) < 6 * min(positive):
-        _linear(axes, values)
-        return
-    low, high = min(positive) / 1.2, min(max(positive) * 1.25, 104.0)
-    if min(values) <= 0 or low < 0.05:
-        even = 10.0 ** max(math.floor(math.log10(low)), -1)
-        axes.set_yscale("symlog", linthresh=even, linscale=0.35)
-        _log_ticks(axes, -0.02 * even, high, [0.0, *ticks(even, high)])
-        return
-    axes.set_yscale("log")
-    _log_ticks(axes, low, high, ticks(low, high))
-
-
-def _linear(axes: Axes, values: Sequence[float]) -> None:
-    finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
-    margin = 0.06 * (max(finite) - min(finite)) or 0.5
-    axes.set_ylim(max(min(finite) - margin, 0.0) if min(finite) >= 0 else min(finite) - margin, max(finite) + margin)
-
-
-def _log_ticks(axes: Axes, low: float, high: float, where: Sequence[float]) -> None:
-    from matplotlib.ticker import NullLocator
-
-    axes.set_ylim(low, high)
-    axes.set_yticks(where, [f"{value:g}" for value in where])
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
-def _chance(data: StudyData, quantity: Quantity) -> float | None:
-    """What guessing all classes alike gives."""
+def chance_of(data: StudyData, quantity: Quantity) -> float | None:
+    """What guessing all classes alike gives; None while the classes are not known."""
     if data.verdict is None:
         return None
     scale = data.verdict.scale
     return 100 * (1 - 1 / scale.classes) if quantity.error else scale.chance
 
 
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+# --- against depth ---
+
+
+def depth_figure(data: StudyData, quantity: Quantity) -> Figure:
+    """One panel of its own."""
+    figure, (axes,) = figure_of(4.4, 3.2, left=0.105, right=0.985, top=0.89, bottom=0.15)
+    _draw_depth(axes, data, quantity)
+    return figure
+
+
+def depth_overview(data: StudyData) -> Figure:
+    """All four panels with a legend, for a page without styles."""
+    figure, panels = figure_of(10, 8.2, 2, 2, left=0.055, right=0.985, top=0.955, bottom=0.14, hspace=0.27, wspace=0.13)
+    for quantity, axes in zip(QUANTITIES, panels, strict=True):
+        _draw_depth(axes, data, quantity)
+    add_legend(figure, [condition_line(i, label) for i, label in enumerate(labels_of(data))], 3, size=10)
+    return figure
+
+
+def _draw_depth(axes: Axes, data: StudyData, quantity: Quantity) -> None:
+    tidy(axes, quantity.title, "depth (weight layers)", size=10)
+    cells = values_of(data, quantity)
+    depths, conditions = data.spec.depths, data.spec.conditions
+    places = _depth_axis(axes, depths)
+    drawn = [value for values in cells.values() for value in values if math.isfinite(value)]
+    chance = chance_of(data, quantity)
+    _value_axis(axes, [*drawn, *([chance] if chance is not None else [])], quantity.error)
+    if chance is not None:
+        axes.axhline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
+        edge = axes.get_yaxis_transform()
+        axes.text(0.005, chance, "chance", transform=edge, ha="left", va="top", fontsize=9, color=MUTED)
+    floor = axes.get_ylim()[0]
+    spread = min((b - a for a, b in itertools.pairwise(places)), default=1.0) * 0.55
+    spread = min(spread, 0.018 * len(conditions) * (places[-1] - places[0]) or spread)
+    for index, condition in enumerate(conditions):
+        aside = spread * ((index + 0.5) / len(conditions) - 0.5)
+        _draw_condition(axes, index, [place + aside for place in places],
+                        [cells[condition, depth] for depth in depths], quantity, floor)  # fmt: skip
+
+
+def _draw_condition(
+    axes: Axes, index: int, places: Sequence[float], cells: Sequence[Sequence[float]], quantity: Quantity, floor: float
+) -> None:
+    """One condition: its mean and interval at each place, a point per run, crosses for runs without a finite value."""
+    shade = colour(index)
+    means = [mean_of(values, quantity) for values in cells]
+    ends = [(None, None, None) if mean is None else (mean.value, mean.low, mean.high) for mean in means]
+    lines = zip(*ends, strict=True)
+    centre, low, high = ([math.nan if end is None else max(end, floor) for end in line] for line in lines)
+    axes.fill_between(places, low, high, color=shade, alpha=0.16, linewidth=0, zorder=2)
+    if len(places) == 1 and not math.isnan(low[0]):  # a band of one place has no width
+        axes.vlines(places, low, high, color=shade, linewidth=1.5, zorder=4)
+    points = [(x, y) for x, values in zip(places, cells, strict=True) for y in values]
+    finite = [(x, max(y, floor)) for x, y in points if math.isfinite(y)]
+    xs, ys = [x for x, _ in finite], [y for _, y in finite]
+    axes.plot(xs, ys, marker(index), color=shade, markersize=2.2, alpha=0.5, markeredgewidth=0, zorder=3)
+    axes.plot(places, centre, color=shade, linewidth=1.5, linestyle=dash(index), zorder=4)
+    axes.plot(places, centre, marker(index), color=shade, markersize=4.6, markeredgecolor=PAPER, markeredgewidth=0.7,
+              zorder=5)  # fmt: skip
+    lost = [x for x, y in points if not math.isfinite(y)]
+    top = axes.get_xaxis_transform()
+    axes.plot(lost, [0.985] * len(lost), "x", color=shade, markersize=4.5, transform=top, zorder=6)
+
+
+def _depth_axis(axes: Axes, depths: Sequence[int]) -> list[float]:
+    """Put ``depths`` on the x axis, by their logarithm if they span much; returns where each lies."""
+    logarithmic = depths[-1] >= 6 * depths[0]
+    places = [math.log2(depth) if logarithmic else float(depth) for depth in depths]
+    margin = 0.06 * (places[-1] - places[0]) or 0.5
+    axes.set_xlim(places[0] - margin, places[-1] + margin)
+    axes.set_xticks(places, [str(depth) for depth in depths])
+    return places
+
+
+def _value_axis(axes: Axes, values: Sequence[float], error: bool) -> None:
+    """Logarithmic where the values span much; errors, in per cent, even below the smallest one so that 0 is there."""
+    positive = [value for value in values if value > 0 and math.isfinite(value)]
+    if not positive or max(positive) < (6 if error else 4) * min(positive):
+        finite = [value for value in values if math.isfinite(value)] or [0.0, 1.0]
+        low, high = min(finite), max(finite)
+        margin = 0.06 * (high - low) or 0.5
+        axes.set_ylim(max(low - margin, 0.0) if low >= 0 else low - margin, high + margin)
+        return
+    low, high = min(positive) / 1.25, 1.3 * max(positive)
+    if error:
+        high = min(high, 104.0)
+    if error and (min(values) <= 0 or low < 0.05):
+        even = 10.0 ** max(math.floor(math.log10(low)), -1)
+        axes.set_yscale("symlog", linthresh=even, linscale=0.35)
+        low, shown = -0.02 * even, [0.0, *ticks(even, high)]
+    else:
+        axes.set_yscale("log")
+        shown = ticks(low, high)
+    axes.set_ylim(low, high)
+    axes.set_yticks(shown, [f"{value:g}" for value in shown])
+    axes.minorticks_off()
+
+
+# --- against epoch ---
+
+
+def has_curves(data: StudyData) -> bool:
+    """Whether any run has been evaluated."""
+    return any(run.records for run in data.runs)
+
+
+def curve_figure(data: StudyData, depth: int, metric: str) -> Figure:
+    """The learning curves at one depth; all depths have the same axes, so that they can be compared."""
+    figure, (axes,) = figure_of(3.5, 2.75, left=0.115, right=0.985, top=0.885, bottom=0.155)
+    _draw_curves(axes, data, depth, metric, _all_values(data, metric))
+    return figure
+
+
+def curves_overview(data: StudyData) -> Figure:
+    """The error at all depths with a legend, for a page without styles."""
+    from matplotlib.lines import Line2D
+
+    depths = data.spec.depths
+    columns = min(4, len(depths))
+    rows = -(-len(depths) // columns)
+    height = 2.5 * rows + 0.9
+    figure, panels = figure_of(
+        max(2.9 * columns, 6.0), height, rows, columns,
+        left=0.05, right=0.99, top=1 - 0.3 / height, bottom=1.3 / height, hspace=0.42, wspace=0.2,
+    )  # fmt: skip
+    values = _all_values(data, "error")
+    for depth, axes in zip(depths, panels, strict=False):
+        _draw_curves(axes, data, depth, "error", values)
+    for axes in panels[len(depths) :]:
+        axes.set_visible(False)
+    handles = [condition_line(i, label, dashed=False) for i, label in enumerate(labels_of(data))]
+    for style, part in zip(CURVE_STYLES, ("training", "validation"), strict=True):
+        handles.append(Line2D([], [], color=INK, linestyle=style, label=part))
+    add_legend(figure, handles, min(columns, 4))
+    return figure
+
+
+def _draw_curves(axes: Axes, data: StudyData, depth: int, metric: str, values: Sequence[float]) -> None:
+    """Per condition the mean of the finished runs, thick, and every run, thin; ``values`` decide the y axis."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.ticker import MaxNLocator
+
+    conditions = data.spec.conditions
+    tidy(axes, f"depth {depth}: {'error (%)' if metric == 'error' else 'loss (nats)'}", "epoch", size=9)
+    _value_axis(axes, values, error=metric == "error")
+    top = axes.get_ylim()[1]
+    for index, condition in enumerate(conditions):
+        runs = data.cells[condition, depth]
+        for field, style, weight in zip(CURVES[metric], CURVE_STYLES, (1.1, 1.7), strict=True):
+            curves = [curve for run in runs if (curve := _curve(run, field))]
+            lines = LineCollection([list(curve.items()) for curve in curves], colors=colour(index), alpha=0.22)
+            lines.set(linewidth=0.5, linestyle=style, zorder=2)
+            axes.add_collection(lines, autolim=False)
+            whole = [_curve(run, field) for run in runs if run.finished] or curves
+            shared = sorted(set.intersection(*map(set, whole))) if whole else []
+            mean = [math.fsum(curve[epoch] for curve in whole) / len(whole) for epoch in shared]
+            line = axes.plot(shared, mean, color=colour(index), linewidth=weight, linestyle=style, zorder=3)[0]
+            if field.startswith("val") or len(mean) == 1:  # not by colour alone; and a line needs two points
+                every = max(1, -(-len(mean) // 5))
+                line.set(marker=marker(index), markersize=4.2, markevery=((index * every) // len(conditions), every))
+                line.set(markeredgecolor=PAPER, markeredgewidth=0.5)
+        for run in runs:
+            if run.row["status"] == "diverged" and run.records:
+                end = max(_curve(run, CURVES[metric][0]), default=run.records[-1]["epoch"])
+                axes.plot([end], [top], "x", color=colour(index), markersize=4, clip_on=False, zorder=4)
+    last = max((record["epoch"] for run in data.runs for record in run.records), default=1.0)
+    axes.set_xlim(0, last * 1.02)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
+
+
+def _curve(run: Run, field: str) -> dict[float, float]:
+    """The finite values of a field by epoch; accuracies as errors in per cent."""
+    found = {}
+    for record in run.records:
+        value = number_of(record.get(field))
+        if value is not None and math.isfinite(value):
+            found[float(record["epoch"])] = 100 * (1 - value) if field.endswith("accuracy") else float(value)
+    return found
+
+
+def _all_values(data: StudyData, metric: str) -> list[float]:
+    """The values at all depths."""
+    return [value for run in data.runs for field in CURVES[metric] for value in _curve(run, field).values()] or [0, 1]

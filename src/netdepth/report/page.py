@@ -1,4 +1,7 @@
-"""The files of a study's report: written whole from the run folders, and checked against them later."""
+"""The files of a study's report: written from the run folders, and later checked against them.
+
+``report.html`` is one file without scripts, which asks the network for nothing.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import netdepth
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
+from netdepth.report import figures
+from netdepth.report.content import SOURCES_NOTE, Content, grid_note, method
 from netdepth.report.data import StudyData, read_study
-from netdepth.report.document import Content, page
 from netdepth.report.markdown import markdown, sources
 from netdepth.report.numbers import read_numbers
 from netdepth.studies.folder import StudyDir
 
-__all__ = ["check_report", "write_files", "write_report", "write_verdict"]
+__all__ = ["HTML", "check_report", "page", "rendered", "write_files", "write_report", "write_verdict"]
 
 HTML = "report.html"
 
@@ -33,19 +38,46 @@ def write_report(study: StudyDir) -> Path:
 
 
 def write_files(data: StudyData, folder: Path | None = None) -> Path:
-    """As `write_report`, of a study that is read already; into ``folder`` where one is given."""
-    from netdepth.report.figures import pictures
-
+    """As `write_report`, for a study that is read already; into ``folder`` if one is given."""
     folder = folder or data.study.path
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
     content = Content(data)
     write_verdict(data, folder)
-    drawn = pictures(data, folder / "figures")
+    drawn = figures.pictures(data, folder / "figures")
     write_atomic(folder / "report.md", _encoded(markdown(content, drawn)))
     write_atomic(folder / "sources.json", _json(sources(content)))
     write_atomic(folder / HTML, _encoded(page(content)))
     return folder / HTML
+
+
+def page(content: Content, drawn: bool = True) -> str:
+    """``report.html``; without its figures if they are not to be ``drawn``."""
+    data = content.data
+    return rendered(
+        "study.html",
+        title=("Unfinished: " if content.incomplete else "") + f"{data.spec.name}: {data.spec.question}",
+        content=content,
+        spec=data.spec,
+        legend=figures.legend(data),
+        depth_figures=figures.depth_group(data) if drawn else None,
+        curve_figures=figures.curve_groups(data) if drawn else [],
+        flow_figures=figures.flow_groups(data) if drawn else [],
+        bands=figures.band_names(),
+        grid_note=grid_note(data.spec),
+        method=method(data.spec),
+        sources_note=SOURCES_NOTE,
+        **content.tables,
+    )
+
+
+def rendered(template: str, **values: Any) -> str:
+    """A template of this package with ``values``; what they hold is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    loader = PackageLoader("netdepth.report", "templates")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template(template).render(version=netdepth.__version__, **values)
 
 
 def write_verdict(data: StudyData, folder: Path | None = None) -> None:
@@ -57,7 +89,7 @@ def write_verdict(data: StudyData, folder: Path | None = None) -> None:
 
 
 def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
-    """Why the page that is there, or at ``path``, may not be shown as the finished study's; nothing if it may.
+    """The faults of the page of the study, or at ``path``: nothing if it may be shown as that of the finished study.
 
     It may if every planned run has a result, no folder that it names is missing, and every number on
     it is what the run folders give today. The figures are not drawn again.

@@ -1,4 +1,4 @@
-"""A `Comparison` as text for the terminal, Markdown, CSV and LaTeX."""
+"""Runs as text: how one run ended, what the quickstart showed, and a `Comparison` as a table in four formats."""
 
 from __future__ import annotations
 
@@ -6,17 +6,94 @@ import csv
 import html
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from netdepth.runs.compare import QUANTITIES, ComparedRuns, Comparison, Quantity
+from netdepth.runs.folder import RunDir
+from netdepth.runs.table import run_row
 from netdepth.stats.intervals import Estimate
-from netdepth.text import number, percent, print_table, printable
+from netdepth.text import capitalised, number, percent, print_table, printable, status_words
 
-__all__ = ["FORMATS", "markdown_text", "print_comparison", "render"]
+__all__ = [
+    "FORMATS",
+    "markdown_table",
+    "markdown_text",
+    "print_comparison",
+    "print_next",
+    "print_quickstart",
+    "print_run",
+    "render",
+]
+
+FORMATS = ("markdown", "csv", "latex")
+
+# --- one run ---
+
+
+def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None) -> None:
+    """Train / validation / test with best and last weights, then how the run ended and where its folder is."""
+    row = run_row(run)
+    dataset = str(row["dataset"]).partition(" ")[0]
+    network = f": depth {row['depth']}, {row['num_params']:,} parameters" if row["num_params"] else ""
+    title = f"{row['recipe']} on {dataset}, seed {row['seed']}{network}"
+    header = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1")
+    lines = []
+    for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        for weights in ("best", "last"):
+            metrics = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+            shares = [percent(row[f"{part}_{weights}_{metric}"]) for metric in metrics]
+            star = " *" if weights == row["reported"] else ""
+            lines.append([name, weights + star, number(row[f"{part}_{weights}_loss"]), *shares])
+    print_table(header, lines, right=range(2, 7), title=title, ruled=(1, 3))
+    print(f"* the weights this run reports ({'the last ones' if row['reported'] == 'last' else 'best on validation'})")
+    print(printable(capitalised(status_words(row)) + "."))
+    for note in notes:
+        print(printable(f"note: {note}"))
+    print(printable(f"run folder: {run.path}"))
+    if figure is not None:
+        print(printable(f"learning curves: {figure}"))
+
+
+def print_quickstart(run: RunDir, figure: Path | None) -> None:
+    """What a newcomer has just seen."""
+    row = run_row(run)
+    sizes: dict[str, Any] = (run.read_json("split.json") or {}).get("sizes", {})
+    print(
+        f"\nA network with {row['depth']} weight layers ({row['num_params']:,} numbers to learn) has seen "
+        f"{sizes.get('train', 0):,} handwritten digits,\n{row['epochs']:g} times each. It recognises "
+        f"{percent(row['test_best_accuracy'])} of {sizes.get('test', 0):,} digits that it had never seen."
+    )
+    if row["status"] == "stopped_early":
+        print(
+            f"Training stopped early: after epoch {row['best_epoch']:g} the loss on the validation digits did not "
+            "improve any more,\nand the weights of that epoch are kept."
+        )
+    if row["overfit_onset_epoch"] is not None:
+        print(
+            f"From epoch {row['overfit_onset_epoch']:g} on it overfitted: it became better on the digits it learns "
+            "from and worse on others."
+        )
+    if figure is not None:
+        print(printable(f"The learning curves show both: {figure}"))
+
+
+def print_next(report: Path | None) -> None:
+    """What to do after the quickstart."""
+    print(
+        "\nNext:\n"
+        + (f"  open {printable(report)} in a browser\n" if report is not None else "")
+        + "  netdepth inspect plain-he-depth-32-mnist5k-s0    gradients and activations inside a deep network\n"
+        "  netdepth train baseline-mlp                  the same on all of MNIST (55,000 digits to learn from)\n"
+        "  netdepth study depth-mlp --dry-run           what a study of 350 networks on MNIST would cost here\n"
+        "  netdepth list recipes -v                     all recipes"
+    )
+
+
+# --- several runs ---
 
 HEADER = ("seed", "epochs", *(q.title for q in QUANTITIES), "status")
-FORMATS = ("markdown", "csv", "latex")
 
 
 def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
@@ -74,13 +151,18 @@ def markdown_text(text: object) -> str:
     return "".join(f"\\{c}" if c in "\\|`*_[]~$" else c for c in safe)
 
 
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[int] = ()) -> str:
+    """A table of cells that are Markdown already; the columns ``right`` are aligned to the right."""
+    rule = ["---:" if index in right else "---" for index in range(len(header))]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
+
+
 def _markdown(comparison: Comparison) -> str:
     parts = []
     for group in comparison.groups:
         *runs, mean = [[markdown_text(cell) for cell in line] for line in _lines(group)]
         bold = [f"**{cell}**" if cell else "" for cell in mean]
-        table = [list(HEADER), ["---:"] * (len(HEADER) - 1) + ["---"], *runs, bold]
-        parts.append("\n".join([f"**{markdown_text(group.label)}**", "", *(f"| {' | '.join(r)} |" for r in table)]))
+        parts += [f"**{markdown_text(group.label)}**", markdown_table(HEADER, [*runs, bold], range(len(HEADER) - 1))]
     parts += [f"Note: {markdown_text(warning)}." for warning in comparison.warnings]
     return "\n\n".join(parts) + "\n"
 
@@ -91,37 +173,19 @@ LATEX_ESCAPES = {
 }  # fmt: skip
 
 
-def _latex_text(text: object) -> str:
-    return "".join(LATEX_ESCAPES.get(c, c) for c in printable(text))
-
-
 def _latex(comparison: Comparison) -> str:
     parts = []
     for group in comparison.groups:
-        *runs, mean = [[_latex_text(cell) for cell in line] for line in _lines(group)]
-        columns = "r" * (len(HEADER) - 1) + "l"
-        parts.append(
-            "\n".join(
-                [
-                    f"% {printable(group.label)}",
-                    rf"\begin{{tabular}}{{{columns}}}",
-                    r"\hline",
-                    _latex_row([_latex_text(title) for title in HEADER]),
-                    r"\hline",
-                    *(_latex_row(line) for line in runs),
-                    r"\hline",
-                    _latex_row(mean),
-                    r"\hline",
-                    r"\end{tabular}",
-                ]
-            )
-        )
+        rows = [" & ".join(map(_latex_text, line)) + r" \\" for line in (HEADER, *_lines(group))]
+        table = [r"\hline", rows[0], r"\hline", *rows[1:-1], r"\hline", rows[-1], r"\hline"]
+        begin = rf"\begin{{tabular}}{{{'r' * (len(HEADER) - 1)}l}}"
+        parts.append("\n".join([f"% {printable(group.label)}", begin, *table, r"\end{tabular}"]))
     parts += [f"% {printable(warning)}" for warning in comparison.warnings]
     return "\n\n".join(parts) + "\n"
 
 
-def _latex_row(cells: Sequence[str]) -> str:
-    return " & ".join(cells) + r" \\"
+def _latex_text(text: str) -> str:
+    return "".join(LATEX_ESCAPES.get(c, c) for c in printable(text))
 
 
 def _csv(comparison: Comparison) -> str:
@@ -135,12 +199,13 @@ def _csv(comparison: Comparison) -> str:
             values = [quantity.of(row) for quantity in QUANTITIES]
             place = [row["run"], row["folder"], row["seed"], row["epochs"]]
             writer.writerow(["run", *head, *map(_cell, [*place, *values, row["reported"], row["status"]])])
-        wanted: dict[str, Callable[[Estimate], Any]] = {
-            "mean": lambda e: e.value, "low": lambda e: e.low, "high": lambda e: e.high, "n": lambda e: e.n,
+        means = [group.estimates[key] for key in keys]
+        ends: dict[str, list[Any]] = {
+            "mean": [mean.value for mean in means], "low": [mean.low for mean in means],
+            "high": [mean.high for mean in means], "n": [mean.n for mean in means],
         }  # fmt: skip
-        for line, pick in wanted.items():
-            cells = [_cell(pick(group.estimates[key])) for key in keys]
-            writer.writerow([line, *head, "", "", "", "", *cells, "", ""])
+        for line, values in ends.items():
+            writer.writerow([line, *head, "", "", "", "", *map(_cell, values), "", ""])
     return out.getvalue()
 
 

@@ -1,13 +1,15 @@
-"""How the figures of a study look, and how a Matplotlib figure becomes SVG that follows the page.
+"""How figures look, and how a Matplotlib figure becomes SVG that follows the page, or a PNG file.
 
 A figure is drawn once, in the colours of light paper. In the SVG each of these colours is replaced by a
 CSS variable of the page (``--c0`` for the first condition and so on), so the reader's light or dark
-setting decides. Text stays text, in the page's own font.
+setting decides. Text stays text, in the page's own font. Only Matplotlib's object interface is used: no
+pyplot, no global state, no display.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -18,27 +20,20 @@ from netdepth.files.atomic import storage, write_atomic
 from netdepth.text import printable
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 __all__ = [
-    "DASHES",
-    "DPI",
-    "GRID",
-    "HEAT",
-    "INK",
-    "MARKERS",
-    "MUTED",
-    "PAPER",
-    "colour",
-    "figure_of",
-    "save_png",
-    "svg",
-    "tidy",
-]
+    "DASHES", "DPI", "GRID", "HEAT", "INK", "MARKERS", "MUTED", "PAPER", "RUN_DPI", "add_legend", "add_text", "colour",
+    "condition_line", "dash", "figure_of", "marker", "quiet", "save_png", "shortened", "svg", "ticks", "tidy",
+]  # fmt: skip
 
 DPI = 130
-"""Of a PNG."""
+"""Of a figure of several runs."""
+RUN_DPI = 160
+"""Of a picture of one run, which is upright, as a phone is held."""
 
 PAPER, INK, MUTED, GRID = "#fffefd", "#1b1c1e", "#65686d", "#dddad3"
 
@@ -55,12 +50,6 @@ HEAT = (
     "#f7e6d2", "#f8cfa4", "#efa35f", "#cf6f1f", "#8a3f06",
 )  # fmt: skip
 
-
-def colour(index: int) -> str:
-    """The colour of the condition number ``index``."""
-    return COLOURS[index % len(COLOURS)]
-
-
 VARIABLES: Mapping[str, str] = {
     PAPER: "paper", INK: "ink", MUTED: "muted", GRID: "rule",
     **{value: f"c{index}" for index, value in enumerate(COLOURS)},
@@ -68,11 +57,26 @@ VARIABLES: Mapping[str, str] = {
 }  # fmt: skip
 
 
+def colour(index: int) -> str:
+    """The colour of the condition number ``index``."""
+    return COLOURS[index % len(COLOURS)]
+
+
+def marker(index: int) -> str:
+    """The marker of the condition number ``index``."""
+    return MARKERS[index % len(MARKERS)]
+
+
+def dash(index: int) -> Any:
+    """The dashes of the condition number ``index``, as Matplotlib takes them."""
+    return DASHES[index % len(DASHES)]
+
+
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
     """A figure in inches and its panels, row by row."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), facecolor=PAPER)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(**grid)
     return figure, list(panels.flat)
@@ -92,32 +96,57 @@ def tidy(axes: Axes, title: str, below: str, size: float = 9.5) -> None:
         spine.set_linewidth(0.6)
 
 
+def quiet(axes: Axes, size: float) -> None:
+    """The frame of a panel in the picture of one run: two thin sides, rules along y."""
+    axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(labelsize=size, color="#AAAAAA")
+    for side, spine in axes.spines.items():
+        spine.set_visible(side in ("left", "bottom"))
+        spine.set_color("#AAAAAA")
+
+
+def add_text(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+    """Write ``text`` at a place given in shares of the figure; a "$" in a name stays a "$"."""
+    figure.text(x, y, printable(text), parse_math=False, **style)
+
+
+def shortened(text: str, limit: int) -> str:
+    """``text`` with at most ``limit`` characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def condition_line(index: int, label: str, dashed: bool = True) -> Line2D:
+    """The line of the condition number ``index``, for a legend."""
+    from matplotlib.lines import Line2D
+
+    style: Any = dash(index) if dashed else "-"
+    return Line2D([], [], color=colour(index), marker=marker(index), linestyle=style, label=printable(label))
+
+
+def add_legend(figure: Figure, handles: Sequence[Artist], columns: int, size: float = 9.5) -> None:
+    """A legend below the panels; a "$" in a name stays a "$"."""
+    legend = figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=size)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
+
+
 def svg(figure: Figure, key: str, label: str) -> str:
     """``figure`` as an SVG element for the page: no size of its own, no metadata, ids that start with ``key``.
 
-    ``label`` is what it shows, for who cannot see it.
+    ``label`` says what it shows, for people who cannot see it.
     """
     import matplotlib
     from markupsafe import escape
 
-    buffer = io.BytesIO()
     metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "netdepth"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(buffer, format="svg", metadata=metadata, facecolor="none")
-    text = buffer.getvalue().decode()
-    text = text[text.index("<svg") :]
-    box = re.search(r'viewBox="[^"]*"', text)
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "netdepth"}):
+        text = _saved(figure, format="svg", metadata=metadata, facecolor="none").getvalue().decode()
+    opening, _, body = text[text.index("<svg") :].partition(">")
+    box = re.search(r'viewBox="[^"]*"', opening)
     assert box is not None
-    body = re.sub(
-        r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", text[text.index(">") + 1 :], flags=re.DOTALL
-    )
-    body = re.sub(
-        r' id="(?:figure|axes|patch|line2d|text|xtick|ytick|matplotlib\.axis|PathCollection|LineCollection|'
-        r'FillBetweenPolyCollection|PolyCollection|PatchCollection)_\d+"',
-        "",
-        body,
-    )
+    body = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<!--.*?-->", "", body, flags=re.DOTALL)
+    body = re.sub(r' id="[A-Za-z2.]+_\d+"', "", body)  # of groups; those that are referred to have other names
     body = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{key}-", body)
     body = re.sub(r"(\.\d\d)\d+", r"\1", body)
     body = re.sub(r"'DejaVu Sans'[^;\"]*", "var(--sans)", body)
@@ -127,13 +156,14 @@ def svg(figure: Figure, key: str, label: str) -> str:
 
 
 def save_png(figure: Figure, path: Path, photographs: bool = False) -> Path:
-    """Write ``figure`` as PNG: with 256 colours, a third of the size, unless it shows ``photographs``."""
+    """Write ``figure`` as PNG: with 256 colours, a third of the size, unless it shows ``photographs``.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     from PIL import Image
 
-    buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    buffer = _saved(figure, format="png", metadata={"Software": None})
     if not photographs:
         drawn = Image.open(buffer).convert("RGB").quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         buffer = io.BytesIO()
@@ -144,10 +174,16 @@ def save_png(figure: Figure, path: Path, photographs: bool = False) -> Path:
     return path
 
 
-def ticks(low: float, high: float) -> Sequence[float]:
-    """Round numbers between ``low`` and ``high`` (> 0) for a log axis: decades, or 1-2-5 if there are few."""
-    import math
+def _saved(figure: Figure, **settings: Any) -> io.BytesIO:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        figure.savefig(buffer, **settings)
+    return buffer
 
+
+def ticks(low: float, high: float) -> list[float]:
+    """Round numbers between ``low`` and ``high`` (> 0) for a log axis: decades, or 1-2-5 if there are few."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     wide = math.log10(high / low)
     steps = (1,) if wide > 2.6 else (1, 2, 5) if wide > 0.5 else (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import netdepth
 from netdepth.errors import BadInput
-from netdepth.report.comparison import markdown_text
+from netdepth.report.content import Content
 from netdepth.report.data import StudyData, read_study
-from netdepth.report.document import Content
-from netdepth.report.files import check_report
+from netdepth.report.page import check_report, rendered
+from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
 from netdepth.text import print_table, printable
@@ -216,19 +215,11 @@ def render(found: Submissions, style: str) -> str:
         return out.getvalue()
     if style != "markdown":
         raise BadInput(f"studies cannot be written as {style!r}; choose from: markdown, csv, html")
-    lines = [[markdown_text(cell) for cell in line] for line in (header, *rows)]
-    lines.insert(1, ["---"] * len(header))
+    table = [[markdown_text(cell) for cell in line] for line in (header, *rows)]
     notes = "".join(f"\nNote: {markdown_text(warning)}.\n" for warning in found.warnings)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + notes
+    return f"{markdown_table(table[0], table[1:])}\n{notes}"
 
 
 def page(found: Submissions) -> str:
     """One HTML file without scripts or requests: who submitted what, what each found, where they agree."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("netdepth.report", "templates"), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("submissions.html").render(
-        found=found, header=HEADER, version=netdepth.__version__, agreed=lambda place: _agreed(found, place)
-    )
+    return rendered("submissions.html", found=found, header=HEADER, agreed=lambda place: _agreed(found, place))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.report.learning_curves import _name as run_title
+from netdepth.report.learning_curves import run_title
 from netdepth.report.style import INK, MUTED, colour, figure_of, save_png, tidy
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row

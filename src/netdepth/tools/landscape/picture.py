@@ -1,6 +1,6 @@
 """Slices of the loss as a picture: filled contours of every run on one colour scale, and the line through the centre.
 
-Matplotlib's object interface, as in `netdepth.report.learning_curves`.
+Matplotlib's object interface, as in `netdepth.report.style`.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from netdepth.report.learning_curves import DPI, GREY, _save, _shortened, _text
+from netdepth.report.style import MUTED, RUN_DPI, add_text, save_png, shortened
 from netdepth.runs.folder import RunDir, slug
 from netdepth.text import number, printable
 from netdepth.tools.landscape.words import short_names
@@ -61,7 +61,7 @@ def landscape_picture(runs: Sequence[RunDir], records: Sequence[Record], out: Pa
         _colour_bar(figure, drawn, levels, rows)
     _lines(line, records, names, log)
     _headline(figure, records[0])
-    return _save(figure, path)
+    return save_png(figure, path)
 
 
 def _path(runs: Sequence[RunDir]) -> Path:
@@ -105,7 +105,7 @@ def _figure(columns: int, rows: int) -> tuple[Figure, list[Axes], Axes]:
 
     width = LEFT + columns * PANEL + (columns - 1) * GAP + RIGHT
     height = TOP + rows * PANEL + (rows - 1) * (GAP + 0.3) + 0.75 + LINE + BOTTOM
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=RUN_DPI, facecolor="white")
 
     def place(x: float, y: float, w: float, h: float) -> Axes:
         axes: Axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
@@ -157,7 +157,7 @@ def _five(steps: Sequence[float]) -> list[float]:
 
 
 def _title(name: str, record: Record) -> str:
-    return f"{_shortened(name, 40)}\nloss {number(record['summary']['centre'])} at +"
+    return f"{shortened(name, 40)}\nloss {number(record['summary']['centre'])} at +"
 
 
 def _brief(value: float) -> str:
@@ -184,8 +184,8 @@ def _lines(panel: Axes, records: Sequence[Record], names: Sequence[str], log: bo
     for order, (record, name) in enumerate(zip(records, names, strict=True)):
         middle = [value if math.isfinite(value) else math.nan for value in record["loss"][len(record["loss"]) // 2]]
         style: dict[str, Any] = {"color": COLOURS[order], "linestyle": DASHES[order], "linewidth": 2}
-        panel.plot(record["coordinates"], middle, label=printable(_shortened(name, 40)), **style)
-    panel.axhline(records[0]["guessing"], color=GREY, linewidth=0.9, linestyle=":")
+        panel.plot(record["coordinates"], middle, label=printable(shortened(name, 40)), **style)
+    panel.axhline(records[0]["guessing"], color=MUTED, linewidth=0.9, linestyle=":")
     if log:
         panel.set_yscale("log")
     panel.set_xlim(records[0]["coordinates"][0], records[0]["coordinates"][-1])
@@ -201,9 +201,9 @@ def _lines(panel: Axes, records: Sequence[Record], names: Sequence[str], log: bo
 def _headline(figure: Figure, record: Record) -> None:
     width, height = figure.get_size_inches()
     limit = round(10.5 * width)
-    _text(figure, 0.3 / width, 1 - 0.38 / height, "The loss around the weights", size=13, weight="bold")
+    add_text(figure, 0.3 / width, 1 - 0.38 / height, "The loss around the weights", size=13, weight="bold")
     grid = f"{record['grid']} × {record['grid']} points"
     text = f"{grid}, {record['images']:,} training images of {record['dataset']}, directions of seed {record['seed']}"
-    _text(figure, 0.3 / width, 1 - 0.64 / height, _shortened(text, limit + 30), size=9, color=GREY)
+    add_text(figure, 0.3 / width, 1 - 0.64 / height, shortened(text, limit + 30), size=9, color=MUTED)
     note = "random directions, filters as long as the weights' (Li et al. 2018)"
-    _text(figure, 0.3 / width, 0.2 / height, note, size=8, color=GREY)
+    add_text(figure, 0.3 / width, 0.2 / height, note, size=8, color=MUTED)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.files.atomic import write_atomic
-from netdepth.report.comparison import markdown_text
+from netdepth.report.run_text import markdown_text
 from netdepth.text import percent, print_table, printable
 
 __all__ = ["markdown", "picture", "print_probe", "sentences"]
