@@ -20,6 +20,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+import faults.subjects  # noqa: F401
 import netdepth.api
 import netdepth.report.learning_curves
 import netdepth.studies.run
