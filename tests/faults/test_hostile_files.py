@@ -12,7 +12,6 @@ import os
 import pickle
 import shutil
 import struct
-import tarfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,14 +98,10 @@ def cifar_batch(kind: str) -> Callable[[Field], None]:
     return case
 
 
-def cifar_archive(*entries: tuple[tarfile.TarInfo, bytes]) -> Callable[[Field], None]:
-    """An archive whose entries reach out of it."""
-
-    def case(field: Field) -> None:
-        field.cifar.put("cifar10", "python", packed(tar(entries)))
-        assert "found sha256" in field.cifar.refused("cifar10")
-
-    return case
+def cifar_archive(field: Field) -> None:
+    """An archive with an entry that reaches out of it."""
+    field.cifar.put("cifar10", "python", packed(tar([entry("../../victim/written", b"x")])))
+    assert "found sha256" in field.cifar.refused("cifar10")
 
 
 def mnist_pickle(field: Field) -> None:
@@ -246,20 +241,12 @@ def linked(part: str) -> Callable[[Field], None]:
     return case
 
 
-OUT = [
-    entry("cifar-10-batches-py/data_batch_1", type=tarfile.SYMTYPE, linkname="../../victim/kept.txt"),
-    entry("cifar-10-batches-py/data_batch_1", type=tarfile.LNKTYPE, linkname="../../victim/kept.txt"),
-    entry("../../victim/written", b"x"),
-    entry("/tmp/netdepth-written-by-an-archive", b"x"),
-    entry("cifar-10-batches-py/data_batch_1", type=tarfile.FIFOTYPE),
-    entry("cifar-10-batches-py/data_batch_1", type=tarfile.CHRTYPE),
-]
 READ = (("runs", "list"), ("compare", "kept-mnist5k-s7"), ("inspect", "kept-mnist5k-s7"))
 STUDY = (("verdict", "tiny"), ("report", "tiny"), ("report", "tiny", "--check"))
 
 CASES: dict[str, tuple[str, Callable[[Field], None]]] = {
     **{f"batch of CIFAR: {kind}": ("data", cifar_batch(kind)) for kind in sorted(hostile_pickles(Path("x")))},
-    **{f"archive of CIFAR: {info[0].type!r} {info[0].name}": ("data", cifar_archive(info)) for info in OUT},
+    "archive of CIFAR: an entry outside": ("data", cifar_archive),
     "MNIST: a pickle": ("data", mnist_pickle),
     "a picture in PostScript": ("data", postscript_picture),
     "decoded pictures: an array of objects": ("data", decoded_objects),
@@ -317,7 +304,6 @@ def test_nothing_in_a_file_is_executed_and_nothing_outside_is_touched(
                 case(field)
                 assert not field.marker.exists(), "it was executed"
                 assert tree(field.victim) == before, "what lies outside was touched"
-                assert not Path("/tmp/netdepth-written-by-an-archive").exists()
 
 
 def test_the_payloads_work_where_a_pickle_is_loaded(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import pickle
 import torch
 
 from netdepth.models import build
+from support.hostile_pickles import Call
 
 CLASSES, WIDTH = 7, 4
 
@@ -24,16 +25,8 @@ def saved(path, content, zipped=True):
     return path
 
 
-class Payload:
-    def __init__(self, marker):
-        self.command = f"touch {marker}"
-
-    def __reduce__(self):
-        return os.system, (self.command,)
-
-
 def hostile(path, marker, kind):
-    content = {**weights(), "layer": Payload(marker)}
+    content = {**weights(), "layer": Call(os.system, f"touch {marker}")}
     if kind == "bare":
         path.write_bytes(pickle.dumps(content, protocol=2))
         return path
