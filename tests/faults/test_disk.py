@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import mount, small_disk
 
 from faults.disk import KINDS
 from faults.kill import Children
@@ -159,24 +159,15 @@ def continue_and_compare(children: Children, subject: Subject, root: Path) -> No
     subject.compare(root.parent / "whole", root)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root)")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def test_a_file_system_of_one_megabyte(children: Children, faults: Faults, tmp_path: Path, small_disk: Path) -> None:
+def test_a_file_system_of_one_megabyte(children: Children, faults: Faults, tmp_path: Path) -> None:
     subject = small(tmp_path, hidden=56)  # 180 kB of weights and twice as much of Adam's state: one fits, two do not
     children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
-    root = small_disk / "runs"
-    with faults.drill(3, "a file system of one megabyte", quick=1, long=1) as drill, drill.injection("1 MB"):
+    with (
+        small_disk(tmp_path / "disk", "1m") as disk,
+        faults.drill(3, "a file system of one megabyte", quick=1, long=1) as drill,
+        drill.injection("1 MB"),
+    ):
+        root = disk / "runs"
         trace = children.run(subject.job(root, tmp_path / "said.txt", [["faults.phases:eager"]]))
         said = (tmp_path / "said.txt").read_text()
         assert trace.status == 74, said
@@ -187,7 +178,7 @@ def test_a_file_system_of_one_megabyte(children: Children, faults: Faults, tmp_p
         (run,) = subject.folders(root)
         assert run.newest_checkpoint() is not None
         check_whole(subject, root)
-        subprocess.run(["mount", "-o", "remount,size=20m", str(small_disk)], check=True)
+        mount("-o", "remount,size=20m", str(disk))
         trace = children.run(subject.job(root, tmp_path / "again.txt", []))
         assert trace.status == 0, (tmp_path / "again.txt").read_text()
         subject.compare(tmp_path / "whole", root)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import lacking
 from PIL import Image
+from support.disks import read_only
 
 from faults.ground import FINISHED, alter_json, answer, run_at, store_at, tree
 from faults.record import Faults
@@ -55,26 +53,7 @@ def documents(store: Path, picture: Path, writable: bool = True) -> dict[str, An
     return found
 
 
-@pytest.fixture
-def read_only(tmp_path: Path) -> Iterator[Callable[[Path], None]]:
-    """Makes a folder one that even root cannot write to: a bind mount of itself."""
-    mounted: list[Path] = []
-
-    def mount(path: Path) -> None:
-        for options in (["--bind", str(path), str(path)], ["-o", "remount,ro,bind", str(path)]):
-            if shutil.which("mount") is None or subprocess.run(["mount", *options], check=False).returncode != 0:
-                lacking("mount", "no right to mount a folder read-only")
-            if path not in mounted:
-                mounted.append(path)
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def test_a_store_elsewhere(
-    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_only: Callable[[Path], None]
-) -> None:
+def test_a_store_elsewhere(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     picture = tmp_path / "x.png"
     Image.new("L", (28, 28), 40).save(picture)
     here = store_at(tmp_path / "here" / "runs")
@@ -111,7 +90,7 @@ def test_a_store_elsewhere(
 
         with drill.injection("read-only", at="read-only"):
             frozen = shutil.copytree(here, tmp_path / "frozen")
-            read_only(frozen)
-            before = tree(frozen)
-            assert documents(frozen, picture, writable=False) == expected
-            assert tree(frozen) == before
+            with read_only(frozen):
+                before = tree(frozen)
+                assert documents(frozen, picture, writable=False) == expected
+                assert tree(frozen) == before

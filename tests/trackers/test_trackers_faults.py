@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import resource
-import shutil
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -16,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from support.disks import small_disk
 from support.tracked_runs import finish_run, finished_run, new_run, record, wandb_history
 
 from netdepth.errors import StorageError
@@ -150,29 +149,21 @@ def test_wandb_core_that_is_stopped(tmp_path: Path) -> None:
     assert list(wandb_history(run)) == [40, 80, 120]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = shutil.which("mount")
-    command = [str(mount), "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if mount is None or subprocess.run(command, capture_output=True, check=False).returncode != 0:
-        pytest.skip("needs the right to mount a tmpfs (root); test_file_that_may_not_grow covers a part without it")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.slow
-def test_full_disk(small_disk: Path) -> None:
-    run = new_run(small_disk)
+def test_full_disk(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        check_full_disk(disk)
+
+
+def check_full_disk(disk: Path) -> None:
+    run = new_run(disk)
     mirrors = Mirrors.start(run.path, TRACKERS.names())
     run.append_metrics(record(1))
     wait_for(lambda: list(run.path.glob("wandb/*-run-*/run-*.wandb")), "the start of the W&B run")
     for epoch in range(2, 60):
         run.append_metrics(record(epoch))
     finish_run(run, 59)
-    with contextlib.suppress(OSError), open(small_disk / "fill", "wb", buffering=0) as fill:
+    with contextlib.suppress(OSError), open(disk / "fill", "wb", buffering=0) as fill:
         while True:
             fill.write(bytes(4096))
     notes = finish(mirrors, 20.0)
@@ -180,7 +171,7 @@ def test_full_disk(small_disk: Path) -> None:
     assert all(rebuild_hint(run.path, name) in note for name, note in zip(TRACKERS.names(), notes, strict=True))
     with pytest.raises(StorageError, match="tracker tensorboard: "):
         sync(run, "tensorboard")
-    (small_disk / "fill").unlink()
+    (disk / "fill").unlink()
     sync(run, "wandb")
     assert len(wandb_history(run)) == 59
 
