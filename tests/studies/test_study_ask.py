@@ -170,5 +170,5 @@ def test_failed_runs_and_locks_are_errors_in_python(tmp_path: Path, monkeypatch:
     monkeypatch.setattr("netdepth.training.cohort.conduct", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(RunFailed, match=r"6 of 6 runs failed; .*ZeroDivisionError"):
         study(tiny_spec(), workers=0, runtime=runtime, progress=False)
-    with StudyDir(tmp_path / "tiny").lock(), pytest.raises(Locked):
+    with StudyDir(tmp_path / "tiny").lock(), pytest.raises(Locked, match="being run by another process"):
         study(tiny_spec(), workers=0, runtime=runtime, progress=False)

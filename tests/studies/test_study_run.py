@@ -13,8 +13,9 @@ import pytest
 from support.tiny_studies import CONDITIONS, digits_once, finished, make, set_in, timeless, tiny_spec
 
 from netdepth import data
-from netdepth.config import to_json
-from netdepth.errors import BadInput, Interrupted, Locked, RunFailed
+from netdepth.config import Component, to_json
+from netdepth.errors import BadInput, Interrupted, RunFailed
+from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import PlannedRun, StudyDir, find_study
 from netdepth.studies.run import choose_values
@@ -126,11 +127,6 @@ def test_cells_that_are_the_same_computation_share_their_runs(tmp_path: Path, gr
     assert len({run.folder for run in study.runs()}) == 6
 
 
-def test_a_study_in_use_is_locked(tmp_path: Path) -> None:
-    with StudyDir(tmp_path / "tiny").lock(), pytest.raises(Locked, match="being run by another process"):
-        make(tmp_path, tiny_spec())
-
-
 def test_fresh_removes_the_runs_of_the_study_and_nothing_else(tmp_path: Path) -> None:
     study = make(tmp_path, tiny_spec(seeds=(0, 1, 2))).study
     make(tmp_path, tiny_spec(seeds=(0, 1, 2, 3)))
@@ -174,27 +170,18 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
 
 
 def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
-    spec = tiny_spec(base=dataclasses.replace(tiny_spec().base, optimizer=_sgd(1e30)))
+    spec = tiny_spec(base=dataclasses.replace(tiny_spec().base, optimizer=Component("sgd", {"lr": 1e30})))
     done = make(tmp_path, spec)
     assert {outcome.status for outcome in done.outcomes} == {"diverged"}
     assert done.failed == []
 
 
-def _sgd(lr: float) -> Any:
-    from netdepth.config import Component
-
-    return Component("sgd", {"lr": lr})
-
-
 def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from netdepth.progress import StudyProgress
+    def advanced(*_: Any) -> None:
+        raise KeyboardInterrupt
 
     reference = timeless(make(tmp_path / "whole", tiny_spec()).study)
     with monkeypatch.context() as patch:
-
-        def advanced(*_: Any) -> None:
-            raise KeyboardInterrupt
-
         patch.setattr(StudyProgress, "advanced", advanced)
         with pytest.raises(Interrupted, match="the same command continues the study") as stop:
             make(tmp_path / "cut", tiny_spec())

@@ -12,6 +12,7 @@ from netdepth.cli import main
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
+from netdepth.recipes import RECIPES
 from netdepth.report.page import check_report, write_report
 from netdepth.runs.folder import list_runs
 from netdepth.studies.forecast import forecast
@@ -175,19 +176,7 @@ def test_some_classes_are_a_data_set_of_their_own():
             with_classes(whole, wrong)
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "transfer-fashion-mnist",
-        "transfer-cifar10-halves",
-        "transfer-cifar100",
-        "distill-mnist",
-        "distill-mnist5k",
-        "transfer-mnist5k",
-        "distill-cifar10",
-        "distill-cifar10-jpeg",
-    ],
-)
+@pytest.mark.parametrize("name", [name for name in RECIPES.names() if name.startswith(("transfer-", "distill-"))])
 def test_the_recipes_can_decide_what_they_ask_and_name_existing_stages(name):
     from netdepth import models, recipes
     from netdepth.studies.contrasts import out_of_reach

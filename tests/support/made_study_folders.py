@@ -18,7 +18,8 @@ import numpy as np
 from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
 from netdepth.files.records import jsonable
 from netdepth.runs.folder import RunDir, slug
-from netdepth.studies.folder import StudyDir
+from netdepth.studies.folder import PlannedRun, StudyDir, StudyDocument
+from netdepth.studies.plan import Plan
 from netdepth.studyspec import Axis, Cell, Nuisance, Primary, StudySpec
 from support.made_runs import metrics
 
@@ -105,29 +106,22 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
         fingerprint = digest(dataclasses.replace(cell.config, seed=0))[:10]
         for seed in spec.seeds:
             name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{seed}-{fingerprint}"
-            planned.append(
-                {
-                    "condition": cell.condition,
-                    "depth": cell.depth,
-                    "levels": dict(cell.levels),
-                    "seed": seed,
-                    "folder": name,
-                    "fingerprint": fingerprint,
-                }
+            run = PlannedRun(
+                condition=cell.condition,
+                depth=cell.depth,
+                levels=cell.levels,
+                seed=seed,
+                folder=name,
+                fingerprint=fingerprint,
             )
+            planned.append(run)
             ending = (endings or telling)(cell.condition, cell.depth, seed)
             if ending.state != "no run":
                 make_study_run(folder / name, cell, seed, fingerprint, ending, epochs)
-    content = {
-        "schema": 1,
-        "spec": to_json(spec),
-        "fingerprint": spec.fingerprint(),
-        "plan": {"cores": 1, "threads": 1, "groups": []},
-        "runs": planned,
-        "tuning": None,
-    }
-    (folder / "study.json").write_text(json.dumps(content, indent=1))
-    return StudyDir(folder)
+    study = StudyDir(folder)
+    plan = Plan(cores=1, groups=())
+    study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, plan=plan, runs=tuple(planned)))
+    return study
 
 
 def make_study_run(path: Path, cell: Cell, seed: int, fingerprint: str, ending: Ending, epochs: int) -> RunDir:
