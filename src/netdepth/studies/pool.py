@@ -26,10 +26,9 @@ from netdepth.errors import Interrupted, NetdepthError
 from netdepth.files.atomic import storage
 from netdepth.runs.folder import RunDir
 from netdepth.studies.worker import Done, Event, Job, Report, Retry, failed_outcomes, read_event, work
-from netdepth.training.launch import Outcome
 from netdepth.training.signals import signals_as_errors, signals_ignored
 
-__all__ = ["ATTEMPTS", "execute", "execute_here", "give_up"]
+__all__ = ["ATTEMPTS", "JobQueue", "execute", "execute_here"]
 
 ATTEMPTS = 2
 """How often a group is begun whose worker dies."""
@@ -58,7 +57,7 @@ def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) 
     with storage(logs):
         logs.mkdir(parents=True, exist_ok=True)
     workers = min(workers, len(jobs))
-    pool = _Pool(jobs, on_event, logs, _cores(workers))
+    pool = _Pool(JobQueue(jobs, ATTEMPTS, on_event), on_event, logs, _cores(workers))
     try:
         with signals_as_errors():
             pool.serve(workers)
@@ -98,14 +97,40 @@ def interrupted(error: BaseException) -> Interrupted:
     return Interrupted("interrupted; the runs are saved; the same command continues the study", number)
 
 
-def give_up(job: Job, reason: str) -> tuple[Outcome, ...]:
-    """The outcomes of a job that lost its worker too often; every unfinished run gets a ``failure.json``."""
-    outcomes = failed_outcomes(job, reason, 1)
-    for outcome in outcomes:
-        if outcome.error is not None and outcome.path is not None and (outcome.path / "config.json").exists():
-            with contextlib.suppress(NetdepthError):  # the outcome says it too
-                RunDir(outcome.path).write_json("failure.json", {"error": "WorkerDied", "message": reason})
-    return outcomes
+class JobQueue:
+    """The jobs that wait. A job whose worker died waits again, until it was begun ``attempts`` times."""
+
+    def __init__(self, jobs: Sequence[Job], attempts: int, on_event: Report) -> None:
+        self._waiting = deque(jobs)
+        self._most = attempts
+        self._on_event = on_event
+        self._begun: collections.Counter[int] = collections.Counter()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def take(self) -> Job:
+        """The next job, which begins now."""
+        job = self._waiting.popleft()
+        self._begun[job.group] += 1
+        return job
+
+    def lost(self, job: Job, reason: str) -> None:
+        """The worker of ``job`` died: try it again at once, or give it up."""
+        if self._begun[job.group] < self._most:
+            self._waiting.appendleft(job)
+            self._on_event(Retry(job.group, reason))
+        else:
+            self.give_up(job, f"{reason} ({self._most} times)")
+
+    def give_up(self, job: Job, reason: str) -> None:
+        """End ``job`` as failed; every unfinished run gets a ``failure.json``."""
+        outcomes = failed_outcomes(job, reason, 1)
+        for outcome in outcomes:
+            if outcome.error is not None and outcome.path is not None and (outcome.path / "config.json").exists():
+                with contextlib.suppress(NetdepthError):  # the outcome says it too
+                    RunDir(outcome.path).write_json("failure.json", {"error": "WorkerDied", "message": reason})
+        self._on_event(Done(job.group, outcomes))
 
 
 class _Worker:
@@ -178,12 +203,11 @@ class _Worker:
 
 
 class _Pool:
-    def __init__(self, jobs: Sequence[Job], on_event: Report, logs: Path, cores: Sequence[int]) -> None:
-        self._waiting = deque(jobs)
+    def __init__(self, queue: JobQueue, on_event: Report, logs: Path, cores: Sequence[int]) -> None:
+        self._queue = queue
         self._on_event = on_event
         self._logs = logs
         self._cores = cores
-        self._attempts: collections.Counter[int] = collections.Counter()
         self._workers: dict[int, _Worker] = {}
         self._selector = selectors.DefaultSelector()
 
@@ -204,30 +228,24 @@ class _Pool:
                         self._next_job(worker)
 
     def _start(self, slot: int) -> None:
-        if not self._waiting:
+        if not self._queue:
             return
         worker = self._workers[slot] = _Worker(slot, self._logs, self._cores[slot] if self._cores else None)
         self._selector.register(worker.stdout, selectors.EVENT_READ, worker)
         self._next_job(worker)
 
     def _next_job(self, worker: _Worker) -> None:
-        if self._waiting:
-            job = self._waiting.popleft()
-            self._attempts[job.group] += 1
-            worker.give(job)
+        if self._queue:
+            worker.give(self._queue.take())
         else:
             self._retire(worker)
 
     def _reap(self, worker: _Worker) -> None:
-        """Start another worker in place of one that died; its job is tried again, or given up."""
+        """Start another worker in place of one that died."""
         reason = worker.exit_reason()
         self._retire(worker)
-        job, worker.job = worker.job, None
-        if job is not None and self._attempts[job.group] < ATTEMPTS:
-            self._waiting.appendleft(job)
-            self._on_event(Retry(job.group, reason))
-        elif job is not None:
-            self._on_event(Done(job.group, give_up(job, reason)))
+        if worker.job is not None:
+            self._queue.lost(worker.job, reason)
         self._start(worker.slot)
 
     def _retire(self, worker: _Worker) -> None:

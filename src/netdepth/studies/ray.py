@@ -20,7 +20,6 @@ import sys
 import threading
 import time
 import uuid
-from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -28,8 +27,8 @@ from typing import Any
 
 from netdepth.errors import BadInput, Interrupted, RunFailed
 from netdepth.files.atomic import write_atomic
-from netdepth.studies.pool import SAVING_SECONDS, give_up, interrupted
-from netdepth.studies.worker import Done, Event, Job, Report, Retry, work
+from netdepth.studies.pool import SAVING_SECONDS, JobQueue, interrupted
+from netdepth.studies.worker import Done, Event, Job, Report, work
 from netdepth.training.launch import Outcome
 from netdepth.training.signals import signals_as_errors, signals_ignored
 
@@ -77,7 +76,8 @@ def execute(jobs: Sequence[Job], workers: int | None, on_event: Report, *, addre
     needed = {"CPU": 1.0, **({"GPU": gpus} if gpus else {})}
     with _connected(address, workers), _marker(Path(runtime.runs_root or ".")) as marker:
         _check_nodes(address, needed, marker)
-        tasks = _Tasks([_with_absolute_paths(job) for job in jobs], on_event, marker, gpus)
+        queue = JobQueue([_with_absolute_paths(job) for job in jobs], ATTEMPTS, on_event)
+        tasks = _Tasks(queue, on_event, marker, gpus)
         try:
             with signals_as_errors():
                 tasks.serve(workers or len(jobs))
@@ -133,12 +133,11 @@ class _Mailbox:
 class _Tasks:
     """The jobs as tasks: begun, watched, begun again when they are lost."""
 
-    def __init__(self, jobs: Sequence[Job], on_event: Report, marker: tuple[str, str], gpus: float) -> None:
+    def __init__(self, queue: JobQueue, on_event: Report, marker: tuple[str, str], gpus: float) -> None:
         import ray
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-        self._waiting = deque(jobs)
-        self._attempts: Counter[int] = Counter()
+        self._queue = queue
         self._running: dict[Any, Job] = {}
         self._on_event = on_event
         self._marker = marker
@@ -151,10 +150,9 @@ class _Tasks:
     def serve(self, at_once: int) -> None:
         import ray
 
-        while self._waiting or self._running:
-            while self._waiting and len(self._running) < at_once:
-                job = self._waiting.popleft()
-                self._attempts[job.group] += 1
+        while self._queue or self._running:
+            while self._queue and len(self._running) < at_once:
+                job = self._queue.take()
                 self._running[self._task.remote(job, self._mailbox, self._marker)] = job
             ended, _ = ray.wait(list(self._running), timeout=POLL_SECONDS)
             groups = {job.group for job in self._running.values()}
@@ -170,15 +168,12 @@ class _Tasks:
         try:
             made = ray.get(task)
         except ray.exceptions.RayError as error:
-            reason = f"a Ray task was lost: {last_line(error)}"
-            if self._attempts[job.group] < ATTEMPTS:
-                self._waiting.appendleft(job)
-                self._on_event(Retry(job.group, reason))
-                return
-            made = give_up(job, f"{reason} ({ATTEMPTS} times)")
+            self._queue.lost(job, f"a Ray task was lost: {last_line(error)}")
+            return
         if isinstance(made, str):
-            made = give_up(job, f"Ray node {made}")
-        self._on_event(Done(job.group, made))
+            self._queue.give_up(job, f"Ray node {made}")
+        else:
+            self._on_event(Done(job.group, made))
 
     def cancel(self) -> None:
         """Interrupt every task and wait until it has saved."""
