@@ -31,9 +31,8 @@ import torch
 from netdepth import data, recipes
 from netdepth.config import RunConfig, Runtime
 from netdepth.progress import TrainProgress
-from netdepth.training import loop as conduct
-from netdepth.training import replica as member
-from netdepth.training.resolve import resolve
+from netdepth.training import loop, replica
+from netdepth.training.resolve import fill_in
 from netdepth.training.run import run
 
 RESULT = Path(__file__).parent / "results" / "checkpoint_cost.json"
@@ -43,13 +42,13 @@ WAYS = ("with", "without")
 @contextlib.contextmanager
 def without_checkpoints() -> Iterator[None]:
     """Nothing is copied or written while it trains; the last weights are kept when that is over."""
-    offer = member.Member.offer
+    offer = replica.Replica.offer
 
-    def only_the_last(self: member.Member, record: Any, stack: Any, optimizer: Any) -> None:
+    def only_the_last(self: replica.Replica, record: Any, stack: Any, optimizer: Any) -> None:
         if record["epoch"] >= int(self.config.train.budget.removesuffix("ep")):
             offer(self, {**record, "best": True}, stack, optimizer)
 
-    with mock.patch.object(member.Member, "offer", only_the_last), mock.patch.object(conduct, "_save"):
+    with mock.patch.object(replica.Replica, "offer", only_the_last), mock.patch.object(loop, "_save"):
         yield
 
 
@@ -68,8 +67,8 @@ def timed(spent: list[float]) -> Iterator[None]:
         return inner
 
     with (
-        mock.patch.object(member.Member, "offer", watch(member.Member.offer)),
-        mock.patch.object(conduct, "_save", watch(conduct._save)),
+        mock.patch.object(replica.Replica, "offer", watch(replica.Replica.offer)),
+        mock.patch.object(loop, "_save", watch(loop._save)),
     ):
         yield
 
@@ -94,7 +93,7 @@ def measure(way: str, config: RunConfig, splits: data.Splits) -> tuple[float, fl
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(conduct.result, "finish", ended),
+        mock.patch.object(loop.result, "finish", ended),
         without_checkpoints() if way == "without" else timed(spent),
     ):
         runtime = Runtime(runs_root=Path(folder), threads=1, device="cpu", probes=False)
@@ -110,7 +109,7 @@ def main() -> None:
     given = parser.parse_args()
     _, config = recipes.resolve("baseline-mlp")
     train = dataclasses.replace(config.train, budget=f"{given.epochs}ep", early_stopping=None)
-    config = resolve(dataclasses.replace(config, train=train))
+    config = fill_in(dataclasses.replace(config, train=train))
     splits = data.load(config.dataset, data_dir=given.data)
     shuffler = random.Random(0)
     turns: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}

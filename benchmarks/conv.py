@@ -99,7 +99,7 @@ def write_work(folder: Path, given: argparse.Namespace) -> None:
     from netdepth.config import Component, RunConfig
     from netdepth.data import Split, load, train_statistics
     from netdepth.data.batches import epoch_order
-    from netdepth.training.resolve import build_model, resolve
+    from netdepth.training.resolve import build_model, fill_in
 
     splits = load(Component(given.dataset), data_dir=None if given.data is None else Path(given.data))
     if len(splits.train) < given.images:
@@ -111,7 +111,7 @@ def write_work(folder: Path, given: argparse.Namespace) -> None:
     np.save(folder / "statistics.npy", torch.stack(train_statistics(Split(inputs, labels))).float().numpy())
     np.save(folder / "order.npy", epoch_order(0, 0, given.images).numpy())
     config = RunConfig(Component(given.dataset), Component("resnet", {"depth": given.depth}))
-    parameters = list(build_model(resolve(config), splits).parameters())
+    parameters = list(build_model(fill_in(config), splits).parameters())
     kept = [*(p for p in parameters if p.dim() == 4), *parameters[-2:]]
     np.savez(folder / "weights.npz", **{f"p{i}": p.detach().numpy() for i, p in enumerate(kept)})
 

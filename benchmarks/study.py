@@ -85,7 +85,7 @@ def write_work(folder: Path, seeds: int, given: argparse.Namespace) -> None:
     from netdepth.config import Component, RunConfig
     from netdepth.data import load
     from netdepth.data.batches import epoch_order
-    from netdepth.training.resolve import build_model, resolve
+    from netdepth.training.resolve import build_model, fill_in
 
     splits = load(Component(given.dataset), data_dir=given.data)
     for name, split in (("train", splits.train), ("val", splits.val)):
@@ -97,7 +97,7 @@ def write_work(folder: Path, seeds: int, given: argparse.Namespace) -> None:
         np.save(folder / f"orders_{seed}.npy", np.stack(orders))
         for depth in given.depths:
             model = Component("mlp", {"width": given.width, "depth": depth, "init": "he"})
-            network = build_model(resolve(RunConfig(Component(given.dataset), model, seed=seed)), splits)
+            network = build_model(fill_in(RunConfig(Component(given.dataset), model, seed=seed)), splits)
             arrays = {f"p{i}": p.detach().numpy() for i, p in enumerate(network.parameters())}
             np.savez(folder / f"start_{depth}_{seed}.npz", **arrays)
 

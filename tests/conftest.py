@@ -151,6 +151,6 @@ def ending(tmp_path_factory):
 @pytest.fixture
 def eager(monkeypatch):
     """Every evaluation is put on disk."""
-    from netdepth.training import loop as conduct
+    from netdepth.training import loop
 
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)

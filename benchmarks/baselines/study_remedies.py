@@ -34,7 +34,8 @@ def main() -> None:
     work, replies = open_work()
     from netdepth.config import Component, RunConfig, Runtime, TrainConfig
     from netdepth.progress import TrainProgress
-    from netdepth.training.cohort import run_cohort, stackable
+    from netdepth.training.resolve import resolve
+    from netdepth.training.run import run_stack
 
     (depth,) = work.depths
     steps = -(-len(work.labels("train")) // work.batch_size)
@@ -55,7 +56,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             runtime = Runtime(device="cpu", threads=1, runs_root=Path(folder), data_dir=work.data_dir, probes=False)
             configs = [config.with_seed(seed) for seed in seeds]
-            made = run_cohort(configs, runtime, name="remedy", study="remedies", watch=quiet)
+            made = run_stack(configs, runtime, name="remedy", study="remedies", watch=quiet)
             records = [done.run.read_metrics() for done in made]
         done = records[0][1]["step"] - records[0][0]["step"]
         # In a stack ``seconds`` is a run's share of the time, so their sum is the time.
@@ -64,7 +65,10 @@ def main() -> None:
     def quiet(title: str, total_steps: int, steps_per_epoch: int) -> TrainProgress:
         return TrainProgress(title, total_steps, steps_per_epoch, shown=False)
 
-    fast = {name: stackable(config_of(args)) for name, args in REMEDIES.items()}
+    fast = {
+        name: resolve(config_of(args), Runtime(device="cpu", data_dir=work.data_dir)).stackable
+        for name, args in REMEDIES.items()
+    }
 
     def turn() -> dict[str, Any]:
         names = [*REMEDIES, STACKED]

@@ -119,9 +119,9 @@ def train_runs(
     keys = [asked.key_of(config, runtime) for config in configs]
     known = _known(keys, runtime)
     if known is None:
-        from netdepth.training.run import resolve
+        from netdepth.training.resolve import fill_in
 
-        resolve(configs[0], runtime.device, runtime.runs_root)  # bad input is refused before anything is announced
+        fill_in(configs[0], runtime.device, runtime.runs_root)  # bad input is refused before anything is announced
     _announce(notes)
     if known is None:
         outcomes = launch(name, configs, runtime, progress=progress)
@@ -152,7 +152,7 @@ def _keep(keys: Sequence[str | None], configs: Sequence[RunConfig], outcomes: Se
     """Keep the finished runs whose components are all netdepth's own, so that asking again needs no torch."""
     import torch
 
-    from netdepth.training.run import COMPONENTS
+    from netdepth.training.resolve import COMPONENTS
 
     for key, config, outcome in zip(keys, configs, outcomes, strict=False):
         own = all(part.entry(getattr(config, name).name).source is None for name, part in COMPONENTS.items())
@@ -438,7 +438,7 @@ def _depths(given: str | Sequence[int]) -> tuple[int, ...]:
 
 
 def _tuned(spec: StudySpec, what: str) -> StudySpec:
-    from netdepth.training.run import COMPONENTS
+    from netdepth.training.resolve import COMPONENTS
 
     known = {"lr": "optimizer.lr", **{item.path.rpartition(".")[2]: item.path for item in spec.nuisance}}
     name = next((short for short, path in known.items() if what == path), what)

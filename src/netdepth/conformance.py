@@ -41,7 +41,7 @@ def registries() -> dict[str, Registry[Any]]:
     """Every registry a user's file may add to, by kind."""
     from netdepth.recipes import RECIPES
     from netdepth.trackers import TRACKERS
-    from netdepth.training.run import COMPONENTS
+    from netdepth.training.resolve import COMPONENTS
 
     return {**COMPONENTS, "tracker": TRACKERS, "recipe": RECIPES}
 
@@ -212,7 +212,7 @@ def _tracker(component: Component, data_dir: Path | None) -> Promises:
 def _recipe(component: Component, data_dir: Path | None) -> Promises:
     from netdepth.recipes import RECIPES
     from netdepth.studies.resolve import without_parent_run
-    from netdepth.training.run import COMPONENTS, resolve
+    from netdepth.training.resolve import COMPONENTS, fill_in
 
     made = RECIPES.build(component)
     yield "returns a RunConfig or a StudySpec", isinstance(made, RunConfig | StudySpec), type(made).__name__
@@ -221,7 +221,7 @@ def _recipe(component: Component, data_dir: Path | None) -> Promises:
         configs.append(made.source)
     for config in configs:
         COMPONENTS["objective"].resolve(config.objective)
-        resolve(without_parent_run(config))
+        fill_in(without_parent_run(config))
     yield "names components and settings that exist", True, ""
 
 

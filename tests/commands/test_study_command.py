@@ -69,7 +69,7 @@ def test_the_command_conducts_answers_and_continues(here: Path, capsys: pytest.C
 def test_a_failed_run_is_exit_1_and_a_study_in_use_75(
     here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("netdepth.training.cohort.conduct", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("netdepth.training.run.train_stack", lambda *args, **kwargs: 1 / 0)
     code, out, err = answer(["study", "my.py:tiny", "--workers", "0"], capsys)
     assert code == 1
     assert err.count("netdepth: error: ") == 4

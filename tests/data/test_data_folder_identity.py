@@ -18,16 +18,15 @@ from netdepth.data import DATASETS, image_folder, manage
 from netdepth.errors import BadInput
 from netdepth.overrides import dataset_overrides
 from netdepth.recipes import resolve as recipe
-from netdepth.training.cohort import Finished
-from netdepth.training.resolve import fingerprint, resolve
-from netdepth.training.run import run
+from netdepth.training.resolve import fill_in, fingerprint
+from netdepth.training.run import Finished, run
 
 
 def mark(path: Path, **settings: object) -> str:
     """The fingerprint of a run on the folder."""
     _, config = recipe("baseline-mlp")
     config = dataclasses.replace(config, dataset=Component("image-folder", {"path": str(path), **settings}))
-    return fingerprint(resolve(config), splits_of(path, **settings).spec)
+    return fingerprint(fill_in(config), splits_of(path, **settings).spec)
 
 
 def test_the_content_enters_the_fingerprint_and_the_path_does_not(tmp_path: Path) -> None:
@@ -115,7 +114,7 @@ def test_the_path_behind_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     with pytest.raises(BadInput, match="names no folder; write image-folder:PATH"):
         dataset_overrides("image-folder:")
     with pytest.raises(BadInput, match="unknown setting of dataset 'mnist5k': 'path'"):
-        resolve(plan("baseline-mlp", dataset="mnist5k:there")[1][0])
+        fill_in(plan("baseline-mlp", dataset="mnist5k:there")[1][0])
     base = ask("depth-mlp", dataset="image-folder:there")[0].base
     assert base.dataset == Component("image-folder", {"path": f"{here}/there"})
 

@@ -24,7 +24,7 @@ from netdepth.data import load
 from netdepth.errors import Locked
 from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from netdepth.training.run import run
 
 PROCESSES, ATTEMPTS, IDENTITIES = 8, 50, 130
@@ -176,7 +176,7 @@ def lock_is_free(folder: RunDir) -> bool:
 
 def main(folder: str, rounds: str) -> None:
     torch.set_num_threads(1)
-    conduct.WRITE_EVERY_SECONDS = 0.0
+    loop.WRITE_EVERY_SECONDS = 0.0
     splits = load(TINY.dataset, data_dir=None)
     for number in range(int(rounds)):
         root = Path(folder) / str(number)

@@ -29,8 +29,7 @@ def mark(path: str) -> None:
     from netdepth.report import learning_curves as plots
     from netdepth.report import page as study_page
     from netdepth.runs.folder import RunDir
-    from netdepth.training import fit, result
-    from netdepth.training import loop as conduct
+    from netdepth.training import fit, loop, replica
 
     pipe = os.open(path, os.O_WRONLY)
     now = ["u"]
@@ -59,7 +58,7 @@ def mark(path: str) -> None:
 
         setattr(owner, name, inside)
 
-    def training(*args: Any, original: Callable[..., Iterator[Any]] = conduct.fit) -> Iterator[Any]:
+    def training(*args: Any, original: Callable[..., Iterator[Any]] = loop.fit) -> Iterator[Any]:
         events = original(*args)
         while True:
             with phase("m"):
@@ -69,11 +68,11 @@ def mark(path: str) -> None:
             now[0] = "b"
             yield event
 
-    conduct.fit = training
+    loop.fit = training
     wrap(fit, "_records", "e")
     wrap(RunDir, "append_metrics", "e")
-    wrap(conduct, "_save", "s")
-    wrap(result, "finish", "r")
+    wrap(loop, "_save", "s")
+    wrap(replica, "finish", "r")
     wrap(study_page, "write_verdict", "t")
     plots.learning_curves = lambda run: run.path / "not-drawn.png"  # two seconds each; studies draw theirs
     wrap(study_page, "write_report", "p")
@@ -81,6 +80,6 @@ def mark(path: str) -> None:
 
 def eager() -> None:
     """Put every evaluation on disk, which the product does when ten seconds have passed: drills last less."""
-    from netdepth.training import loop as conduct
+    from netdepth.training import loop
 
-    conduct.WRITE_EVERY_SECONDS = 0.0
+    loop.WRITE_EVERY_SECONDS = 0.0

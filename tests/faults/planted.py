@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from netdepth.runs.folder import RunDir
-from netdepth.training import checkpoint, fit
-from netdepth.training import replica as member
+from netdepth.training import checkpoint, fit, replica
 
 
 def saved_without_rename() -> None:
@@ -42,15 +41,15 @@ def lost_optimizer() -> None:
         checkpoint.load_weights(stack.models[lane], files[checkpoint.MODEL])
         return checkpoint.take_snapshot(step, stack, lane, optimizer)
 
-    member.restore = restore  # type: ignore[attr-defined]
+    replica.restore = restore  # type: ignore[attr-defined]
 
 
 def lost_patience() -> None:
     """A run that goes on counts its evaluations without an improvement from none."""
-    original = member.Member.resume
+    original = replica.Replica.resume
 
-    def resume(self: member.Member, *args: Any) -> None:
+    def resume(self: replica.Replica, *args: Any) -> None:
         original(self, *args)
         self.early.waited = 0
 
-    member.Member.resume = resume  # type: ignore[method-assign]
+    replica.Replica.resume = resume  # type: ignore[method-assign]

@@ -15,7 +15,7 @@ from support.real_runs import CONFIG, make, same
 from faults.record import Faults
 from netdepth.config import Runtime
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from netdepth.training.run import run
 
 pytestmark = pytest.mark.faults
@@ -94,7 +94,7 @@ def stopped(root: Path, seed: int) -> RunDir:
 
 
 def test_mutated_checkpoints(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
     there, other = stopped(tmp_path / "there", 0), stopped(tmp_path / "other", 1)
     whole = {step: there.load_checkpoint(step) for step in (OLDER, NEWER)}
     expected = make(tmp_path / "whole", probes=False)
@@ -129,7 +129,7 @@ def test_mutated_checkpoints(faults: Faults, tmp_path: Path, monkeypatch: pytest
 
 def test_metrics_cut_at_every_byte(faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The valid prefix is used, the loss is told, and a run that goes on ends with the same bits."""
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
     there = stopped(tmp_path / "there", 0)
     path = there.path / "metrics.jsonl"
     content = path.read_bytes()

@@ -22,7 +22,7 @@ from netdepth.data.batches import Batches
 from netdepth.report.content import Content
 from netdepth.report.data import read_study
 from netdepth.studies.table import study_table
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 
 PERIOD, BUDGET = 6, 24
 PLACES = ("input", "weights", "gradient")
@@ -39,7 +39,7 @@ WITHIN_A_STEP, HIDDEN = "within one step", "at the period's end: hidden behind a
 
 def plant(monkeypatch: pytest.MonkeyPatch, place: str, step: int, value: float) -> None:
     """Put ``value`` into the input or the weights before the gradient of ``step``, or into that gradient."""
-    choose, draw_batch = conduct.choose_gradients, Batches.__call__
+    choose, draw_batch = loop.choose_gradients, Batches.__call__
 
     def batch(self, number):
         inputs, labels = draw_batch(self, number)
@@ -64,7 +64,7 @@ def plant(monkeypatch: pytest.MonkeyPatch, place: str, step: int, value: float) 
         return compute
 
     monkeypatch.setattr(Batches, "__call__", batch)
-    monkeypatch.setattr(conduct, "choose_gradients", chosen)
+    monkeypatch.setattr(loop, "choose_gradients", chosen)
 
 
 @pytest.mark.faults
@@ -110,13 +110,13 @@ def test_weights_that_only_the_end_of_a_period_shows(
     if place == "gradient":
         plant(monkeypatch, place, BUDGET - 1, math.nan)
     else:
-        choose = conduct.choose_gradients
+        choose = loop.choose_gradients
 
         def chosen(stack, objective):
             stack.views("hidden.0.bias")[0][0] = -math.inf
             return choose(stack, objective)
 
-        monkeypatch.setattr(conduct, "choose_gradients", chosen)
+        monkeypatch.setattr(loop, "choose_gradients", chosen)
     made = make(tmp_path, MLP, probes=False)
     assert made.result["status"] == "diverged"
     assert made.run.read_metrics()[-1]["step"] == (BUDGET if place == "gradient" else PERIOD)

@@ -13,7 +13,7 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.errors import BadInput
 from netdepth.models import build
 from netdepth.models.init import rescale_lsuv
-from netdepth.training.run import build_model, resolve
+from netdepth.training.resolve import build_model, fill_in
 
 
 def sgd(model, steps, lr=0.05):
@@ -149,7 +149,7 @@ def test_the_engine_rescales_lsuv_on_training_images_and_nothing_else():
     def initial(**args):
         model = Component("mlp", {"width": 16, "depth": 6, **args})
         config = RunConfig(dataset=Component("mnist5k"), model=model, train=TrainConfig(precision="float64"))
-        return build_model(resolve(config), splits)
+        return build_model(fill_in(config), splits)
 
     splits = data.load(Component("mnist5k"), data_dir=None)
     assert not initial(init="orthogonal").lsuv
@@ -166,7 +166,7 @@ def test_batch_norm_refuses_a_batch_of_one_image():
     splits = data.load(Component("mnist5k"), data_dir=None)  # 3,000 training images
     model = Component("mlp", {"hidden": [4], "norm": "batch"})
     for size, good in ((1, False), (2999, False), (2, True), (3000, True), (4000, True)):
-        config = resolve(RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=size)))
+        config = fill_in(RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=size)))
         if good:
             build_model(config, splits)
             continue

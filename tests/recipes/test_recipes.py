@@ -15,7 +15,7 @@ from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, to
 from netdepth.errors import BadInput
 from netdepth.recipes import RECIPES, import_user, resolve, resolve_study
 from netdepth.studyspec import Axis
-from netdepth.training.run import resolve as resolve_components
+from netdepth.training.resolve import fill_in as resolve_components
 
 RUNS = [name for name in RECIPES.names() if isinstance(RECIPES.build(Component(name)), RunConfig)]
 """Recipes of a single run; those of studies have their own tests."""

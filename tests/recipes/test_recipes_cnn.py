@@ -19,12 +19,12 @@ from netdepth.recipes import cnn as small
 from netdepth.stats.exact import seeds_to_reach
 from netdepth.studies.paper import HE2016
 from netdepth.studyspec import Cell, Primary
-from netdepth.training.run import resolve
+from netdepth.training.resolve import fill_in
 
 
 def cost(cell: Cell) -> Description:
     """Depth, parameters and multiply-adds of a cell's network for CIFAR-10."""
-    return models.describe(models.build(resolve(cell.config).model, (3, 32, 32), 10))
+    return models.describe(models.build(fill_in(cell.config).model, (3, 32, 32), 10))
 
 
 def words(name: str) -> str:
@@ -71,7 +71,7 @@ def test_the_papers_protocol_is_complete() -> None:
     spec = resolve_study("he2016-cifar10")
     assert (spec.depths, spec.conditions, len(spec.seeds)) == ((20, 32, 44, 56, 110), ("plain", "residual"), 5)
     for cell in spec.cells:
-        config = resolve(cell.config)
+        config = fill_in(cell.config)
         sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
         assert config.optimizer.name == "sgd"
         assert {key: config.optimizer.args[key] for key in sgd} == sgd

@@ -22,7 +22,7 @@ from netdepth.report.page import check_report, page
 from netdepth.stats.intervals import prediction_interval
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.paper import welch
-from netdepth.training.run import resolve
+from netdepth.training.resolve import fill_in
 
 SOURCE = "result.json:test.last.accuracy"
 
@@ -39,7 +39,7 @@ def paper_study(folder: Path, *overrides: str, seeds: int = 5, endings: Endings 
     base, _ = apply_overrides(spec.base, overrides)
     spec = dataclasses.replace(spec, base=base, seeds=tuple(range(seeds)))
     study = make_study(folder, spec, endings, epochs=2)
-    configs = {(cell.condition, cell.depth): to_json(resolve(cell.config)) for cell in spec.cells}
+    configs = {(cell.condition, cell.depth): to_json(fill_in(cell.config)) for cell in spec.cells}
     for run in study.runs():
         folder = study.path / str(run.folder)
         if folder.is_dir():

@@ -21,7 +21,7 @@ from netdepth.recipes import resolve_study
 from netdepth.stats.intervals import prediction_interval
 from netdepth.studies.paper import HE2016, Published, beside, best_of, error_of, welch
 from netdepth.studyspec import StudySpec
-from netdepth.training.run import resolve
+from netdepth.training.resolve import fill_in
 
 ERRORS = [0.0891, 0.0868, 0.0874, 0.0902, 0.0859]
 
@@ -150,7 +150,7 @@ def test_a_diverged_run_counts_as_guessing() -> None:
 def departures(*overrides: str, depth: int = 20) -> dict[str, str]:
     """Why a run of the paper's recipe with other settings is not comparable."""
     cell = next(cell for cell in resolve_study("he2016-cifar10").cells if cell.depth == depth)
-    return HE2016.departures(to_json(resolve(apply_overrides(cell.config, overrides)[0])))
+    return HE2016.departures(to_json(fill_in(apply_overrides(cell.config, overrides)[0])))
 
 
 def test_the_papers_recipe_on_all_images_is_comparable_at_every_depth() -> None:

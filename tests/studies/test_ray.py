@@ -286,10 +286,10 @@ def lose_a_node(
     import ray
 
     from netdepth.models import MODELS
-    from netdepth.training import loop as conduct
+    from netdepth.training import loop
 
     monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", conduct.WRITE_EVERY_SECONDS)
+    monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", loop.WRITE_EVERY_SECONDS)
     imported = tmp_path / "mine.py"
     imported.write_text(IMPORTED)
     config = RunConfig(

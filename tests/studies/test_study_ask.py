@@ -16,7 +16,7 @@ from netdepth.studies.contrasts import out_of_reach
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import Nuisance, StudySpec
-from netdepth.training.run import resolve as resolve_config
+from netdepth.training.resolve import fill_in as resolve_config
 
 pytestmark = pytest.mark.usefixtures(digits_once.__name__)
 
@@ -167,7 +167,7 @@ def test_study_is_a_function_of_the_package_whatever_was_imported_before() -> No
 
 def test_failed_runs_and_locks_are_errors_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = Runtime(runs_root=tmp_path, device="cpu", probes=False)
-    monkeypatch.setattr("netdepth.training.cohort.conduct", lambda *args, **kwargs: 1 / 0)
+    monkeypatch.setattr("netdepth.training.run.train_stack", lambda *args, **kwargs: 1 / 0)
     with pytest.raises(RunFailed, match=r"6 of 6 runs failed; .*ZeroDivisionError"):
         study(tiny_spec(), workers=0, runtime=runtime, progress=False)
     with StudyDir(tmp_path / "tiny").lock(), pytest.raises(Locked, match="being run by another process"):

@@ -168,11 +168,11 @@ def test_workers_of_a_killed_parent_save_and_leave(stand_in: Path) -> None:
 KILLER = """
 import os, signal
 from pathlib import Path
-from netdepth.training import cohort
+from netdepth.training import run
 
-real = cohort.conduct
+real = run.train_stack
 
-def conduct(config, networks, *args, **kwargs):
+def train_stack(config, networks, *args, **kwargs):
     depth = networks[0].depth
     mark = Path(__file__).with_name(f"killed-{depth}")
     if depth == 6 or (depth == 4 and not mark.exists()):
@@ -180,7 +180,7 @@ def conduct(config, networks, *args, **kwargs):
         os.kill(os.getpid(), signal.SIGKILL)
     return real(config, networks, *args, **kwargs)
 
-cohort.conduct = conduct
+run.train_stack = train_stack
 """
 
 RECIPE = """

@@ -29,17 +29,16 @@ TUNED = Nuisance("optimizer.lr", how="tuned", values=(0.01, 0.001), seeds=(7, 8)
 @pytest.fixture
 def groups(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The seeds of every group that is made."""
-    from netdepth.training import cohort
+    from netdepth.training import run as training_run
 
     made: list[list[int]] = []
-    real = cohort.run_cohort
+    real = training_run.run_stack
 
     def spy(configs: Any, *args: Any, **kwargs: Any) -> Any:
         made.append([config.seed for config in configs])
         return real(configs, *args, **kwargs)
 
-    monkeypatch.setattr(cohort, "run_cohort", spy)
-    monkeypatch.setattr("netdepth.training.run.run_cohort", spy)
+    monkeypatch.setattr(training_run, "run_stack", spy)
     return made
 
 
@@ -149,16 +148,16 @@ def test_fresh_removes_no_folder_outside_whatever_study_json_names(tmp_path: Pat
 
 
 def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from netdepth.training import cohort
+    from netdepth.training import run as training_run
 
-    real, broken = cohort.conduct, {4}
+    real, broken = training_run.train_stack, {4}
 
-    def conduct(config: Any, networks: Any, *args: Any, **kwargs: Any) -> float:
+    def train_stack(config: Any, networks: Any, *args: Any, **kwargs: Any) -> float:
         if networks[0].depth in broken:
             raise ZeroDivisionError("as asked")
         return real(config, networks, *args, **kwargs)
 
-    monkeypatch.setattr(cohort, "conduct", conduct)
+    monkeypatch.setattr(training_run, "train_stack", train_stack)
     done = make(tmp_path, tiny_spec())
     assert len(done.outcomes) == 6
     assert [outcome.status for outcome in done.outcomes] == ["completed"] * 3 + ["failed"] * 3

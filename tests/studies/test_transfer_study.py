@@ -180,7 +180,7 @@ def test_some_classes_are_a_data_set_of_their_own():
 def test_the_recipes_can_decide_what_they_ask_and_name_existing_stages(name):
     from netdepth import models, recipes
     from netdepth.studies.contrasts import out_of_reach
-    from netdepth.training.run import COMPONENTS
+    from netdepth.training.resolve import COMPONENTS
 
     made = recipes.resolve_study(name)
     assert out_of_reach(made) == []

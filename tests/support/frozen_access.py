@@ -26,9 +26,9 @@ def recipes() -> dict[str, RunConfig | StudySpec]:
 
 def resolved(config: RunConfig) -> RunConfig:
     """``config``, which names no other run, with every default filled in, for a CPU."""
-    from netdepth.training.resolve import resolve
+    from netdepth.training.resolve import fill_in
 
-    return resolve(config, "cpu")
+    return fill_in(config, "cpu")
 
 
 def fingerprint(config: RunConfig, data_digest: str, split_digest: str) -> str:

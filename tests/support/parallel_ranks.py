@@ -66,7 +66,7 @@ def start(folder: Path, port: int) -> list[subprocess.Popen[str]]:
 
 def main(folder: Path) -> None:
     from netdepth.errors import BadInput, RankLost
-    from netdepth.training import follow, parallel
+    from netdepth.training import parallel, resolve
     from support.real_runs import make
 
     follower = parallel.rank() > 0
@@ -79,9 +79,9 @@ def main(folder: Path) -> None:
     def refuse(*args: object, **settings: object) -> None:
         raise BadInput("no such file here")
 
-    follow.LINGER_SECONDS = 0.1
+    parallel.LINGER_SECONDS = 0.1
     if follower:
-        follow.data.load = refuse
+        resolve.data.load = refuse
     try:
         make(folder / "refused", RUNS["by hand"], probes=False)
     except RankLost as error:

@@ -15,9 +15,9 @@ from netdepth.training.launch import Outcome
 
 def jobs_in(root: Path, config: RunConfig, count: int, imports: Sequence[str] = ()) -> list[Job]:
     """``count`` groups of one seed each for the study ``root/tiny``, as a worker takes them."""
-    from netdepth.training.run import fingerprint, resolve
+    from netdepth.training.resolve import fill_in, fingerprint
 
-    config = resolve(config)
+    config = fill_in(config)
     mark = fingerprint(config, data.load(config.dataset, data_dir=None).spec)
     runtime = Runtime(runs_root=root, device="cpu", threads=1, imports=tuple(imports))
     study = root / "tiny"

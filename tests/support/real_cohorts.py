@@ -17,9 +17,9 @@ from netdepth import data
 from netdepth.config import Component, EarlyStopping, RunConfig, Runtime, TrainConfig
 from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
-from netdepth.training import process
-from netdepth.training.cohort import Finished, run_cohort
+from netdepth.training import loop, process
+from netdepth.training.resolve import resolve
+from netdepth.training.run import Finished, run_stack
 from support.real_runs import make, same
 
 SEEDS = (0, 1, 2)
@@ -47,6 +47,11 @@ ENDING = dataclasses.replace(
 """At so high a rate the validation loss soon stops falling: seed 1 stops first, then seed 0, and seed 2 not at all."""
 
 LOAD = data.load
+
+
+def stackable(config: RunConfig) -> bool:
+    """Whether seeds of ``config`` can train as one stack."""
+    return resolve(config, Runtime(device="cpu"), digits()).stackable
 
 
 @functools.cache
@@ -122,7 +127,7 @@ def make_cohort(
     where = Runtime(**{"runs_root": root, "threads": 1, "device": "cpu", "probes": False, **runtime})
     configs = [config.with_seed(seed) for seed in seeds]
     with quickly():
-        return run_cohort(configs, where, name="test", study="single", watch=watch or Watching())
+        return run_stack(configs, where, name="test", study="single", watch=watch or Watching())
 
 
 def make_alone(root: Path, config: RunConfig = CONFIG, seeds: Sequence[int] = SEEDS, **runtime: Any) -> list[Finished]:
@@ -153,7 +158,7 @@ def files(folder: RunDir) -> set[str]:
 
 def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
     """The loss of ``lane`` is NaN at ``step`` (counted from the start of this process's training)."""
-    original = conduct.choose_gradients
+    original = loop.choose_gradients
 
     def poisoned(stack: Any, objective: Any) -> Any:
         gradients, steps = original(stack, objective), iter(range(10**6))
@@ -168,7 +173,7 @@ def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
 
         return compute
 
-    monkeypatch.setattr(conduct, "choose_gradients", poisoned)
+    monkeypatch.setattr(loop, "choose_gradients", poisoned)
 
 
 def notes(made: Sequence[Finished]) -> list[str]:

@@ -15,9 +15,8 @@ from netdepth.config import Component, Runtime, TrainConfig, derive_seed
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.errors import Interrupted
-from netdepth.training.cohort import Finished
-from netdepth.training.resolve import fingerprint, resolve
-from netdepth.training.run import run
+from netdepth.training.resolve import fill_in, fingerprint
+from netdepth.training.run import Finished, run
 
 AUGMENTED = dataclasses.replace(
     CONFIG,
@@ -91,6 +90,6 @@ def test_an_interrupted_run_continues_with_the_same_images(tmp_path: Path, monke
 def test_augmentation_enters_the_fingerprint_only_where_there_is_one() -> None:
     spec = digits().spec
     plain = dataclasses.replace(AUGMENTED, augmentation=Component("none"))
-    marks = {fingerprint(resolve(config), spec) for config in (AUGMENTED, plain)}
+    marks = {fingerprint(fill_in(config), spec) for config in (AUGMENTED, plain)}
     other = dataclasses.replace(AUGMENTED, augmentation=Component("crop-flip", {"cutout": 5}))
-    assert len(marks | {fingerprint(resolve(other), spec)}) == 3
+    assert len(marks | {fingerprint(fill_in(other), spec)}) == 3

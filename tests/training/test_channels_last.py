@@ -17,8 +17,7 @@ from netdepth.errors import Interrupted
 from netdepth.models import Network, build
 from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
-from netdepth.training import process
+from netdepth.training import loop, process
 from netdepth.training.evaluate import logits_of
 from netdepth.training.gradients import autograd_gradients
 from netdepth.training.objectives import OBJECTIVES
@@ -213,7 +212,7 @@ def layouts(monkeypatch):
             super().__init__(*args, **how)
             made.append(self.channels_last)
 
-    monkeypatch.setattr(conduct, "Stack", Noting)
+    monkeypatch.setattr(loop, "Stack", Noting)
     return made
 
 
@@ -259,7 +258,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was_begun(tmp_path, 
         return process.Process(made.device, made.threads, made.matmul, "contiguous")
 
     with monkeypatch.context() as patch:
-        patch.setattr("netdepth.training.cohort.configure", as_before)
+        patch.setattr("netdepth.training.run.configure", as_before)
         folder = stopped(tmp_path / "old", monkeypatch)
         with quickly():
             uninterrupted = make(tmp_path / "whole", SMALL)

@@ -11,11 +11,11 @@ from support.real_runs import timeless, weights
 from netdepth import data
 from netdepth.config import Overfitting
 from netdepth.data.batches import Batches
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import mlp_gradients
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
-from netdepth.training.resolve import build_model, resolve
+from netdepth.training.resolve import build_model, fill_in
 from netdepth.training.stack import Stack
 
 
@@ -28,7 +28,7 @@ def final_weights(finished) -> dict[str, torch.Tensor]:
 
 def test_initial_weights_and_batches_are_those_of_runs_made_alone(tmp_path, monkeypatch):
     """Bit for bit, over two epochs with a short last batch, as the engine hands them out."""
-    original = conduct.choose_gradients
+    original = loop.choose_gradients
     seen = []
 
     def noting(stack, objective):
@@ -43,7 +43,7 @@ def test_initial_weights_and_batches_are_those_of_runs_made_alone(tmp_path, monk
 
         return compute
 
-    monkeypatch.setattr(conduct, "choose_gradients", noting)
+    monkeypatch.setattr(loop, "choose_gradients", noting)
     config = changed(budget="2ep")
     make_cohort(tmp_path / "cohort", config)
     make_alone(tmp_path / "alone", config)
@@ -87,7 +87,7 @@ def trained(config, seeds):
 
 @pytest.mark.parametrize("net", NETS, ids=["plain", "scaled residual", "blocks of two"])
 def test_in_float64_a_hundred_steps_differ_by_rounding_alone(net):
-    config = resolve(changed(model=net, budget="100it", precision="float64"))
+    config = fill_in(changed(model=net, budget="100it", precision="float64"))
     losses, together = trained(config, SEEDS)
     assert losses.shape == (100, len(SEEDS))
     for lane, seed in enumerate(SEEDS):
@@ -99,7 +99,7 @@ def test_in_float64_a_hundred_steps_differ_by_rounding_alone(net):
 
 @pytest.mark.parametrize("net", NETS, ids=["plain", "scaled residual", "blocks of two"])
 def test_in_float32_the_first_steps_agree(net):
-    config = resolve(changed(model=net, budget="5it"))
+    config = fill_in(changed(model=net, budget="5it"))
     losses, _ = trained(config, SEEDS)
     for lane, seed in enumerate(SEEDS):
         expected, _ = trained(config, (seed,))

@@ -20,7 +20,7 @@ from support.real_cohorts import (
 from netdepth.config import EarlyStopping
 from netdepth.errors import BadInput, Interrupted, Locked, RunFailed, StorageError
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 
 
 def test_a_finished_member_rides_along(reference, tmp_path):
@@ -55,8 +55,8 @@ def test_a_finished_cohort_is_returned_at_once(reference, monkeypatch):
 
     root = reference[0].run.path.parents[1]
     before = {p: p.stat().st_mtime_ns for p in root.rglob("*") if p.name != ".lock"}
-    monkeypatch.setattr("netdepth.training.cohort.conduct", refuse)
-    monkeypatch.setattr("netdepth.training.cohort.build_model", refuse)
+    monkeypatch.setattr("netdepth.training.run.train_stack", refuse)
+    monkeypatch.setattr("netdepth.training.run.build_model", refuse)
     again = make_cohort(root, probes=True)
     assert [member.cached for member in again] == [True] * len(SEEDS)
     assert [member.result for member in again] == [member.run.result() for member in reference]
@@ -103,7 +103,7 @@ def test_a_member_begun_in_another_stack_is_refused_in_one_line(tmp_path):
     with pytest.raises(Interrupted):
         make_cohort(tmp_path, watch=stopping(2))
     for seeds in [(0, 1), (1,), (2, 1, 0), (0, 1, 2, 3)]:
-        with pytest.raises(BadInput, match=r"begun in a cohort of the seeds \[0, 1, 2\], .*--fresh") as refused:
+        with pytest.raises(BadInput, match=r"begun in a stack of the seeds \[0, 1, 2\], .*--fresh") as refused:
             make_cohort(tmp_path, seeds=seeds)
         assert "\n" not in str(refused.value)
     assert [folder.checkpoints() for folder in folders(tmp_path)[:3]] == [[24]] * len(SEEDS)
@@ -123,7 +123,7 @@ def test_a_run_begun_alone_is_refused_by_a_cohort(tmp_path, known):
 
 
 def test_a_crash_stands_in_every_unfinished_folder_and_is_retried(ending, tmp_path, monkeypatch):
-    original = conduct.choose_gradients
+    original = loop.choose_gradients
     after = ending[1].result["steps"] + 5
 
     def crashing(stack, objective):
@@ -137,7 +137,7 @@ def test_a_crash_stands_in_every_unfinished_folder_and_is_retried(ending, tmp_pa
         return compute
 
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "choose_gradients", crashing)
+        patch.setattr(loop, "choose_gradients", crashing)
         with pytest.raises(RunFailed, match="RuntimeError: out of luck") as failed:
             make_cohort(tmp_path, ENDING, probes=True)
     made = folders(tmp_path)

@@ -25,7 +25,7 @@ from netdepth.config import to_json
 from netdepth.files import atomic
 from netdepth.runs import folder as store
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from netdepth.training.checkpoint import Checkpointer
 
 
@@ -65,7 +65,7 @@ def kill_and_continue(monkeypatch, root, numbers, expected):
 def changes(tmp_path_factory):
     """How often a whole cohort changes the disk."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+        patch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
         counter = killed_at(patch, -1)
         make_cohort(tmp_path_factory.mktemp("counted"), ENDING, probes=True)
     return next(counter)
@@ -121,12 +121,12 @@ KILLED = """
 import json, os, random, signal, sys, time
 from pathlib import Path
 from netdepth.config import RunConfig, from_json
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from support.real_cohorts import digits, make_cohort
 
 config, whole, killed, rounds, stream = json.loads(sys.argv[1])
 config = from_json(RunConfig, config)
-conduct.WRITE_EVERY_SECONDS = 0.0
+loop.WRITE_EVERY_SECONDS = 0.0
 digits()
 draw = random.Random(stream)
 

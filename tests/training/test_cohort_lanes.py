@@ -11,13 +11,13 @@ from support.real_cohorts import (
     changed,
     make_cohort,
     poison,
+    stackable,
 )
 from support.real_runs import same, timeless
 
 from netdepth import data
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.errors import BadInput
-from netdepth.training.cohort import stackable
 
 # --- divergence -----------------------------------------------------------------------------------
 
@@ -146,11 +146,11 @@ def test_what_cannot_be_a_cohort_is_refused_in_one_line(tmp_path):
     with pytest.raises(BadInput, match="differ in their seeds"):
         make_cohort(tmp_path, seeds=(0, 1, 0))
     from netdepth.config import Runtime
-    from netdepth.training.cohort import run_cohort
+    from netdepth.training.run import run_stack
 
     mixed = [CONFIG, changed(budget="5ep").with_seed(1)]
     with pytest.raises(BadInput, match="and in nothing else"):
-        run_cohort(mixed, Runtime(runs_root=tmp_path / "mixed"), name="test", study="single")
+        run_stack(mixed, Runtime(runs_root=tmp_path / "mixed"), name="test", study="single")
     assert not (tmp_path / "mixed").exists()
     train = TrainConfig(budget="2ep")
     assert stackable(RunConfig(CONFIG.dataset, Component("mlp", {"width": 8, "depth": 4}), train=train))

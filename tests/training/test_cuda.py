@@ -14,7 +14,7 @@ from netdepth.data.batches import Batches
 from netdepth.errors import Interrupted
 from netdepth.models import build
 from netdepth.progress import TrainProgress
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import _chosen, choose_gradients
 from netdepth.training.objectives import OBJECTIVES
@@ -139,7 +139,7 @@ def test_a_run_learns_and_agrees_with_the_cpu(tmp_path, precision):
 
 
 def test_a_stopped_run_continues(tmp_path, monkeypatch):
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
     whole = make(tmp_path / "whole")
 
     class Stop(TrainProgress):
@@ -165,11 +165,11 @@ def test_divergence_is_a_result(tmp_path):
 
 
 def test_seeds_of_an_mlp_are_a_stack_here_too(tmp_path):
-    from netdepth.training.cohort import run_cohort
+    from netdepth.training.run import run_stack
 
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [16]}), train=TrainConfig(budget="2ep"))
     runtime = Runtime(runs_root=tmp_path, device="cuda")
-    made = run_cohort([config.with_seed(seed) for seed in range(3)], runtime, name="test", study="together")
+    made = run_stack([config.with_seed(seed) for seed in range(3)], runtime, name="test", study="together")
     for member in made:
         assert math.isfinite(member.result["train"]["last"]["loss"])
         assert member.result["val"]["last"]["accuracy"] > 0.5

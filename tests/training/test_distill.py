@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 import torch
+from support.real_cohorts import stackable
 from support.real_runs import make, same, weights
 from test_finetune import SECOND, SOURCE
 from torch.nn import functional as F
@@ -15,11 +16,9 @@ from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.models import build
 from netdepth.training.finished import network_of, weights_of
-from netdepth.training.gradients import by_hand
-from netdepth.training.objectives import OBJECTIVES, Distillation
-from netdepth.training.resolve import stackable
-from netdepth.training.run import fingerprint, resolve
-from netdepth.training.teacher import cached_logits, teach
+from netdepth.training.gradients import has_handwritten_pass
+from netdepth.training.objectives import OBJECTIVES, Distillation, cached_logits, set_teacher
+from netdepth.training.resolve import fill_in, fingerprint
 
 STUDENT = dataclasses.replace(SOURCE, model=Component("mlp", {"hidden": [6]}), seed=5)
 
@@ -100,9 +99,9 @@ def test_targets_are_computed_once_and_a_damaged_cache_is_made_again(teacher, sp
 
 @pytest.mark.parametrize("sees", ["original", "augmented"])
 def test_what_the_teacher_sees_of_an_augmented_batch(teacher, splits, tmp_path, sees):
-    config = resolve(learning(teacher.run.path, teacher_sees=sees))
+    config = fill_in(learning(teacher.run.path, teacher_sees=sees))
     objective = OBJECTIVES.build(config.objective)
-    teach(objective, config, splits, Runtime(device="cpu"))
+    set_teacher(objective, config, splits, Runtime(device="cpu"))
     batches = Batches(splits.train, 16, [0], lambda images, seed: 255 - images, indexed=True)
     inputs, labels, indices = batches(3)
     originals = splits.train.inputs[indices]
@@ -118,13 +117,13 @@ def test_what_the_teacher_sees_of_an_augmented_batch(teacher, splits, tmp_path, 
 
 def test_it_is_made_alone_and_through_autograd(teacher):
     objective = Distillation(4.0, 0.9, False)
-    assert not by_hand(build("mlp", (1, 4, 4), 3, hidden=[5]), objective)
+    assert not has_handwritten_pass(build("mlp", (1, 4, 4), 3, hidden=[5]), objective)
     assert not stackable(learning(teacher.run.path))
 
 
 def test_the_digest_is_hashed_and_the_name_is_not(teacher, splits, monkeypatch):
     monkeypatch.setenv("NETDEPTH_RUNS", str(teacher.run.path.parent.parent))
-    configs = [resolve(learning(text)) for text in (teacher.run.path, teacher.run.path.name)]
+    configs = [fill_in(learning(text)) for text in (teacher.run.path, teacher.run.path.name)]
     assert len({fingerprint(config, splits.spec) for config in configs}) == 1
     assert configs[0].objective.args["sha256"] == teacher.result["weights_sha256"]
     other = dataclasses.replace(configs[0].objective, args={**configs[0].objective.args, "sha256": "0" * 64})
@@ -132,7 +131,7 @@ def test_the_digest_is_hashed_and_the_name_is_not(teacher, splits, monkeypatch):
         configs[0], splits.spec
     )
     with pytest.raises(BadInput, match="altered or made again"):
-        resolve(dataclasses.replace(configs[0], objective=other))
+        fill_in(dataclasses.replace(configs[0], objective=other))
 
 
 @pytest.mark.parametrize(

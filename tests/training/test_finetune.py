@@ -16,10 +16,9 @@ from netdepth.errors import BadInput, Interrupted
 from netdepth.models import MODELS, build
 from netdepth.overrides import apply_overrides
 from netdepth.studyspec import StudySpec
-from netdepth.training.finetune import FineTuning
 from netdepth.training.optim import OPTIMIZERS
-from netdepth.training.run import fingerprint, resolve
-from netdepth.training.stack import Stack
+from netdepth.training.resolve import fill_in, fingerprint
+from netdepth.training.stack import FineTuning, Stack
 
 FIRST, SECOND = list("01234"), list("98765")
 SOURCE = RunConfig(
@@ -74,10 +73,9 @@ def test_the_network_keeps_the_sources_normalisation_and_draws_its_own_head(sour
 
 
 def test_stages_thaw_one_by_one_from_the_head_down(source, tmp_path, monkeypatch):
-    from netdepth.training import checkpoint
-    from netdepth.training import loop as conduct
+    from netdepth.training import checkpoint, loop
 
-    monkeypatch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
     monkeypatch.setattr(checkpoint.RunDir, "drop_checkpoints", lambda self, keep: None)
     begun = state(source, source.result["steps"])
     made = make(tmp_path, starting(source.run.path, freeze=("layer1", "layer2"), unfreeze_every="1ep"))
@@ -160,18 +158,18 @@ def test_the_path_is_not_hashed_and_the_digest_is(source, tmp_path, monkeypatch)
     from netdepth import data
 
     spec = data.load(TARGET.dataset, data_dir=None).spec
-    plain = resolve(TARGET)
-    found = resolve(starting(source.run.path))
+    plain = fill_in(TARGET)
+    found = fill_in(starting(source.run.path))
     assert found.start_from.sha256 == source.result["weights_sha256"]
     assert found.start_from.weights == "last"
-    assert resolve(found) == found
+    assert fill_in(found) == found
     monkeypatch.setenv("NETDEPTH_RUNS", str(source.run.path.parent.parent))
-    short = resolve(starting(source.run.path.name[:12]))
+    short = fill_in(starting(source.run.path.name[:12]))
     assert short.start_from.run == f"single/{source.run.path.name}"
     marks = {fingerprint(config, spec) for config in (found, short)}
     assert len(marks) == 1
     assert fingerprint(plain, spec) not in marks
-    other = resolve(starting(source.run.path, freeze=("layer1",)))
+    other = fill_in(starting(source.run.path, freeze=("layer1",)))
     assert fingerprint(other, spec) not in marks
 
 
@@ -182,7 +180,7 @@ def test_a_config_without_a_source_has_the_name_it_had_before_there_were_any():
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [16]}))
     assert "start_from" in to_json(config)
     assert from_json(RunConfig, {k: v for k, v in to_json(config).items() if k != "start_from"}) == config
-    assert fingerprint(resolve(config), spec) == "fca1f968c9"
+    assert fingerprint(fill_in(config), spec) == "fca1f968c9"
 
 
 @pytest.mark.parametrize(

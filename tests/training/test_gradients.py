@@ -8,7 +8,7 @@ import torch
 from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import build
-from netdepth.training.gradients import autograd_gradients, by_hand, choose_gradients, mlp_gradients
+from netdepth.training.gradients import autograd_gradients, choose_gradients, has_handwritten_pass, mlp_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS
 from netdepth.training.stack import Stack
@@ -50,9 +50,9 @@ def batch(step, size=9):
 @pytest.mark.parametrize("args", NETS, ids=str)
 def test_the_hand_written_pass_equals_autograd_in_float64(args):
     stack, other = twins(**args)
-    by_hand, reference = mlp_gradients(stack), autograd_gradients(other, CE)
+    handwritten, reference = mlp_gradients(stack), autograd_gradients(other, CE)
     for step, size in enumerate([9, 9, 4, 1, 9]):
-        loss, right = by_hand(*batch(step, size))
+        loss, right = handwritten(*batch(step, size))
         expected_loss, expected_right = reference(*batch(step, size))
         assert abs(loss - expected_loss) < 1e-10
         assert right == expected_right
@@ -80,10 +80,10 @@ def test_several_seeds_at_once_equal_each_alone_in_float64(args):
 @pytest.mark.parametrize("args", [{"hidden": [16, 8]}, NETS[7]], ids=str)
 def test_a_hundred_updates_stay_together_in_float64(args):
     stack, other = twins(**args)
-    by_hand, reference = mlp_gradients(stack), autograd_gradients(other, CE)
+    handwritten, reference = mlp_gradients(stack), autograd_gradients(other, CE)
     adam, other_adam = (OPTIMIZERS.build(Component("adam", {"lr": 1e-2}), s.flat) for s in (stack, other))
     for step in range(100):
-        by_hand(*batch(step))
+        handwritten(*batch(step))
         adam.step(adam.lr)
         reference(*batch(step))
         other_adam.step(adam.lr)
@@ -150,7 +150,7 @@ def test_large_logits_stay_finite():
 def test_what_the_hand_written_pass_does_not_know_goes_through_autograd_and_is_not_stacked(args, smoothing, hand):
     stack, _ = twins(hidden=[8, 8, 8], **args)
     objective = OBJECTIVES.build(Component("cross-entropy", {"label_smoothing": smoothing}))
-    assert by_hand(stack.models[0], objective) is hand
+    assert has_handwritten_pass(stack.models[0], objective) is hand
     assert choose_gradients(stack, objective).__qualname__.startswith("mlp_gradients") is hand
     two = Stack([network(seed, hidden=[8, 8, 8], **args) for seed in (0, 1)])
     if hand:

@@ -19,13 +19,11 @@ from netdepth.data.batches import Batches
 from netdepth.errors import BadInput
 from netdepth.runs.folder import list_runs
 from netdepth.training import parallel
-from netdepth.training.follow import Follower
 from netdepth.training.gradients import autograd_gradients
-from netdepth.training.lead import Leader
 from netdepth.training.objectives import OBJECTIVES
+from netdepth.training.parallel import Follower, Leader, joined
 from netdepth.training.process import configure
-from netdepth.training.resolve import build_model, resolve
-from netdepth.training.run import joined
+from netdepth.training.resolve import build_model, fill_in
 from netdepth.training.stack import Stack
 
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
@@ -101,7 +99,7 @@ def test_why_a_follower_cannot_go_on_is_said_by_rank_0(together):
 
 def test_with_batch_norm_every_rank_has_its_own_statistics_and_those_of_rank_0_are_kept(together, splits):
     """One step against autograd on each half of the batch: the gradient is the weighted mean of theirs."""
-    config = resolve(parallel_ranks.BATCH_NORM)
+    config = fill_in(parallel_ranks.BATCH_NORM)
     images, labels = Batches(splits.train, 127, [0])(0)
     halves = [build_model(config, splits).train() for _ in range(2)]
     losses = []
@@ -178,14 +176,14 @@ def test_what_torchrun_cannot_share_is_refused_in_one_line(torchrun, capsys, com
 )
 def test_batch_norm_never_sees_a_single_image(splits, batch_size, ranks, refused):
     model = Component("mlp", {"hidden": [4], "norm": "batch"})
-    config = resolve(RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=batch_size)))
+    config = fill_in(RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=batch_size)))
     if not refused:
         build_model(config, splits, ranks)
         return
     with pytest.raises(BadInput, match="leaves a batch of one") as error:
         build_model(config, splits, ranks)
     better = int(str(error.value).rpartition(" ")[2])
-    build_model(resolve(RunConfig(config.dataset, model, train=TrainConfig(batch_size=better))), splits, ranks)
+    build_model(fill_in(RunConfig(config.dataset, model, train=TrainConfig(batch_size=better))), splits, ranks)
 
 
 def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
@@ -235,7 +233,7 @@ def test_gloo_and_nccl_carry_a_step(name):
     try:
         device = torch.device(team.device(name))
         team.connect(device)
-        model = build_model(resolve(RUNS["by hand"]), data.load(Component("mnist5k"), data_dir=None)).to(device)
+        model = build_model(fill_in(RUNS["by hand"]), data.load(Component("mnist5k"), data_dir=None)).to(device)
         stack = Stack([model])
         inputs = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, device=device)
         labels = torch.arange(8, device=device)

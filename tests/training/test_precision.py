@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 import torch
-from support.real_cohorts import digits, quickly
+from support.real_cohorts import digits, quickly, stackable
 from support.real_runs import make, same
 from torch import nn
 
@@ -16,14 +16,13 @@ from netdepth.data.batches import Batches
 from netdepth.errors import BadInput, Interrupted
 from netdepth.models import build
 from netdepth.progress import TrainProgress
-from netdepth.training import precision
+from netdepth.training import resolve
 from netdepth.training.evaluate import logits_of
 from netdepth.training.fit import fit
 from netdepth.training.gradients import autograd_gradients, choose_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
-from netdepth.training.precision import multiplies_bf16, precision_of
-from netdepth.training.resolve import fingerprint, resolve, stackable
+from netdepth.training.resolve import fill_in, fingerprint, multiplies_bf16
 from netdepth.training.stack import Stack
 
 CE = OBJECTIVES.build(Component("cross-entropy"))
@@ -62,10 +61,10 @@ def network(seed=1):
 )
 def test_auto_is_bf16_for_convolutions_where_a_cpu_multiplies_it(monkeypatch, capabilities, expected):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    assert precision_of(config(), "cpu") == expected
-    assert precision_of(config(MLP), "cpu") == "float32"
+    assert fill_in(config(), "cpu").train.precision == expected
+    assert fill_in(config(MLP), "cpu").train.precision == "float32"
     for asked in ("float32", "float64", "bf16"):
-        assert precision_of(config(asked=asked), "cpu") == asked
+        assert fill_in(config(asked=asked), "cpu").train.precision == asked
 
 
 @pytest.mark.parametrize(("generation", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])
@@ -77,20 +76,20 @@ def test_a_gpu_multiplies_it_from_ampere_on(monkeypatch, generation, expected):
 
 def test_what_a_resolved_config_and_its_fingerprint_hold_is_the_precision_itself(monkeypatch):
     spec = digits().spec
-    marks = {asked: fingerprint(resolve(config(asked=asked)), spec) for asked in ("float32", "float64", "bf16")}
+    marks = {asked: fingerprint(fill_in(config(asked=asked)), spec) for asked in ("float32", "float64", "bf16")}
     assert len(set(marks.values())) == 3
     for found, expected in ((True, "bf16"), (False, "float32")):
-        monkeypatch.setattr(precision, "multiplies_bf16", lambda device, found=found: found)
-        resolved = resolve(config(), "cpu")
+        monkeypatch.setattr(resolve, "multiplies_bf16", lambda device, found=found: found)
+        resolved = fill_in(config(), "cpu")
         assert resolved.train.precision == expected
-        assert resolve(resolved) == resolved
+        assert fill_in(resolved) == resolved
         assert fingerprint(resolved, spec) == marks[expected]
 
 
 def test_a_device_that_is_not_here_is_refused_where_it_decides():
-    assert resolve(config(asked="bf16"), "cuda:7").train.precision == "bf16"
+    assert fill_in(config(asked="bf16"), "cuda:7").train.precision == "bf16"
     with pytest.raises(BadInput, match="--device"):
-        resolve(config(), "cuda:7")
+        fill_in(config(), "cuda:7")
 
 
 # --- what -------------------------------------------------------------------------------------

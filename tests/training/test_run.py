@@ -16,9 +16,8 @@ from netdepth import data
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
-from netdepth.training import process
-from netdepth.training import resolve as assemble
+from netdepth.training import loop, process
+from netdepth.training.resolve import fill_in, fingerprint
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def test_a_finished_run_is_returned_at_once_also_under_another_name(reference):
 
 def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
     splits = data.load(CONFIG.dataset, data_dir=None)
-    mark = assemble.fingerprint(assemble.resolve(CONFIG), splits.spec)
+    mark = fingerprint(fill_in(CONFIG), splits.spec)
     assert mark == reference.run.read_json("config.json")["fingerprint"]
     explicit = RunConfig(
         dataset=CONFIG.dataset,
@@ -89,9 +88,9 @@ def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
         train=TrainConfig(budget="004ep", batch_size=64),
         seed=5,
     )
-    assert assemble.fingerprint(assemble.resolve(explicit), splits.spec) == mark
+    assert fingerprint(fill_in(explicit), splits.spec) == mark
     changed = RunConfig(dataset=CONFIG.dataset, model=CONFIG.model, train=TrainConfig(budget="5ep", batch_size=64))
-    assert assemble.fingerprint(assemble.resolve(changed), splits.spec) != mark
+    assert fingerprint(fill_in(changed), splits.spec) != mark
 
 
 # --- stopping, test data, divergence ------------------------------------------------------------
@@ -207,7 +206,7 @@ def test_divergence_is_a_result_caught_within_one_step(tmp_path):
 
 @pytest.mark.parametrize("step", [0, 46, 47, 100])
 def test_a_nan_at_any_step_is_caught_at_that_step(tmp_path, monkeypatch, step):
-    original = conduct.choose_gradients
+    original = loop.choose_gradients
     calls = iter(range(10**6))
 
     def poisoned(stack, objective):
@@ -219,7 +218,7 @@ def test_a_nan_at_any_step_is_caught_at_that_step(tmp_path, monkeypatch, step):
 
         return compute
 
-    monkeypatch.setattr(conduct, "choose_gradients", poisoned)
+    monkeypatch.setattr(loop, "choose_gradients", poisoned)
     finished = make(tmp_path)
     assert finished.result["status"] == "diverged"
     assert finished.run.read_metrics()[-1]["step"] == step

@@ -13,7 +13,7 @@ from netdepth.config import RunConfig, Runtime, TrainConfig, to_json
 from netdepth.errors import BadInput, Interrupted, Locked
 from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
-from netdepth.training import loop as conduct
+from netdepth.training import loop
 from netdepth.training.launch import exit_code, launch
 from netdepth.training.run import run
 
@@ -56,7 +56,7 @@ def test_a_killed_run_continues_from_its_newest_checkpoint(reference, tmp_path, 
         """Nothing the conductor could handle, as after SIGKILL."""
 
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+        patch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
         interrupted_after(patch, 3, Killed)
         with pytest.raises(Killed):
             make(tmp_path)
@@ -71,7 +71,7 @@ def test_a_killed_run_continues_from_its_newest_checkpoint(reference, tmp_path, 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "remove"])
 def test_a_damaged_checkpoint_is_announced_and_the_one_before_used(reference, tmp_path, monkeypatch, damage):
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+        patch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
         interrupted_after(patch, 3)
         with pytest.raises(Interrupted):
             make(tmp_path)
@@ -98,7 +98,7 @@ def test_what_was_damaged_is_written_anew(tmp_path, monkeypatch, damaged):
     config = RunConfig(CONFIG.dataset, CONFIG.model, train=TrainConfig(budget="3ep", batch_size=64))
     expected = make(tmp_path / "whole", config)
     with monkeypatch.context() as patch:
-        patch.setattr(conduct, "WRITE_EVERY_SECONDS", 0.0)
+        patch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
         interrupted_after(patch, 3)
         with pytest.raises(Interrupted):
             make(tmp_path, config)
@@ -179,13 +179,13 @@ def test_two_processes_never_train_in_one_folder(reference, tmp_path):
 
 
 def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path, monkeypatch):
-    original = conduct.choose_gradients
+    original = loop.choose_gradients
 
     def crashing(stack, objective):
         raise RuntimeError("out of\nluck")
 
     runtime = Runtime(runs_root=tmp_path, threads=1)
-    monkeypatch.setattr(conduct, "choose_gradients", crashing)
+    monkeypatch.setattr(loop, "choose_gradients", crashing)
     (outcome,) = launch("test", [CONFIG], runtime, progress=False)
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
     assert "RuntimeError: out of luck" in outcome.error
@@ -195,7 +195,7 @@ def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path,
     assert folder.read_json("failure.json")["message"] == "out of\nluck"
 
     first = iter([crashing])
-    monkeypatch.setattr(conduct, "choose_gradients", lambda *args: next(first, original)(*args))
+    monkeypatch.setattr(loop, "choose_gradients", lambda *args: next(first, original)(*args))
     outcomes = launch("test", [CONFIG.with_seed(1), CONFIG], runtime, progress=False)
     assert [o.status for o in outcomes] == ["failed", "completed"]
     assert exit_code(outcomes) == 1

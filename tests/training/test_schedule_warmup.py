@@ -4,15 +4,14 @@ import dataclasses
 import itertools
 
 import pytest
-from support.real_cohorts import quickly
+from support.real_cohorts import quickly, stackable
 from support.real_runs import make, same
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.errors import BadInput, Interrupted
 from netdepth.progress import TrainProgress
-from netdepth.training.cohort import run_cohort
 from netdepth.training.optim import SCHEDULES, WatchingSchedule
-from netdepth.training.resolve import stackable
+from netdepth.training.run import run_stack
 
 BUDGET, PER_EPOCH = 64_000, 352
 RATE = 0.1
@@ -120,7 +119,7 @@ def test_its_runs_are_made_alone(tmp_path):
     assert stackable(dataclasses.replace(CONFIG, schedule=Component("step")))
     runtime = Runtime(runs_root=tmp_path, threads=1, device="cpu")
     with quickly(), pytest.raises(BadInput, match=r"^schedule 'paper-warmup' follows one run's training error"):
-        run_cohort([CONFIG, CONFIG.with_seed(1)], runtime, name="test", study="single", watch=quiet)
+        run_stack([CONFIG, CONFIG.with_seed(1)], runtime, name="test", study="single", watch=quiet)
 
 
 def quiet(title, total_steps, steps_per_epoch):

@@ -10,10 +10,10 @@ import torch
 from torch import Generator, Tensor, nn
 
 from netdepth.config import Component
-from netdepth.models.network import MODELS, Network, Normalize
+from netdepth.models.network import MODELS, Network, Normalize, class_of
 from netdepth.registry import import_room
 
-__all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "build", "describe"]
+__all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "build", "class_of", "describe"]
 
 import_room(__name__, __path__)
 

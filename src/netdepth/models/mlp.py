@@ -56,6 +56,8 @@ class MLP(Network):
     """
 
     replayable = True
+    handwritten = True
+    gains_from_bf16 = False
 
     def __init__(
         self,
@@ -82,6 +84,11 @@ class MLP(Network):
 
         self.shortcut, self.block_layers, self.norm = shortcut, block_layers, norm
         self.branch_scale, self.pre_activation = branch_scale, pre_activation
+        self.handwritten = (
+            type(self) is MLP
+            and (activation, norm, dropout, pre_activation) == ("relu", "none", 0, False)
+            and (shortcut == "none" or branch_scale in ("1", "blocks^-1/2"))
+        )
         self.blocks = (len(hidden) - 1) // block_layers if len(set(hidden)) == 1 else 0
         """Blocks of the net and of its twin; 0 also where the widths differ and there can be none."""
         scaled = branch_scale == "blocks^-1/2" and shortcut == "identity" and self.blocks

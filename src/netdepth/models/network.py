@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import typing
+
 import torch
 from torch import Tensor, nn
 
 from netdepth.registry import Registry
 
-__all__ = ["MODELS", "Network", "Normalize"]
+__all__ = ["MODELS", "Network", "Normalize", "class_of"]
 
 
 class Normalize(nn.Module):
@@ -52,7 +54,12 @@ class Network(nn.Module):
     ``view`` across the axes of an image is not possible (``flatten`` and ``reshape`` are)."""
     replayable: bool = False
     """Its forward pass launches the same kernels for every batch of one size and reads nothing back to the host, so
-    that a GPU may replay a recording of it (`training.graphs`)."""
+    that a GPU may replay a recording of it (a CUDA graph)."""
+    handwritten: bool = False
+    """Its forward and backward pass are written out in `netdepth.training.gradients`, also for several seeds at once:
+    only such networks train as a stack. As an attribute of a class: some of its networks are so."""
+    gains_from_bf16: bool = True
+    """``train.precision = "auto"`` means bf16 on a device that multiplies in it; False: its products are too small."""
     pixel_mean: bool = False
     """Its ``normalize`` takes a mean per pixel (`Splits.pixel_mean`), not per channel."""
 
@@ -89,3 +96,13 @@ class Network(nn.Module):
 
 MODELS: Registry[Network] = Registry("model")
 """A model function takes (input_shape, num_classes, generator) and its own settings."""
+
+
+def class_of(name: str) -> type[Network]:
+    """The class of the networks that the model called ``name`` builds, by the annotation of its function.
+
+    Raises:
+        BadInput: no model is called so.
+    """
+    returned = typing.get_type_hints(MODELS.entry(name).function).get("return")
+    return returned if isinstance(returned, type) and issubclass(returned, Network) else Network

@@ -105,21 +105,19 @@ def resolve_cells(
         BadInput: a setting that a component refuses; a network of another depth than its level says.
     """
     from netdepth import data, models
-    from netdepth.training.resolve import COMPONENTS, fingerprint, resolve, stackable
+    from netdepth.training.resolve import COMPONENTS, fingerprint, resolve
 
-    specs: dict[bytes, data.DatasetSpec] = {}
-    resolved = []
+    loaded: dict[bytes, data.Splits] = {}
+    cells = []
     for cell in spec.cells:
         for value in (values or {}).get((cell.condition, cell.depth), (None,)):
             asked = cell.config
             if path is not None and value is not None:
                 asked, _ = apply_overrides(asked, [f"{path}={value!r}"])
             asked = asked if parent is None else _rename_runs(asked, {SOURCE: parent})
-            config = resolve(without_parent_run(asked), runtime.device, runtime.runs_root)
-            dataset_key = canonical_json(config.dataset)
-            if dataset_key not in specs:
-                specs[dataset_key] = data.load(config.dataset, data_dir=runtime.data_dir).spec
-            dataset = specs[dataset_key]
+            dataset_key = canonical_json(asked.dataset)
+            resolved = resolve(without_parent_run(asked), runtime, loaded.get(dataset_key))
+            loaded[dataset_key], config, dataset = resolved.splits, resolved.config, resolved.splits.spec
             if tuning and dataset.sizes["val"] == 0:
                 raise BadInput(f"tuning {path} needs validation images; set dataset.val_size to 1 or more")
             network = models.describe(models.build(config.model, dataset.input_shape, len(dataset.classes)))
@@ -134,7 +132,7 @@ def resolve_cells(
                 hashed = dataclasses.replace(config, start_from=asked.start_from, objective=objective)
             batch, sizes = config.train.batch_size, dataset.sizes
             per_epoch = -(-sizes["train"] // batch)
-            resolved.append(
+            cells.append(
                 ResolvedCell(
                     cell=cell,
                     value=value if tuning else None,
@@ -146,10 +144,10 @@ def resolve_cells(
                     eval_every=Duration.parse(config.train.eval_every).steps(per_epoch),
                     eval_cost=sizes["val"] / batch / 3,  # forward only
                     final_eval_cost=2 * sum(sizes.values()) / batch / 3,  # of the best and of the last weights
-                    stackable=stackable(config),
+                    stackable=resolved.stackable,
                 )
             )
-    return resolved
+    return cells
 
 
 def plan_runs(
@@ -225,15 +223,13 @@ def _rename_runs(config: RunConfig, names: Mapping[str, str]) -> RunConfig:
 
 def find_parent_run(spec: StudySpec, runtime: Runtime) -> str | None:
     """How configs name the finished parent run of ``spec``; None where it does not exist, or the study has none."""
-    from netdepth import data
-    from netdepth.training.resolve import fingerprint, resolve
+    from netdepth.training.resolve import resolve
 
     if spec.source is None:
         return None
-    config = resolve(spec.source, runtime.device, runtime.runs_root)
-    mark = fingerprint(config, data.load(config.dataset, data_dir=runtime.data_dir).spec)
+    fingerprint = resolve(spec.source, runtime).fingerprint
     root = runs_root(runtime.runs_root)
-    found = sorted((root / "single").glob(f"*-s{config.seed}-{mark}"))
+    found = sorted((root / "single").glob(f"*-s{spec.source.seed}-{fingerprint}"))
     return str(found[0].relative_to(root)) if found and RunDir(found[0]).result() is not None else None
 
 

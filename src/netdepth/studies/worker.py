@@ -181,8 +181,7 @@ def work(job: Job, report: Report) -> tuple[Outcome, ...]:
 
 
 def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
-    from netdepth.training.cohort import run_cohort
-    from netdepth.training.run import run
+    from netdepth.training.run import run, run_stack
 
     for module in job.runtime.imports:
         import_user(module)
@@ -195,7 +194,7 @@ def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
     shared: dict[str, Any] = {"name": job.name, "study": job.study, "watch": watch}
     shared["splits"] = _splits(dataset, job.runtime.data_dir)
     if job.kind == "cohort":
-        finished = run_cohort(job.configs, job.runtime, **shared)
+        finished = run_stack(job.configs, job.runtime, **shared)
     else:
         finished = [run(config, job.runtime, **shared) for config in job.configs]
     return tuple(

@@ -21,7 +21,6 @@ from netdepth.training.stack import Stack
 
 __all__ = ["Checkpointer", "Snapshot", "load_weights", "restore", "take_snapshot"]
 
-WRITE_EVERY_SECONDS = 10.0
 MODEL, OPTIMIZER, STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 
 
@@ -43,12 +42,12 @@ class Snapshot:
         }
 
 
-def take_snapshot(step: int, stack: Stack, lane: int, optimizer: Optimizer) -> Snapshot:
-    """Copy the weights of one lane and its part of the optimizer's state after ``step`` steps."""
-    state = stack.models[lane].state_dict()
+def take_snapshot(step: int, stack: Stack, index: int, optimizer: Optimizer) -> Snapshot:
+    """Copy the weights of one replica and its part of the optimizer's state after ``step`` steps."""
+    state = stack.models[index].state_dict()
     weights = {name: tensor.detach().clone().contiguous() for name, tensor in state.items()}
     kept = {
-        name: stack.row(tensor, lane) if tensor.shape == stack.flat.shape else tensor.clone()
+        name: stack.row(tensor, index) if tensor.shape == stack.flat.shape else tensor.clone()
         for name, tensor in optimizer.state.items()
     }
     return Snapshot(step, weights, kept)
@@ -59,22 +58,22 @@ def load_weights(model: nn.Module, data: bytes) -> None:
     model.load_state_dict(safetensors.torch.load(data))
 
 
-def restore(step: int, files: dict[str, bytes], stack: Stack, lane: int, optimizer: Optimizer) -> Snapshot:
-    """Put one lane and its part of ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
-    load_weights(stack.models[lane], files[MODEL])
+def restore(step: int, files: dict[str, bytes], stack: Stack, index: int, optimizer: Optimizer) -> Snapshot:
+    """Put one replica and its part of ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
+    load_weights(stack.models[index], files[MODEL])
     saved = safetensors.torch.load(files[OPTIMIZER])
     for name, tensor in optimizer.state.items():
         if tensor.shape == stack.flat.shape:
-            stack.put_row(tensor, lane, saved[name])
-        else:  # all lanes share it
+            stack.put_row(tensor, index, saved[name])
+        else:  # all replicas share it
             tensor.copy_(saved[name])
-    return take_snapshot(step, stack, lane, optimizer)
+    return take_snapshot(step, stack, index, optimizer)
 
 
 class Checkpointer:
     """The newest and the best snapshot of a run, and which of its snapshots are on disk.
 
-    `write` and `prune` are two acts so that the members of a stack can all write before any
+    `write` and `prune` are two acts so that the replicas of a stack can all write before any
     removes the checkpoint they have in common.
     """
 

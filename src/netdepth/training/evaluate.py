@@ -1,4 +1,4 @@
-"""Looking at a network: logits over a split, and the metrics that follow from them."""
+"""Evaluating networks: logits over a split, and the metrics that follow from them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netdepth.data import Split
-from netdepth.training.mlp_pass import MLPPass, Workspace, written_out
+from netdepth.training.gradients import MLPPass, Workspace
 from netdepth.training.stack import Stack
 
 __all__ = ["class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics"]
@@ -23,15 +23,15 @@ CHUNK_PIXELS = CHUNK * 32 * 32
 """Most pixels per forward pass of a convolutional network, whose activations grow with the image."""
 
 
-def logits_of(stack: Stack, lanes: Sequence[int], split: Split) -> list[Tensor]:
-    """Logits ``[N, K]`` of the networks in ``lanes``, in eval mode, on ``split``; the modes are put back afterwards.
+def logits_of(stack: Stack, replicas: Sequence[int], split: Split) -> list[Tensor]:
+    """Logits ``[N, K]`` of the networks in ``replicas``, in eval mode, on ``split``; the modes are put back afterwards.
 
-    In the precision of the weights: a network trained in bf16 is looked at in float32, as it is by whoever
-    loads its checkpoint.
+    In the precision of the weights: a network trained in bf16 is evaluated in float32, as by everyone who loads its
+    checkpoint.
     """
-    if lanes and len(stack) > 1 and written_out(stack.models[0]):
-        return _logits_together(MLPPass(stack, lanes), split)
-    return [_logits_of_one(stack, stack.models[lane], split) for lane in lanes]
+    if replicas and len(stack) > 1 and stack.models[0].handwritten:
+        return _logits_together(MLPPass(stack, replicas), split)
+    return [_logits_of_one(stack, stack.models[index], split) for index in replicas]
 
 
 @torch.inference_mode()
@@ -49,8 +49,8 @@ def _logits_of_one(stack: Stack, model: nn.Module, split: Split) -> Tensor:
 
 @torch.inference_mode()
 def _logits_together(net: MLPPass, split: Split) -> list[Tensor]:
-    """All lanes chunk by chunk: they carry the same statistics, so the images are normalised once."""
-    logits = split.inputs.new_empty((net.lanes, len(split), net.model.num_classes), dtype=net.weights[0].dtype)
+    """All replicas chunk by chunk: they carry the same statistics, so the images are normalised once."""
+    logits = split.inputs.new_empty((net.size, len(split), net.model.num_classes), dtype=net.weights[0].dtype)
     space = None
     for start in range(0, len(split), CHUNK):
         pixels = split.inputs[start : start + CHUNK]
@@ -62,10 +62,10 @@ def _logits_together(net: MLPPass, split: Split) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def losses_and_accuracies(stack: Stack, lanes: Sequence[int], split: Split) -> list[tuple[float, float]]:
-    """Mean cross-entropy (nats) and accuracy of the networks in ``lanes``, in eval mode; summed in float64."""
+def losses_and_accuracies(stack: Stack, replicas: Sequence[int], split: Split) -> list[tuple[float, float]]:
+    """Mean cross-entropy (nats) and accuracy of the networks in ``replicas``, in eval mode; summed in float64."""
     found = []
-    for logits in logits_of(stack, lanes, split):
+    for logits in logits_of(stack, replicas, split):
         loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
         found.append((float(loss), float((logits.argmax(1) == split.labels).double().mean())))
     return found

@@ -1,7 +1,7 @@
-"""Weights of other runs: found by name, held by digest, built into a network again.
+"""Finished runs: the folder as Python sees it (`Run`), and its weights, held by digest, built into a network again.
 
-A run that starts from another (``start_from``), one that learns from another (``objective.teacher``) and whoever
-looks at a finished network read them here, and nowhere else.
+A run that starts from another (``start_from``), one that learns from another (``objective.teacher``) and every tool for
+a finished network read weights here, and nowhere else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from netdepth.training.checkpoint import MODEL, load_weights
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Run", "Weights", "begin_with", "find_weights", "load", "named", "network_of", "weights_of"]
+__all__ = ["Run", "Weights", "begin_with", "find_weights", "load", "name_of", "network_of", "weights_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +99,7 @@ def find_weights(text: str, which: str | None, sha256: str | None, root: Path | 
     return found
 
 
-def named(run: RunDir, root: Path | None) -> str:
+def name_of(run: RunDir, root: Path | None) -> str:
     """How a config names ``run``: from the runs folder on where it lies there, so that the folder can be moved."""
     path, base = run.path.resolve(), runs_root(root).resolve()
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)

@@ -14,9 +14,8 @@ from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.batches import Batches
 from netdepth.training.evaluate import losses_and_accuracies
-from netdepth.training.gradients import Gradients
 from netdepth.training.optim import Optimizer, Schedule
-from netdepth.training.stack import Stack
+from netdepth.training.stack import Gradients, Stack
 
 __all__ = ["EpochRecord", "Evaluation", "Tick", "fit"]
 
@@ -37,7 +36,7 @@ class EpochRecord:
     ``train_*`` are means over the period's batches, in training mode, as the weights moved; ``val_*``
     in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
     ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
-    ``seconds`` is wall time since the previous record was yielded; in a stack, a live lane's share
+    ``seconds`` is wall time since the previous record was yielded; in a stack, a live replica's share
     of it. ``diverged``: the loss of the last step was NaN or Inf, and its update was not made; or a weight
     is, at the end of a period: the last step's update may have made it so, and an Inf can hide from the loss
     behind a unit that it switches off.
@@ -58,7 +57,7 @@ class EpochRecord:
 
 
 Evaluation = dict[int, EpochRecord]
-"""Records by lane: of all live lanes at the end of a period, of some alone where they diverge."""
+"""Records by replica: of all live replicas at the end of a period, of some alone where they diverge."""
 
 
 def fit(
@@ -71,9 +70,9 @@ def fit(
     config: TrainConfig,
     start_step: int = 0,
 ) -> Iterator[Tick | Evaluation]:
-    """Train ``stack`` from ``start_step`` to the end of the budget, or until no lane is live.
+    """Train ``stack`` from ``start_step`` to the end of the budget, or until no replica is live.
 
-    The caller retires lanes (`Stack.retire`), those whose record says ``diverged`` among them.
+    The caller retires replicas (`Stack.retire`), those whose record says ``diverged`` among them.
     Everything random is a function of (seed, step), so runs that start at a step they have reached
     before, with its weights and optimizer state, continue bit for bit.
     """
@@ -98,7 +97,7 @@ def fit(
             right.append(hits)
             seen += batches.size(step)
             if eager_check and not math.isfinite(loss.sum()):
-                lost = [lane for lane in stack.live if not math.isfinite(loss[lane])]
+                lost = [index for index in stack.live if not math.isfinite(loss[index])]
                 if lost:
                     now = time.perf_counter()
                     yield _records(stack, lost, step, lr, per_epoch, losses, right, seen, None, now - yielded)
@@ -119,7 +118,7 @@ def fit(
 
 
 def _clip(stack: Stack, most: float) -> None:
-    """Scale each lane's gradient down to a norm of ``most``, as `clip_grad_norm_` does."""
+    """Scale each replica's gradient down to a norm of ``most``, as `clip_grad_norm_` does."""
     blocks = stack.blocks(stack.gradient)
     norms = torch.stack([torch.linalg.vector_norm(block, dim=1) for block in blocks])
     factors = (most / (torch.linalg.vector_norm(norms, dim=0) + 1e-6)).clamp(max=1.0)
@@ -129,7 +128,7 @@ def _clip(stack: Stack, most: float) -> None:
 
 def _records(
     stack: Stack,
-    lanes: list[int],
+    indices: list[int],
     step: int,
     lr: float,
     per_epoch: int,
@@ -139,32 +138,32 @@ def _records(
     val: Split | None,
     seconds: float,
 ) -> Evaluation:
-    """One record per lane of ``lanes``; without ``val`` they have diverged."""
-    started = time.perf_counter()
+    """One record per replica of ``indices``; without ``val`` they have diverged."""
+    evaluated_from = time.perf_counter()
     train_loss = torch.stack(losses).double().mean(0).tolist()
     train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
     finite = stack.finite()
-    sound = [lane for lane in lanes if val is not None and math.isfinite(train_loss[lane]) and finite[lane]]
+    sound = [index for index in indices if val is not None and math.isfinite(train_loss[index]) and finite[index]]
     judged = losses_and_accuracies(stack, sound, val) if val is not None else []
     val_of = dict(zip(sound, judged, strict=True))
-    share = (seconds + time.perf_counter() - started) / len(stack.live)
-    made = {}
-    for lane in lanes:
-        norms = {name: p.grad for name, p in stack.models[lane].named_parameters() if p.grad is not None}
+    share = (seconds + time.perf_counter() - evaluated_from) / len(stack.live)
+    records = {}
+    for index in indices:
+        norms = {name: p.grad for name, p in stack.models[index].named_parameters() if p.grad is not None}
         layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
-        val_loss, val_accuracy = val_of.get(lane, (math.nan, math.nan))
-        made[lane] = EpochRecord(
+        val_loss, val_accuracy = val_of.get(index, (math.nan, math.nan))
+        records[index] = EpochRecord(
             step=step,
             epoch=step / per_epoch,
             lr=lr,
-            train_loss=train_loss[lane],
-            train_accuracy=train_accuracy[lane],
+            train_loss=train_loss[index],
+            train_accuracy=train_accuracy[index],
             val_loss=val_loss,
             val_accuracy=val_accuracy,
-            gap=val_loss - train_loss[lane],
+            gap=val_loss - train_loss[index],
             grad_norm=math.hypot(*layer_norms),
             layer_grad_norms=dict(zip(norms, layer_norms, strict=True)),
             seconds=share,
-            diverged=lane not in val_of,
+            diverged=index not in val_of,
         )
-    return made
+    return records

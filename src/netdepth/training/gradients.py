@@ -1,13 +1,13 @@
-"""One batch to its loss and gradients: through autograd, or by hand where that is faster.
+"""One batch to its loss and gradients: through autograd, or handwritten where that is faster.
 
-Both fill the gradient that a `Stack` laid out and return the mean loss and the number of right
-answers of each lane. `choose_gradients` decides by the model alone.
+Both fill the gradient that a `Stack` laid out and return the mean loss and the number of right answers of each replica.
+`choose_gradients` decides by the model alone. On a GPU either is recorded as a CUDA graph where the model allows it.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
 import torch
@@ -16,73 +16,64 @@ from torch import Tensor
 from netdepth.errors import BadInput
 from netdepth.models import Network
 from netdepth.models.mlp import MLP
-from netdepth.training.mlp_pass import MLPPass, Workspace, written_out
 from netdepth.training.objectives import CrossEntropy, Distillation, Objective
-from netdepth.training.stack import Stack
+from netdepth.training.stack import Gradients, Stack
 
-__all__ = ["Gradients", "autograd_gradients", "by_hand", "choose_gradients", "mlp_gradients"]
+__all__ = [
+    "MLPPass",
+    "Workspace",
+    "autograd_gradients",
+    "choose_gradients",
+    "has_handwritten_pass",
+    "mlp_gradients",
+    "replayed",
+]
 
-Gradients = Callable[..., tuple[Tensor, Tensor]]
-"""(inputs uint8 ``[S·B, C, H, W]``, labels ``[S·B]``, lane after lane) to (losses ``[S]``, numbers right ``[S]``); what
-distils is also given the images' indices ``[B]``."""
+WARM_UP = 3
+"""Steps of each batch size made kernel by kernel before a CUDA graph is recorded, for libraries to set up."""
 
 
-def by_hand(model: Network, objective: Objective) -> bool:
-    """Whether `mlp_gradients` computes this model under this objective: one that `written_out` knows, without
-    dropout, under plain cross-entropy. Only such models are stacked."""
-    return (
-        written_out(model)
-        and isinstance(model, MLP)
-        and model.dropout.p == 0
-        and isinstance(objective, CrossEntropy)
-        and objective.label_smoothing == 0
-    )
+def has_handwritten_pass(model: Network, objective: Objective) -> bool:
+    """Whether `mlp_gradients` computes this model under this objective: plain cross-entropy. Only such are stacked."""
+    plain = isinstance(objective, CrossEntropy) and objective.label_smoothing == 0
+    return model.handwritten and plain and all(p.requires_grad for p in model.parameters())
 
 
 def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
-    """The hand-written pass for a stack, and on a CPU where it applies; autograd for everything else, bf16 among it.
-
-    On a GPU either goes through a CUDA graph, for models that allow it.
+    """The handwritten pass for a stack, and on a CPU where it applies; autograd for everything else, bf16 among it.
 
     Raises:
-        BadInput: several lanes of a model that only autograd can do.
+        BadInput: several replicas of a model that only autograd can do.
     """
-    gradients = _chosen(stack, objective)
-    settled = stack.tuning is None and isinstance(objective, CrossEntropy)  # the same kernels in every step
-    if stack.flat.device.type == "cuda" and stack.models[0].replayable and settled:
-        from netdepth.training.graphs import replayed
-
-        return replayed(gradients)
-    return gradients
-
-
-def _chosen(stack: Stack, objective: Objective) -> Gradients:
+    on_gpu = stack.flat.device.type == "cuda"
     frozen = stack.tuning is not None and bool(stack.tuning.thaws)  # also later, when all is thawed: a run has one pass
-    known = by_hand(stack.models[0], objective) and not stack.bf16 and not frozen
-    if known and (len(stack) > 1 or stack.flat.device.type == "cpu"):
-        return mlp_gradients(stack)
-    if len(stack) > 1:
+    handwritten = has_handwritten_pass(stack.models[0], objective) and not stack.bf16 and not frozen
+    if handwritten and (len(stack) > 1 or not on_gpu):
+        gradients = mlp_gradients(stack)
+    elif len(stack) > 1:
         what = f"model {type(stack.models[0]).__name__}{' in bf16' if stack.bf16 else ''}"
         raise BadInput(f"{what} has no stacked pass here; make its seeds alone")
-    return autograd_gradients(stack, objective)
+    else:
+        gradients = autograd_gradients(stack, objective)
+    same_kernels_each_step = stack.tuning is None and isinstance(objective, CrossEntropy)
+    return replayed(gradients) if on_gpu and stack.models[0].replayable and same_kernels_each_step else gradients
 
 
 def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
     """Loss and gradients by PyTorch's autograd, for any model and objective; a stack of one.
 
-    In ``bf16`` products and convolutions of the forward pass, and so those of the way back, are computed
-    in bfloat16 (`torch.autocast`), and activations are kept so. Weights, their gradients, the statistics
-    of batch norm and the loss stay in float32.
+    In ``bf16`` products and convolutions of the forward pass, and so those of the backward pass, are computed in
+    bfloat16 (`torch.autocast`), and activations are kept so. All else stays in float32.
     """
     (model,) = stack.models
     gradient, device = stack.gradient, stack.flat.device.type
 
-    def lowered() -> AbstractContextManager[object]:
+    def precision() -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if stack.bf16 else contextlib.nullcontext()
 
     def compute(inputs: Tensor, labels: Tensor, indices: Tensor | None = None) -> tuple[Tensor, Tensor]:
         gradient.zero_()
-        with lowered():
+        with precision():
             logits = model(stack.images(inputs))
         if stack.bf16:
             logits = logits.float()
@@ -96,15 +87,109 @@ def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
     return compute
 
 
-def mlp_gradients(stack: Stack) -> Gradients:
-    """Loss and gradients of ReLU MLPs under cross-entropy, written out, all lanes at once.
+# --- ReLU MLPs, handwritten -------------------------------------------------------------------
 
-    Down from the forward pass of `MLPPass`: ``error`` starts as (softmax - onehot) / B at the logits.
-    Through a layer, d_i = error * [a_i > 0] gives dW_i = h_(i-1)^T d_i, db_i = sum_B d_i, and d_i W_i^T
-    is the error below. At the end of a block the error is kept as the ``stream`` past the skip, s
-    times it enters the branch, and what comes out of the branch is added to the stream. No graph
-    is built, no buffer is allocated per step, and the gradient of the input is never formed.
-    Equal to autograd up to rounding.
+
+class MLPPass:
+    """The forward pass of ReLU MLPs, for the ``replicas`` of a stack (all: views, so that training moves them; some:
+    copies).
+
+    With h_0 the normalised input and a_i = max(h_(i-1) W_i + b_i, 0), a plain layer passes on h_i = a_i; a residual
+    block of k layers passes on h_in + s a_k. The last layer's output are the logits. Weights are ``[S, in, out]``,
+    biases ``[S, 1, out]``; without S in a stack of one. What one replica computes depends on no other.
+    """
+
+    def __init__(self, stack: Stack, replicas: Sequence[int] | None = None) -> None:
+        model = stack.models[0]
+        assert isinstance(model, MLP)
+        self.model = model
+        self.alone = len(stack) == 1
+        self.size = len(stack) if replicas is None else len(replicas)
+        self.names = [*(f"hidden.{i}" for i in range(len(model.hidden))), "head"]
+        chosen = slice(None) if replicas is None or self.alone else list(replicas)
+        self.weights = [stack.views(f"{name}.weight")[0][chosen] for name in self.names]
+        biases = [stack.views(f"{name}.bias")[0][chosen] for name in self.names]
+        self.biases = biases if self.alone else [bias.unsqueeze(1) for bias in biases]
+        self.last = len(self.names) - 1
+        self.scale = model.branch_factor
+        residual, k = model.shortcut == "identity", model.block_layers
+        inside = [residual and 0 < i < self.last for i in range(self.last + 1)]
+        self.opens = [inside[i] and (i - 1) % k == 0 for i in range(self.last + 1)]
+        """Whether layer i is the first of a block."""
+        self.closes = [inside[i] and i % k == 0 for i in range(self.last + 1)]
+        """Whether layer i is the last of a block."""
+
+    def forward(self, space: Workspace) -> Tensor:
+        """Logits ``[S, B, classes]`` of ``space.x``; what each layer computes is left in ``space``."""
+        h = block = space.x
+        for i, z in enumerate(space.outputs):
+            if self.opens[i]:
+                block = h
+            if self.alone:
+                torch.addmm(self.biases[i], h, self.weights[i], out=z)
+            else:  # baddbmm would fill z with the biases first, and read it again
+                torch.bmm(h, self.weights[i], out=z).add_(self.biases[i])
+            h = z.relu_() if i < self.last else z
+            if self.closes[i]:
+                h = torch.add(block, z, alpha=self.scale, out=space.passed[i])
+        return h
+
+
+class Workspace:
+    """The arrays of one pass at one batch size, ``[S, B, width]`` (``[B, width]`` in a stack of one).
+
+    ``images`` take the pixels: each replica its own batch, or one for all (``shared``). With ``keep`` every layer has
+    arrays of its own, as a backward pass needs; else few are used in turn and stay in the cache.
+    """
+
+    def __init__(self, net: MLPPass, batch: int, *, keep: bool, shared: bool = False) -> None:
+        model = net.model
+        self.empty = model.normalize.mean.new_empty
+        self.widths: list[int] = [layer.out_features for layer in [*model.hidden, model.head]]
+        self.shape = (batch,) if net.alone else (net.size, batch)
+        self.images = self.empty((batch if shared else net.size * batch, *model.input_shape))
+        self.x = self.images.view(batch, -1).expand(*self.shape, -1) if shared else self.images.view(*self.shape, -1)
+        if keep:
+            self.outputs = [self.empty((*self.shape, width)) for width in self.widths]
+            """What each layer computes, after its ReLU."""
+            self.passed = [torch.empty_like(z) if c else z for z, c in zip(self.outputs, net.closes, strict=True)]
+            """What each layer passes on: at the end of a block, the sum with the skip."""
+        else:
+            turns = {(width, i): self.empty((*self.shape, width)) for width in self.widths for i in (0, 1, 2)}
+            # A residual net's stream, from the first layer on, is the third array.
+            self.outputs = [turns[w, i % 2 if i or not any(net.closes) else 2] for i, w in enumerate(self.widths)]
+            self.passed = [
+                turns[width, 2] if c else z for width, z, c in zip(self.widths, self.outputs, net.closes, strict=True)
+            ]
+
+    def take(self, pixels: Tensor, model: MLP) -> None:
+        """Normalise uint8 ``pixels`` into ``images``."""
+        self.images.copy_(pixels).sub_(model.normalize.mean).mul_(model.normalize.scale)
+
+
+class _TrainingWorkspace(Workspace):
+    """A workspace with room for the backward pass."""
+
+    def __init__(self, net: MLPPass, batch: int) -> None:
+        super().__init__(net, batch, keep=True)
+        self.below_t = [h.mT for h in (self.x, *self.passed[:-1])]
+        # Two arrays of each width take the errors in turn and stay in the cache; the topmost hidden
+        # layer has its own, where the stream of a residual net is accumulated.
+        turns = {(width, i): self.empty((*self.shape, width)) for width in self.widths for i in (0, 1)}
+        self.errors = [turns[width, i % 2] for i, width in enumerate(self.widths)]
+        if len(self.widths) > 1:
+            self.errors[-2] = self.empty((*self.shape, self.widths[-2]))
+        self.branch = torch.empty_like(self.errors[-2 if len(self.widths) > 1 else -1])
+
+
+def mlp_gradients(stack: Stack) -> Gradients:
+    """Loss and gradients of ReLU MLPs under cross-entropy, written out, all replicas at once.
+
+    Down from the forward pass of `MLPPass`: ``error`` starts as (softmax - onehot) / B at the logits. Through a layer,
+    d_i = error * [a_i > 0] gives dW_i = h_(i-1)^T d_i, db_i = sum_B d_i, and d_i W_i^T is the error below. At the end
+    of a block the error is kept as the ``stream`` past the skip, s times it enters the branch, and what comes out of
+    the branch is added to the stream. No graph is built, no buffer is allocated per step, and the gradient of the input is
+    never formed. Equal to autograd up to rounding.
     """
     net = MLPPass(stack)
     product, add_product = (torch.mm, Tensor.addmm_) if net.alone else (torch.bmm, Tensor.baddbmm_)
@@ -113,13 +198,13 @@ def mlp_gradients(stack: Stack) -> Gradients:
     bias_grads = [stack.views(f"{name}.bias")[1] for name in net.names]
     weights_t = [weight.mT for weight in net.weights]
     onehot = torch.eye(net.model.num_classes, dtype=stack.flat.dtype, device=stack.flat.device)
-    workspaces: dict[int, _Training] = {}
+    workspaces: dict[int, _TrainingWorkspace] = {}
 
     @torch.no_grad()
     def compute(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        batch = len(labels) // net.lanes
+        batch = len(labels) // net.size
         if batch not in workspaces:
-            workspaces[batch] = _Training(net, batch)
+            workspaces[batch] = _TrainingWorkspace(net, batch)
         space = workspaces[batch]
         space.take(inputs, net.model)
         logits = net.forward(space)
@@ -140,21 +225,56 @@ def mlp_gradients(stack: Stack) -> Gradients:
                 error = add_product(stream, error, weights_t[i])
             elif i:
                 error = product(error, weights_t[i], out=space.errors[i - 1])
-        return loss.view(net.lanes), right.view(net.lanes)
+        return loss.view(net.size), right.view(net.size)
 
     return compute
 
 
-class _Training(Workspace):
-    """A workspace with room for the way back."""
+# --- CUDA graphs ------------------------------------------------------------------------------
 
-    def __init__(self, net: MLPPass, batch: int) -> None:
-        super().__init__(net, batch, keep=True)
-        self.below_t = [h.mT for h in (self.x, *self.passed[:-1])]
-        # Two arrays of each width take the errors in turn and stay in the cache; the topmost hidden
-        # layer has its own, where the stream of a residual net is accumulated.
-        turns = {(width, i): self.empty((*self.shape, width)) for width in self.widths for i in (0, 1)}
-        self.errors = [turns[width, i % 2] for i, width in enumerate(self.widths)]
-        if len(self.widths) > 1:
-            self.errors[-2] = self.empty((*self.shape, self.widths[-2]))
-        self.branch = torch.empty_like(self.errors[-2 if len(self.widths) > 1 else -1])
+
+def replayed(compute: Gradients) -> Gradients:
+    """``compute`` as one CUDA graph per batch size, recorded once and replayed; the same results.
+
+    A small convolutional network launches several hundred kernels of a few microseconds each per step; launched one by
+    one from Python they keep a GPU waiting most of the time. The first `WARM_UP` steps of a size are made as they are,
+    so nothing is computed that is not training. What ``compute`` fills must stay where it is (`Stack` keeps gradients
+    allocated), it must launch the same kernels each time and read nothing back.
+    """
+    steps: dict[int, int] = {}
+    recordings: dict[int, _Recording] = {}
+    beside = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # a capture may not meet work that autograd began on the default stream
+
+    def step(inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        size = len(labels)
+        if size in recordings:
+            return recordings[size](inputs, labels)
+        steps[size] = steps.get(size, 0) + 1
+        if steps[size] > WARM_UP:
+            recordings[size] = _Recording(compute, inputs, labels)
+            return recordings[size](inputs, labels)
+        ordinary = torch.cuda.current_stream()
+        beside.wait_stream(ordinary)
+        with torch.cuda.stream(beside):
+            result = compute(inputs, labels)
+        ordinary.wait_stream(beside)
+        return result
+
+    return step
+
+
+class _Recording:
+    """``compute`` for batches of one size: a graph, and the buffers that it reads and writes."""
+
+    def __init__(self, compute: Gradients, inputs: Tensor, labels: Tensor) -> None:
+        self.inputs, self.labels = inputs.clone(), labels.clone()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):  # records, computes nothing
+            self.result = compute(self.inputs, self.labels)
+
+    def __call__(self, inputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        self.inputs.copy_(inputs)
+        self.labels.copy_(labels)
+        self.graph.replay()
+        loss, right = self.result
+        return loss.clone(), right.clone()

@@ -1,4 +1,4 @@
-"""From locked run folders to finished runs: the members of a stack train together, in plain order."""
+"""From locked run folders to finished runs: the replicas of a stack train together, in plain order."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from netdepth.config import Duration, RunConfig
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.errors import BadInput, Interrupted
-from netdepth.training import layers as probes
-from netdepth.training import result
-from netdepth.training.finetune import FineTuning
+from netdepth.training import replica as ends
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import choose_gradients
+from netdepth.training.layers import probe_batch
 from netdepth.training.objectives import Distillation, Objective
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.training.process import Process
-from netdepth.training.replica import Member, newest_common_step
+from netdepth.training.replica import Replica, newest_common_step
 from netdepth.training.signals import signals_held, signals_ignored
-from netdepth.training.stack import Stack
+from netdepth.training.stack import FineTuning, Stack
 
-__all__ = ["Watch", "Watcher", "conduct", "laid_out"]
+__all__ = ["Watch", "Watcher", "lay_out", "train_stack"]
 
 WRITE_EVERY_SECONDS = 10.0
 
 
 class Watcher(Protocol):
-    """What is told how far a training is (`netdepth.progress.TrainProgress` is one)."""
+    """What shows how far a training is (`netdepth.progress.TrainProgress` is one)."""
 
     def advance(self, step: int) -> None: ...
 
@@ -43,21 +42,22 @@ Watch = Callable[[str, int, int], AbstractContextManager[Watcher]]
 """(title, total steps, steps per epoch) to a watcher, entered while the training lasts."""
 
 
-def conduct(
+def train_stack(
     config: RunConfig,
     networks: Sequence[models.Network],
     objective: Objective,
-    members: Sequence[Member],
+    replicas: Sequence[Replica],
     process: Process,
     splits: data.Splits,
     *,
     title: str,
     watch: Watch,
-    probing: bool = True,
+    probes: bool = True,
 ) -> float:
-    """Train ``members`` from what their folders hold to their ends and finish every one.
+    """Train ``replicas`` from what their folders hold to their ends and finish every one.
 
     ``config`` is theirs but for the seed, ``networks`` are theirs before training, ``objective`` is ready to be used.
+    With ``probes`` layer statistics are written at initialisation, after evaluations 1, 2, 4, 8, ... and at the end.
 
     Returns:
         `time.monotonic` after the last training step.
@@ -66,49 +66,53 @@ def conduct(
         Interrupted: a signal came; everything is saved.
     """
     started = time.perf_counter()
-    seeds, indexed = [member.config.seed for member in members], isinstance(objective, Distillation)
-    stack, batches = laid_out(config, networks, process, splits, seeds, indexed=indexed)
+    seeds, indexed = [replica.config.seed for replica in replicas], isinstance(objective, Distillation)
+    stack, batches = lay_out(config, networks, process, splits, seeds, indexed=indexed)
     val = splits.val.to(process.device)
     per_epoch = batches.steps_per_epoch
     if config.start_from is not None:
         stack.tuning = FineTuning(stack, config.start_from, per_epoch, config.train.eval_every)
     optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
-    rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
+    state_rows = [tensor for tensor in optimizer.state.values() if tensor.shape == stack.flat.shape]
     budget = Duration.parse(config.train.budget).steps(per_epoch)
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
     if isinstance(schedule, WatchingSchedule):
-        if len(members) > 1:
+        if len(replicas) > 1:
             raise BadInput(f"schedule {config.schedule.name!r} follows one run's training error; make its seeds alone")
-        members[0].schedule = schedule
-    look = probes.probe_batch(batches.split) if probing else None
+        replicas[0].schedule = schedule
+    measured = probe_batch(batches.split) if probes else None
 
-    def finish(ended: Sequence[Member]) -> None:
-        if look is not None:
-            for member in ended:
-                member.probe(stack, look, member.last_step, per_epoch)
+    def measure(chosen: Sequence[Replica]) -> None:
+        for replica in chosen:
+            if measured is not None:
+                replica.measure_layers(stack, measured, per_epoch)
+
+    def measure_at_powers_of_2(chosen: Sequence[Replica]) -> None:
+        measure([replica for replica in chosen if replica.evaluations & (replica.evaluations - 1) == 0])
+
+    def finish(ended: Sequence[Replica]) -> None:
+        measure(ended)
         _save(ended)
-        result.finish(ended, splits, stack, started)
-        for member in ended:
-            stack.retire(member.lane, rows)
+        ends.finish(ended, splits, stack, started)
+        for replica in ended:
+            stack.retire(replica.index, state_rows)
 
-    def look_at(present: Sequence[Member]) -> None:
-        for member in present:
-            if look is not None and member.evaluations & (member.evaluations - 1) == 0:
-                member.probe(stack, look, member.last_step, per_epoch)
+    def unfinished() -> list[Replica]:
+        return [replica for replica in replicas if replica.result is None]
 
-    for member in members:
-        if member.result is not None:
-            stack.retire(member.lane, rows)
-    live = [member for member in members if member.result is None]
+    for replica in replicas:
+        if replica.result is not None:
+            stack.retire(replica.index, state_rows)
+    live = unfinished()
     resumed = newest_common_step(live)
-    for member in live:
-        member.resume(resumed, stack, optimizer)
+    for replica in live:
+        replica.resume(resumed, stack, optimizer)
         if resumed:
-            member.folder.notes.append(f"continued from step {resumed} (epoch {resumed / per_epoch:.4g})")
+            replica.folder.notes.append(f"continued from step {resumed} (epoch {resumed / per_epoch:.4g})")
 
     try:
-        look_at(live)  # the newest probe may be missing: its checkpoint can be older than it
-        finish([member for member in live if member.status != "completed"])
+        measure_at_powers_of_2(live)  # the newest probe may be missing: its checkpoint can be older than it
+        finish([replica for replica in live if replica.status != "completed"])
         gradients = choose_gradients(stack, objective)
         gradients = process.team.share(gradients, stack, batches, resumed)
         saved_at = time.monotonic()
@@ -117,31 +121,32 @@ def conduct(
                 if isinstance(event, Tick):
                     watcher.advance(event.step)
                     continue
-                present = [members[lane] for lane in event]
-                with signals_held():  # no lane's snapshot is of another evaluation than its neighbour's
-                    records = [member.take(event[member.lane]) for member in present]
-                    for member, record in zip(present, records, strict=True):
-                        member.offer(record, stack, optimizer)
+                present = [replicas[index] for index in event]
+                with signals_held():  # no replica's snapshot is of another evaluation than its neighbour's
+                    records = [replica.record(event[replica.index]) for replica in present]
+                    for replica, record in zip(present, records, strict=True):
+                        replica.keep(record, stack, optimizer)
                 if time.monotonic() - saved_at >= WRITE_EVERY_SECONDS:
-                    _save([member for member in members if member.result is None])
+                    _save(unfinished())
                     saved_at = time.monotonic()
-                look_at(present)
+                measure_at_powers_of_2(present)
                 watcher.evaluated(_mean(records))
-                finish([member for member in present if member.status != "completed"])
+                finish([replica for replica in present if replica.status != "completed"])
         trained_until = time.monotonic()
-        finish([member for member in members if member.result is None])
+        finish(unfinished())
     except (KeyboardInterrupt, Interrupted) as error:
-        unfinished = [member for member in members if member.result is None]
+        left = unfinished()
         with signals_ignored():
             process.team.release()
-            _save(unfinished)
+            _save(left)
         number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
-        done = min((member.saver.newest.step if member.saver.newest else 0) for member in unfinished or members)
+        newest = [replica.checkpoints.newest for replica in left or replicas]
+        done = min(snapshot.step if snapshot else 0 for snapshot in newest)
         raise Interrupted(f"interrupted; saved up to step {done}; the same command continues it", number) from None
     return trained_until
 
 
-def laid_out(
+def lay_out(
     config: RunConfig,
     networks: Sequence[models.Network],
     process: Process,
@@ -160,12 +165,12 @@ def laid_out(
     )
 
 
-def _save(members: Sequence[Member]) -> None:
+def _save(replicas: Sequence[Replica]) -> None:
     """Put the newest and best state of all on disk, and only then remove older ones."""
-    for member in members:
-        member.saver.write()
-    for member in members:
-        member.saver.prune()
+    for replica in replicas:
+        replica.checkpoints.write()
+    for replica in replicas:
+        replica.checkpoints.prune()
 
 
 def _mean(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

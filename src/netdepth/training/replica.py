@@ -1,38 +1,52 @@
-"""One run of a stack: its folder, its watchers, its snapshots, and what became of it."""
+"""One run of a stack: its folder, its stopping rules, its snapshots, and its result at the end."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
+import io
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
+from netdepth import data
 from netdepth.config import RunConfig
+from netdepth.files.atomic import write_atomic
 from netdepth.runs.folder import RunDir
-from netdepth.training import layers as probes
-from netdepth.training.checkpoint import OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
+from netdepth.training import layers
+from netdepth.training.checkpoint import MODEL, OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
+from netdepth.training.evaluate import class_report, logits_of, metrics
 from netdepth.training.fit import EpochRecord
 from netdepth.training.optim import Optimizer, WatchingSchedule
 from netdepth.training.stack import Stack
 from netdepth.training.stopping import BestTracker, EarlyStopper, OverfitDetector
 
-__all__ = ["Member", "newest_common_step"]
+__all__ = ["Replica", "finish", "newest_common_step"]
+
+PURPOSE = "final evaluation of the best and the last weights"
+METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+WEIGHTS = ("best", "last")
 
 Files = dict[str, bytes]
+Scores = dict[str, tuple[dict[str, float], Tensor]]
+"""Per part of the data: metrics, and logits ``[N, K]``."""
 
 
 @dataclass
-class Member:
-    """The run in one ``lane`` of a stack; ``config`` has its seed.
+class Replica:
+    """The run at ``index`` of a stack; ``config`` has its seed.
 
-    ``result`` is there once the run is finished; a member that is so from the start rides along as
-    a dead lane. ``seconds`` is its share of the training time.
+    ``result`` is there once the run is finished; a replica that is finished from the start stays in the stack as zeros.
+    ``seconds`` is its share of the training time.
     """
 
-    lane: int
+    index: int
     config: RunConfig
     folder: RunDir
     result: dict[str, Any] | None = None
@@ -40,18 +54,18 @@ class Member:
     evaluations: int = 0
     last_step: int = 0
     seconds: float = 0.0
-    saver: Checkpointer = field(init=False)
+    checkpoints: Checkpointer = field(init=False)
     schedule: WatchingSchedule | None = None
     """One that is shown every evaluation, as the stopping rules are."""
 
     def __post_init__(self) -> None:
         stopping = self.config.train.early_stopping
-        self.saver = Checkpointer(self.folder)
+        self.checkpoints = Checkpointer(self.folder)
         self.best = BestTracker(stopping.monitor if stopping else "val_loss")
         self.early = EarlyStopper(stopping)
         self.overfit = OverfitDetector(self.config.train.overfitting)
 
-    # --- going on from where it was ---
+    # --- continuing ---
 
     def saved(self, step: int) -> tuple[Files, Files | None] | None:
         """The checkpoint at ``step`` and the best one it names, if all their digests hold."""
@@ -68,38 +82,38 @@ class Member:
         return None if best is None else (files, best)
 
     def resume(self, step: int, stack: Stack, optimizer: Optimizer) -> None:
-        """Go on from ``step``, for which `saved` has found files; from the start if it is 0."""
-        found = self.saved(step) if step else None
-        if found is None:
+        """Continue from ``step``, for which `saved` has found files; from the start if it is 0."""
+        saved = self.saved(step) if step else None
+        if saved is None:
             self.folder.drop_checkpoints(())
         else:
-            files, best_files = found
+            files, best_files = saved
             best: Snapshot | None = None
             if best_files is not None and best_files is not files:
-                best = restore(json.loads(files["state.json"])["best_step"], best_files, stack, self.lane, optimizer)
-            newest = restore(step, files, stack, self.lane, optimizer)
-            self.saver.resumed(newest, newest if best_files is files else best)
+                best = restore(json.loads(files["state.json"])["best_step"], best_files, stack, self.index, optimizer)
+            newest = restore(step, files, stack, self.index, optimizer)
+            self.checkpoints.resumed(newest, newest if best_files is files else best)
         for record in self.folder.truncate_metrics(step):
             self._judge(record)
         self.folder.truncate_probes(step)
 
     # --- while it trains ---
 
-    def take(self, record: EpochRecord) -> dict[str, Any]:
+    def record(self, evaluation: EpochRecord) -> dict[str, Any]:
         """Judge one evaluation and append it to ``metrics.jsonl``; returns what was written."""
-        shown = dataclasses.asdict(record)
-        best = self._judge(shown)
-        shown |= {"best": best, "overfit_count": self.overfit.count, "overfit_onset_epoch": self.overfit.onset_epoch}
-        self.folder.append_metrics(shown)
-        return shown
+        written = dataclasses.asdict(evaluation)
+        best = self._judge(written)
+        written |= {"best": best, "overfit_count": self.overfit.count, "overfit_onset_epoch": self.overfit.onset_epoch}
+        self.folder.append_metrics(written)
+        return written
 
-    def offer(self, record: Mapping[str, Any], stack: Stack, optimizer: Optimizer) -> None:
+    def keep(self, record: Mapping[str, Any], stack: Stack, optimizer: Optimizer) -> None:
         """Keep the state after ``record``, unless the run has diverged and there is nothing to keep."""
         if not record["diverged"]:
-            self.saver.offer(take_snapshot(record["step"], stack, self.lane, optimizer), record["best"])
+            self.checkpoints.offer(take_snapshot(record["step"], stack, self.index, optimizer), record["best"])
 
     def _judge(self, record: Mapping[str, Any]) -> bool:
-        """Show one evaluation to all that watch; True if it is a new best. Sets the run's status."""
+        """Show one evaluation to all rules; True if it is a new best. Sets the run's status."""
         self.evaluations += 1
         self.last_step = record["step"]
         self.seconds += record["seconds"]
@@ -112,27 +126,123 @@ class Member:
             self.status = "stopped_early" if early else "stopped_overfit" if overfit else "completed"
         return best
 
-    def probe(self, stack: Stack, batch: tuple[Tensor, Tensor], step: int, steps_per_epoch: int) -> None:
-        """Look into the network as it is after ``step`` steps (`netdepth.training.layers`), once."""
+    def measure_layers(self, stack: Stack, batch: tuple[Tensor, Tensor], steps_per_epoch: int) -> None:
+        """Write the layer statistics (`netdepth.training.layers`) of the network as it is now, once."""
+        step = self.last_step
         name = f"probes/step-{step}.json" if step else "probes/init.json"
         if not (self.folder.path / name).exists():
-            found = probes.probe(stack.models[self.lane], *batch)
-            self.folder.write_json(name, {"step": step, "epoch": step / steps_per_epoch, **found})
+            statistics = layers.probe(stack.models[self.index], *batch)
+            self.folder.write_json(name, {"step": step, "epoch": step / steps_per_epoch, **statistics})
+
+    # --- at the end ---
+
+    def snapshot(self, which: str) -> Snapshot | None:
+        """The ``best`` or ``last`` weights; a run that diverged has no last ones."""
+        if which == "best":
+            return self.checkpoints.best
+        return None if self.status == "diverged" else self.checkpoints.newest
 
 
-def newest_common_step(members: Sequence[Member]) -> int:
-    """The newest step at which every one of ``members`` has a sound checkpoint and its record; 0 if there is none.
+def newest_common_step(replicas: Sequence[Replica]) -> int:
+    """The newest step at which each of ``replicas`` has a sound checkpoint and its record; 0 if there is none.
 
-    A checkpoint without its record cannot be used, since the stopping rules need all records up to it; it is told.
+    A checkpoint without its record cannot be used, since the stopping rules need all records up to it; a note says so.
     """
     known = []
-    for member in members:
-        records = {record["step"] for record in member.folder.read_metrics()}
-        for step in sorted({*member.folder.checkpoints()} - records):
-            lost = f"checkpoint {step} has no record in {member.folder.path / 'metrics.jsonl'}; using the one before"
-            member.folder.notes.append(lost)
-        known.append({*member.folder.checkpoints()} & records)
+    for replica in replicas:
+        folder = replica.folder
+        records = {record["step"] for record in folder.read_metrics()}
+        for step in sorted({*folder.checkpoints()} - records):
+            lost = f"checkpoint {step} has no record in {folder.path / 'metrics.jsonl'}; using the one before"
+            folder.notes.append(lost)
+        known.append({*folder.checkpoints()} & records)
     for step in sorted(set.intersection(*known), reverse=True):
-        if all(member.saved(step) is not None for member in members):
+        if all(replica.saved(step) is not None for replica in replicas):
             return step
     return 0
+
+
+def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, started: float) -> None:
+    """Evaluate ``replicas``, whose training has ended and is saved, and write each a ``result.json``.
+
+    The best and the last weights see every part, the test part in one opening per run; where they are the same they are
+    evaluated once. The replicas' weights are overwritten. ``total_seconds`` counts from ``started``
+    (`time.perf_counter`), evaluation and writing included.
+    """
+    if not replicas:
+        return
+    parts = {"train": splits.train, "val": splits.val}
+    for replica in replicas:
+        test = splits.for_another_run().test  # a seal of its own for every run
+        if test is not None:
+            parts["test"] = test.open_test(PURPOSE, functools.partial(_log_test_access, replica.folder))
+    scores: dict[tuple[int, str], Scores] = {}
+    for which in WEIGHTS:
+        evaluated: list[int] = []
+        for replica in replicas:
+            snapshot = replica.snapshot(which)
+            if snapshot is None:
+                continue
+            if which == "last" and snapshot is replica.checkpoints.best:
+                scores[replica.index, which] = scores[replica.index, "best"]
+                continue
+            stack.models[replica.index].load_state_dict(snapshot.model)
+            scores[replica.index, which] = {}
+            evaluated.append(replica.index)
+        for part, split in parts.items():
+            if evaluated and len(split):
+                every = logits_of(stack, evaluated, split.to(stack.flat.device))
+                for index, logits in zip(evaluated, every, strict=True):
+                    scores[index, which][part] = metrics(logits.cpu(), split.labels), logits.cpu()
+    for replica in replicas:
+        result = _result(replica, {w: scores.get((replica.index, w), {}) for w in WEIGHTS}, parts, splits)
+        model = stack.models[replica.index]
+        result["depth"] = model.depth
+        result["num_params"] = sum(p.numel() for p in model.parameters())
+        result["seconds"] = replica.seconds
+        result["total_seconds"] = time.perf_counter() - started
+        replica.folder.write_json("result.json", result)
+        replica.result = result
+
+
+def _result(
+    replica: Replica, found: dict[str, Scores], parts: dict[str, data.Split], splits: data.Splits
+) -> dict[str, Any]:
+    """Most of ``result.json``, from the scores of the best and the last weights; writes ``predictions.npz``."""
+    reported = "best" if replica.config.train.early_stopping and replica.checkpoints.best else "last"
+    # A diverged run has no last weights; without validation images there are no best ones, and nothing to judge by.
+    unknown: dict[str, Any] = dict.fromkeys(METRICS, float("nan") if replica.status == "diverged" else None)
+    scores = {part: {w: found[w][part][0] if part in found[w] else unknown for w in WEIGHTS} for part in parts}
+    shown = "test" if "test" in parts else "val"
+    report: dict[str, Any] = {"per_class": None, "confusion": None}
+    if shown in found[reported]:
+        logits, labels = found[reported][shown][1], parts[shown].labels
+        report = class_report(logits, labels, splits.spec.classes)
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, logits=logits.numpy(), labels=labels.numpy())
+        write_atomic(replica.folder.path / "predictions.npz", buffer.getvalue())
+    weights, newest = replica.snapshot(reported), replica.checkpoints.newest
+    return {
+        "status": replica.status,
+        "steps": newest.step if newest else 0,
+        "best_step": replica.best.step,
+        "best_epoch": replica.best.epoch,
+        "reported": reported,
+        "weights_sha256": hashlib.sha256(weights.files(None)[MODEL]).hexdigest() if weights else None,
+        "train": scores["train"],
+        "val": scores["val"],
+        "test": scores.get("test"),
+        **report,
+        "evaluated_on": shown,
+        "overfit_onset_epoch": replica.overfit.onset_epoch,
+        "gap": {w: _gap(scores["train"][w]["loss"], scores["val"][w]["loss"]) for w in WEIGHTS},
+    }
+
+
+def _gap(train: float | None, val: float | None) -> float | None:
+    return None if train is None or val is None else val - train
+
+
+def _log_test_access(folder: RunDir, purpose: str) -> None:
+    log = folder.read_json("test_access.json") or {"opened": []}
+    folder.write_json("test_access.json", {"opened": [*log["opened"], purpose]})

@@ -1,8 +1,13 @@
-"""From a config to its parts: components resolved, the fingerprint, the untrained network."""
+"""From a config to a run that can be computed: nothing left open, its data, its fingerprint, the untrained network.
+
+`resolve` does all of it and is called once per run. What needs no data (`fill_in`, `fingerprint`) stands alone too.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +15,18 @@ import torch
 from torch import nn
 
 from netdepth import data, models
-from netdepth.config import RunConfig, derive_seed, digest
+from netdepth.config import RunConfig, Runtime, derive_seed, digest
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.registry import Registry
-from netdepth.training.finished import begin_with, find_weights, named
-from netdepth.training.gradients import by_hand
+from netdepth.training.finished import begin_with, find_weights, name_of
+from netdepth.training.gradients import has_handwritten_pass
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
-from netdepth.training.precision import DTYPES, precision_of
+from netdepth.training.process import find_device
 
-__all__ = ["COMPONENTS", "build_model", "fingerprint", "resolve", "stackable"]
+__all__ = ["COMPONENTS", "ResolvedConfig", "build_model", "fill_in", "fingerprint", "multiplies_bf16", "resolve"]
 
 COMPONENTS: dict[str, Registry[Any]] = {
     "dataset": data.DATASETS,
@@ -33,36 +38,88 @@ COMPONENTS: dict[str, Registry[Any]] = {
 }
 LSUV_IMAGES = 512
 """Training images, evenly spread and the same for every seed, on which LSUV rescales the weights."""
+WEIGHT_TYPES = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
+"""The type of the weights by ``train.precision``. With "bf16" only the products and convolutions of a training step are
+in bfloat16; weights, gradients, the optimizer's state, batch norm, the loss and every evaluation are float32."""
+BF16_CPU = ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16")
+"""What `torch.cpu.get_capabilities` calls the instructions for bfloat16, on x86 and ARM."""
+BF16_CUDA = (8, 0)
+"""The first compute capability with them (Ampere)."""
 
 
-def resolve(config: RunConfig, device: str = "auto", runs_root: Path | None = None) -> RunConfig:
+@dataclass(frozen=True)
+class ResolvedConfig:
+    """A run as it will be computed: the same for all its seeds, of which ``config.seed`` is one."""
+
+    config: RunConfig
+    """With every default filled in, its precision decided, and other runs held by their digest."""
+    splits: data.Splits
+    fingerprint: str
+
+    @functools.cached_property
+    def stackable(self) -> bool:
+        """Whether several seeds can train as one stack (`run_stack`); decided by the config alone."""
+        config, objective = self.config, OBJECTIVES.build(self.config.objective)
+        if config.start_from is not None or config.train.precision == "bf16":
+            return False
+        if isinstance(SCHEDULES.build(config.schedule, 1, 1), WatchingSchedule):
+            return False
+        if not models.class_of(config.model.name).handwritten:
+            return False
+        network = models.build(config.model, (1, 1, 1), 2)  # the images' shape and classes decide nothing here
+        return has_handwritten_pass(network, objective)
+
+
+def resolve(config: RunConfig, runtime: Runtime, splits: data.Splits | None = None) -> ResolvedConfig:
+    """``config`` made ready to run; its data set is loaded unless its ``splits`` are given.
+
+    Raises:
+        BadInput: as `fill_in`; the data set cannot be split as asked.
+        StorageError: the data are not there.
+    """
+    config = fill_in(config, runtime.device, runtime.runs_root)
+    splits = splits or data.load(config.dataset, data_dir=runtime.data_dir)
+    return ResolvedConfig(config, splits, fingerprint(config, splits.spec))
+
+
+def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = None) -> RunConfig:
     """``config`` with every component's defaults filled in and checked, and its precision decided for ``device``.
 
-    Runs that it names, to start from or as a teacher, are found under ``runs_root`` and held by their digest.
+    Runs that it names, to start from or as a teacher, are looked up in ``runs_root`` and held by their digest.
 
     Raises:
         BadInput: a component refuses a setting, or a run that is named is missing, unfinished or altered.
     """
     parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
     config = dataclasses.replace(config, **parts)
-    train = dataclasses.replace(config.train, precision=precision_of(config, device))
-    config = dataclasses.replace(config, train=train)
+    if config.train.precision == "auto":
+        lower = models.class_of(config.model.name).gains_from_bf16 and multiplies_bf16(find_device(device))
+        train = dataclasses.replace(config.train, precision="bf16" if lower else "float32")
+        config = dataclasses.replace(config, train=train)
     if config.start_from is not None:
         start = config.start_from
-        found = find_weights(start.run, start.weights, start.sha256, runs_root, "start_from")
-        pinned: dict[str, Any] = {"run": named(found.run, runs_root), "weights": found.which, "sha256": found.sha256}
-        config = dataclasses.replace(config, start_from=dataclasses.replace(start, **pinned))
+        parent = find_weights(start.run, start.weights, start.sha256, runs_root, "start_from")
+        pinned: dict[str, Any] = {"run": name_of(parent.run, runs_root), "weights": parent.which}
+        config = dataclasses.replace(config, start_from=dataclasses.replace(start, **pinned, sha256=parent.sha256))
     if "teacher" in config.objective.args:
         args = config.objective.args
         OBJECTIVES.build(config.objective)  # settings out of range are refused before a run is looked for
-        found = find_weights(args["teacher"], args["weights"], args["sha256"], runs_root, "objective.teacher")
-        pinned = {"teacher": named(found.run, runs_root), "weights": found.which, "sha256": found.sha256}
+        teacher = find_weights(args["teacher"], args["weights"], args["sha256"], runs_root, "objective.teacher")
+        pinned = {"teacher": name_of(teacher.run, runs_root), "weights": teacher.which, "sha256": teacher.sha256}
         config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args={**args, **pinned}))
     return config
 
 
+def multiplies_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16 products; without them bf16 is slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= BF16_CUDA
+    capabilities = torch.cpu.get_capabilities()
+    return device.type == "cpu" and any(capabilities.get(name, False) for name in BF16_CPU)
+
+
 def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
-    """The first 10 hex digits over what is computed: resolved config without seed, data, split."""
+    """The first 10 hex digits of a digest of what is computed: filled-in config without seed, data, split."""
     parts = {name: registry.hashed(getattr(config, name)) for name, registry in COMPONENTS.items()}
     if not config.augmented:
         del parts["augmentation"]
@@ -75,22 +132,23 @@ def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
 def build_model(
     config: RunConfig, splits: data.Splits, ranks: int = 1, runs_root: Path | None = None
 ) -> models.Network:
-    """The untrained network of a resolved ``config``, carrying the training part's statistics; one that starts
-    from another run (found under ``runs_root``) has that run's weights and statistics instead.
+    """The untrained network of a filled-in ``config``, with the training part's statistics; one that starts from
+    another run (looked up in ``runs_root``) has that run's weights and statistics instead.
 
     Raises:
         BadInput: batch norm, and a batch, or the share of one of ``ranks`` processes, that would hold a single image; a
-            source that does not fit.
+            parent run that does not fit.
     """
     model = models.build(
         config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
-    ).to(DTYPES[config.train.precision])
+    ).to(WEIGHT_TYPES[config.train.precision])
     mean, std = splits.statistics
     model.normalize.set_statistics(splits.pixel_mean if model.pixel_mean else mean, std)
     images, batch = len(splits.train), config.train.batch_size
     normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if normed and _single(images, batch, ranks):
-        better = next((b for b in range(batch + 1, batch + images) if not _single(images, b, ranks)), None)
+    if normed and _gives_single_image(images, batch, ranks):
+        sizes = range(batch + 1, batch + images)
+        better = next((size for size in sizes if not _gives_single_image(images, size, ranks)), None)
         where = f" for one of {ranks} processes" if ranks > 1 else ""
         raise BadInput(
             f"train.batch_size = {batch} leaves a batch of one of {images} training images{where}, which batch norm "
@@ -104,20 +162,7 @@ def build_model(
     return model
 
 
-def _single(images: int, batch: int, ranks: int) -> bool:
+def _gives_single_image(images: int, batch: int, ranks: int) -> bool:
     """Whether a batch, divided over ``ranks``, ever is a single image for one of them (`Batches`)."""
     smallest = min(batch, images % batch or batch)
     return smallest // ranks <= 1
-
-
-def stackable(config: RunConfig) -> bool:
-    """Whether several seeds of ``config`` can be made as one stack (`run_cohort`); decided by the config alone."""
-    if config.start_from is not None or config.objective.name != "cross-entropy":
-        return False
-    config = resolve(config)
-    if config.model.name != "mlp" or config.train.precision == "bf16":
-        return False
-    if isinstance(SCHEDULES.build(config.schedule, 1, 1), WatchingSchedule):
-        return False
-    model = models.build(config.model, (1, 1, 1), 2)  # the images' shape and classes decide nothing here
-    return by_hand(model, OBJECTIVES.build(config.objective))

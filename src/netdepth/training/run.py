@@ -1,29 +1,49 @@
-"""One run: from a config to its finished folder, in this process or in all that torchrun started."""
+"""From configs to finished run folders: one run or a stack of seeds, in this process or in all those of torchrun."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
-import itertools
-from collections.abc import Iterator
-from datetime import timedelta
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
-from netdepth.config import RunConfig, Runtime
-from netdepth.data import Splits
+import torch
+
+import netdepth
+from netdepth import data, models
+from netdepth.config import RunConfig, Runtime, to_json
+from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
 from netdepth.progress import TrainProgress
-from netdepth.training.cohort import Finished, run_cohort
-from netdepth.training.follow import Follower
-from netdepth.training.lead import Leader
-from netdepth.training.loop import Watch
-from netdepth.training.parallel import ALONE, PATIENCE, Team, rank, world_size
-from netdepth.training.resolve import COMPONENTS, build_model, fingerprint, resolve
-from netdepth.training.signals import signals_as_errors, signals_ignored
+from netdepth.runs.folder import RunDir, runs_root
+from netdepth.trackers.mirror import Mirrors
+from netdepth.training.gradients import choose_gradients
+from netdepth.training.loop import Watch, lay_out, train_stack
+from netdepth.training.objectives import OBJECTIVES, Distillation, set_teacher
+from netdepth.training.parallel import ALONE, Follower, Team, joined
+from netdepth.training.process import configure, environment
+from netdepth.training.replica import Replica
+from netdepth.training.resolve import ResolvedConfig, build_model, resolve
+from netdepth.training.signals import signals_as_errors
 
-__all__ = ["COMPONENTS", "Finished", "build_model", "fingerprint", "joined", "resolve", "run"]
+__all__ = ["Finished", "run", "run_stack"]
 
-FOREVER = timedelta(days=100)
-"""Followers wait for the next step as long as rank 0 evaluates and writes."""
-_joins = itertools.count()
+
+@dataclass
+class Finished:
+    """A finished run: its folder, its result, what the user should be told, its mirrors."""
+
+    run: RunDir
+    result: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    mirrors: Mirrors | None = None
+    """Trackers still at work; call ``mirrors.finish(deadline)`` before the process ends."""
+    trained_until: float = 0.0
+    """``time.monotonic()`` after the last training step."""
+    cached: bool = False
+    """Nothing was computed: the folder held the result already."""
 
 
 def run(
@@ -34,9 +54,9 @@ def run(
     study: str = "single",
     quiet: bool = False,
     watch: Watch | None = None,
-    splits: Splits | None = None,
+    splits: data.Splits | None = None,
 ) -> Finished:
-    """Make the run of ``config``, continue it, or return it if it is there: `run_cohort` with one member.
+    """Make the run of ``config``, continue it, or return it if it is there: `run_stack` with one replica.
 
     Under torchrun all processes make it together. It returns on rank 0; the others end here (SystemExit).
     """
@@ -44,38 +64,199 @@ def run(
         watch = functools.partial(TrainProgress, shown=not quiet)
     with joined() as team:
         if isinstance(team, Follower):
-            team.follow(config, runtime)
-        return run_cohort([config], runtime, name=name, study=study, watch=watch, splits=splits, team=team)[0]
+            _follow(team, config, runtime)
+        return run_stack([config], runtime, name=name, study=study, watch=watch, splits=splits, team=team)[0]
 
 
-@contextlib.contextmanager
-def joined() -> Iterator[Team]:
-    """The team of this process, from its meeting to its parting.
+def _follow(team: Follower, config: RunConfig, runtime: Runtime) -> NoReturn:
+    """Serve rank 0, which makes the run of ``config``, until it has enough.
 
     Raises:
-        RankLost: another process of it is gone or cannot go on.
+        SystemExit: always, at the end: what comes after the training is for rank 0 alone.
+        BadInput: this process would train something else.
+        RankLost: rank 0 is gone.
     """
-    if world_size() == 1:
-        yield ALONE
-        return
-    from torch import distributed
-    from torch.distributed.distributed_c10d import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
+    run_of_rank_0 = team.wait_for_run()  # before the data are loaded: rank 0 may have filled the cache
+    if run_of_rank_0 is not None:
+        process = configure(runtime, recorded=run_of_rank_0["environment"], team=team)
+        resolved = resolve(config, runtime)
+        config, splits, theirs = resolved.config, resolved.splits, run_of_rank_0["fingerprint"]
+        if resolved.fingerprint != theirs:
+            raise BadInput(
+                f"its fingerprint is {resolved.fingerprint}, not rank 0's {theirs}: its options, data or files are "
+                "others"
+            )
+        stack, batches = lay_out(config, [build_model(config, splits, team.world)], process, splits, [config.seed])
+        team.serve(choose_gradients(stack, OBJECTIVES.build(config.objective)), stack, batches)
+    raise SystemExit(0)
 
-    me, world = rank(), world_size()
-    store = next(rendezvous("env://", rank=me, world_size=world))[0]
-    store = PrefixStore(f"netdepth/{next(_joins)}", store)
-    # Until all have met nothing is there to save, and nobody hears a signal while waiting for the others.
-    distributed.init_process_group("gloo", store=store, rank=me, world_size=world, timeout=FOREVER if me else PATIENCE)
-    team = Follower(me, world, store) if me else Leader(me, world, store)
-    with team.listening() if isinstance(team, Follower) else signals_as_errors():
+
+def run_stack(
+    configs: Sequence[RunConfig],
+    runtime: Runtime,
+    *,
+    name: str,
+    study: str,
+    watch: Watch = TrainProgress,
+    splits: data.Splits | None = None,
+    team: Team = ALONE,
+) -> list[Finished]:
+    """Make the runs of ``configs``, which differ in their seeds alone, as one stack of replicas.
+
+    Their folders are those of runs made alone, except that ``environment.json`` names the stack. What is there is
+    continued: all from the newest step at which each has a sound checkpoint; replicas that are finished stay in the
+    stack as zeros, since its size changes bits. The data set is loaded unless its ``splits`` are given. With a ``team``
+    this is rank 0 of a data parallel run, which has one config.
+
+    Raises:
+        BadInput: a bad config, data set or environment.
+        Locked: another process works in one of the folders.
+        StorageError: the disk is full or fails.
+        RunFailed: anything else that stopped them; the reason stands in each ``failure.json``.
+        Interrupted: a signal came; everything is saved.
+    """
+    seeds = [config.seed for config in configs]
+    if any(config.with_seed(seeds[0]) != configs[0] for config in configs) or len(set(seeds)) < len(seeds):
+        raise BadInput("a stack takes configs that differ in their seeds, and in nothing else")
+    resolved = resolve(configs[0], runtime, splits)
+    config = resolved.config
+    if len(resolved.splits.val) == 0 and (config.train.early_stopping or config.train.overfitting):
+        raise BadInput(
+            "train.early_stopping and train.overfitting watch the validation loss, and dataset.val_size = 0 leaves no "
+            "validation images; set both to null, or val_size to 1 or more"
+        )
+    if runtime.sealed:
+        resolved = dataclasses.replace(resolved, splits=dataclasses.replace(resolved.splits, test=None))
+        study = "tuning" if study == "single" else study
+    root, label = runs_root(runtime.runs_root) / study, f"{name}-{config.dataset.name}"
+    folders = [RunDir.create(root, label, seed, resolved.fingerprint) for seed in seeds]
+    with contextlib.ExitStack() as held:
+        for folder in folders:
+            held.enter_context(folder.lock())
+        held.enter_context(signals_as_errors())
+        replicas = [
+            Replica(index, config.with_seed(seed), folder)
+            for index, (seed, folder) in enumerate(zip(seeds, folders, strict=True))
+        ]
+        for replica in replicas:
+            if runtime.fresh:
+                replica.folder.clear()
+            replica.result = replica.folder.result()
+            if replica.result is not None:  # it finished all the same where only the last sync of its result failed
+                with contextlib.suppress(OSError):
+                    (replica.folder.path / "failure.json").unlink(missing_ok=True)
+        missing = [replica for replica in replicas if replica.result is None]
+        cached = {replica.index for replica in replicas if replica.result is not None}
+        trained_until = 0.0
+        mirrors: dict[int, Mirrors] = {}
         try:
-            yield team
-        except BaseException as error:
-            with signals_ignored():
-                ended = team.part(error)
-            if ended is error or ended is None:
-                raise
-            raise ended from None
-        else:
-            team.part(None)
+            if missing:
+                mirrors, trained_until = _train(resolved, runtime, replicas, name, watch, team)
+        except (BadInput, Interrupted):
+            raise
+        except Exception as error:
+            raise _failed(missing, error) from None
+    finished = []
+    for replica in replicas:
+        assert replica.result is not None
+        notes = list(replica.folder.notes)
+        if replica.index in cached:
+            notes = [*_version_notes(replica.folder), f"already finished: {replica.folder.path}"]
+        finished.append(
+            Finished(
+                run=replica.folder,
+                result=replica.result,
+                notes=notes,
+                mirrors=mirrors.get(replica.index),
+                trained_until=trained_until,
+                cached=replica.index in cached,
+            )
+        )
+    return finished
+
+
+def _train(
+    resolved: ResolvedConfig, runtime: Runtime, replicas: Sequence[Replica], name: str, watch: Watch, team: Team
+) -> tuple[dict[int, Mirrors], float]:
+    """Write what a folder begins with, then `train_stack`; the trackers by replica, and when training ended."""
+    config, splits, mark = resolved.config, resolved.splits, resolved.fingerprint
+    torch.set_num_threads(1)  # initial weights do not depend on the thread count
+    networks = [build_model(replica.config, splits, team.world, runtime.runs_root) for replica in replicas]
+    seeds = [replica.config.seed for replica in replicas]
+    missing = [replica for replica in replicas if replica.result is None]
+    recorded = _recorded_environment(missing, seeds)
+    per_step = config.train.batch_size * len(replicas) * models.describe(networks[0]).multiply_adds
+    objective = OBJECTIVES.build(config.objective)
+    if team.world > 1 and (config.start_from is not None or isinstance(objective, Distillation)):
+        raise BadInput("a run that starts or learns from another is made in one process; start it without torchrun")
+    if isinstance(objective, Distillation):
+        set_teacher(objective, config, splits, runtime)
+    process = configure(runtime, per_step, recorded, team)
+    made_in = environment(process, seeds)
+    team.begin({"fingerprint": mark, "environment": made_in}, process.device)
+    for replica in missing:
+        folder = replica.folder
+        (folder.path / "failure.json").unlink(missing_ok=True)
+        folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(replica.config)})
+        if not folder.checkpoints():
+            folder.write_json("environment.json", made_in)
+        folder.write_json("split.json", {**to_json(splits.spec), "label_entropy": splits.label_entropy})
+    mirrors: dict[int, Mirrors] = {}
+    try:
+        for replica in missing:
+            mirrors[replica.index] = Mirrors.start(
+                replica.folder.path, runtime.trackers, wandb_online=runtime.wandb_online, imports=runtime.imports
+            )
+        title = f"{name} {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        trained_until = train_stack(
+            config, networks, objective, replicas, process, splits, title=title, watch=watch, probes=runtime.probes
+        )
+    except BaseException:
+        for mirror in mirrors.values():
+            mirror.finish(time.monotonic() + 1.0)
+        raise
+    return mirrors, trained_until
+
+
+def _recorded_environment(replicas: Sequence[Replica], seeds: list[int]) -> Mapping[str, Any] | None:
+    """The environment in which unfinished ``replicas`` with checkpoints were begun.
+
+    Raises:
+        BadInput: one was begun in another stack.
+    """
+    environment: Mapping[str, Any] | None = None
+    for replica in replicas:
+        recorded = replica.folder.read_json("environment.json") if replica.folder.checkpoints() else None
+        if recorded is None:
+            continue
+        begun = recorded.get("seeds", [replica.config.seed])
+        if begun != seeds:
+            how = f"in a stack of the seeds {begun}" if len(begun) > 1 else "alone"
+            raise BadInput(
+                f"{replica.folder.path.name} was begun {how}, not with the seeds {seeds}, which changes its bits; "
+                f"continue it as it was begun or start again with --fresh"
+            )
+        environment = recorded
+    return environment
+
+
+def _failed(replicas: Sequence[Replica], error: Exception) -> NetdepthError:
+    """``error`` as one that names the run, after leaving ``failure.json`` for the tables."""
+    failed = [replica for replica in replicas if replica.result is None]
+    for replica in failed:
+        with contextlib.suppress(StorageError):  # a disk that cannot take even that has its own error already
+            replica.folder.write_json("failure.json", {"error": type(error).__name__, "message": str(error)})
+    path = (failed or list(replicas))[0].folder.path
+    if not isinstance(error, NetdepthError):
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        error = RunFailed(f"{path.name}: {reason}").with_traceback(error.__traceback__)
+    error.path = path
+    return error
+
+
+def _version_notes(folder: RunDir) -> list[str]:
+    """One line if the folder was made by another torch or netdepth version."""
+    made: Mapping[str, Any] = folder.read_json("environment.json") or {}
+    now = {"torch": torch.__version__, "netdepth": netdepth.__version__}
+    other = [f"{key} {made.get(key)}" for key, value in now.items() if made.get(key) != value]
+    return [f"made by {' and '.join(other)}; --fresh makes it again"] if other else []

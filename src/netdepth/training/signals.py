@@ -13,6 +13,8 @@ from netdepth.errors import Interrupted
 
 __all__ = ["Terminated", "signals_as_errors", "signals_as_interrupts", "signals_held", "signals_ignored"]
 
+Handler = Callable[[int, FrameType | None], object] | signal.Handlers
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM outside a run. As with Ctrl-C, no handler of ordinary errors stops it on its way."""
@@ -25,9 +27,6 @@ def signals_as_interrupts() -> Iterator[None]:
     While a module is being imported the process ends at once instead. There is nothing to save then, and a compiled
     module that meets an exception in its initialisation (torch's) aborts the process.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         if _importing(frame):
@@ -35,7 +34,7 @@ def signals_as_interrupts() -> Iterator[None]:
             os._exit(128 + number)
         raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    with _answered({signal.SIGINT: stop, signal.SIGTERM: stop}):
+    with _handled({signal.SIGINT: stop, signal.SIGTERM: stop}):
         yield
 
 
@@ -51,41 +50,19 @@ def _importing(frame: FrameType | None) -> bool:
 @contextlib.contextmanager
 def signals_as_errors() -> Iterator[None]:
     """Turn SIGTERM into `Interrupted` and SIGINT into KeyboardInterrupt, within imports too: there is work to save."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise Interrupted("interrupted", number)
 
-    with _answered({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: stop}):
+    with _handled({signal.SIGINT: signal.default_int_handler, signal.SIGTERM: stop}):
         yield
-
-
-@contextlib.contextmanager
-def _answered(handlers: Mapping[int, Callable[[int, FrameType | None], object]]) -> Iterator[None]:
-    """Answer signals by ``handlers``; SIGINT stays ignored where it is (a shell's background job)."""
-    own = {n: call for n, call in handlers.items() if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN}
-    before = {number: signal.signal(number, call) for number, call in own.items()}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
 def signals_ignored() -> Iterator[None]:
     """Ignore further signals while saving."""
-    if threading.current_thread() is not threading.main_thread():
+    with _handled({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
         yield
-        return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -99,3 +76,18 @@ def signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _handled(handlers: Mapping[int, Handler]) -> Iterator[None]:
+    """Handle signals so in the main thread; SIGINT stays ignored where it is (a shell's background job)."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    own = {n: call for n, call in handlers.items() if n == signal.SIGTERM or signal.getsignal(n) != signal.SIG_IGN}
+    before = {number: signal.signal(number, call) for number, call in own.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

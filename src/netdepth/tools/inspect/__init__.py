@@ -20,7 +20,7 @@ from netdepth.tools.inspect.statistics import Statistics, read_statistics, words
 from netdepth.training.checkpoint import MODEL, load_weights
 from netdepth.training.finished import Run
 from netdepth.training.layers import probe, probe_batch
-from netdepth.training.run import build_model, resolve
+from netdepth.training.resolve import build_model, fill_in
 
 __all__ = ["Inspection", "inspect"]
 
@@ -107,7 +107,7 @@ def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statis
     """
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     config = from_json(RunConfig, {key: value for key, value in run.config.items() if key in fields})
-    config = resolve(config, runs_root=root)
+    config = fill_in(config, runs_root=root)
     try:
         splits = run.data(data_dir)
     except (BadInput, StorageError) as error:

@@ -107,7 +107,7 @@ def probe(
     """
     from netdepth import data
     from netdepth.training.finished import network_of, weights_of
-    from netdepth.training.run import COMPONENTS
+    from netdepth.training.resolve import COMPONENTS
 
     found = run if isinstance(run, Run) else load(run, runs_dir)
     source = weights_of(found.dir, weights)
