@@ -1,7 +1,9 @@
 """Training on a CUDA GPU: recorded steps, no waiting, continuing, diverging. Skipped where there is none."""
 
+import contextlib
 import dataclasses
 import math
+from unittest import mock
 
 import pytest
 import torch
@@ -16,7 +18,7 @@ from netdepth.models import build
 from netdepth.progress import TrainProgress
 from netdepth.training import loop
 from netdepth.training.fit import Tick, fit
-from netdepth.training.gradients import _chosen, choose_gradients
+from netdepth.training.gradients import choose_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
 from netdepth.training.run import run
@@ -52,7 +54,10 @@ def trained(model, *, recorded=True, bf16=False, device="cuda", double=True, epo
     network = build(model, (3, 16, 16), 5, seed=1)
     stack = Stack([(network.double() if double else network).to(device)], channels_last=True, bf16=bf16)
     sgd = OPTIMIZERS.build(Component("sgd", {"lr": 0.02, "weight_decay": 1e-4}), stack.flat)
-    gradients = (choose_gradients if recorded else _chosen)(stack, CE)
+    with (
+        contextlib.nullcontext() if recorded else mock.patch("netdepth.training.gradients.replayed", lambda step: step)
+    ):
+        gradients = choose_gradients(stack, CE)
     crops = AUGMENTATIONS.build(Component("crop-flip", {"pad": 2}), (3, 16, 16))
     batches = Batches(images(88).to(torch.device(device)), 32, [3], crops)
     stack.models[0].train()

@@ -188,8 +188,8 @@ def mlp_gradients(stack: Stack) -> Gradients:
     Down from the forward pass of `MLPPass`: ``error`` starts as (softmax - onehot) / B at the logits. Through a layer,
     d_i = error * [a_i > 0] gives dW_i = h_(i-1)^T d_i, db_i = sum_B d_i, and d_i W_i^T is the error below. At the end
     of a block the error is kept as the ``stream`` past the skip, s times it enters the branch, and what comes out of
-    the branch is added to the stream. No graph is built, no buffer is allocated per step, and the gradient of the input is
-    never formed. Equal to autograd up to rounding.
+    the branch is added to the stream. No graph is built, no buffer is allocated per step, and the gradient of the input
+    is never formed. Equal to autograd up to rounding.
     """
     net = MLPPass(stack)
     product, add_product = (torch.mm, Tensor.addmm_) if net.alone else (torch.bmm, Tensor.baddbmm_)

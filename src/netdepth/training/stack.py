@@ -71,9 +71,9 @@ class Stack:
     natural order, up to a third faster on a CPU. ``live`` are the indices of the replicas still in training, ascending.
 
     With ``channels_last``, in networks that allow it, convolution weights ``[out, in, h, w]`` lie as
-    ``[out, h, w, in]`` and `images` makes batches lie so too. From there on every activation and every
-    gradient does, and no step reorders
-    any of them. ``bf16`` says that training multiplies in bfloat16; the parameters are float32 all the same.
+    ``[out, h, w, in]`` and `images` makes batches lie so too. From there on every activation and every gradient does,
+    and no step reorders any of them. ``bf16`` says that training multiplies in bfloat16; the parameters are float32
+    all the same.
     """
 
     def __init__(self, models: Sequence[Network], *, channels_last: bool = False, bf16: bool = False) -> None:
