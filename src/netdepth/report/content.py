@@ -110,8 +110,8 @@ def grid_note(spec: StudySpec) -> str:
             "explodes, the median loss as measured"
         )
     return (
-        f"Under each word stands {number}. A box without a word was not tested: its comparison was not named before "
-        "the first run, so nothing is claimed about it."
+        f"Under each word stands {number}. The reference is the depth that the others are compared with. A box without "
+        "a word was not tested: its comparison was not named before the first run, so nothing is claimed about it."
     )
 
 

@@ -124,7 +124,8 @@ def _draw_depth(axes: Axes, data: StudyData, quantity: Quantity) -> None:
     if chance is not None:
         axes.axhline(chance, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)), zorder=1)
         edge = axes.get_yaxis_transform()
-        axes.text(0.005, chance, "chance", transform=edge, ha="left", va="top", fontsize=9, color=MUTED)
+        box = {"facecolor": PAPER, "edgecolor": "none", "pad": 0.8}
+        axes.text(0.01, chance, "chance", transform=edge, ha="left", va="center", fontsize=9, color=MUTED, bbox=box)
     floor = axes.get_ylim()[0]
     spread = min((b - a for a, b in itertools.pairwise(places)), default=1.0) * 0.55
     spread = min(spread, 0.018 * len(conditions) * (places[-1] - places[0]) or spread)
