@@ -18,7 +18,6 @@ from pathlib import Path
 import pandas
 
 from netdepth.config import from_json
-from netdepth.report.answer import in_short
 from netdepth.report.data import read_study
 from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
@@ -71,7 +70,7 @@ def finding(name: str, page: Path, whole: bool) -> str:
     title, _, body = (folder / "report.md").read_text().partition("\n")
     told, _, rest = body.partition(FIGURE)
     kind, _, *lines = told.strip().split("\n\n")  # the answer in a sentence or two stands between these
-    answer = in_short(verdict_of(folder))
+    answer = verdict_of(folder).answer
     told = "\n\n".join((kind, answer, *lines)) if whole else answer
     parts = [f"**{title.removeprefix('# ')}**", told.strip(), rest.partition(REST)[0].strip(), *_cost(folder)]
     parts.append(f"The whole report, with every run behind it: [{where}]({where}/report.md).")

@@ -247,10 +247,8 @@ class Study:
         return verdict(self.table(), self.spec)
 
     def answer(self) -> str:
-        """The verdict in a sentence or three, as the first line of the report has it."""
-        from netdepth.report.answer import in_short
-
-        return in_short(self.verdict())
+        """The verdict in a few sentences, as the first line of the report has it."""
+        return self.verdict().answer
 
     def run(self, condition: str, depth: int, seed: int | None = None) -> Run:
         """The run of one cell with one seed (None: the study's first).

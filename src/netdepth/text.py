@@ -61,9 +61,9 @@ def percent(value: float | None, digits: int = 2, *, sign: bool = False) -> str:
     return "-" if value is None else _minus(f"{100 * value:{'+' * sign}.{digits}f} %")
 
 
-def points(value: float | None, digits: int = 2) -> str:
-    """A difference of two fractions in percentage points, without the unit: ``+1.20``."""
-    return "-" if value is None else _minus(f"{100 * value:+.{digits}f}")
+def points(value: float | None, digits: int = 2, *, sign: bool = True) -> str:
+    """A fraction in per cent without the unit: ``+1.20`` for a difference in percentage points."""
+    return "-" if value is None else _minus(f"{100 * value:{'+' * sign}.{digits}f}")
 
 
 def interval(low: float | None, high: float | None, shown: Callable[[float], str] = significant) -> str:

@@ -87,8 +87,13 @@ def figures(page: str) -> list[str]:
 @pytest.mark.parametrize(
     ("number", "source", "factor", "must_move"),
     [
-        (1, LOSS, 1.11, {"plain at depth 4", "plain at depth 8"}),  # the reference of both depths of its condition
-        (12, LOSS, 1.13, {"plain at depth 8", "residual at depth 8"}),  # in a depth and a shortcut comparison
+        (1, LOSS, 1.11, {"Plain at depth 4", "Plain at depth 8"}),  # the reference of both depths of its condition
+        (
+            12,
+            LOSS,
+            1.13,
+            {"Plain at depth 8", "Residual against plain at depth 8"},
+        ),  # in a depth and a shortcut comparison
         (6, ACCURACY, 0.97, set()),
         (7, "probes/init.json:gradient_ratio", 0.9, set()),
         (9, "result.json:seconds", 2.0, set()),
@@ -277,10 +282,13 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
     study = make_study(tmp_path, small_spec(scientific=spec.scientific, seeds=(0, 1), primary=spec.primary), epochs=2)
     content = Content(read_study(study))
     short = content.answer.short.text
-    assert "the network explodes in 1 of 5 and loses its signal in 1 of 5" in short
-    assert short.endswith("Whether residual, He, scaled trains better than plain, He is undecided.")
-    assert [line.name for line in content.answer.lines] == [*spec.conditions, "residual, He, scaled against plain, He"]
-    assert content.answer.lines[0].said.text.startswith("the signal vanishes at depths 24, 32 and 40")
+    assert "Plain (default) loses its signal from depth 24 on; residual (He) explodes from depth 24 on." in short
+    assert short.endswith("It is undecided whether residual (He, scaled) trains better than plain (He).")
+    assert [line.name for line in content.answer.lines] == [
+        *spec.conditions,
+        "residual (He, scaled) against plain (He)",
+    ]
+    assert content.answer.lines[0].said.text.startswith("the signal vanishes from depth 24 on")
     assert len(content.answer.primary) == len(spec.primary)
-    assert any("optimizer.lr is not what is compared" in note.text for note in content.answer.notes)
+    assert any(note.text == "All networks used the same learning rate." for note in content.answer.notes)
     assert [chip.label for chip in content.grids[0].lines[2][2] if chip][-3:] == ["exploded"] * 3

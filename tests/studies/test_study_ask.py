@@ -150,7 +150,7 @@ def test_a_notebook_gets_table_verdict_and_html(tmp_path: Path, capsys: pytest.C
     made = asyncio.run(cell())
     assert made.path == tmp_path / "tiny"
     assert len(made.table()) == 8
-    assert made.verdict().study == "tiny"
+    assert made.verdict().spec.name == "tiny"
     page = made._repr_html_()
     assert "does it work?" in page
     assert all(sentence.text.split(":")[0] in page for sentence in made.verdict().sentences)

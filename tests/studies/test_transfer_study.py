@@ -81,10 +81,10 @@ def test_two_ways_are_compared_pair_by_pair_by_validation_error(made):
     assert contrast.difference.value == pytest.approx(sum(differences) / 7)
     assert contrast.p == contrast.corrected_p == sign_flip_test(differences).p
     assert contrast.label in ("helps", "degraded")
-    word = {"helps": "wins", "degraded": "loses"}[contrast.label]
+    word = {"helps": "lower", "degraded": "higher"}[contrast.label]
     said = " ".join(sentence.text for sentence in found.sentences)
-    assert f"head only against from scratch at depth 2: {word}. Mean validation error" in said
-    assert "n = 7 pairs of runs by seed" in said
+    assert f"Head only against from scratch at depth 2: {word} validation error. Mean validation error" in said
+    assert "7 pairs of runs by seed" in said
     assert "exact sign-flip test" in said
     for misleading in (
         "what depth does",
@@ -107,8 +107,8 @@ def test_the_page_says_who_wins_and_is_made_of_the_folders(made):
         "from scratch",
         "percentage points",
         "McNemar",
-        "The source is single/ways-source",
-        "n 7",
+        "The parent run is single/ways-source",
+        "7 pairs of runs",
     ):
         assert part in text, part
     assert "difference of training losses" not in text
@@ -122,7 +122,7 @@ def test_a_student_is_compared_with_itself_on_hard_labels(tmp_path):
     assert done.failed == []
     text = write_report(done.study).with_name("report.md").read_text()
     assert "distilled" in text
-    assert "Whether distilled beats hard labels is undecided" in text
+    assert "It is undecided whether distilled has a lower validation error than hard labels" in text
 
 
 def test_a_dry_run_makes_nothing_and_knows_every_run(tmp_path):
@@ -236,5 +236,5 @@ def test_the_command_makes_the_source_and_answers(tmp_path, capsys, monkeypatch)
     recipe.write_text(json.dumps({"schema": 1, "spec": to_json(spec(seeds=2))}))
     assert main(["study", str(recipe), "--workers", "0", "--no-report"]) == 0
     out = capsys.readouterr()
-    assert "Whether head only beats from scratch is undecided" in out.out
+    assert "It is undecided whether head only has a lower validation error than from scratch" in out.out
     assert "cannot decide the 1 paired comparison of the family 'condition'" in out.err

@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from support.made_studies import PRIMARY, around, cell, contrast, make_spec, make_table, said
+from support.made_studies import PRIMARY, around, cell, contrast, make_spec, make_table, said, words_of
 
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
@@ -32,7 +32,7 @@ def test_the_shortcut_is_tested_pair_by_pair_and_names_the_cause_of_the_worse_on
     assert tested.p == sign_flip_test([r - p for r, p in zip(residual, plain, strict=True)]).p == 2 / 1024
     assert tested.corrected_p == 4 / 1024
     assert "residual against plain: no evidence of a difference at depth 8; trains better at depth 32" in said(found)
-    assert "(the signal of plain vanishes)" in said(found)
+    assert ": the signal of plain vanishes" in said(found)
     assert "10 pairs of runs by seed" in said(found)
 
 
@@ -54,7 +54,7 @@ def test_a_pair_without_its_partner_leaves_the_test_and_is_counted() -> None:
     assert tested.left_out == (3, 7)
     assert [[run.seed for run in runs] for runs in tested.runs] == [kept, kept]
     assert tested.p == sign_flip_test([residual[s] - plain[s] for s in kept]).p
-    assert "seed 3, 7" in said(found)
+    assert "one run of the pair is missing: seeds 3 and 7" in said(found)
     assert "8 pairs of runs by seed" in said(found)
     assert not found.complete
     assert "Preliminary: 2 of 60 planned runs have no result" in said(found)
@@ -70,9 +70,9 @@ def test_a_run_without_a_result_is_missing_and_shown(reason: str) -> None:
     found = verdict(table, SPEC)
     it = cell(found, "plain", 32)
     assert it.cell.counts == {"completed": 9, reason: 1}
-    assert "9 runs of 10 planned" in it.words
+    assert "9 runs of 10 planned" in words_of(found, it)
     assert f"seed 4 of plain at depth 32 ({reason})" in said(found)
-    (note,) = [s for s in found.sentences if s.text.startswith("Preliminary")]
+    (note,) = found.of_kind("missing")
     assert note.runs == ("runs/made/plain-32-s4",)
 
 
@@ -82,7 +82,7 @@ def test_an_empty_cell_is_undecided_and_still_counts_in_its_family() -> None:
     tested = contrast(without, "depth", "plain", 32)
     assert (tested.label, tested.p, tested.corrected_p, tested.more_seeds) == ("undecided", 1.0, 1.0, 6)
     assert seeds_to_reach(0.025, 4, "unpaired", looks=2) == 6  # four in the family, and adding them is a second look
-    assert "there are no runs to compare" in cell(without, "plain", 32).words
+    assert "there are no runs to compare" in words_of(without, cell(without, "plain", 32))
     assert contrast(without, "depth", "plain", 8).corrected_p == 4 * contrast(without, "depth", "plain", 8).p
 
 
@@ -115,7 +115,7 @@ def test_what_was_not_named_beforehand_claims_nothing() -> None:
     }
     assert {(c.label, c.corrected_p, c.cause, c.harm, c.more_seeds) for c in rest} == {("exploratory", *[None] * 4)}
     assert cell(found, "plain", 8).label == "exploratory"
-    assert "exploratory, it claims nothing" in cell(found, "plain", 8).words
+    assert "not named before the runs, so it claims nothing" in words_of(found, cell(found, "plain", 8))
     assert len(found.claims) == 1
 
 
@@ -162,8 +162,8 @@ def test_each_look_multiplies_the_p_values() -> None:
         assert b.p == a.p
         if a.primary:
             assert b.corrected_p == pytest.approx(min(1, 2 * a.corrected_p))
-    assert "this is look 2, so each p-value is multiplied by 2" in said(twice)
-    assert "for 2 looks" in said(twice)
+    assert "this is analysis 2, so each p-value is multiplied by 2" in said(twice)
+    assert "for 2 interim analyses" in said(twice)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +186,8 @@ def test_the_nuisance_settings_are_stated() -> None:
     tuned = Nuisance("optimizer.lr", "tuned", values=(0.1, 0.001), seeds=(100, 101))
     spec = make_spec(nuisance=(Nuisance("train.batch_size"), tuned))
     text = said(verdict(make_table(spec), spec))
-    assert "train.batch_size is not what is compared: it was 128 everywhere." in text
-    assert "optimizer.lr is not what is compared: it was tuned among 0.1, 0.001 on other seeds." in text
+    assert "All networks used batch size 128." in text
+    assert "Learning rate was tuned for each network: 0.1 or 0.001, whichever gave the lowest validation loss" in text
 
 
 # --- what is handed on ---
@@ -234,7 +234,7 @@ def test_a_study_of_depth_alone() -> None:
     spec = make_spec(scientific=(Axis.of_depths([2, 32]),), primary=(Primary("depth", 32, ""),))
     found = verdict(make_table(spec, {("", 32): around(0.5)}), spec)
     assert [c.label for c in found.cells] == ["reference", "degraded"]
-    assert found.sentences[0].text.startswith("depth: trains worse at depth 32 than at depth 2")
+    assert found.sentences[0].text.startswith("depth: trains worse at depth 32 (higher training loss than at")
     assert found.sentences[1].text.startswith("Depth 32 against depth 2: trains worse.")
 
 

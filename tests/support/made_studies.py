@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 
 from netdepth.config import Component, RunConfig
-from netdepth.studies.contrasts import Contrast
-from netdepth.studies.verdict import CellVerdict, Verdict
+from netdepth.studies.contrasts import CellVerdict, Contrast
+from netdepth.studies.sentences import cell_words
+from netdepth.studies.verdict import Verdict
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 CHANCE = math.log(10)
@@ -108,6 +109,11 @@ def cell(found: Verdict, condition: str, depth: int) -> CellVerdict:
 def contrast(found: Verdict, family: str, condition: str, depth: int) -> Contrast:
     """The comparison of one place."""
     return next(c for c in found.contrasts if (c.family, c.cell.condition, c.cell.depth) == (family, condition, depth))
+
+
+def words_of(found: Verdict, item: CellVerdict) -> str:
+    """What is said of one cell, and of the comparison that judged it."""
+    return cell_words(item, found.spec, found.scale)
 
 
 def said(found: Verdict) -> str:

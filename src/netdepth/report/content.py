@@ -9,9 +9,8 @@ from functools import cached_property
 from netdepth.report import tables
 from netdepth.report.answer import Answer, answer_of
 from netdepth.report.data import StudyData
-from netdepth.report.numbers import Number
+from netdepth.report.numbers import Number, Numbers, Shown
 from netdepth.report.paper import BesidePaper, beside_paper
-from netdepth.report.sources import Numbers, Shown
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
 from netdepth.studyspec import StudySpec

@@ -26,8 +26,7 @@ from netdepth.report.line_figures import (
     mean_of,
     values_of,
 )  # fmt: skip
-from netdepth.report.numbers import run_ranges
-from netdepth.report.sources import STATUS
+from netdepth.report.numbers import STATUS, run_ranges
 from netdepth.report.style import GRID, HEAT, INK, MUTED, PAPER, add_legend, dash, figure_of, marker, save_png, svg
 from netdepth.runs.table import number_of
 from netdepth.studies.table import SOURCES

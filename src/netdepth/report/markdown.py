@@ -8,10 +8,10 @@ from typing import Any
 
 from netdepth.config import SCHEMA
 from netdepth.report.content import Content, method
-from netdepth.report.numbers import Number, run_ranges
+from netdepth.report.numbers import Number, Shown, run_ranges
 from netdepth.report.run_text import markdown_text
-from netdepth.report.sources import NO_BREAK, Shown
-from netdepth.report.tables import Table
+from netdepth.report.tables import Chip, Grid, Table
+from netdepth.text import NO_BREAK
 
 __all__ = ["markdown", "sources"]
 
@@ -104,13 +104,17 @@ def _of(where: str, cell: Shown) -> Iterator[tuple[str, Number]]:
     yield from ((where, part) for part in cell if isinstance(part, Number))
 
 
-def _grid(grid: Any) -> str:
-    lines = [
-        [_text(name), *("" if chip is None else f"{_text(chip.word)} {_shown(chip.number)}".strip() for chip in chips)]
-        for name, _, chips in grid.lines
-    ]
+def _grid(grid: Grid) -> str:
+    """A table with a word in bold where a comparison was tested."""
+    lines = [[_text(name), *("" if chip is None else _chip(chip) for chip in chips)] for name, _, chips in grid.lines]
     head = ["", *(f"depth {depth}" for depth in grid.depths)]
     return f"{_text(grid.caption)}:\n\n{_lines([head, ['---', *['---'] * len(grid.depths)], *lines])}"
+
+
+def _chip(chip: Chip) -> str:
+    word = _text(chip.word)
+    marked = f"**{word}**" if word and chip.label not in ("reference", "missing") else word
+    return f"{marked} {_shown(chip.number)}".strip()
 
 
 def _table(table: Table) -> str:

@@ -1,4 +1,4 @@
-"""Numbers that know where they come from: each carries the runs and the ``file:field`` it was made of.
+"""The numbers of a study's page, each with where it comes from: the runs and the ``file:field`` it was made of.
 
 Runs are named by their place in the plan, 1, 2, ..., which the page's list of runs translates into
 folders. Two kinds are told apart. A ``value`` (a loss, a mean, the end of an interval) moves whenever
@@ -9,17 +9,28 @@ nothing else, but may well stay the same when one of them moves.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import statistics
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import TYPE_CHECKING, Any, Literal
 
-from netdepth.text import printable
+from netdepth.report.data import Run, StudyData
+from netdepth.stats.intervals import Estimate
+from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRuns
+from netdepth.studies.contrasts import CellVerdict, Contrast
+from netdepth.studies.sentences import Sentence
+from netdepth.studies.table import SOURCES
+from netdepth.studyspec import Family
+from netdepth.text import NO_BREAK, p_value, percent, points, printable, significant
 
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-__all__ = ["Number", "read_numbers", "run_numbers", "run_ranges", "shown_loss", "shown_p", "shown_percent"]
+__all__ = [
+    "STATUS", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges", "shown_estimate",
+    "shown_interval",
+]  # fmt: skip
 
 Kind = Literal["value", "test"]
 
@@ -71,29 +82,177 @@ def run_numbers(ranges: str) -> set[int]:
     return {number for low, _, high in ends for number in range(int(low), int(high or low) + 1)}
 
 
-def shown_loss(value: float | None, sign: bool = False) -> str:
-    """Three digits; ``not finite`` for what no number is left of, ``-`` where there is none."""
-    if value is None:
-        return "-"
-    if not math.isfinite(value):
-        return "not finite"
-    return (f"{value:+#.3g}" if sign else f"{value:#.3g}").rstrip(".").replace("-", "\N{MINUS SIGN}")
+Shown = Sequence["Number | str"]
+"""What a cell of a table shows: numbers and the text between them."""
+
+STATUS = SOURCES["status"]
+LOSSES, ERRORS, RATIOS = (SOURCES[LOSS], STATUS), (SOURCES[ACCURACY], STATUS), (SOURCES[RATIO],)
+JUDGED = (SOURCES[LOSS], SOURCES[ACCURACY], SOURCES[RATIO], STATUS)
+PREDICTIONS = ("predictions.npz:logits", "predictions.npz:labels")
 
 
-def shown_percent(value: float | None, sign: bool = False) -> str:
-    """A fraction as per cent with two digits."""
-    if value is None:
-        return "-"
-    if not math.isfinite(value):
-        return "not finite"
-    return (f"{100 * value:+.2f} %" if sign else f"{100 * value:.2f} %").replace("-", "\N{MINUS SIGN}")
+Sort = Literal["loss", "percent"]
+FORMATS: dict[Sort, tuple[Callable[..., str], Callable[..., str]]] = {
+    "loss": (significant, significant),
+    "percent": (percent, points),
+}
+"""How a value is shown and how an end of its interval is, which does not repeat the unit."""
 
 
-def shown_p(value: float | None) -> str:
-    """A p-value as the sentences say it."""
-    if value is None:
-        return "-"
-    return "< 0.0001" if value < 0.0001 else f"{value:.2g}"
+def shown_estimate(
+    estimate: Estimate,
+    runs: tuple[int, ...],
+    fields: tuple[str, ...],
+    sort: Sort,
+    sign: bool = False,
+    kind: Kind = "value",
+) -> list[Number | str]:
+    """``value [low, high]``; ``kind`` is that of the value, the ends of an interval move with every run."""
+    shown: list[Number | str] = ["-"]
+    if estimate.value is not None:
+        shown = [Number(FORMATS[sort][0](estimate.value, sign=sign), estimate.value, runs, fields, kind)]
+    return [*shown, *([" ", *ends] if (ends := shown_interval(estimate, runs, fields, sort, sign)) else [])]
+
+
+def shown_interval(
+    estimate: Estimate, runs: tuple[int, ...], fields: tuple[str, ...], sort: Sort, sign: bool = False
+) -> list[Number | str]:
+    """``[low, high]``; nothing where there is none."""
+    if estimate.low is None or estimate.high is None:
+        return []
+    low, high = (Number(FORMATS[sort][1](end, sign=sign), end, runs, fields) for end in (estimate.low, estimate.high))
+    return ["[", low, f",{NO_BREAK}", high, "]"]
+
+
+class Numbers:
+    """Makes `Number` of what the verdict of ``data`` holds."""
+
+    def __init__(self, data: StudyData) -> None:
+        self.data = data
+        self.everything = tuple(run.number for run in data.runs)
+        found = data.verdict.contrasts if data.verdict is not None else ()
+        self._families: dict[Family, tuple[int, ...]] = {}
+        for contrast in found:
+            if contrast.primary:
+                both = self.compared(contrast)
+                self._families[contrast.family] = tuple(sorted({*self._families.get(contrast.family, ()), *both}))
+
+    # --- which runs ---
+
+    def planned(self, condition: str, depth: int) -> tuple[int, ...]:
+        """All planned runs of a cell."""
+        return tuple(run.number for run in self.data.cells[condition, depth])
+
+    def of_cell(self, cell: CellRuns) -> tuple[int, ...]:
+        """The finished runs of a cell."""
+        return self.data.numbers(cell.runs)
+
+    def compared(self, contrast: Contrast) -> tuple[int, ...]:
+        """The runs of both sides."""
+        return self.data.numbers(run for runs in contrast.runs for run in runs)
+
+    def family(self, family: Family) -> tuple[int, ...]:
+        """The runs of all comparisons named beforehand in a family: Holm's correction looks at all of them."""
+        return self._families.get(family, ())
+
+    def resting_on(self, sentence: Sentence) -> set[int]:
+        """The runs of what a sentence is about, and those of the families that its corrected p-values look at."""
+        cells = [item.cell for item in sentence.cells]
+        found = {number for cell in cells for number in self.planned(cell.condition, cell.depth)}
+        if sentence.kind == "condition":
+            found |= {*self.family("depth")}
+        for contrast in sentence.contrasts:
+            found |= {*self.compared(contrast), *self.family(contrast.family)}
+        return found
+
+    # --- numbers ---
+
+    def count(self, of: Iterable[Run], among: Iterable[Run]) -> Number:
+        """How many runs ``of`` a status there are ``among`` others: each of them might have had it."""
+        n = len(list(of))
+        return Number(f"{n:,}", n, tuple(run.number for run in among), (STATUS,), "test")
+
+    def loss(self, cell: CellRuns) -> list[Number | str]:
+        """The mean training loss with its interval."""
+        return shown_estimate(cell.loss, self.of_cell(cell), LOSSES, "loss")
+
+    def measured(self, cell: CellRuns) -> Number:
+        """The median training loss as measured, not capped; a run that diverged lies above all others."""
+        losses = [run.loss if math.isfinite(run.loss) else math.inf for run in cell.runs]
+        value = statistics.median(losses)
+        return Number(significant(value), value, self.of_cell(cell), LOSSES, "test")
+
+    def val_error(self, cell: CellRuns) -> list[Number | str]:
+        """The mean validation error with its interval."""
+        return shown_estimate(cell.val_error, self.of_cell(cell), ERRORS, "percent")
+
+    def ratio(self, cell: CellRuns) -> Number:
+        """First-to-last gradient ratio at initialisation: the median of the seeds."""
+        value = cell.gradient_ratio
+        text = "-" if value is None else f"{value:.1e}" if not 0.001 <= value < 1000 else f"{value:.3g}"
+        return Number(text, value, self.of_cell(cell), RATIOS, "test")
+
+    def difference(self, contrast: Contrast, sort: Sort) -> list[Number | str]:
+        """A difference of training losses, or of validation errors, with its interval."""
+        estimate = contrast.difference if sort == "loss" else contrast.val_difference
+        fields = LOSSES if sort == "loss" else ERRORS
+        return shown_estimate(estimate, self.compared(contrast), fields, sort, sign=True)
+
+    def p(self, contrast: Contrast) -> Number:
+        """The exact p-value, not corrected."""
+        return Number(p_value(contrast.p), contrast.p, self.compared(contrast), self._decided_by(contrast), "test")
+
+    def corrected_p(self, contrast: Contrast, validation: bool = False) -> Number | str:
+        """The p-value corrected over its family; of the validation error if asked."""
+        value = contrast.val_corrected_p if validation else contrast.corrected_p
+        if value is None:
+            return "-"
+        fields = ERRORS if validation else self._decided_by(contrast)
+        return Number(p_value(value), value, self.family(contrast.family), fields, "test")
+
+    @staticmethod
+    def _decided_by(contrast: Contrast) -> tuple[str, ...]:
+        return ERRORS if contrast.family == "condition" else LOSSES
+
+    def sizes(self, contrast: Contrast) -> list[Number | str]:
+        """How many runs, or pairs of runs, are compared."""
+        left, right = contrast.runs
+        both = self.planned(contrast.cell.condition, contrast.cell.depth)
+        both += self.planned(contrast.against.condition, contrast.against.depth)
+        numbers = [Number(str(n), n, both, (STATUS,), "test") for n in (len(left), len(right))]
+        if contrast.family != "depth":
+            return [numbers[0], f"{NO_BREAK}pairs"]
+        return [numbers[0], f"{NO_BREAK}+{NO_BREAK}", numbers[1]]
+
+    def said(self, text: str, runs: Iterable[int]) -> Number:
+        """Words with numbers in them, which rest on all that a verdict looks at."""
+        return Number(text, None, tuple(sorted(set(runs))), JUDGED, "test", "span")
+
+    def predicted(self, text: str, runs: Iterable[int]) -> Number:
+        """Words that rest on what runs said of every image they were evaluated on."""
+        return Number(text, None, tuple(sorted(set(runs))), PREDICTIONS, "test", "span")
+
+    def label(self, item: CellVerdict, word: str) -> Number:
+        """What a cell is called: its own runs, and those of the family that its corrected p-value looks at."""
+        return self.said(word, {*self.of_cell(item.cell), *self.family("depth"), *self.family("condition")})
+
+    def contrast_label(self, contrast: Contrast, word: str) -> Number:
+        """What a comparison found."""
+        return self.said(word, {*self.compared(contrast), *(self.family(contrast.family) if contrast.primary else ())})
+
+    def of_run(self, run: Run, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
+        """A column of the table for one run; an ``…accuracy`` is shown as the error that it leaves."""
+        value = run.row[column]
+        if value is None:
+            return "-"
+        if column.endswith("accuracy"):
+            value = 1 - value
+        text = {"loss": significant, "percent": percent, "plain": _plain}[sort](value)
+        return Number(text, value, (run.number,), (SOURCES[column],))
+
+
+def _plain(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
 
 
 def _exact(value: float | int | str | None) -> str:

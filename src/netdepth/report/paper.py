@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netdepth.report.data import Run, StudyData
-from netdepth.report.numbers import Kind, Number, run_ranges, shown_p, shown_percent
-from netdepth.report.sources import NO_BREAK, STATUS, Numbers, Shown
+from netdepth.report.numbers import STATUS, Kind, Number, Numbers, Shown, run_ranges, shown_estimate, shown_interval
 from netdepth.report.tables import Table
-from netdepth.stats.intervals import Estimate
 from netdepth.studies.paper import PAPERS, Beside, Outcome, Paper, Published, beside, error_of
 from netdepth.studies.table import SOURCES
+from netdepth.text import p_value
 
 __all__ = ["BesidePaper", "beside_paper"]
 
@@ -90,11 +89,11 @@ def _row(
         Number(word, None, tuple(run.number for run in planned), (*ERRORS, *paper.fields), "test", "span")
     ]
     if ours.p is not None and comparable:
-        outcome += [" (p ", Number(shown_p(ours.p), ours.p, made, ERRORS, "test"), ")"]
+        outcome += [" (p ", Number(p_value(ours.p), ours.p, made, ERRORS, "test"), ")"]
     return (
         [_error(published)],
         [_kind(published)],
-        _shown(ours.mean, made),
+        shown_estimate(ours.mean, made, ERRORS, "percent"),
         count,
         _held(ours, made),
         outcome,
@@ -114,21 +113,8 @@ def _kind(item: Published) -> str:
 def _held(ours: Beside, runs: tuple[int, ...]) -> Shown:
     """What the published number is held against; the prediction of one run is shown without its middle, our mean."""
     kind = ours.published.kind
-    shown = _shown(ours.held, runs, sign=kind == "mean", of_best=kind == "best")
-    return shown if kind != "one run" else shown[2:] or ["-"]
-
-
-def _shown(estimate: Estimate, runs: tuple[int, ...], sign: bool = False, of_best: bool = False) -> list[Number | str]:
-    """``value [low, high]``. The best of some runs may stay as it is when another moves: a ``test``."""
-    texts = [shown_percent(value, sign) for value in (estimate.value, estimate.low, estimate.high)]
-    kinds: tuple[Kind, Kind, Kind] = ("test" if of_best else "value", "value", "value")
-    value, low, high = (
-        Number(text.removesuffix(" %") if index else text, each, runs, ERRORS, kind)
-        for index, (text, each, kind) in enumerate(
-            zip(texts, (estimate.value, estimate.low, estimate.high), kinds, strict=True)
-        )
-    )
-    shown: list[Number | str] = ["-" if estimate.value is None else value]
-    if estimate.low is not None:
-        shown += [" ", "[", low, f",{NO_BREAK}", high, "]"]
-    return shown
+    if kind == "one run":
+        return shown_interval(ours.held, runs, ERRORS, "percent") or ["-"]
+    # The best of some runs may stay as it is when another moves: a "test".
+    of: Kind = "test" if kind == "best" else "value"
+    return shown_estimate(ours.held, runs, ERRORS, "percent", sign=kind == "mean", kind=of)

@@ -80,7 +80,7 @@ class Submissions:
 
     def agreement(self, place: str) -> Counter[str]:
         """How many studies say which word there."""
-        return Counter(row.chips[place].word for row in self.rows if place in row.chips)
+        return Counter(row.chips[place].word for row in self.rows if place in row.chips and row.chips[place].word)
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""

@@ -6,15 +6,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from netdepth.config import to_json
 from netdepth.report.data import Run, StudyData
-from netdepth.report.numbers import Number, run_ranges
-from netdepth.report.sources import STATUS, Numbers, Shown
+from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges
 from netdepth.runs.table import field_of
-from netdepth.studies.contrasts import Contrast, Label
-from netdepth.studies.verdict import CellVerdict
+from netdepth.studies.contrasts import CellVerdict, Contrast, Label
+from netdepth.studies.sentences import by_condition, named, versus
 from netdepth.studyspec import StudySpec
 
 __all__ = [
@@ -24,9 +23,11 @@ __all__ = [
 
 WORDS: dict[Label, str] = {
     "exploded": "explodes", "vanished": "vanishes", "degraded": "worse", "helps": "better",
-    "no_evidence": "no difference",
-    "undecided": "undecided", "exploratory": "not tested", "reference": "reference", "not judged": "not judged",
+    "no_evidence": "no difference", "undecided": "undecided", "exploratory": "", "reference": "reference",
+    "not judged": "not judged",
 }  # fmt: skip
+"""What a table says of a label; nothing of a comparison that was not named before the runs."""
+
 GLYPHS: dict[Label, str] = {
     "exploded": "!", "vanished": "∅", "degraded": "↓", "helps": "↑", "no_evidence": "=", "undecided": "?",
     "exploratory": "·", "reference": "•", "not judged": "·",
@@ -47,7 +48,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Chip:
-    """One field of a grid: its label as a CSS class and a sign, in words, and the number below."""
+    """One field of a grid: its label as a CSS class and a sign, in words (none: not tested), and the number below."""
 
     label: str
     glyph: str
@@ -66,45 +67,56 @@ class Grid:
 
 def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
     """Depth against the shallowest, then residual against plain where that was asked."""
-    if data.verdict is None:
+    found = data.verdict
+    if found is None:
         return []
-    depths = data.spec.depths
-    places = {(item.cell.condition, item.cell.depth): item for item in data.verdict.cells}
-    lines = tuple(
-        (name or "all", index, tuple(_chip(places[name, depth], numbers) for depth in depths))
-        for index, name in enumerate(data.spec.conditions)
-    )
-    by_validation = data.spec.by_validation
-    made = [] if by_validation else [Grid(f"each depth against depth {depths[0]}", depths, lines)]
-    twins: dict[tuple[str, str], dict[int, Contrast]] = {}
-    for contrast in data.verdict.contrasts:
+    depths, grid = data.spec.depths, []
+    if not data.spec.by_validation:
+        lines = tuple(
+            (cells[0].cell.label or "all", index, tuple(_chip(item, numbers) for item in cells))
+            for index, cells in enumerate(by_condition(found.cells).values())
+        )
+        tested = any(c.primary and c.family == "depth" for c in found.contrasts)
+        title = f"each depth against depth {depths[0]}" if tested else "each depth"
+        n = _sizes(len(item.cell.runs) for item in found.cells)
+        grid.append(Grid(f"{title} (mean training loss in nats, n = {n} runs)", depths, lines))
+    twins: dict[str, dict[int, Contrast]] = {}
+    for contrast in found.contrasts:
         if contrast.family != "depth":
-            pair = contrast.cell.condition, contrast.against.condition
-            twins.setdefault(pair, {})[contrast.cell.depth] = contrast
+            name = f"{named(contrast.cell)} against {named(contrast.against)}"
+            twins.setdefault(name, {})[contrast.cell.depth] = contrast
     if twins:
         pairs = tuple(
-            (f"{left} against {right}", None, tuple(_twin_chip(found.get(depth), numbers) for depth in depths))
-            for (left, right), found in twins.items()
+            (name, None, tuple(_twin_chip(own.get(depth), numbers) for depth in depths)) for name, own in twins.items()
         )
-        made.append(Grid("one condition against another at equal depth", depths, pairs))
-    return made
+        what = "validation errors" if data.spec.by_validation else "mean training losses in nats"
+        n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
+        caption = f"one condition against another at equal depth (difference of {what}, n = {n} pairs of runs)"
+        grid.append(Grid(caption, depths, pairs))
+    return grid
+
+
+def _sizes(counts: Iterable[int]) -> str:
+    smallest, *_, largest = [*sorted(counts)] * 2
+    return f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
 
 
 def _chip(item: CellVerdict, numbers: Numbers) -> Chip:
-    cause = "stuck" if item.cell.fate == "at chance" and item.label not in ("vanished", "exploded") else None
-    word = "at chance" if cause else WORDS[item.label]
+    stuck = item.cell.fate == "at chance" and item.label not in ("vanished", "exploded")
     if not item.cell.runs:
         return Chip("missing", "–", numbers.said("no run", numbers.planned(item.cell.condition, item.cell.depth)), ())
-    number = [numbers.measured(item.cell)] if item.label == "exploded" else numbers.loss(item.cell)[:1]
-    return Chip(cause or item.label, GLYPHS[item.label], numbers.label(item, word), number)
+    number = [numbers.measured(item.cell)] if item.label == "exploded" else numbers.loss(item.cell)
+    shown = number if item.label == "exploratory" else number[:1]
+    word = numbers.label(item, "at chance" if stuck else WORDS[item.label])
+    return Chip("stuck" if stuck else item.label, GLYPHS[item.label], word, shown)
 
 
 def _twin_chip(contrast: Contrast | None, numbers: Numbers) -> Chip | None:
     if contrast is None or not all(contrast.runs):
         return None
     word = numbers.contrast_label(contrast, WORDS[contrast.label])
-    sort: Literal["loss", "percent"] = "percent" if contrast.family == "condition" else "loss"
-    return Chip(contrast.label, GLYPHS[contrast.label], word, numbers.difference(contrast, sort)[:1])
+    number = numbers.difference(contrast, "percent" if contrast.family == "condition" else "loss")
+    return Chip(contrast.label, GLYPHS[contrast.label], word, number if not contrast.primary else number[:1])
 
 
 def cell_table(data: StudyData, numbers: Numbers) -> Table:
@@ -121,7 +133,8 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
         if cell.missing:
             count.append(f" of {len(planned)}")
         kinds = Counter(run.kind for run in cell.runs if run.kind != "trained")
-        word = WORDS[item.label] + "".join(f"; {n} {kind}" for kind, n in kinds.items() if n < len(cell.runs))
+        some = [f"{n} {kind}" for kind, n in kinds.items() if n < len(cell.runs)]
+        word = "; ".join(part for part in (WORDS[item.label], *some) if part)
         cause = numbers.label(item, item.cause) if item.cause is not None else "-"
         loss = numbers.loss(cell)
         if cell.of_kind("exploded"):
@@ -129,48 +142,41 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
         values = (loss, numbers.val_error(cell), [numbers.ratio(cell)])
         ranges = run_ranges(numbers.of_cell(cell))
         rows.append(
-            ([cell.condition], [str(cell.depth)], count, [numbers.label(item, word)], [cause], *values, [ranges])
+            ([cell.label], [str(cell.depth)], count, [numbers.label(item, word or "-")], [cause], *values, [ranges])
         )
     caption = "Per condition and depth: means over the seeds with 95 % intervals"
     return Table(caption, header, tuple(rows), right=(1, 2, 5, 6, 7))
 
 
 def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
-    """The comparisons named beforehand, or the others."""
-    header = (
-        "comparison", "verdict", "difference of training losses (nats)", "n", "p", "corrected p",
-        "difference of validation errors", "its corrected p", "made from runs",
-    )  # fmt: skip
+    """The comparisons named beforehand, or the others, which have no verdict and no corrected p-value."""
+    loss, error = "difference of training losses (nats)", "difference of validation errors"
+    header = ["comparison", "verdict", loss, "n", "p", "corrected p", error, "its corrected p", "made from runs"]
+    right = {loss, "n", "p", "corrected p", error, "its corrected p"}
+    shown = set(header)
+    if data.spec.by_validation:  # p and corrected p are of the validation error then
+        shown -= {loss, "its corrected p"}
+    if not primary:
+        shown -= {"verdict", "corrected p", "its corrected p"}
     rows = []
     for contrast in data.verdict.contrasts if data.verdict is not None else ():
-        if contrast.primary != primary:
-            continue
-        cell, other = contrast.cell, contrast.against
-        against = f"depth {other.depth}" if contrast.family == "depth" else other.condition
-        word = WORDS[contrast.label] + (f" ({contrast.cause})" if contrast.cause is not None else "")
-        rows.append(
-            (
-                [f"{cell.place} against {against}"],
-                [numbers.contrast_label(contrast, word)],
-                numbers.difference(contrast, "loss"),
-                numbers.sizes(contrast),
-                [numbers.p(contrast)],
-                [numbers.corrected_p(contrast)],
-                numbers.difference(contrast, "percent"),
-                [numbers.corrected_p(contrast, validation=True)],
-                [run_ranges(numbers.compared(contrast))],
-            )
-        )
-    if data.spec.by_validation:  # p and corrected p are of the validation error then
-        header, rows = _without(header, (2, 7)), [_without(row, (2, 7)) for row in rows]
-        caption = "Named beforehand: these may claim" if primary else "Exploratory: shown, but they claim nothing"
-        return Table(caption, header, tuple(rows), (2, 3, 4, 5))
-    caption = "Named beforehand: these may claim" if primary else "Exploratory: shown, but they claim nothing"
-    right: tuple[int, ...] = (2, 3, 4, 5, 6, 7)
-    if not primary:  # never corrected
-        header, rows = _without(header, (5, 7)), [_without(row, (5, 7)) for row in rows]
-        right = (2, 3, 4, 5)
-    return Table(caption, header, tuple(rows), right)
+        if contrast.primary == primary:
+            word = WORDS[contrast.label] + (f" ({contrast.cause})" if contrast.cause is not None else "")
+            row: dict[str, Shown] = {
+                "comparison": [versus(contrast)],
+                "verdict": [numbers.contrast_label(contrast, word)],
+                loss: numbers.difference(contrast, "loss"),
+                "n": numbers.sizes(contrast),
+                "p": [numbers.p(contrast)],
+                "corrected p": [numbers.corrected_p(contrast)],
+                error: numbers.difference(contrast, "percent"),
+                "its corrected p": [numbers.corrected_p(contrast, validation=True)],
+                "made from runs": [run_ranges(numbers.compared(contrast))],
+            }
+            rows.append(tuple(row[name] for name in header if name in shown))
+    kept = [name for name in header if name in shown]
+    caption = "Named before the runs: these may claim" if primary else "Not named before the runs: they claim nothing"
+    return Table(caption, tuple(kept), tuple(rows), tuple(i for i, name in enumerate(kept) if name in right))
 
 
 def run_table(data: StudyData, numbers: Numbers) -> Table:
@@ -211,27 +217,29 @@ def trouble_table(data: StudyData, numbers: Numbers) -> Table:
     rows: list[tuple[Shown, ...]] = []
     for (what, condition, depth), runs in groups.items():
         cell = data.cells[condition, depth]
+        label = data.spec.label_of(condition)
         count: Shown = [numbers.count(runs, cell), f" of {len(cell)}"]
         seeds, folders = run_ranges(run.row["seed"] for run in runs), _few([run.row["run"] or "-" for run in runs])
         rows.append(
-            ([what], [condition], [str(depth)], count, [seeds], [run_ranges(run.number for run in runs)], [folders])
+            ([what], [label], [str(depth)], count, [seeds], [run_ranges(run.number for run in runs)], [folders])
         )
     header = ("what happened", "condition", "depth", "how many", "seeds", "runs", "folders")
     return Table("Runs without a result, and diverged ones", header, tuple(rows), right=(2, 3))
 
 
 def made_table(data: StudyData) -> Table:
-    """How the runs were made: one line per way, with how many runs were."""
+    """How the runs were made: a line per combination of versions and device, with the runs made so."""
     names = ("netdepth", "torch", "python", "device", "threads", "matmul", "made", "stack")
-    ways: dict[tuple[str, ...], list[Run]] = {}
+    makings: dict[tuple[str, ...], list[Run]] = {}
     for run in data.runs:
         if run.environment:
-            ways.setdefault(tuple(_text(run.environment.get(name)) for name in names), []).append(run)
+            makings.setdefault(tuple(_text(run.environment.get(name)) for name in names), []).append(run)
     rows: list[tuple[Shown, ...]] = []
-    for way, runs in ways.items():
+    for making, runs in makings.items():
         made_of = tuple(run.number for run in runs)
         values: list[Shown] = [
-            [Number(text, text, made_of, (f"environment.json:{name}",))] for name, text in zip(names, way, strict=True)
+            [Number(text, text, made_of, (f"environment.json:{name}",))]
+            for name, text in zip(names, making, strict=True)
         ]
         rows.append((*values, [run_ranges(made_of)]))
     header = ("netdepth", "torch", "python", "device", "threads", "matrix products", "made", "seeds per stack", "runs")
@@ -247,7 +255,9 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         ("smallest effect of interest", [_effect(spec)]),
     ]
     for axis in spec.scientific:
-        levels = [f"{name}: {_assigned(given)}" if given else name for name, given in axis.levels.items()]
+        names = {name: spec.label_of(name) if name in spec.conditions else name for name in axis.levels}
+        shown_names = {name: name if name == label else f"{label} (key {name!r})" for name, label in names.items()}
+        levels = [f"{shown_names[name]}: {_assigned(given)}".removesuffix(": ") for name, given in axis.levels.items()]
         shown.append((f"varied: {axis.name}", ["; ".join(levels)]))
     for item in spec.nuisance:
         tried = ", ".join(f"{value:g}" for value in item.values)
@@ -294,7 +304,3 @@ def _text(value: Any) -> str:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:2]) + (f" and {len(names) - 2} more" if len(names) > 2 else "")
-
-
-def _without(row: Iterable[Any], dropped: Sequence[int]) -> tuple[Any, ...]:
-    return tuple(item for index, item in enumerate(row) if index not in dropped)

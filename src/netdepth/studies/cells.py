@@ -96,17 +96,13 @@ class Missing:
 
 @dataclass(frozen=True)
 class CellRuns:
-    """A cell: its finished runs by seed, and the planned ones that are missing."""
+    """A cell: its finished runs by seed, and the planned ones that are missing. ``label``: its condition for people."""
 
     condition: str
+    label: str
     depth: int
     runs: tuple[CellRun, ...]
     missing: tuple[Missing, ...]
-
-    @property
-    def place(self) -> str:
-        """``plain-he at depth 8``."""
-        return f"{self.condition} at depth {self.depth}" if self.condition else f"depth {self.depth}"
 
     @property
     def counts(self) -> dict[str, int]:
@@ -185,7 +181,7 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
                 missing.append(Missing(seed, str(row["status"]), row["folder"]))
             else:
                 runs.append(_run(row, scale, validated))
-        cells[condition, depth] = CellRuns(condition, depth, tuple(runs), tuple(missing))
+        cells[condition, depth] = CellRuns(condition, spec.label_of(condition), depth, tuple(runs), tuple(missing))
     return cells, scale
 
 

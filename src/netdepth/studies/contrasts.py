@@ -2,8 +2,7 @@
 
 Depth is compared with the grid's shallowest, unpaired; the best of the shallower ones may not be
 tested, because the same data chose it. Residual and plain at equal depth share their seeds, and
-are compared pair by pair. So are two ways of training (the family ``condition``), which are judged by the
-validation error.
+are compared pair by pair. So are two training conditions (the family ``condition``), by their validation error.
 """
 
 from __future__ import annotations
@@ -12,14 +11,17 @@ import dataclasses
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from netdepth.stats.exact import Design, holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
 from netdepth.stats.intervals import Estimate, difference_interval, mean_interval, seeds_needed
 from netdepth.studies.cells import CellRun, CellRuns, val_errors
 from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
-__all__ = ["DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "Contrast", "Harm", "Label", "contrasts_of", "out_of_reach"]
+__all__ = [
+    "DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "CellVerdict", "Contrast", "Harm", "Label", "contrasts_of",
+    "judge_cell", "out_of_reach",
+]  # fmt: skip
 
 LEVEL = 0.025
 """Of each of the two families; together 0.05."""
@@ -32,9 +34,7 @@ DESIGNS: dict[Family, Design] = {"depth": "unpaired", "shortcut": "paired", "con
 Label = Literal[
     "exploded", "vanished", "degraded", "helps", "no_evidence", "undecided", "exploratory", "reference", "not judged"
 ]
-LABELS: tuple[Label, ...] = (
-    "exploded", "vanished", "degraded", "helps", "no_evidence", "undecided", "exploratory", "reference", "not judged",
-)  # fmt: skip
+LABELS: tuple[Label, ...] = get_args(Label)
 """``reference``: the shallowest depth, which the others are compared with. ``exploratory``: not named
 beforehand, claims nothing. ``not judged``: the study may stop its runs early, so their budgets differ."""
 
@@ -85,23 +85,49 @@ class Contrast:
         return self.against if (self.difference.value or 0) < 0 else self.cell
 
 
+@dataclass(frozen=True)
+class CellVerdict:
+    """What became of one condition at one depth, and the comparison that judged it (None: nothing to compare with)."""
+
+    cell: CellRuns
+    label: Label
+    cause: Cause | None = None
+    harm: Harm | None = None
+    contrast: Contrast | None = None
+
+
 def contrasts_of(cells: Mapping[tuple[str, int], CellRuns], spec: StudySpec) -> list[Contrast]:
     """Every comparison: per family the primary ones, then the same questions at the other places of the grid."""
-    made = []
+    found = []
     for family in FAMILIES:
         primary = [item for item in spec.primary if item.family == family]
         tested = [_contrast(item, cells, spec, primary=True) for item in primary]
         corrected = holm([contrast.p for contrast in tested], spec.looks)
         validation = holm([contrast.val_p for contrast in tested if contrast.val_p is not None], spec.looks)
         for contrast, p, val_p in zip(tested, corrected, validation, strict=True):
-            made.append(_judge(dataclasses.replace(contrast, corrected_p=p, val_corrected_p=val_p), len(primary), spec))
+            found.append(
+                _judge(dataclasses.replace(contrast, corrected_p=p, val_corrected_p=val_p), len(primary), spec)
+            )
         if family == "depth":
             asked = [Primary(family, depth, name) for name in spec.conditions for depth in spec.depths[1:]]
         else:
             twins = dict.fromkeys((item.condition, item.against) for item in primary)
             asked = [Primary(family, depth, name, against) for name, against in twins for depth in spec.depths]
-        made += [_contrast(item, cells, spec, primary=False) for item in asked if item not in primary]
-    return made
+        found += [_contrast(item, cells, spec, primary=False) for item in asked if item not in primary]
+    return found
+
+
+def judge_cell(cell: CellRuns, contrast: Contrast | None, spec: StudySpec) -> CellVerdict:
+    """Exploded and vanished are seen in the runs; degraded and helps need the test of ``contrast``."""
+    if spec.early_stopping:
+        return CellVerdict(cell, "not judged")
+    if cell.fate == "exploded":
+        return CellVerdict(cell, "exploded", "explosion", "training")
+    if cell.fate == "vanished":
+        return CellVerdict(cell, "vanished", "vanishing", "training")
+    if contrast is None:
+        return CellVerdict(cell, "reference")
+    return CellVerdict(cell, contrast.label, contrast.cause, contrast.harm, contrast)
 
 
 def out_of_reach(spec: StudySpec) -> list[str]:
@@ -184,14 +210,14 @@ def _ratio(a: Sequence[float], b: Sequence[float], paired: bool) -> Estimate:
 
 def _judge(contrast: Contrast, comparisons: int, spec: StudySpec) -> Contrast:
     """A primary contrast with its label, cause and harm; ``comparisons`` share its family."""
-    value, low, high = (getattr(contrast.difference, name) for name in ("value", "low", "high"))
+    found = contrast.difference
     label: Label = "undecided"
     if contrast.corrected_p is not None and contrast.corrected_p <= LEVEL:
-        label = "helps" if value < 0 else "degraded"
-    elif low is not None and max(-low, high) <= spec.smallest_effect:
+        label = "helps" if (found.value or 0) < 0 else "degraded"
+    elif found.low is not None and found.high is not None and max(-found.low, found.high) <= spec.smallest_effect:
         label = "no_evidence"
+    more = _more_seeds(contrast, comparisons, spec) if label == "undecided" else None
     if contrast.family == "condition":
-        more = _more_seeds(contrast, comparisons, spec) if label == "undecided" else None
         return dataclasses.replace(contrast, label=label, more_seeds=more)
     cause: Cause | None = None
     if label in ("helps", "degraded"):
@@ -202,7 +228,6 @@ def _judge(contrast: Contrast, comparisons: int, spec: StudySpec) -> Contrast:
     val_worse = (contrast.val_difference.value or 0) > 0 and (contrast.val_corrected_p or 0) <= LEVEL
     if val_worse and label in ("helps", "no_evidence"):
         harm, cause = "validation only", cause or "overfitting"
-    more = _more_seeds(contrast, comparisons, spec) if label == "undecided" else None
     return dataclasses.replace(contrast, label=label, cause=cause, harm=harm, more_seeds=more)
 
 
@@ -217,9 +242,9 @@ def _cause(cell: CellRuns) -> Cause:
 def _more_seeds(contrast: Contrast, comparisons: int, spec: StudySpec) -> int | None:
     """How many more seeds an undecided comparison needs; None if a thousand would not do.
 
-    Two ways lead out: enough seeds to find the difference as measured, in Holm's strictest step and
-    with one look more; or enough for the interval to lie inside ± smallest_effect. The cheaper
-    one counts. Either way a plan and no promise: difference and scatter are themselves estimates.
+    Either enough seeds to find the difference as measured, in Holm's strictest step and with one more interim
+    analysis; or enough for the interval to lie inside ± smallest_effect; whichever is fewer. It is an estimate:
+    difference and scatter are themselves estimated.
     """
     design, looks = DESIGNS[contrast.family], spec.looks + 1
     reach = seeds_to_reach(LEVEL, comparisons, design, looks)
@@ -230,11 +255,11 @@ def _more_seeds(contrast: Contrast, comparisons: int, spec: StudySpec) -> int | 
     samples = [[x - y for x, y in zip(a, b, strict=True)]] if design == "paired" else [a, b]
     variances = [statistics.variance(sample) for sample in samples]
     size = abs(contrast.difference.value or 0.0)
-    ways = []
+    needed = []
     if size > 0:
         find = seeds_needed(size, variances, LEVEL / comparisons / looks, POWER)
-        ways += [max(find, reach)] if find is not None else []
+        needed += [max(find, reach)] if find is not None else []
     if size < spec.smallest_effect:
         narrow = seeds_needed(spec.smallest_effect - size, variances, 0.05, POWER)
-        ways += [narrow] if narrow is not None else []
-    return max(min(ways) - now, 1) if ways else None
+        needed += [narrow] if narrow is not None else []
+    return max(min(needed) - now, 1) if needed else None
