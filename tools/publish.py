@@ -31,10 +31,12 @@ import report
 import study_report
 
 from netdepth.errors import NetdepthError
+from netdepth.files.records import restored
 from netdepth.report.run_text import render
 from netdepth.runs.compare import compare
 from netdepth.runs.folder import RunDir
-from netdepth.tools.landscape.words import landscape_words
+from netdepth.tools.landscape.picture import landscape_words
+from netdepth.tools.landscape.surface import Slice
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -76,9 +78,8 @@ def said(name: str) -> str:
 
 def around(name: str) -> str:
     """The words of published landscapes, side by side, as a quotation."""
-    return quoted(
-        landscape_words([json.loads(p.read_text()) for p in sorted((RESULTS / "landscape" / name).iterdir())])
-    )
+    files = sorted((RESULTS / "landscape" / name).iterdir())
+    return quoted(landscape_words([Slice.from_json(restored(json.loads(file.read_text()))) for file in files]))
 
 
 def quoted(words: str) -> str:

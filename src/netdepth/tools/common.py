@@ -10,7 +10,7 @@ from pathlib import Path
 from netdepth.errors import BadInput
 from netdepth.training.finished import Run, load
 
-__all__ = ["html_answer", "open_run", "output_file", "shortened"]
+__all__ = ["html_answer", "open_run", "output_file"]
 
 
 def open_run(run: Run | Path | str, runs_dir: Path | None = None) -> Run:
@@ -43,8 +43,3 @@ def html_answer(words: str, figures: Mapping[str, Path]) -> str:
         return f'<img alt="{html.escape(name)}" src="data:image/png;base64,{picture}" style="max-width:100%">'
 
     return f"<p>{html.escape(words)}</p>" + "".join(element(*item) for item in figures.items())
-
-
-def shortened(text: str, limit: int) -> str:
-    """``text`` in at most ``limit`` characters."""
-    return text if len(text) <= limit else text[: limit - 1] + "…"

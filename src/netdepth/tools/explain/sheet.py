@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from torch import Tensor
 
-from netdepth.report.style import DASHES, DPI, INK, MUTED, PAPER, colour, figure_of, save_png, tidy
+from netdepth.report.style import (
+    DPI,
+    INK,
+    MUTED,
+    PAPER,
+    add_text,
+    colour,
+    dash,
+    figure_of,
+    save_png,
+    shortened,
+    tidy,
+)  # fmt: skip
 from netdepth.stats.intervals import Estimate
-from netdepth.text import capitalised, count, interval, percent, printable
-from netdepth.tools.common import shortened
+from netdepth.text import capitalised, count, interval, percent
 from netdepth.tools.explain.examine import ACTS, Act, Check, Examination, Order, heat, spread
 
 if TYPE_CHECKING:
@@ -152,14 +163,14 @@ def draw_check(title: str, check: Check, path: Path) -> tuple[int, int]:
             if check.n >= ENOUGH:
                 band = check.bands[act][order]
                 axes.fill_between(shares, band["low"], band["high"], color=colour(index), alpha=0.14, linewidth=0)
-            axes.plot(shares, check.curves[act][order], color=colour(index), linestyle=DASHES[index], linewidth=2)
+            axes.plot(shares, check.curves[act][order], color=colour(index), linestyle=dash(index), linewidth=2)
         axes.set_xlim(0, 100)
         axes.set_ylim(0, max(0.05, 1.04 * highest))
     panels[0].set_ylabel("probability of the prediction", fontsize=9.5, color=MUTED)
     figure.legend(panels[0].get_lines(), list(ORDER_NAMES.values()), loc="upper left", bbox_to_anchor=(0.065, 0.915),
                   ncols=3, frameon=False, fontsize=9.5, labelcolor=INK, handlelength=2.6)  # fmt: skip
     figure.text(0.975, 0.945, f"n = {check.n}, mean{with_band}", fontsize=9, color=MUTED, ha="right")
-    figure.text(0.075, 0.945, printable(title), fontsize=10.5, color=INK, parse_math=False)
+    add_text(figure, 0.075, 0.945, title, size=10.5, color=INK)
     save_png(figure, path)
     return round(width * DPI), round(height * DPI)
 
@@ -371,8 +382,7 @@ def _put_colour_bar(canvas: np.ndarray, layout: _Layout) -> None:
 
 def _write_texts(figure: Figure, sheet: Sheet, layout: _Layout) -> None:
     def text(left: float, top: float, words: str, **style: Any) -> None:
-        x, y = left / layout.width, 1 - top / layout.height
-        figure.text(x, y, printable(words), parse_math=False, **{"va": "center", **style})
+        add_text(figure, left / layout.width, 1 - top / layout.height, words, va="center", **style)
 
     text(EDGE, 30, shortened(sheet.title, (layout.width - 2 * EDGE) // 12), fontsize=TITLE_SIZE, color=INK)
     text(EDGE, 60, sheet.subtitle, fontsize=TEXT_SIZE, color=MUTED)

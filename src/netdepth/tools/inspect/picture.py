@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.report.learning_curves import run_title
-from netdepth.report.style import INK, MUTED, colour, figure_of, save_png, tidy
+from netdepth.report.style import INK, MUTED, add_text, colour, figure_of, save_png, shortened, tidy
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row
-from netdepth.text import printable, status_words
-from netdepth.tools.common import shortened
+from netdepth.text import status_words
 from netdepth.tools.inspect.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -63,8 +62,9 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
     height = 2.0 + 1.95 * len(quantities)  # inches
     top, bottom = 1 - 1.3 / height, 0.8 / height
     figure, panels = figure_of(6.0, height, len(quantities), left=0.12, right=0.97, top=top, bottom=bottom, hspace=0.28)
-    _write(figure, 0.03, 1 - 0.35 / height, f"{run_title(row)}, seed {row['seed']}", limit=52, fontsize=14, color=INK)
-    _write(figure, 0.03, 1 - 0.62 / height, status_words(row), limit=74, fontsize=10.5, color=MUTED)
+    title = shortened(f"{run_title(row)}, seed {row['seed']}", 52)
+    add_text(figure, 0.03, 1 - 0.35 / height, title, size=14, weight="bold", color=INK)
+    add_text(figure, 0.03, 1 - 0.62 / height, shortened(status_words(row), 74), size=10.5, color=MUTED)
     remarks: set[str] = set()
     for quantity, panel in zip(quantities, panels, strict=True):
         last_panel = quantity is quantities[-1]
@@ -78,12 +78,8 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
         panel.tick_params(labelbottom=last_panel)
     _legend(figure, found, 1 - 0.93 / height)
     note = "layers in the order of the forward pass; the last one gives the logits"
-    _write(figure, 0.03, 0.012, "; ".join([note, *sorted(remarks)]), fontsize=8.5, color=MUTED)
+    add_text(figure, 0.03, 0.012, "; ".join([note, *sorted(remarks)]), size=8.5, color=MUTED)
     return save_png(figure, run.path / "figures" / "layers.png")
-
-
-def _write(figure: Figure, x: float, y: float, text: str, limit: int = 200, **style: Any) -> None:
-    figure.text(x, y, printable(shortened(text, limit)), parse_math=False, **style)  # a "$" in a name is a "$"
 
 
 def _style(order: int, count: int) -> dict[str, Any]:
@@ -152,10 +148,10 @@ def _number_layers(panel: Axes, count: int) -> None:
 
 def _legend(figure: Figure, found: Sequence[Statistics], y: float) -> None:
     """The moments in the colours of their lines, in one row under the title."""
-    _write(figure, 0.03, y, found[0].moment, fontsize=10.5, weight="bold", color=FIRST)
+    add_text(figure, 0.03, y, found[0].moment, size=10.5, weight="bold", color=FIRST)
     if len(found) > 2:
         epochs = [f"{one.epoch:.4g}" for one in found[1:-1]]
         listed = ", ".join(epochs if len(epochs) <= 6 else [*epochs[:3], "…", *epochs[-2:]])
-        _write(figure, 0.5, y, f"epoch {listed}", fontsize=10.5, color=MUTED, ha="center")
+        add_text(figure, 0.5, y, f"epoch {listed}", size=10.5, color=MUTED, ha="center")
     if len(found) > 1:
-        _write(figure, 0.97, y, found[-1].moment, fontsize=10.5, weight="bold", color=LAST, ha="right")
+        add_text(figure, 0.97, y, found[-1].moment, size=10.5, weight="bold", color=LAST, ha="right")

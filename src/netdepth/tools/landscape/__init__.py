@@ -2,17 +2,15 @@
 
 import netdepth as nd
 
-seen = nd.landscape("plain-depth-24", "residual-depth-24")
-seen.words
-seen.records[0]["loss"]              # n rows of n losses
+found = nd.landscape("plain-depth-24", "residual-depth-24")
+found.words
+found.slices[0].loss                 # n rows of n losses
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
-import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,14 +19,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netdepth.config import MAX_SEED, Runtime
 from netdepth.errors import BadInput
+from netdepth.files.records import restored
 from netdepth.progress import CountProgress
-from netdepth.training.finished import Run, load
+from netdepth.tools.common import html_answer, open_run, output_file
+from netdepth.training.finished import Run, network_of, weights_of
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from netdepth.data import Splits
     from netdepth.models import Network
+    from netdepth.tools.landscape.surface import Curvature, Setting, Slice
 
 __all__ = ["Landscape", "landscape"]
 
@@ -37,42 +38,45 @@ MAX_RUNS = 6
 LIMITS = {"grid": (3, 501), "images": (1, 10_000_000), "seed": (0, MAX_SEED)}
 CHEAP = 2**20
 """Multiply-adds of one image below which the grid and the images are more by default."""
-GRID, IMAGES = {"cheap": 41, "dear": 25}, {"cheap": 1000, "dear": 500}
-"""Points a side and training images, where they are not given."""
+GRID, IMAGES = {"cheap": 41, "expensive": 25}, {"cheap": 1000, "expensive": 500}
+"""Points a side and training images by default."""
 SAVE_SECONDS = 10.0
-"""A kill loses no more than this and the point it falls into."""
+"""A kill loses no more than this and the current point."""
 
 
 @dataclass(frozen=True)
 class Landscape:
-    """What was found: a record per run as its JSON file among ``files`` holds it (but NaN and infinities stand in
-    their places), a picture, words."""
+    """A slice per run, each in one of ``files``, with a picture and words."""
 
     runs: tuple[Run, ...]
-    records: list[dict[str, Any]]
+    slices: tuple[Slice, ...]
     words: str
     files: tuple[Path, ...]
     figure: Path
 
-    def _repr_html_(self) -> str:
-        import base64
-        import html
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """The slices in plain values, as their files hold them; NaN and infinities are in their places."""
+        return [found.as_json() for found in self.slices]
 
-        picture = base64.b64encode(self.figure.read_bytes()).decode()
-        said = f"<p>{html.escape(self.words)}</p>"
-        return f'{said}<img alt="loss landscapes" src="data:image/png;base64,{picture}" style="max-width:100%">'
+    def _repr_html_(self) -> str:
+        return html_answer(self.words, {"loss landscapes": self.figure})
 
 
 @dataclass(frozen=True)
 class _Job:
-    """One run, ready to be looked at; ``identity`` is what decides its numbers."""
+    """One run with what is needed to compute its slice."""
 
     run: Run
     model: Network
     images: Tensor
     labels: Tensor
-    identity: dict[str, Any]
-    file: str
+    setting: Setting
+
+    @property
+    def file(self) -> str:
+        one = self.setting
+        return f"{FOLDER}/{one.weights}-{one.grid}x{one.grid}-r{one.radius:g}-n{one.images}-s{one.seed}.json"
 
 
 def landscape(
@@ -91,11 +95,11 @@ def landscape(
 ) -> Landscape:
     """Filter-normalised slices of the loss around the weights of ``runs``, and the Hessian's extreme eigenvalues.
 
-    On training images alone. The numbers go to ``landscapes/`` in each run's folder as they are computed; what is
-    there already is not computed again, and what was interrupted goes on. The picture shows all runs on one scale.
+    Only training images are used. The numbers go to ``landscapes/`` in each run's folder while they are computed; an
+    interrupted computation continues, and a finished one is not repeated. The picture shows all runs on one scale.
 
     Args:
-        runs: paths or unique prefixes of names, up to six. All see the same draws of directions.
+        runs: paths or unique prefixes of names, up to six. All get the same random directions.
         grid: points a side, odd; by default 41, or 25 for a network of a million multiply-adds an image or more.
         radius: the slice's half side; at 1 a direction is as long as the weights it moves.
         images: training images, evenly spread; by default 1,000, or 500 for such a network.
@@ -110,57 +114,65 @@ def landscape(
         Locked: another process works in the run's folder.
     """
     from netdepth.models import describe
-    from netdepth.tools.landscape.picture import landscape_picture
-    from netdepth.tools.landscape.words import landscape_words
+    from netdepth.tools.landscape.picture import draw_landscape, landscape_words
+    from netdepth.tools.landscape.surface import Setting, coordinates
+    from netdepth.training.layers import probe_batch
     from netdepth.training.process import configure
 
-    chosen = [run if isinstance(run, Run) else load(run, runs_dir) for run in runs]
-    _check(chosen, {"grid": grid, "images": images, "seed": seed}, out)
-    models = [run.model(weights) for run in chosen]
+    chosen = [open_run(run, runs_dir) for run in runs]
+    _check(chosen, {"grid": grid, "images": images, "seed": seed})
+    if out is not None:
+        output_file(out, ".png")
+    opened = [weights_of(run.dir, weights) for run in chosen]
+    models = [network_of(found) for found in opened]
     cost = max(describe(model).multiply_adds for model in models)
-    size = "cheap" if cost < CHEAP else "dear"
+    size = "cheap" if cost < CHEAP else "expensive"
     grid, images = grid or GRID[size], images or IMAGES[size]
-    _grid(grid, radius)
-    splits = _data(chosen, data_dir)
-    settings = {"images": images, "seed": seed, "grid": grid, "radius": radius}
+    coordinates(grid, radius)  # complains before the data are loaded
     # The layers of a small network keep one thread busy and no second one, however many images there are.
     process = configure(runtime or Runtime(), cost if cost < CHEAP else cost * images)
-    jobs = [
-        _job(run, model.to(process.device), part, settings, weights)
-        for run, model, part in zip(chosen, models, splits, strict=True)
-    ]
-    records = []
+    jobs = []
+    for run, found, model, splits in zip(chosen, opened, models, _data(chosen, data_dir), strict=True):
+        inputs, labels = (part.to(process.device) for part in probe_batch(splits.train, images))
+        setting = Setting(
+            run=run.path.resolve().name,
+            weights=found.which,
+            weights_sha256=found.sha256,
+            dataset=splits.spec.name,
+            data_digest=splits.spec.data_digest,
+            split_digest=splits.spec.split_digest,
+            part="train",
+            images=len(labels),
+            seed=seed,
+            grid=grid,
+            radius=radius,
+            batch_norm="stored statistics",
+        )
+        jobs.append(_Job(run, model.to(process.device), inputs, labels, setting))
+    slices = []
     for job in jobs:
         with job.run.dir.lock():
-            records.append(_record(job, curvature, progress))
-    figure = landscape_picture([run.dir for run in chosen], records, out)
+            slices.append(_slice(job, curvature, progress))
+    figure = draw_landscape([run.dir for run in chosen], slices, out)
     files = tuple(job.run.path / job.file for job in jobs)
-    return Landscape(tuple(chosen), records, landscape_words(records), files, figure)
+    return Landscape(tuple(chosen), tuple(slices), landscape_words(slices), files, figure)
 
 
-def _check(runs: Sequence[Run], whole: dict[str, int | None], out: Path | None) -> None:
+def _check(runs: Sequence[Run], numbers: dict[str, int | None]) -> None:
     if not 1 <= len(runs) <= MAX_RUNS:
         raise BadInput(f"landscape takes 1 to {MAX_RUNS} runs, not {len(runs)}")
     paths = [run.path.resolve() for run in runs]
     for path in paths:
         if paths.count(path) > 1:
             raise BadInput(f"run {path.name} is named twice")
-    for name, value in whole.items():
+    for name, value in numbers.items():
         low, high = LIMITS[name]
         if value is not None and not low <= value <= high:
             raise BadInput(f"{name} = {value} is out of range; it takes {low} to {high}")
-    if out is not None and (out.suffix != ".png" or not out.parent.is_dir()):
-        raise BadInput(f"--out {str(out)!r} is not usable; it takes a .png in a folder that is there")
-
-
-def _grid(grid: int, radius: float) -> list[float]:
-    from netdepth.tools.landscape.surface import coordinates
-
-    return coordinates(grid, radius)
 
 
 def _data(runs: Sequence[Run], data_dir: Path | None) -> list[Splits]:
-    """The data of every run, those that runs share loaded once."""
+    """The data of every run; those that runs share are loaded once."""
     loaded: dict[str, Splits] = {}
     keys = []
     for run in runs:
@@ -171,70 +183,48 @@ def _data(runs: Sequence[Run], data_dir: Path | None) -> list[Splits]:
     return [loaded[key] for key in keys]
 
 
-def _job(run: Run, model: Network, splits: Splits, settings: dict[str, Any], weights: str | None) -> _Job:
-    from netdepth.training.layers import probe_batch
+def _slice(job: _Job, curvature: bool, progress: bool) -> Slice:
+    """The slice of one run: its file as far as it goes; the rest is computed and saved on the way."""
+    from netdepth.tools.landscape.surface import Slice, coordinates, describe_surface
 
-    images, labels = (
-        part.to(next(model.parameters()).device) for part in probe_batch(splits.train, settings["images"])
-    )
-    which, saved = run.weights(weights)
-    identity = {
-        "run": run.path.resolve().name,
-        "weights": which,
-        "weights_sha256": hashlib.sha256(saved).hexdigest(),
-        "dataset": splits.spec.name,
-        "data_digest": splits.spec.data_digest,
-        "split_digest": splits.spec.split_digest,
-        "part": "train",
-        **settings,
-        "images": len(labels),
-        "batch_norm": "stored statistics",
-    }
-    name = f"{which}-{settings['grid']}x{settings['grid']}-r{settings['radius']:g}-n{len(labels)}-s{settings['seed']}"
-    return _Job(run, model, images, labels, identity, f"{FOLDER}/{name}.json")
+    steps = coordinates(job.setting.grid, job.setting.radius)
+    saved = _saved(job)
+    losses = [] if saved is None else [value for row in saved.loss for value in row]
 
+    def with_losses(complete: bool, **more: Any) -> Slice:
+        rows = [losses[i : i + len(steps)] for i in range(0, len(losses), len(steps))]
+        return Slice(**dataclasses.asdict(job.setting), coordinates=steps, complete=complete, loss=rows, **more)
 
-def _record(job: _Job, curvature: bool, progress: bool) -> dict[str, Any]:
-    """The record of one run: read as far as it is there, the rest computed and saved on the way."""
-    from netdepth.tools.landscape.surface import describe_surface
-
-    steps = _grid(job.identity["grid"], job.identity["radius"])
-    saved = _read(job)
-    known = saved.get("loss") or []
-    losses = [value for row in known for value in row]
-    record: dict[str, Any] = {**job.identity, "coordinates": steps}
-
-    def put(**more: Any) -> None:
-        record.update(more)
-        job.run.dir.write_json(job.file, record)
+    def save(found: Slice) -> None:
+        job.run.dir.write_json(job.file, found.as_json())
 
     try:
-        for _ in _computed(job, steps, losses, progress):
-            put(complete=False, loss=_rows(losses, len(steps)))
+        for _ in _compute(job, steps, losses, progress):
+            save(with_losses(complete=False))
     except KeyboardInterrupt:
-        put(complete=False, loss=_rows(losses, len(steps)))
+        save(with_losses(complete=False))
         raise
-    record |= {"complete": True, "loss": _rows(losses, len(steps))}
-    record["summary"] = describe_surface(record["loss"], steps[1] - steps[0], math.log(job.model.num_classes))
-    record["guessing"] = math.log(job.model.num_classes)
-    record["curvature"] = saved.get("curvature")
-    if record != saved:
-        put()
-    if curvature and record["curvature"] is None:
-        put(curvature=_curvature(job, progress))
-    return record
+    guessing = math.log(job.model.num_classes)
+    summary = describe_surface(with_losses(complete=True).loss, steps[1] - steps[0], guessing)
+    known = None if saved is None else saved.curvature
+    found = with_losses(complete=True, summary=summary, guessing=guessing, curvature=known)
+    if found != saved:
+        save(found)
+    if curvature and known is None:
+        found = dataclasses.replace(found, curvature=_curvature(job, progress))
+        save(found)
+    return found
 
 
-def _computed(job: _Job, steps: list[float], losses: list[float], progress: bool) -> Iterator[None]:
-    """Append to ``losses`` what is missing; yields when it is time to save."""
+def _compute(job: _Job, steps: list[float], losses: list[float], progress: bool) -> Iterator[None]:
+    """Append the missing values to ``losses``; yields when it is time to save."""
     from netdepth.tools.landscape.surface import filter_directions, slice_losses
 
     total, saved_at = len(steps) ** 2, time.monotonic()
     if len(losses) == total:
         return
-    directions = filter_directions(job.model, job.identity["seed"])
-    title = f"landscape of {job.run.path.name}"
-    with CountProgress(title, total, len(losses), shown=progress) as shown:
+    directions = filter_directions(job.model, job.setting.seed)
+    with CountProgress(f"landscape of {job.run.path.name}", total, len(losses), shown=progress) as shown:
         for loss in slice_losses(job.model, job.images, job.labels, directions, steps, len(losses)):
             losses.append(loss)
             shown.advance(len(losses))
@@ -243,55 +233,35 @@ def _computed(job: _Job, steps: list[float], losses: list[float], progress: bool
                 saved_at = time.monotonic()
 
 
-def _rows(losses: list[float], width: int) -> list[list[float]]:
-    return [losses[i : i + width] for i in range(0, len(losses), width)]
+def _saved(job: _Job) -> Slice | None:
+    """The slice in the job's file; None if there is none, or the file is damaged or of another setting."""
+    from netdepth.tools.landscape.surface import Slice
 
-
-def _read(job: _Job) -> dict[str, Any]:
-    """The record that is there, with NaN and infinities back in their places; empty if it is of something else."""
     try:
-        saved = job.run.dir.read_json(job.file) or {}
-        if any(saved.get(key) != value for key, value in job.identity.items()):
-            return {}
-        for place, kind in saved.pop("nonfinite", {}).items():
-            *inner, last = (int(i) if i.isdecimal() else i for i in re.findall(r"\w+", place))
-            holder: Any = saved
-            for step in inner:
-                holder = holder[step]
-            holder[last] = float(kind)
-        whole, rest = divmod(sum(map(len, saved["loss"])), len(saved["coordinates"]))
-        if [len(row) for row in saved["loss"]] != [len(saved["coordinates"])] * whole + [rest] * (rest > 0):
-            return {}
-    except (BadInput, AttributeError, LookupError, TypeError, ValueError):  # not of this hand: it is made again
-        return {}
-    del saved["schema"]
-    return saved
+        document = job.run.dir.read_json(job.file)
+        found = None if document is None else Slice.from_json(restored(document))
+    except (BadInput, AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError):
+        return None  # damaged: it is computed again
+    return found if found is not None and found.is_of(job.setting) else None
 
 
-def _curvature(job: _Job, progress: bool) -> dict[str, Any]:
-    """The extreme eigenvalues of the Hessian on the same images; neither where the loss is not finite."""
-    from netdepth.tools.landscape.curvature import (
-        MAX_PRODUCTS,
-        TOLERANCE,
-        HessianProduct,
-        largest_eigenvalue,
-        smallest_eigenvalue,
-    )
+def _curvature(job: _Job, progress: bool) -> Curvature:
+    """The extreme eigenvalues of the Hessian on the same images; the smallest only if the loss is finite."""
+    from netdepth.tools.landscape import surface
 
-    product = HessianProduct(job.model, job.images, job.labels)
-    found: dict[str, Any] = {"tolerance": TOLERANCE, "max_products": MAX_PRODUCTS, "size": product.size}
-    with CountProgress(
-        f"largest eigenvalue of {job.run.path.name}", MAX_PRODUCTS, at_most=True, shown=progress
-    ) as shown:
-        for largest in largest_eigenvalue(product, product.size, device=product.device, seed=job.identity["seed"]):
+    product, seed = surface.HessianProduct(job.model, job.images, job.labels), job.setting.seed
+
+    def display(which: str) -> CountProgress:
+        title = f"{which} eigenvalue of {job.run.path.name}"
+        return CountProgress(title, surface.MAX_PRODUCTS, at_most=True, shown=progress)
+
+    with display("largest") as shown:
+        for largest in surface.largest_eigenvalue(product, product.size, device=product.device, seed=seed):
             shown.advance(largest.products, f"{largest.value:.4g}, residual {largest.residual:.2g}")
-    found["largest"] = dataclasses.asdict(largest)
-    if not math.isfinite(largest.value):
-        return found | {"smallest": None}
-    with CountProgress(
-        f"smallest eigenvalue of {job.run.path.name}", MAX_PRODUCTS, at_most=True, shown=progress
-    ) as shown:
-        smallest = smallest_eigenvalue(
-            product, product.size, device=product.device, seed=job.identity["seed"], counted=shown.advance
-        )
-    return found | {"smallest": dataclasses.asdict(smallest)}
+    smallest = None
+    if math.isfinite(largest.value):
+        with display("smallest") as shown:
+            smallest = surface.smallest_eigenvalue(
+                product, product.size, device=product.device, seed=seed, counted=shown.advance
+            )
+    return surface.Curvature(surface.TOLERANCE, surface.MAX_PRODUCTS, product.size, largest, smallest)
