@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -16,8 +17,8 @@ import torch
 from PIL import Image
 from test_data_decode import PNG, saved
 
-from netdepth.data import decode, decoded
-from netdepth.data.decode import Pictures, content_digest
+from netdepth.data import decode
+from netdepth.data.decode import Pictures, content_digest, decoded
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.files import pictures
@@ -44,13 +45,13 @@ def test_processes_decode_what_one_process_does_and_name_the_first_that_is_refus
     monkeypatch.setattr("netdepth.progress.QUIET_SECONDS", 0.0)
     some, expected, files = colours(300)
     order = np.random.default_rng(5).permutation(300)
-    made = decoded.decoded([(some, order[:200]), (some, order[200:])], channels=3, size=None)
+    made = decoded([(some, order[:200]), (some, order[200:])], channels=3, size=None)
     np.testing.assert_array_equal(made, expected[order])
     assert "decoding pictures: 16 of 300" in capfd.readouterr().err
     files["train/c/250.png"] = b"broken"
     files["train/c/120.png"] = saved(Image.new("RGB", (5, 7)))
     with pytest.raises(BadInput) as caught:
-        decoded.decoded([(some, np.arange(300))], channels=3, size=None)
+        decoded([(some, np.arange(300))], channels=3, size=None)
     assert str(caught.value) == (
         "'here/train/c/120.png' is not acceptable: it is 5 × 7 pixels where others are 3 × 2; "
         "bring all to one size, such as --set dataset.size=2"
@@ -58,7 +59,7 @@ def test_processes_decode_what_one_process_does_and_name_the_first_that_is_refus
 
 
 def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with decode._Process({"channels": 3, "size": None, "shape": (2, 3)}) as process:
+    with contextlib.closing(decode._Process({"channels": 3, "size": None, "shape": (2, 3)})) as process:
         process.process.kill()
         with pytest.raises(RunFailed, match="a process that decodes pictures ended with -9"):
             process(1, iter([PNG]))
@@ -77,25 +78,24 @@ def test_pictures_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     def make(size: int | None = None, reverse: bool = False, channels: int = 3) -> np.ndarray:
         read.clear()
         order = np.arange(20)[::-1] if reverse else np.arange(20)
-        return decoded.decoded([(watched, order)], channels=channels, size=size)
+        return decoded([(watched, order)], channels=channels, size=size)
 
     np.testing.assert_array_equal(make(), expected)
     assert set(read) == set(range(20))
     np.testing.assert_array_equal(make(), expected)
     assert read == []
     (path,) = (user_cache() / "decoded").iterdir()
-    monkeypatch.setattr(decoded, "MAPPED_SHARE", 0.0)
+    monkeypatch.setattr(decode, "MAPPED_SHARE", 0.0)
     mapped = make()
     assert read == []
     assert isinstance(mapped, np.memmap)
     path.unlink()
     np.testing.assert_array_equal(mapped, expected)  # a file that is open stays
-    tensor = decoded._as_tensor(mapped)
-    assert torch.equal(tensor, torch.from_numpy(expected.copy()))
+    assert torch.equal(decode._split(mapped, some.labels).inputs, torch.from_numpy(expected.copy()))
     for other in ({"size": 5}, {"reverse": True}, {"channels": 1}):
         make(**other)
         assert len(set(read)) == 20
-    monkeypatch.setattr(decoded, "decoder", lambda: {"pillow": "another"})
+    monkeypatch.setattr(decode, "decoder", lambda: {"pillow": "another"})
     make()
     assert len(set(read)) == 20
 
@@ -104,7 +104,7 @@ def test_pictures_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_cache_that_was_damaged_is_made_again(damage: str) -> None:
     some, expected, _ = colours(20)
     pool = [(some, np.arange(20))]
-    decoded.decoded(pool, channels=3, size=None)
+    decoded(pool, channels=3, size=None)
     (path,) = (user_cache() / "decoded").iterdir()
     good = path.read_bytes()
     objects, other = io.BytesIO(), io.BytesIO()
@@ -119,7 +119,7 @@ def test_a_cache_that_was_damaged_is_made_again(damage: str) -> None:
         "other": other.getvalue(),
     }
     path.write_bytes(contents[damage])
-    np.testing.assert_array_equal(decoded.decoded(pool, channels=3, size=None), expected)
+    np.testing.assert_array_equal(decoded(pool, channels=3, size=None), expected)
     assert path.read_bytes() == good
 
 
@@ -127,7 +127,7 @@ def test_files_that_change_meanwhile_are_noticed() -> None:
     some, _, files = colours(20)
     files["train/c/007.png"] = saved(Image.new("RGB", (3, 2), "white"))
     with pytest.raises(StorageError, match="'here' changed while its pictures were decoded"):
-        decoded.decoded([(some, np.arange(20))], channels=3, size=None)
+        decoded([(some, np.arange(20))], channels=3, size=None)
     assert list((user_cache() / "decoded").iterdir()) == []
 
 
@@ -139,15 +139,13 @@ def test_two_that_decode_at_once_leave_one_whole_file() -> None:
 
     def interrupted(index: int) -> bytes:
         if index == 10 and not second:
-            other = threading.Thread(
-                target=lambda: second.append(decoded.decoded([(some, order)], channels=3, size=None))
-            )
+            other = threading.Thread(target=lambda: second.append(decoded([(some, order)], channels=3, size=None)))
             other.start()
             other.join()
         return some.read(index)
 
     first = Pictures(some.place, some.names, some.labels, some.content, interrupted)
-    np.testing.assert_array_equal(decoded.decoded([(first, order)], channels=3, size=None), expected)
+    np.testing.assert_array_equal(decoded([(first, order)], channels=3, size=None), expected)
     np.testing.assert_array_equal(second[0], expected)
     assert len(list((user_cache() / "decoded").iterdir())) == 1
 
@@ -162,23 +160,23 @@ def test_a_disk_that_fails_is_one_line_and_leaves_nothing_behind(monkeypatch: py
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", full)
         with pytest.raises(StorageError, match="No space left"):
-            decoded.decoded([(some, np.arange(20))], channels=3, size=None)
+            decoded([(some, np.arange(20))], channels=3, size=None)
     assert list(cache.iterdir()) == []
     old, young = cache / ".old.1.2.tmp", cache / ".young.1.2.tmp"
     old.touch()
     young.touch()
     os.utime(old, (time.time() - 100_000,) * 2)
-    np.testing.assert_array_equal(decoded.decoded([(some, np.arange(20))], channels=3, size=None), expected)
+    np.testing.assert_array_equal(decoded([(some, np.arange(20))], channels=3, size=None), expected)
     assert not old.exists()
     assert young.exists()
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(decoded, "user_cache", lambda: tmp_path / "file")
+    monkeypatch.setattr(decode, "user_cache", lambda: tmp_path / "file")
     some, _, _ = colours(2)
     with pytest.raises(StorageError, match=r"cannot write .*file"):
-        decoded.decoded([(some, np.arange(2))], channels=3, size=None)
+        decoded([(some, np.arange(2))], channels=3, size=None)
 
 
 def test_the_decoder_that_decides_pixels_is_named() -> None:

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from netdepth.data.decode import Pictures
-from netdepth.data.decoded import Folder, picture_splits
+from netdepth.data.decode import Folder, Pictures, picture_splits
 from netdepth.data.fetch import OfficialFile, Source, archive_files, locate, obtain, publish, unpacked
 from netdepth.data.image_folder import read_folder
 from netdepth.data.splits import DATASETS, Classes, Splits, ValSize, with_classes

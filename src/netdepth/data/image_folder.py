@@ -4,9 +4,9 @@
     PATH/val/<class>/...       without it, validation is taken from train, with equal class shares
     PATH/test/<class>/...      without it, there are no test data and the test metrics are null
 
-The classes are train's folders, sorted by name. Names that begin with a dot are passed over; whatever else
-is no picture is refused, so that none is left out silently. Links are followed to files and folders. The
-folder enters the fingerprint by the names and bytes of its pictures, its path never does.
+The classes are train's folders, sorted by name. Names that begin with a dot are skipped; everything else that
+is no picture is refused, so that none is left out silently. Links are followed to files and folders. The names
+and bytes of the pictures enter the fingerprint, the path of the folder never does.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
-from netdepth.config import SCHEMA, digest, require
-from netdepth.data.decode import Pictures, content_digest
-from netdepth.data.decoded import Folder, picture_splits
+from netdepth.config import SCHEMA, digest, from_json, require, to_json
+from netdepth.data.decode import Folder, Pictures, content_digest, picture_splits
 from netdepth.data.fetch import Source, publish, user_cache
 from netdepth.data.splits import DATASETS, Splits
 from netdepth.errors import BadInput, StorageError, choose
@@ -39,10 +38,11 @@ PARTS = ("train", "val", "test")
 SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_SIZE = 4096
 VAL_SHARE = 0.1
-"""Validation's share of train, where the folder has no val/ and nothing else is asked for."""
+"""Validation's share of train by default, where the folder has no val/."""
 
 SETTLED_SECONDS = 2.0
-"""A file changed again within the grain of its time stamps is noticed only if the first change is older than this."""
+"""Time stamps are rounded. What was read is remembered only if all files are older than this, so that a second change
+has another time stamp than the first."""
 
 IMAGE_FOLDER = publish(
     Source(
@@ -57,12 +57,20 @@ IMAGE_FOLDER = publish(
 
 @dataclass(frozen=True)
 class _Listed:
-    """The files of one part, and a line per file that is another one when the file has changed."""
+    """The files of one part, a line per file that differs once it has changed, and the time of the last change."""
 
     names: tuple[str, ...]
     labels: np.ndarray
     stamps: tuple[str, ...]
     changed: float
+
+
+@dataclass(frozen=True)
+class _Contents:
+    """What was read of a folder: the digest of every part, and a remark on test pictures that are in train too."""
+
+    contents: dict[str, str]
+    note: str
 
 
 @DATASETS.register("image-folder", unhashed=("path",))
@@ -92,7 +100,7 @@ def image_folder(
 
 
 def _count(val_size: int | float, pictures: int) -> int:
-    """How many of ``pictures`` are ``val_size``, a count or a share, of which one is the least."""
+    """The number of ``pictures`` that ``val_size`` stands for: a count, or a share (one picture at least)."""
     if 0 < val_size < 1:
         return max(1, round(val_size * pictures))
     require(isinstance(val_size, int), "dataset.val_size", val_size, "a count, or a share below 1")
@@ -105,8 +113,8 @@ def _count(val_size: int | float, pictures: int) -> int:
 def read_folder(root: Path) -> Folder:
     """The pictures below ``root``, with the digests of their contents.
 
-    The bytes of a folder that was read before are not read again while names, sizes, inodes and times of all
-    files are what they were (``<user cache>/folders``).
+    The bytes are read once: not again while names, sizes, inodes and times of all files are the same
+    (``<user cache>/folders``).
 
     Raises:
         BadInput: another layout than the one above; the line names the file.
@@ -130,19 +138,16 @@ def read_folder(root: Path) -> Folder:
         if max(one.changed for one in listed.values()) < started - SETTLED_SECONDS:
             with storage(stamp):
                 stamp.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(stamp, json.dumps({"schema": SCHEMA, **found}).encode())
+            write_atomic(stamp, json.dumps({"schema": SCHEMA, **to_json(found)}).encode())
 
     def pictures(part: str, one: _Listed) -> Pictures:
-        def read(index: int) -> bytes:
-            return _read(root / one.names[index])
+        return Pictures(str(root), one.names, one.labels, found.contents[part], lambda i: _read(root / one.names[i]))
 
-        return Pictures(str(root), one.names, one.labels, found["contents"][part], read)
-
-    return Folder(classes, {part: pictures(part, one) for part, one in listed.items()}, found["note"])
+    return Folder(classes, {part: pictures(part, one) for part, one in listed.items()}, found.note)
 
 
 def _entries(folder: Path, takes: str) -> list[os.DirEntry[str]]:
-    """What ``folder`` holds, sorted, without names that begin with a dot."""
+    """The entries of ``folder``, sorted by name, without names that begin with a dot."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
@@ -192,7 +197,7 @@ def _listed(root: Path, part: str, classes: Sequence[str]) -> _Listed:
 
 
 def _checked(entry: os.DirEntry[str]) -> os.stat_result:
-    """What is known of a picture file before it is opened."""
+    """The size and times of a picture file, which is refused if it cannot be a picture."""
     if not entry.name.lower().endswith(SUFFIXES):
         raise BadInput(f"{entry.path!r} is none of {', '.join(SUFFIXES)}; move it away, or turn it into one")
     try:
@@ -201,7 +206,7 @@ def _checked(entry: os.DirEntry[str]) -> os.stat_result:
         raise BadInput(f"{entry.path!r} is a link to a file that does not exist") from None
     except OSError as error:
         raise StorageError(f"cannot read {entry.path!r}: {error.strerror or error}") from None
-    if not stat.S_ISREG(found.st_mode):  # a pipe would block, and pictures lie in their class's folder itself
+    if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for a writer
         raise BadInput(f"{entry.path!r} is not a file; a class's folder takes pictures and nothing else")
     if found.st_size > MAX_BYTES:
         raise BadInput(f"{entry.path!r} has {found.st_size} bytes; a picture has {MAX_BYTES} at most")
@@ -215,32 +220,30 @@ def _read(path: Path) -> bytes:
         raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
 
 
-def _remembered(stamp: Path, listed: Mapping[str, _Listed]) -> dict[str, Any] | None:
+def _remembered(stamp: Path, listed: Mapping[str, _Listed]) -> _Contents | None:
     """What an earlier `_contents` of the same files found."""
     try:
-        found = json.loads(stamp.read_bytes())
-        known = found["schema"] == SCHEMA and set(found["contents"]) == set(listed) and isinstance(found["note"], str)
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or not whole: it is made again
+        document = json.loads(stamp.read_bytes())
+        known = document.pop("schema") == SCHEMA
+        found = from_json(_Contents, document, str(stamp))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadInput):  # not there, or damaged
         return None
-    return found if known else None
+    return found if known and set(found.contents) == set(listed) else None
 
 
-def _contents(root: Path, listed: Mapping[str, _Listed]) -> dict[str, Any]:
-    """The digest of every part, read file by file, and a note where a test picture is known from training."""
+def _contents(root: Path, listed: Mapping[str, _Listed]) -> _Contents:
+    """Read file by file."""
     digests: dict[str, list[str]] = {part: [] for part in listed}
     with CountProgress("reading pictures", sum(len(one.names) for one in listed.values())) as report:
         for part, one in listed.items():
             for name in one.names:
                 digests[part].append(hashlib.sha256(_read(root / name)).hexdigest())
                 report.add(1)
-    contents = {part: content_digest(one.names, digests[part]) for part, one in listed.items()}
-    return {"contents": contents, "note": "; ".join(_repeated(listed, digests))}
-
-
-def _repeated(listed: Mapping[str, _Listed], digests: Mapping[str, Sequence[str]]) -> Iterator[str]:
-    """A remark for each part that shares pictures with train, byte for byte."""
     train = set(digests["train"])
-    for part in listed:
-        again = [name for name, one in zip(listed[part].names, digests[part], strict=True) if one in train]
+    remarks = []
+    for part, one in listed.items():
+        again = [name for name, sha in zip(one.names, digests[part], strict=True) if sha in train]
         if part != "train" and again:
-            yield f"{len(again)} of {len(digests[part])} {part} pictures are in train too, such as {again[0]!r}"
+            remarks.append(f"{len(again)} of {len(one.names)} {part} pictures are in train too, such as {again[0]!r}")
+    contents = {part: content_digest(one.names, digests[part]) for part, one in listed.items()}
+    return _Contents(contents, "; ".join(remarks))
