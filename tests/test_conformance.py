@@ -2,17 +2,18 @@
 
 import pytest
 
-from netdepth.conformance import check_component, check_file, registries
+from netdepth.conformance import check_component, check_file
 from netdepth.data.fetch import SOURCES
 from netdepth.errors import BadInput
+from netdepth.registry import REGISTRIES, registry_of
 
 NEEDS_DATA = {("dataset", name) for name, source in SOURCES.items() if source.files or name == "image-folder"}
 SLOW = {("tracker", "wandb")}  # its whole life is tested in test_trackers.py
 BUILT_IN = [
     (kind, name)
-    for kind, registry in registries().items()
-    for name in registry.names()
-    if (kind, name) not in NEEDS_DATA | SLOW and registry.entry(name).source is None
+    for kind in REGISTRIES
+    for name in registry_of(kind).names()
+    if (kind, name) not in NEEDS_DATA | SLOW and registry_of(kind).entry(name).source is None
 ]
 
 

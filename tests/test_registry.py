@@ -4,9 +4,9 @@ from typing import Annotated, Literal
 
 import pytest
 
-from netdepth.config import Component
+from netdepth.config import Component, type_name
 from netdepth.errors import BadInput
-from netdepth.registry import Registry, type_name
+from netdepth.registry import Registry
 
 
 def make():

@@ -6,9 +6,12 @@ where and how it runs and never is.
 
 from __future__ import annotations
 
+import collections.abc
+import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import re
 import types
 import typing
@@ -35,6 +38,7 @@ __all__ = [
     "from_json",
     "require",
     "to_json",
+    "type_name",
 ]
 
 SCHEMA = 1
@@ -78,7 +82,7 @@ class Duration:
 
 @dataclass(frozen=True)
 class Component:
-    """A named choice with its settings; the registry of its room fills in what is left out."""
+    """A named choice with its settings; its registry fills in what is left out."""
 
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -242,46 +246,78 @@ def to_json(value: Any) -> Any:
 
 
 def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = None) -> Any:
-    """Build the dataclass ``kind`` from parsed JSON; ``takes`` says in words what is accepted.
+    """``data``, parsed from JSON, as the annotated type ``kind``; refuses rather than guesses.
+
+    ``kind`` is a dataclass or what a field of one, or a setting of a component, is annotated with. An int is accepted
+    where a float is asked for, a bool never for a number. ``takes`` says in words what is accepted (else `type_name`).
 
     Raises:
-        BadInput: an unknown key (with the nearest), a missing one, a value of the wrong type.
+        BadInput: naming ``path``, the bad value and the good ones: an unknown key (with the nearest), a missing one, a
+            value of the wrong type.
     """
     origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return data
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        if isinstance(data, str) and kind is Component:
-            return Component(data)
-        if not isinstance(data, Mapping):
-            raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes an object of {kind.__name__} fields")
-        hints = typing.get_type_hints(kind)
-        takes_of = {f.name: f.metadata.get("takes") for f in dataclasses.fields(kind)}
-        for key in data:
-            choose(key, takes_of, f"key in {path}:")
-        values = {key: from_json(hints[key], item, f"{path}.{key}", takes_of[key]) for key, item in data.items()}
-        try:
-            return kind(**values)
-        except TypeError:
-            required = [f.name for f in dataclasses.fields(kind) if f.default is f.default_factory]
-            missing = sorted(set(required) - set(values))
-            raise BadInput(f"{path} lacks {', '.join(missing)}") from None
-    if origin in (typing.Union, types.UnionType):
+        return _dataclass_from_json(kind, data, path)
+    if origin is Literal:
+        if type(data) is int and str(data) in args:
+            return str(data)  # --set reads branch_scale=1 as the number
+        if isinstance(data, str):
+            return choose(data, [a for a in args if isinstance(a, str)], path)
+        if data in args and type(data) in map(type, args):
+            return data
+    elif origin in (typing.Union, types.UnionType):
         if data is None and type(None) in args:
             return None
-        return from_json(next(a for a in args if a is not type(None)), data, path)
-    if origin is Literal:
-        return choose(data, args, path)
-    if origin is tuple and isinstance(data, list | tuple):
-        return tuple(from_json(args[0], item, f"{path}[{index}]") for index, item in enumerate(data))
-    if origin in (dict, Mapping) or kind is Mapping or getattr(origin, "__name__", "") == "Mapping":
+        *others, last = (a for a in args if a is not type(None))
+        for member in others:
+            with contextlib.suppress(BadInput):
+                return from_json(member, data, path, takes)
+        if data is not None:
+            return from_json(last, data, path, takes)
+    elif origin in (list, tuple):
+        if isinstance(data, list | tuple):
+            return origin(from_json(args[0], item, f"{path}[{index}]") for index, item in enumerate(data))
+    elif (origin or kind) in (dict, Mapping, collections.abc.Mapping):
         if isinstance(data, Mapping) and all(isinstance(key, str) for key in data):
             return dict(data)
-    elif kind is float and isinstance(data, int | float) and not isinstance(data, bool):
-        if abs(data) <= 1e300:
-            return float(data)
+    elif kind is float:
+        with contextlib.suppress(OverflowError):  # an int can be too large
+            if isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):
+                return float(data)
     elif isinstance(kind, type) and isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data
-    takes = takes or getattr(kind, "__name__", str(kind))
-    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {takes}")
+    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {takes or type_name(kind)}")
+
+
+def _dataclass_from_json(kind: type, data: Any, path: str) -> Any:
+    if isinstance(data, str) and kind is Component:
+        return Component(data)
+    if not isinstance(data, Mapping):
+        raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes an object of {kind.__name__} fields")
+    hints, fields = typing.get_type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
+    values = {}
+    for key, item in data.items():
+        choose(key, fields, f"key in {path}:")
+        values[key] = from_json(hints[key], item, f"{path}.{key}", fields[key].metadata.get("takes"))
+    missing = sorted(name for name, field in fields.items() if field.default is field.default_factory)
+    missing = [name for name in missing if name not in values]
+    if missing:
+        raise BadInput(f"{path} lacks {', '.join(missing)}")
+    return kind(**values)
+
+
+def type_name(kind: Any) -> str:
+    """A type as a user reads it: ``int``, ``'relu' | 'tanh'``, ``list of int``, ``int or null``."""
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return " | ".join(repr(a) for a in args)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if a is type(None) else type_name(a) for a in args)
+    if origin in (list, tuple):
+        return f"list of {type_name(args[0])}"
+    return getattr(kind, "__name__", str(kind))
 
 
 def _shown(value: object) -> str:

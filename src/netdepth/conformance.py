@@ -14,11 +14,11 @@ from typing import Any
 
 from netdepth.config import Component, RunConfig
 from netdepth.errors import BadInput
-from netdepth.registry import Registry
+from netdepth.registry import REGISTRIES, registry_of
 from netdepth.runs.folder import RunDir
 from netdepth.studyspec import StudySpec
 
-__all__ = ["Finding", "check_component", "check_file", "registries"]
+__all__ = ["Finding", "check_component", "check_file"]
 
 SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 6
 
@@ -37,15 +37,6 @@ class Finding:
 Promises = Iterator[tuple[str, bool, str]]
 
 
-def registries() -> dict[str, Registry[Any]]:
-    """Every registry a user's file may add to, by kind."""
-    from netdepth.recipes import RECIPES
-    from netdepth.trackers import TRACKERS
-    from netdepth.training.resolve import COMPONENTS
-
-    return {**COMPONENTS, "tracker": TRACKERS, "recipe": RECIPES}
-
-
 def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
     """Import ``path`` and check all that it registers.
 
@@ -56,7 +47,8 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
 
     module = recipes.import_user(path).__name__
     findings: list[Finding] = []
-    for kind, registry in registries().items():
+    for kind in REGISTRIES:
+        registry = registry_of(kind)
         for name in registry.names():
             if registry.entry(name).function.__module__ == module:
                 findings += check_component(kind, name, data_dir)
@@ -69,7 +61,7 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
 
 def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[Finding]:
     """Run the suite of ``kind`` over the component ``name``; an exception is a promise not kept."""
-    entry = registries()[kind].entry(name)
+    entry = registry_of(kind).entry(name)
     component = Component(name, entry.example)
     findings = [Finding(kind, name, "has a docstring", bool(entry.summary), entry.summary)]
     promise = "works with its default settings"
@@ -78,7 +70,7 @@ def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[
             findings.append(Finding(kind, name, promise, kept, detail))
     except Exception as error:  # a user's code may raise anything, which is what is reported
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        findings.append(Finding(kind, name, f"goes on after: {promise}", False, reason))
+        findings.append(Finding(kind, name, f"does not fail after: {promise}", False, reason))
     return findings
 
 

@@ -1,6 +1,6 @@
 """The one registry: a name stands for a function, and the function's signature is the schema.
 
-A component function takes what its room supplies as positional parameters and its own
+A component function takes what its package supplies as positional parameters and its own
 settings as keyword-only parameters, each annotated ``Annotated[type, "meaning"]`` with a
 default. From that one declaration come the defaults in ``config.json``, the checks behind
 ``--set`` and the table of ``netdepth list ... -v``.
@@ -11,19 +11,29 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-import math
 import pkgutil
-import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, TypeVar
 
-from netdepth.config import Component
+from netdepth.config import Component, from_json, type_name
 from netdepth.errors import BadInput, choose
 
-__all__ = ["Entry", "Field", "Registry", "coerce", "import_room", "type_name"]
+__all__ = ["REGISTRIES", "Entry", "Field", "Registry", "coerce", "import_room", "registry_of", "type_name"]
+
+REGISTRIES: Mapping[str, str] = {
+    "recipe": "netdepth.recipes:RECIPES",
+    "model": "netdepth.models:MODELS",
+    "dataset": "netdepth.data:DATASETS",
+    "optimizer": "netdepth.training.optim:OPTIMIZERS",
+    "schedule": "netdepth.training.optim:SCHEDULES",
+    "augmentation": "netdepth.data.augment:AUGMENTATIONS",
+    "objective": "netdepth.training.objectives:OBJECTIVES",
+    "tracker": "netdepth.trackers:TRACKERS",
+}
+"""Every registry by its kind: the module that has it, imported when it is asked for, and its name there."""
 
 T = TypeVar("T")
 
@@ -125,11 +135,11 @@ class Registry(Generic[T]):
             value = component.args.get(key, setting.default)
             if value is inspect.Parameter.empty:
                 raise BadInput(f"{self.kind} {entry.name!r} needs {key} ({type_name(setting.type)}: {setting.meaning})")
-            args[key] = coerce(value, setting.type, f"{self.kind}.{key}")
+            args[key] = from_json(setting.type, value, f"{self.kind}.{key}")
         return Component(entry.name, args, entry.version)
 
     def build(self, component: Component, *context: Any) -> T:
-        """Call the component's function with the room's ``context`` and its resolved settings."""
+        """Call the component's function with the package's ``context`` and its resolved settings."""
         resolved = self.resolve(component)
         return self._entries[resolved.name].function(*context, **resolved.args)
 
@@ -143,8 +153,20 @@ class Registry(Generic[T]):
         return {"name": component.name, "version": component.version, "args": args, **source}
 
 
+def coerce(value: Any, kind: Any, path: str) -> Any:
+    """`from_json` under the name that users' files know."""
+    return from_json(kind, value, path)
+
+
+def registry_of(kind: str) -> Registry[Any]:
+    """The registry of ``kind``, one of `REGISTRIES`, with all that its package registers."""
+    module, _, name = REGISTRIES[kind].partition(":")
+    found: Registry[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
 def import_room(package: str, path: Iterable[str]) -> None:
-    """Import every module of a room, so that adding a component is adding one file."""
+    """Import every module of a package, so that adding a component is adding one file."""
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")
 
@@ -175,68 +197,3 @@ def _fields(function: Callable[..., Any]) -> tuple[Field, ...]:
         kind, meaning = typing.get_args(annotation)[:2]
         fields.append(Field(parameter.name, kind, parameter.default, str(meaning)))
     return tuple(fields)
-
-
-def type_name(kind: Any) -> str:
-    """A type as a user reads it: ``int``, ``'relu' | 'tanh'``, ``list of int``, ``int or null``."""
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is Literal:
-        return " | ".join(repr(a) for a in args)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else type_name(a) for a in args)
-    if origin in (list, tuple):
-        return f"list of {type_name(args[0])}"
-    return getattr(kind, "__name__", str(kind))
-
-
-def coerce(value: Any, kind: Any, path: str) -> Any:
-    """``value`` as the annotated ``kind``, in plain JSON types; refuses rather than guesses.
-
-    An int is accepted where a float is asked for, never a bool for a number.
-
-    Raises:
-        BadInput: naming ``path``, the value and what is accepted.
-    """
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if kind is Any:
-        return value
-    if origin is Literal:
-        if isinstance(value, int) and not isinstance(value, bool) and str(value) in args:
-            return str(value)  # --set reads branch_scale=1 as the number
-        if isinstance(value, str):
-            return choose(value, [a for a in args if isinstance(a, str)], path)
-        if value in args and type(value) in {type(a) for a in args}:
-            return value
-    elif origin in (typing.Union, types.UnionType):
-        members = [a for a in args if a is not type(None)]
-        if value is None and len(members) < len(args):
-            return None
-        for member in members[:-1]:
-            try:
-                return coerce(value, member, path)
-            except BadInput:
-                continue
-        if value is not None:
-            return coerce(value, members[-1], path)
-    elif origin in (list, tuple):
-        if isinstance(value, list | tuple):
-            return [coerce(item, args[0], f"{path}[{i}]") for i, item in enumerate(value)]
-    elif kind is dict or origin is dict:
-        if isinstance(value, Mapping):
-            return dict(value)
-    elif kind is bool:
-        if isinstance(value, bool):
-            return value
-    elif kind is int:
-        if isinstance(value, int) and not isinstance(value, bool):
-            return value
-    elif kind is float:
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            try:
-                if math.isfinite(value):
-                    return float(value)
-            except OverflowError:
-                pass
-    elif kind is str and isinstance(value, str):
-        return value
-    raise BadInput(f"{path} = {value!r} is not acceptable; it takes {type_name(kind)}")

@@ -116,7 +116,7 @@ def test_what_is_no_study_is_refused_in_one_line(changes, words) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"seeds": 5}, "study.seeds = 5 is not acceptable; it takes tuple"),
+        ({"seeds": 5}, "study.seeds = 5 is not acceptable; it takes list of int"),
         ({"seeds": ["a"]}, r"study.seeds\[0\] = 'a'"),
         ({"primary": [{"family": "depth", "dpeth": 8, "condition": "plain"}]}, "did you mean 'depth'"),
         ({"primary": [{"family": "depth"}]}, r"study.primary\[0\] lacks condition, depth"),

@@ -10,15 +10,14 @@ import json
 import platform
 import tempfile
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from netdepth.commands.answer import Answer, runtime_of
-from netdepth.config import Runtime, to_json
+from netdepth.config import Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
-from netdepth.registry import Entry, Registry, type_name
+from netdepth.registry import REGISTRIES, Entry, registry_of
 from netdepth.runs.folder import runs_root
 from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
@@ -27,33 +26,12 @@ from netdepth.text import print_table, printable
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
 
 
-def _registries() -> dict[str, Callable[[], Registry[Any]]]:
-    """The registries by the name ``netdepth list`` has for them, each imported when asked for."""
-
-    def load(module: str, name: str) -> Callable[[], Registry[Any]]:
-        import importlib
-
-        return lambda: getattr(importlib.import_module(f"netdepth.{module}"), name)
-
-    return {
-        "recipes": load("recipes", "RECIPES"),
-        "models": load("models", "MODELS"),
-        "datasets": load("data", "DATASETS"),
-        "optimizers": load("training.optim", "OPTIMIZERS"),
-        "schedules": load("training.optim", "SCHEDULES"),
-        "augmentations": load("data.augment", "AUGMENTATIONS"),
-        "objectives": load("training.objectives", "OBJECTIVES"),
-        "trackers": load("trackers", "TRACKERS"),
-    }
-
-
 def list_components(args: argparse.Namespace) -> Answer:
     """Names and summaries of one kind or all; with -v every setting."""
     import inspect
 
-    registries = _registries()
-    kinds = [args.kind] if args.kind else list(registries)
-    entries = {kind: [registries[kind]().entry(name) for name in registries[kind]().names()] for kind in kinds}
+    registries = {kind: registry_of(kind.removesuffix("s")) for kind in ([args.kind] if args.kind else KINDS)}
+    entries = {kind: [registry.entry(name) for name in registry.names()] for kind, registry in registries.items()}
 
     def default(value: Any) -> Any:
         return "required" if value is inspect.Parameter.empty else value
@@ -181,6 +159,8 @@ def check(args: argparse.Namespace) -> Answer:
 
 # --- doctor ---
 
+KINDS = tuple(f"{kind}s" for kind in REGISTRIES)
+"""What ``netdepth list`` takes."""
 TRACKER_PACKAGES = ("tensorboard", "wandb")
 
 
