@@ -1,4 +1,4 @@
-"""The command ``netdepth``: how it runs and answers errors. `grammar` says what may be typed, `commands` what it does.
+"""The command ``netdepth``: how it runs, answers errors, and what may be typed. What each command does: `commands`.
 
 The parser is argparse, so that ``--help`` and a mistyped option are answered without importing
 anything heavy.
@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
+from netdepth import __version__
+from netdepth.config import MAX_SEED
 from netdepth.errors import BadInput, NetdepthError, RankLost, choose
-from netdepth.grammar import Parser, grammar
+from netdepth.registry import REGISTRIES
 from netdepth.training.parallel import only_alone, rank
 from netdepth.training.signals import Terminated, signals_as_interrupts
 
-__all__ = ["entry", "main"]
+__all__ = ["KINDS", "entry", "main"]
 
 RANK_SECONDS = 5.0
 EXIT_INTERNAL, EXIT_STORAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 74, 130, 143
@@ -114,3 +118,248 @@ def _refuse(word: str, parser: Parser) -> NoReturn:
     if word.startswith("-") and word != "-":
         choose(word.partition("=")[0], parser.options, f"option of {parser.prog}:")
     raise BadInput(f"unexpected argument {word!r}; see {parser.prog} --help")
+
+
+# --- what may be typed ---
+
+GROUPS = ("data", "runs")
+KINDS = tuple(f"{kind}s" for kind in REGISTRIES)
+"""What ``netdepth list`` takes."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose every complaint is a `BadInput`."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.options: list[str] = []
+        wide = functools.partial(argparse.HelpFormatter, max_help_position=32)
+        super().__init__(allow_abbrev=False, formatter_class=wide, **settings)
+
+    def add_argument(self, *names: Any, **settings: Any) -> argparse.Action:
+        self.options += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **settings)
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput(f"{message}; see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None:
+            choose(value, action.choices, str(action.metavar or action.dest).split()[0].lower())
+
+
+def grammar() -> Parser:
+    """The parser of the whole command line; every complaint of it is a `BadInput`."""
+    parser = Parser(prog="netdepth", description="A laboratory for depth in neural networks.")
+    parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND [options]", parser_class=Parser)
+
+    def add(name: str, text: str, into: Any = commands, function: str | None = None) -> Parser:
+        made: Parser = into.add_parser(name, help=text, description=text[:1].upper() + text[1:] + ".")
+        made.set_defaults(command=function or name, parser=made)
+        if name not in GROUPS:  # a default of the action would override what stands before it
+            _everywhere(made)
+        return made
+
+    text = "the baseline and a small depth study with its report, on data that come with the package, in a minute"
+    _train_options(add("quickstart", text), False)
+    train = add("train", "train a recipe with one or several seeds")
+    train.epilog = "Over several processes or GPUs: torchrun --nproc-per-node 2 -m netdepth train RECIPE."
+    train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
+    _train_options(train, True)
+
+    _study_options(add("study", "run a depth study: many seeds, a verdict with statistics, a report"))
+
+    report = add("report", "the page of a study: report.html, and report.md with figures for a repository")
+    report.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
+    report.add_argument("--check", action="store_true", help="write nothing: is the page there whole and up to date?")
+    report.add_argument("--out", metavar="DIR", type=_path, help="a folder for it; default: the study's own")
+    verdict = add("verdict", "what a study found, in sentences and one table")
+    verdict.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
+
+    compare = add(
+        "compare", "runs side by side, with the mean over seeds and its interval; or whole studies, a line each"
+    )
+    compare.add_argument(
+        "runs", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names, or studies' folders"
+    )
+    compare.add_argument("--html", metavar="FILE", type=_path, help="of studies: write one page of all")
+    for style in ("markdown", "csv", "latex"):
+        compare.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=f"print as {style}")
+
+    inspect = add("inspect", "gradients and activations of a run's network per layer: table, picture, words")
+    inspect.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+
+    _landscape_options(add("landscape", "the loss around the weights of runs, side by side: picture, numbers, words"))
+    probe = add("probe", "what a run's features are worth on a data set: kNN, linear SVM, logistic regression")
+    probe.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    probe.add_argument("--dataset", metavar="NAME", required=True, help="a data set; image-folder:PATH for your own")
+    probe.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. dataset.val_size=1000"
+    )
+    probe.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    probe.add_argument("--images", metavar="N", type=_whole("--images", 10, 10**9), help="to fit to (default: 5000)")
+    probe.add_argument("--all-images", action="store_true", help="fit to all training images: this may take hours")
+    probe.add_argument("--fresh", action="store_true", help="forget what was found there and start again")
+
+    predict = add("predict", "what a trained network says of pictures")
+    predict.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files, JPEG or PNG")
+    _picture_options(predict)
+
+    explain = add("explain", "where a network looks: class activation maps, and a check that they matter")
+    explain.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    text = "picture files, or folders of them (else the run's validation images)"
+    explain.add_argument("--images", metavar="PATH", nargs="+", type=_path, help=text)
+    explain.add_argument("--classes", metavar="CLASS", nargs="+", help="only these classes, a row each")
+    text = "pictures in the mean maps and in the check (default: 200, fewer for a large network)"
+    explain.add_argument("--count", metavar="N", type=_whole("--count", 1, 100_000), help=text)
+    explain.add_argument("--out", metavar="FILE.png", type=_path, help="the contact sheet; the rest lies beside it")
+    explain.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    _picture_options(explain)
+
+    export = add("export", "a run's network as a file for others, checked, with a model card")
+    export.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    export.add_argument("--to", metavar="FORMAT", required=True, help="onnx or safetensors")
+    export.add_argument("--out", metavar="FILE", type=_path, help="default: export/ in the run's folder")
+    export.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+
+    convert = add("convert", "published weights (.pth, .pt) into safetensors, read without running code")
+    convert.add_argument("file", metavar="FILE.pth", type=_path, help="weights as PyTorch saves them")
+    convert.add_argument("--out", metavar="FILE.safetensors", type=_path, help="default: beside FILE.pth")
+
+    data = _actions(add("data", "data sets: list, fetch, verify"))
+    add("list", "every data set and where it is", data, "data_list")
+    fetch = add("fetch", "download data sets and check their digests", data, "data_fetch")
+    fetch.add_argument("names", metavar="NAME", nargs="+", help="names of data sets")
+    verify = add("verify", "check the digests of data that are here", data, "data_verify")
+    verify.add_argument("names", metavar="NAME", nargs="+", help="names of data sets")
+
+    listing = add("list", "what can be named in a recipe or a --set", function="list_components")
+    listing.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS, help=f"one of {', '.join(KINDS)}")
+    listing.add_argument("-v", "--verbose", action="store_true", help="every setting: type, default, meaning")
+
+    check = add("check", "try out what a file of yours registers")
+    check.add_argument("file", metavar="FILE.py", type=_name, help="a file that registers a model, a data set, ...")
+
+    runs = _actions(add("runs", "run folders: list, rm, gc"))
+    add("list", "every run with its status and size", runs, "runs_list")
+    rm = add("rm", "remove run folders", runs, "runs_rm")
+    rm.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    rm.add_argument("--yes", action="store_true", help="do not ask")
+    add("gc", "drop the optimizer states of finished runs", runs, "runs_gc")
+
+    board = add("board", "show the runs in TensorBoard")
+    board.add_argument("folder", metavar="RUNS", nargs="?", type=_path, help="a folder of runs")
+    board.add_argument("--port", type=_whole("--port", 1, 65535), help="default: TensorBoard's own")
+
+    sync = add("sync", "rebuild a tracker's mirror from run folders")
+    sync.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    sync.add_argument("--to", metavar="TRACKER", required=True, help="tensorboard or wandb")
+    sync.add_argument("--wandb-online", action="store_true", help="upload to Weights & Biases")
+
+    doctor = add("doctor", "device, threads, trackers, data: what works here")
+    doctor.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    return parser
+
+
+def _actions(parser: Parser) -> Any:
+    return parser.add_subparsers(metavar="ACTION", required=True, parser_class=Parser)
+
+
+def _everywhere(parser: Parser) -> None:
+    """Options that every command takes."""
+    parser.add_argument("--data", metavar="DIR", type=_path, help="data folder (NETDEPTH_DATA)")
+    parser.add_argument("--runs", dest="runs_root", metavar="DIR", type=_path, help="runs folder (NETDEPTH_RUNS)")
+    parser.add_argument("--threads", metavar="N", type=_whole("--threads", 1, 1024), help="CPU threads")
+    parser.add_argument(
+        "--import", dest="imports", metavar="FILE", action="append", default=[], help="a file.py to run first"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
+
+
+def _train_options(parser: Parser, full: bool) -> None:
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), help="one seed (else the recipe's)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    parser.add_argument("--fresh", action="store_true", help="ignore what the run folder holds and start again")
+    if not full:
+        return
+    parser.add_argument("--seeds", metavar="LIST", help="5 for seeds 0 to 4, or 0,3,7 for those")
+    parser.add_argument("--dataset", metavar="NAME", help="another data set; image-folder:PATH for your own pictures")
+    parser.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. model.hidden=[64,64]"
+    )
+    parser.add_argument("--track", metavar="NAMES", default="tensorboard", help="tensorboard,wandb or none")
+    parser.add_argument(
+        "--no-test", dest="sealed", action="store_true", help="leave the test data sealed: for choosing settings"
+    )
+    parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
+
+
+def _picture_options(parser: Parser) -> None:
+    parser.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
+    text = "class names of published weights, one a line"
+    parser.add_argument("--names", metavar="FILE.txt", type=_path, help=text)
+
+
+def _study_options(parser: Parser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a study.json")
+    parser.add_argument("--seeds", metavar="LIST", help="10 for seeds 0 to 9, or 0,3,7; more than before extends")
+    parser.add_argument("--depths", metavar="LIST", help="other depths than the recipe's, e.g. 2,8,24")
+    parser.add_argument("--dataset", metavar="NAME", help="another data set; image-folder:PATH for your own pictures")
+    parser.add_argument(
+        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="for all runs"
+    )
+    parser.add_argument("--tune", metavar="SETTING", help="lr: choose it per cell, on validation and other seeds")
+    parser.add_argument("--source", metavar="RUN", help="a finished run to start or learn from (else it is made first)")
+    parser.add_argument("--workers", metavar="N", type=_whole("--workers", 0, 1024), help="processes (else the cores)")
+    parser.add_argument("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster: its address, or auto")
+    parser.add_argument("--dry-run", action="store_true", help="only say what it would cost")
+    parser.add_argument("--no-report", action="store_true", help="leave the report to: netdepth report")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    parser.add_argument("--fresh", action="store_true", help="remove the study's runs and start again")
+
+
+def _landscape_options(parser: Parser) -> None:
+    parser.add_argument("names", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names")
+    parser.add_argument("--grid", metavar="N", type=_whole("--grid", 3, 501), help="points a side, odd (else 41 or 25)")
+    parser.add_argument("--radius", metavar="R", type=_number("--radius"), default=1.0, help="half a side (default: 1)")
+    parser.add_argument(
+        "--images", metavar="N", type=_whole("--images", 1, 10**7), help="training images (else 1000 or 500)"
+    )
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), default=0, help="of the directions")
+    parser.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    parser.add_argument("--no-curvature", action="store_true", help="leave out the eigenvalues of the Hessian")
+    parser.add_argument("--out", metavar="FILE.png", type=_path, help="the picture's path (else in figures/)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+
+
+def _name(text: str) -> str:
+    """A RUN or RECIPE: something the file system can be asked about."""
+    too_long = len(text) > 2000 or any(len(os.fsencode(part)) > 250 for part in text.split("/"))
+    if too_long or not text.strip("/ ") or "\0" in text:
+        raise BadInput(f"{text[:60]!r} is no usable name or path")
+    return text
+
+
+def _path(text: str) -> Path:
+    return Path("/") if text == "/" else Path(_name(text))
+
+
+def _whole(option: str, low: int, high: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if text.isascii() and text.isdecimal() and len(text) < 20 and low <= int(text) <= high:
+            return int(text)
+        raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a whole number from {low} to {high}")
+
+    return parse
+
+
+def _number(option: str) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        with contextlib.suppress(ValueError):
+            if 0 < float(text) < float("inf"):
+                return float(text)
+        raise BadInput(f"{option} {text[:60]!r} is not acceptable; it takes a number above 0")
+
+    return parse

@@ -17,7 +17,7 @@ from test_cli_fuzz import check, check_mutated_config, mutated_lines, world
 
 from faults.ground import answer
 from faults.record import Faults
-from netdepth.grammar import KINDS
+from netdepth.cli import KINDS
 
 pytestmark = pytest.mark.faults
 

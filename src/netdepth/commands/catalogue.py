@@ -30,7 +30,10 @@ def list_components(args: argparse.Namespace) -> Answer:
     """Names and summaries of one kind or all; with -v every setting."""
     import inspect
 
-    registries = {kind: registry_of(kind.removesuffix("s")) for kind in ([args.kind] if args.kind else KINDS)}
+    registries = {
+        kind: registry_of(kind.removesuffix("s"))
+        for kind in ([args.kind] if args.kind else [f"{kind}s" for kind in REGISTRIES])
+    }
     entries = {kind: [registry.entry(name) for name in registry.names()] for kind, registry in registries.items()}
 
     def default(value: Any) -> Any:
@@ -159,8 +162,6 @@ def check(args: argparse.Namespace) -> Answer:
 
 # --- doctor ---
 
-KINDS = tuple(f"{kind}s" for kind in REGISTRIES)
-"""What ``netdepth list`` takes."""
 TRACKER_PACKAGES = ("tensorboard", "wandb")
 
 

@@ -8,16 +8,19 @@ import json
 from pathlib import Path
 from typing import Any
 
-from netdepth.config import SCHEMA, RunConfig, from_json
+from netdepth.config import SCHEMA, Component, RunConfig, from_json
 from netdepth.errors import BadInput, choose
 from netdepth.files.usercode import UserCode, import_user, reason_of
 from netdepth.registry import Registry
 from netdepth.studyspec import StudySpec
 
-__all__ = ["RECIPES", "import_user", "resolve", "resolve_study"]
+__all__ = ["ADAM", "RECIPES", "import_user", "resolve", "resolve_study"]
 
 RECIPES: Registry[Any] = Registry("recipe")
 """Functions that return a `RunConfig` or a `StudySpec`; `resolve` and `resolve_study` check which."""
+
+ADAM = Component("adam", {"lr": 1e-3})
+"""The optimizer of most recipes."""
 
 SAVED_KEYS = ("schema", "fingerprint", "recipe")
 """What ``config.json`` of a run folder holds besides the RunConfig."""

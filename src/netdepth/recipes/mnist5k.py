@@ -9,11 +9,10 @@ from __future__ import annotations
 import dataclasses
 
 from netdepth.config import Component, RunConfig, TrainConfig
-from netdepth.recipes.base import RECIPES
+from netdepth.recipes.base import ADAM, RECIPES
 from netdepth.recipes.cnn import RESIDUAL
-from netdepth.recipes.distill import distilled
 from netdepth.recipes.mlp import baseline_mlp
-from netdepth.recipes.transfer import ADAM, carried_on
+from netdepth.recipes.transfer import distillation, transfer
 from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
 __all__ = ["cnn_mnist5k", "distill_mnist5k", "transfer_mnist5k"]
@@ -39,7 +38,7 @@ def cnn_mnist5k() -> StudySpec:
         base=RunConfig(
             dataset=Component(DIGITS),
             model=Component("resnet"),
-            optimizer=Component("adam", {"lr": 1e-3}),
+            optimizer=ADAM,
             schedule=Component("step"),
             train=TrainConfig(budget="2ep", batch_size=32),
         ),
@@ -64,21 +63,20 @@ def transfer_mnist5k() -> StudySpec:
 
     Fixed for all: Adam at 1e-3, batch 64, three epochs.
     """
-    source: RunConfig = baseline_mlp()
-    return carried_on(
+    parent: RunConfig = baseline_mlp()
+    return transfer(
         "transfer-mnist5k",
         "Does a network trained on the digits 0 to 4 help to learn the digits 5 to 9?",
-        dataclasses.replace(source, dataset=Component(DIGITS, {"classes": FIRST})),
+        dataclasses.replace(parent, dataset=Component(DIGITS, {"classes": FIRST})),
         RunConfig(
             dataset=Component(DIGITS, {"classes": SECOND}),
-            model=source.model,
+            model=parent.model,
             optimizer=ADAM,
             train=TrainConfig(budget="3ep", eval_every="3ep", batch_size=64),
         ),
         depth=3,
-        depth_path={"model.hidden": [256, 128]},
+        settings={"model.hidden": [256, 128]},
         stages=("layer1", "layer2", "head"),
-        seeds=8,
         smallest_effect=0.005,
     )
 
@@ -97,18 +95,18 @@ def distill_mnist5k() -> StudySpec:
     eighty epochs, the last weights.
     """
     hidden = [16, 16]
-    return distilled(
+    return distillation(
         "distill-mnist5k",
         "Does a small network learn more from a large one's answers than from the labels of 3,000 digits alone?",
         dataclasses.replace(baseline_mlp(), dataset=Component(DIGITS)),
         RunConfig(
             dataset=Component(DIGITS),
             model=Component("mlp", {"hidden": hidden}),
-            optimizer=Component("adam", {"lr": 1e-3}),
+            optimizer=ADAM,
             schedule=Component("one-cycle"),
             train=TrainConfig(budget="80ep", eval_every="80ep", batch_size=64),
         ),
-        3,
-        {"model.hidden": hidden},
-        0.002,
+        depth=3,
+        settings={"model.hidden": hidden},
+        smallest_effect=0.002,
     )
