@@ -31,9 +31,10 @@ def transfer(
     stages: Sequence[str],
     smallest_effect: float,
 ) -> StudySpec:
-    """Head, last stage or all of a network of ``stages`` trained further from ``parent``, against training from scratch.
+    """Head, last stage or all of a network of ``stages`` trained further, against training from scratch.
 
-    ``settings`` give the network its ``depth``, as a depth axis does. Eight seeds each.
+    The further training starts from ``parent``. ``settings`` give the network its ``depth``, as a depth axis does.
+    Eight seeds each.
     """
     conditions: dict[str, Mapping[str, Any]] = {
         SCRATCH: {"start_from": None},

@@ -16,26 +16,21 @@ from torch import nn
 
 from netdepth import data, models
 from netdepth.config import RunConfig, Runtime, derive_seed, digest
-from netdepth.data.augment import AUGMENTATIONS
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
-from netdepth.registry import Registry
+from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.finished import begin_with, find_weights, name_of
 from netdepth.training.gradients import has_handwritten_pass
 from netdepth.training.objectives import OBJECTIVES
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
+from netdepth.training.optim import SCHEDULES, WatchingSchedule
 from netdepth.training.process import find_device
 
 __all__ = ["COMPONENTS", "ResolvedConfig", "build_model", "fill_in", "fingerprint", "multiplies_bf16", "resolve"]
 
 COMPONENTS: dict[str, Registry[Any]] = {
-    "dataset": data.DATASETS,
-    "model": models.MODELS,
-    "objective": OBJECTIVES,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "augmentation": AUGMENTATIONS,
+    field.name: registry_of(field.name) for field in dataclasses.fields(RunConfig) if field.name in REGISTRIES
 }
+"""The registry of each part of a `RunConfig`."""
 LSUV_IMAGES = 512
 """Training images, evenly spread and the same for every seed, on which LSUV rescales the weights."""
 WEIGHT_TYPES = {"float32": torch.float32, "float64": torch.float64, "bf16": torch.float32}
