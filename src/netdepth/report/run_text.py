@@ -59,7 +59,8 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
 def print_quickstart(run: RunDir, figure: Path | None) -> None:
     """What a newcomer has just seen."""
     row = run_row(run)
-    sizes: dict[str, Any] = (run.read_json("split.json") or {}).get("sizes", {})
+    split = run.split()
+    sizes = {} if split is None else split.sizes
     print(
         f"\nA network with {row['depth']} weight layers ({row['num_params']:,} numbers to learn) has seen "
         f"{sizes.get('train', 0):,} handwritten digits,\n{row['epochs']:g} times each. It recognises "

@@ -20,6 +20,7 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,8 @@ from netdepth.files.atomic import fsync_file, one_at_a_time, remove_folder, stor
 from netdepth.files.records import jsonable, read_json
 
 __all__ = [
-    "RunDir", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs", "metrics_record",
-    "remove", "runs_root", "slug",
+    "RunDir", "SplitRecord", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs",
+    "metrics_record", "remove", "runs_root", "slug",
 ]  # fmt: skip
 
 MANIFEST = "MANIFEST.json"
@@ -48,6 +49,47 @@ def slug(text: str) -> str:
     """A folder-name part: lower-case letters, digits and single hyphens, 48 at most."""
     cleaned = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(part for part in cleaned.split("-") if part)[:48].strip("-") or "run"
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """What ``split.json`` says of a run's data; None, or empty, for what it does not say.
+
+    ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test.
+    """
+
+    name: str | None
+    input_shape: tuple[int, int, int] | None
+    classes: tuple[str, ...]
+    sizes: Mapping[str, int]
+    data_digest: str | None
+    split_digest: str | None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> SplitRecord:
+        """The record in a parsed ``split.json``, whose types are checked: a store may be somebody else's.
+
+        Raises:
+            TypeError, ValueError: a shape, class or digest is none.
+        """
+        shape, classes = value.get("input_shape"), value.get("classes")
+        if "input_shape" in value:
+            channels, height, width = shape
+            if not all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape):
+                raise ValueError("input_shape")
+            shape = channels, height, width
+        if "classes" in value and not (isinstance(classes, list) and classes and all(map(_is_text, classes))):
+            raise ValueError("classes")
+        digests = value.get("data_digest"), value.get("split_digest")
+        if not all(digest is None or _is_text(digest) for digest in digests):
+            raise ValueError("digest")
+        name, sizes = value.get("name"), value.get("sizes")
+        sizes = {key: size for key, size in sizes.items() if type(size) is int} if isinstance(sizes, dict) else {}
+        return cls(name if _is_text(name) else None, shape, tuple(classes or ()), sizes, *digests)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 class RunDir:
@@ -122,9 +164,17 @@ class RunDir:
             BadInput: also if it is a ``split.json`` that describes no data.
         """
         value = read_json(self.path / name, "delete it or use --fresh")
-        if name == "split.json" and value is not None and not _describes_data(value):
-            raise BadInput(f"{self.path / name} does not describe a data set; delete it or use --fresh")
+        if name == "split.json" and value is not None:
+            try:
+                SplitRecord.from_json(value)
+            except (TypeError, ValueError):
+                raise BadInput(f"{self.path / name} does not describe a data set; delete it or use --fresh") from None
         return value
+
+    def split(self) -> SplitRecord | None:
+        """``split.json``, or None where there is none; errors as of `read_json`."""
+        value = self.read_json("split.json")
+        return None if value is None else SplitRecord.from_json(value)
 
     def result(self) -> dict[str, Any] | None:
         """``result.json``, or None while the run is unfinished."""
@@ -268,21 +318,6 @@ def metrics_record(line: bytes) -> dict[str, Any] | None:
         return None
     valid = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
     return record if valid else None
-
-
-def _describes_data(split: Mapping[str, Any]) -> bool:
-    """Whether ``split.json`` has the types that its readers go by: a store may be somebody else's."""
-    shape, classes = split.get("input_shape", [1, 1, 1]), split.get("classes", ["any"])
-    digests = [split.get(name) for name in ("data_digest", "split_digest")]
-    return (
-        isinstance(shape, list)
-        and len(shape) == 3
-        and all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape)
-        and isinstance(classes, list)
-        and len(classes) > 0
-        and all(isinstance(name, str) for name in classes)
-        and all(digest is None or isinstance(digest, str) for digest in digests)
-    )
 
 
 def list_runs(root: Path) -> list[RunDir]:

@@ -90,12 +90,11 @@ def _network(run: Run) -> models.Network:
     Raises:
         BadInput: the folder does not say what the network is.
     """
-    config, split = run.config, run.dir.read_json("split.json") or {}
-    shape, classes = split.get("input_shape"), split.get("classes")
-    if not config.get("model") or not isinstance(shape, list) or len(shape) != 3 or not isinstance(classes, list):
+    config, split = run.config, run.dir.split()
+    if not config.get("model") or split is None or split.input_shape is None or not split.classes:
         raise BadInput(f"run {run.path.name} does not say what its network is: config.json or split.json lacks it")
     component = from_json(Component, config["model"], "config.model")
-    return models.build(component, (shape[0], shape[1], shape[2]), len(classes))
+    return models.build(component, split.input_shape, len(split.classes))
 
 
 def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statistics]:

@@ -176,8 +176,8 @@ def _data(runs: Sequence[Run], data_dir: Path | None) -> list[Splits]:
     loaded: dict[str, Splits] = {}
     keys = []
     for run in runs:
-        split = run.dir.read_json("split.json") or {}
-        keys.append(str([run.config.get("dataset"), split.get("data_digest"), split.get("split_digest")]))
+        split = run.dir.split()
+        keys.append(str([run.config.get("dataset"), split and (split.data_digest, split.split_digest)]))
         if keys[-1] not in loaded:
             loaded[keys[-1]] = run.data(data_dir)
     return [loaded[key] for key in keys]
