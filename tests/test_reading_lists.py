@@ -1,4 +1,4 @@
-"""The reading lists of docs/architecture.md: few files say how a study works, and none of its package is left out."""
+"""The reading lists of docs/architecture.md: few files say how a run or a study works, and none of its package is left out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "netdepth"
 MOST_FILES, MOST_LINES = 12, 2600
-SECTIONS = {"To understand one study": "studies"}
+SECTIONS = {"To understand one run": "training", "To understand one study": "studies"}
 """A section of the page, and the package whose files it sorts into needed and not needed."""
 
 
