@@ -1,4 +1,4 @@
-"""The reading lists of docs/architecture.md: few files say how a run or a study works, and none of its package is left out."""
+"""The reading lists of docs/architecture.md: few files say how a run or a study works, and no file is left out."""
 
 from __future__ import annotations
 
