@@ -50,15 +50,6 @@ def test_the_depth_study_is_the_labs() -> None:
     assert (len(small.seeds), [(p.family, p.depth) for p in small.primary]) == (7, [("shortcut", 32)])
 
 
-def test_a_study_and_a_run_are_not_taken_for_one_another() -> None:
-    with pytest.raises(BadInput, match=r"^depth-mlp is a study; run it with: netdepth study depth-mlp$"):
-        resolve("depth-mlp")
-    with pytest.raises(BadInput, match=r"^baseline-mlp is not a study; run it with: netdepth train baseline-mlp$"):
-        resolve_study("baseline-mlp")
-    with pytest.raises(BadInput, match="did you mean 'depth-mlp5k'"):
-        resolve_study("depth-mpl5k")
-
-
 def test_a_saved_study_is_a_recipe(tmp_path: Path) -> None:
     spec = resolve_study("depth-mlp5k")
     path = StudyDir.create(tmp_path, spec).path / "study.json"

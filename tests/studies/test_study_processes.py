@@ -1,6 +1,7 @@
 """Groups over worker processes: all outcomes come, dead workers are replaced, signals save, an orphan leaves.
 
-The quick tests have real processes with a stand-in for the training; the slow ones train and are killed.
+The tests have real processes with a stand-in for the training, except the last. Studies that are killed and continued
+are a drill (tests/faults/test_killed.py).
 """
 
 from __future__ import annotations
@@ -15,13 +16,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from support.tiny_studies import finished, make, timeless, tiny_spec
+from support.tiny_studies import make, timeless, tiny_spec
 
 from netdepth.config import Component, RunConfig, Runtime
 from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
 from netdepth.studies import pool as processes
-from netdepth.studies.folder import StudyDir
 from netdepth.studies.worker import Done, Event, Job, Progress, Retry, Started
 from netdepth.training.launch import Outcome
 
@@ -183,24 +183,6 @@ def train_stack(config, networks, *args, **kwargs):
 run.train_stack = train_stack
 """
 
-RECIPE = """
-from netdepth.config import Component, RunConfig, TrainConfig
-from netdepth.studyspec import Axis, StudySpec
-
-def long():
-    return StudySpec(
-        name="long",
-        question="is anything lost?",
-        base=RunConfig(
-            Component("mnist5k"), Component("mlp", {"width": 32}), train=TrainConfig(budget="30ep", batch_size=32)
-        ),
-        scientific=(Axis.of_depths((2, 4, 8)),),
-        seeds=(0, 1, 2),
-        primary=(),
-        smallest_effect=0.02,
-    )
-"""
-
 
 @pytest.mark.slow
 def test_a_study_outlives_the_death_of_its_workers(tmp_path: Path) -> None:
@@ -214,38 +196,3 @@ def test_a_study_outlives_the_death_of_its_workers(tmp_path: Path) -> None:
     alone = make(tmp_path / "alone", spec).study  # where a run is made changes no bit
     frames = [timeless(study).query("depth < 6").drop(columns="error") for study in (done.study, alone)]
     pd.testing.assert_frame_equal(*frames)
-
-
-def descendants(pid: int) -> list[int]:
-    children = [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [*children, *(one for child in children for one in descendants(child))]
-
-
-@pytest.mark.slow
-def test_a_study_killed_again_and_again_ends_with_the_same_table(tmp_path: Path) -> None:
-    (tmp_path / "my.py").write_text(RECIPE)
-
-    def start(root: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "netdepth", "study", f"{tmp_path}/my.py:long", "--runs", f"{tmp_path}/{root}"]
-        return subprocess.Popen([*command, "--no-report"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    with start("whole") as process:
-        assert process.wait() == 0
-    study = StudyDir(tmp_path / "cut" / "long")
-    # Evaluations that are there when it is killed; with or without its workers, which notice and save.
-    for records, whole_tree in ((2, True), (30, False), (60, True)):
-        with start("cut") as process:
-            while process.poll() is None:
-                lines = [len(path.read_bytes().splitlines()) for path in study.path.glob("*/metrics.jsonl")]
-                if sum(lines) >= 3 * records:
-                    break
-                time.sleep(0.02)
-            doomed = [*descendants(process.pid), process.pid] if whole_tree else [process.pid]
-            for pid in doomed:
-                os.kill(pid, signal.SIGKILL)
-            assert process.wait() == -signal.SIGKILL, "it ended before it was killed"
-    assert len(finished(study)) < 9
-    with start("cut") as process:
-        _, errors = process.communicate()
-        assert process.returncode == 0, errors.decode()
-    pd.testing.assert_frame_equal(timeless(study), timeless(StudyDir(tmp_path / "whole" / "long")))

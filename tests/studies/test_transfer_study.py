@@ -8,7 +8,6 @@ from support.tiny_studies import make
 
 from netdepth import data
 from netdepth.api import ask
-from netdepth.cli import main
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
@@ -226,15 +225,3 @@ def test_the_recipes_run_on_their_data(name, real_data, tmp_path):
     if "halves" in name:
         assert split["classes"] == ["dog", "frog", "horse", "ship", "truck"]
         assert "not comparable" in split["note"]
-
-
-def test_the_command_makes_the_source_and_answers(tmp_path, capsys, monkeypatch):
-    monkeypatch.setenv("NETDEPTH_RUNS", str(tmp_path))
-    recipe = tmp_path / "study.json"
-    from netdepth.config import to_json
-
-    recipe.write_text(json.dumps({"schema": 1, "spec": to_json(spec(seeds=2))}))
-    assert main(["study", str(recipe), "--workers", "0", "--no-report"]) == 0
-    out = capsys.readouterr()
-    assert "It is undecided whether head only has a lower validation error than from scratch" in out.out
-    assert "cannot decide the 1 paired comparison of the family 'condition'" in out.err
