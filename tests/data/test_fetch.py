@@ -40,7 +40,7 @@ FAULTS = {
     "forbidden": "answers HTTP 403",
     "broken": "answers HTTP 500",
     "truncated": "breaks off after",
-    "short": "gzip stream is truncated",
+    "short": "gzip stream is damaged",
     "other": "found sha256 .*which is 26 bytes",
     "swapped": "found sha256",
     "bomb": "gzip stream holds more than the 204800 bytes expected",

@@ -1,4 +1,4 @@
-"""The data room: ``load(Component("mnist"), data_dir=None)`` gives train, validation and sealed test.
+"""Data sets: ``load(Component("mnist"), data_dir=None)`` gives train, validation and sealed test.
 
 A new data set is one new file in this folder that registers a function in `DATASETS`.
 """
@@ -21,6 +21,6 @@ def load(component: Component, *, data_dir: Path | None) -> Splits:
 
     Raises:
         BadInput: unknown name or setting, or a local file that is not the official one.
-        StorageError: the data are not here (loading never downloads), or cannot be read.
+        StorageError: the data are not on this machine (loading never downloads), or cannot be read.
     """
     return DATASETS.build(component, data_dir)

@@ -17,13 +17,13 @@ from netdepth.registry import Registry
 __all__ = ["AUGMENTATIONS", "Augmentation"]
 
 Augmentation = Callable[[Tensor, int], Tensor]
-"""Images uint8 ``[B, C, H, W]`` and a seed to images of the same type, shape and device; the given ones stay."""
+"""Images uint8 ``[B, C, H, W]`` and a seed to new images of the same type, shape and device."""
 
 AUGMENTATIONS: Registry[Augmentation] = Registry("augmentation")
 """An augmentation function takes (input_shape) and its own settings.
 
-What it makes draws from a CPU generator seeded with the seed it is called with and from nothing else, so that every
-device sees the same images.
+The augmentation draws from a CPU generator with the seed of the call and from nothing else, so that every device sees
+the same images.
 """
 
 
@@ -45,10 +45,10 @@ def crop_flip(
     """Mirror at random, pad and crop at random (He et al. 2016, §4.2), optional cutout.
 
     The paper pads images whose mean has been subtracted, so with the mean. Here pixels are padded before they are
-    normalised, with black unless ``fill`` says otherwise; 120 is close to the mean of CIFAR-10. Cutout is DeVries &
-    Taylor 2017, "Improved Regularization with Cutout", §3: the centre is any pixel, what is over the border is cut
-    off, and the square is filled as the padding is. Crops are the same with and without flips, and both the same
-    with and without cutout.
+    normalised, with black by default (``fill``); 120 is close to the mean of CIFAR-10. Cutout is DeVries &
+    Taylor 2017, "Improved Regularization with Cutout", §3: the centre is any pixel, the square is cut off
+    at the border and filled like the padding. Crops are the same with and without flips, and both are the same with
+    and without cutout.
 
     Raises:
         BadInput: a setting out of range for the images.
@@ -77,7 +77,7 @@ def crop_flip(
 
 def _canvases(images: Tensor, pad: int, fill: int, flip: bool) -> Tensor:
     """Every image on a canvas ``pad`` larger at each border: ``[1, B, C, H + 2 pad, W + 2 pad]``, or ``[2, ...]``
-    with the mirrored images behind the others: making both costs less than choosing between them."""
+    with the mirrored images behind the others: to make both costs less than to choose between them."""
     count, channels, height, width = images.shape
     canvases = images.new_full((1 + flip, count, channels, height + 2 * pad, width + 2 * pad), fill)
     inside = canvases[..., pad : pad + height, pad : pad + width]
@@ -90,8 +90,8 @@ def _canvases(images: Tensor, pad: int, fill: int, flip: bool) -> Tensor:
 def _crop(canvases: Tensor, top: Tensor, left: Tensor, side: Tensor | int, height: int, width: int) -> Tensor:
     """The ``height`` x ``width`` pixels below and right of (``top``, ``left``) on ``side`` 0 or 1, all int64 ``[B]``.
 
-    A picture is gathered row by row: every run of ``width`` bytes in memory is a row of one view, of which
-    `index_select` copies the right ones. That is about six times as fast as gathering pixels.
+    An image is gathered row by row: every run of ``width`` bytes in memory is a row of one view, and `index_select`
+    copies the right rows. That is about six times as fast as gathering pixels.
     """
     _, count, channels, tall, wide = canvases.shape
     each, planes, rows = (torch.arange(n, device=canvases.device) for n in (count, channels, height))

@@ -1,4 +1,4 @@
-"""Which examples make up step t: a function of the seed and the step, gathered in one go."""
+"""The training examples of a step: a function of the seed and the step, gathered at once."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def epoch_order(seed: int, epoch: int, size: int) -> Tensor:
 class Batches:
     """The training batches of a run, or of several seeds side by side, by step number.
 
-    Any step can be asked for at any time. The last batch of an epoch holds what is left and may be smaller.
-    ``augment`` alters each lane's images, by a stream of the lane's own seed and the step. ``indexed`` batches
-    also say which images of the split they hold.
+    Steps may be read in any order. The last batch of an epoch may be smaller. ``augment`` changes each replica's
+    images, with random numbers from the replica's seed and the step. ``indexed`` batches also hold the indices of
+    their images in the split.
 
-    With a ``share`` (rank, world) only that rank's part of every batch is given: parts are consecutive and differ in
-    size by one image at most, the first ones being the larger. Order and augmentation are those of the whole.
+    With a ``share`` (rank, world) only that rank's part of every batch is returned: parts are consecutive and differ
+    in size by one image at most, larger ones first. Order and augmentation are those of the whole batch.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Batches:
         self._orders = torch.empty(0, 0, dtype=torch.int64)
 
     def size(self, step: int) -> int:
-        """How many images step ``step`` has in a lane, on all ranks together."""
+        """The number of images of step ``step`` for one replica, on all ranks together."""
         return min(self.batch_size, len(self.split) - step % self.steps_per_epoch * self.batch_size)
 
     def __call__(self, step: int) -> tuple[Tensor, ...]:
@@ -66,8 +66,8 @@ class Batches:
         chosen = self._orders[:, position * self.batch_size : (position + 1) * self.batch_size].reshape(-1)
         inputs, labels = self.split.inputs.index_select(0, chosen), self.split.labels.index_select(0, chosen)
         if self.augment is not None:
-            lanes = zip(self.seeds, inputs.chunk(len(self.seeds)), strict=True)
-            inputs = torch.cat([self.augment(images, derive_seed(seed, "augment", step)) for seed, images in lanes])
+            replicas = zip(self.seeds, inputs.chunk(len(self.seeds)), strict=True)
+            inputs = torch.cat([self.augment(images, derive_seed(seed, "augment", step)) for seed, images in replicas])
         batch = (inputs, labels, chosen) if self.indexed else (inputs, labels)
         if self.world > 1:
             each, more = divmod(len(labels), self.world)

@@ -26,7 +26,7 @@ from netdepth.data.splits import (
     ValSize,
     array_digest,
     divide,
-    stratified_choice,
+    set_aside,
     with_classes,
 )
 from netdepth.errors import BadInput
@@ -159,14 +159,13 @@ def _splits(source: Source, layout: _Layout, kind: str, data_dir: Path | None, v
 
     pixels, marks = map(np.concatenate, zip(*(parsed(*batch) for batch in train), strict=True))
     images, labels = np.ascontiguousarray(pixels).reshape(-1, *SHAPE), marks[:, column].astype(np.int64)
-    chosen = stratified_choice(marks[:, -1].astype(np.int64), val_size)
-    rest = np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True)
+    chosen = set_aside(marks[:, -1].astype(np.int64), val_size)
     return divide(
         source,
         layout.labels[kind],
         images,
         labels,
-        (rest, chosen, np.arange(source.sizes["test"])),
+        (*chosen, np.arange(source.sizes["test"])),
         open_test,
         files={version.name: version.sha256},
         data_digest=array_digest(images, labels),

@@ -1,7 +1,7 @@
 """CIFAR-10 as JPEG files: one archive, or its extraction, of train/<class>/0000.jpg and test/<class>/0000.jpg.
 
 The pictures are those of CIFAR-10 after a lossy compression, so numbers on them are not comparable with
-published ones: the data set has a name and a title of its own, and `NOTE` stands in every ``split.json``.
+published ones: the data set has its own name and title, and `NOTE` is in every ``split.json``.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import user_cache
-from netdepth.data.splits import DatasetSpec, SealedTest, Split, Splits, array_digest, stratified_choice
+from netdepth.data.splits import DatasetSpec, SealedTest, Split, Splits, array_digest, set_aside
 from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.files.atomic import fsync_folder, storage
 from netdepth.files.pictures import decode_picture, decode_pictures, decoder, pillow_rules
@@ -107,9 +107,7 @@ def picture_splits(
     train, val, test = (folder.parts.get(part) for part in ("train", "val", "test"))
     assert train is not None
     if val is None:
-        chosen = stratified_choice(train.labels, val_size)
-        rest = np.setdiff1d(np.arange(len(train)), chosen, assume_unique=True)
-        val = train
+        val, (rest, chosen) = train, set_aside(train.labels, val_size)
     else:
         rest, chosen = np.arange(len(train)), np.arange(len(val))
     images = decoded([(train, rest), (val, chosen)], channels=channels, size=size)

@@ -9,6 +9,7 @@ differently. ``NETDEPTH_MIRROR=URL`` makes downloads come from ``URL/<dataset>/<
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.client
 import io
@@ -228,17 +229,13 @@ def gunzip(raw: bytes, size: int) -> bytes:
     Raises:
         BadInput: truncated, corrupted (checksum included), longer than ``size``, or followed by other data.
     """
-    decoder = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:
-        content = decoder.decompress(raw, size + 1)
-    except zlib.error as error:
-        raise BadInput(f"its gzip stream is corrupted ({error})") from None
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as stream:
+            content = stream.read(size + 1)
+    except (EOFError, OSError, zlib.error) as error:
+        raise BadInput(f"its gzip stream is damaged ({error})") from None
     if len(content) > size:
         raise BadInput(f"its gzip stream holds more than the {size} bytes expected")
-    if not decoder.eof:
-        raise BadInput(f"its gzip stream is truncated after {len(content)} of {size} bytes")
-    if decoder.unused_data:
-        raise BadInput(f"it has {len(decoder.unused_data)} bytes after the end of its gzip stream")
     return content
 
 

@@ -9,7 +9,7 @@ import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import OfficialFile, Source, obtain, publish
-from netdepth.data.splits import DATASETS, Classes, Split, Splits, ValSize, divide, stratified_choice, with_classes
+from netdepth.data.splits import DATASETS, Classes, Split, Splits, ValSize, divide, set_aside, with_classes
 
 __all__ = ["FASHION_MNIST", "MNIST", "fashion_mnist", "idx_splits", "mnist"]
 
@@ -88,8 +88,7 @@ def idx_splits(source: Source, classes: tuple[str, ...], data_dir: Path | None, 
     """
     contents = obtain(source, data_dir)
     images, labels = _array(contents[TRAIN_IMAGES])[:, None], _array(contents[TRAIN_LABELS]).astype(np.int64)
-    chosen = stratified_choice(labels, val_size)
-    rest = np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True)
+    train, val = set_aside(labels, val_size)
     # The bytes of the test files are kept, not their paths: files can vanish while a network trains.
     test_images, test_labels = contents[TEST_IMAGES], contents[TEST_LABELS]
 
@@ -100,7 +99,7 @@ def idx_splits(source: Source, classes: tuple[str, ...], data_dir: Path | None, 
     test = np.arange(len(test_labels) - 8)  # one byte a label after a header of eight; known without parsing
     files = {file.name: file.sha256 for file in source.files}
     return divide(
-        source, classes, images, labels, (rest, chosen, test), open_test, files=files, data_digest=digest(files)
+        source, classes, images, labels, (train, val, test), open_test, files=files, data_digest=digest(files)
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import Source, gunzip, publish
-from netdepth.data.splits import DATASETS, Classes, Split, Splits, divide, stratified_choice, with_classes
+from netdepth.data.splits import DATASETS, Classes, Split, Splits, divide, set_aside, stratified_choice, with_classes
 from netdepth.errors import BadInput
 
 __all__ = ["MNIST5K", "mnist5k", "packaged_csv"]
@@ -63,8 +63,7 @@ def mnist5k(data_dir: Path | None, *, classes: Classes = None) -> Splits:
     labels = table[:, -1].astype(np.int64)
     test = stratified_choice(labels, MNIST5K.sizes["test"], stream=1)
     others = np.setdiff1d(np.arange(ROWS), test, assume_unique=True)
-    val = others[stratified_choice(labels[others], MNIST5K.sizes["val"])]
-    train = np.setdiff1d(others, val, assume_unique=True)
+    train, val = (others[part] for part in set_aside(labels[others], MNIST5K.sizes["val"]))
 
     def open_test() -> Split:
         return Split(torch.from_numpy(images[test]), torch.from_numpy(labels[test]))

@@ -21,7 +21,7 @@ from netdepth.registry import Registry
 
 __all__ = [
     "DATASETS", "SPLIT_SEED", "Classes", "DatasetSpec", "SealedTest", "Split", "Splits", "ValSize", "array_digest",
-    "divide", "pixel_mean", "stratified_choice", "train_statistics", "with_classes",
+    "divide", "pixel_mean", "set_aside", "stratified_choice", "train_statistics", "with_classes",
 ]  # fmt: skip
 
 SPLIT_SEED = 0
@@ -214,6 +214,12 @@ def array_digest(*arrays: np.ndarray) -> str:
         sha.update(f"{contiguous.dtype.str}{contiguous.shape}".encode())
         sha.update(contiguous.data)
     return sha.hexdigest()
+
+
+def set_aside(labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Indices to train on, and `stratified_choice` of ``size`` others for validation; both sorted."""
+    chosen = stratified_choice(labels, size)
+    return np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True), chosen
 
 
 def stratified_choice(labels: np.ndarray, size: int, stream: int = 0) -> np.ndarray:
