@@ -72,7 +72,8 @@ class SplitRecord:
         Raises:
             TypeError, ValueError: a shape, class or digest is none.
         """
-        shape, classes = value.get("input_shape"), value.get("classes")
+        shape: Any = value.get("input_shape")
+        classes: Any = value.get("classes")
         if "input_shape" in value:
             channels, height, width = shape
             if not all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape):
