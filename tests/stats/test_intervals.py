@@ -1,4 +1,4 @@
-"""Prediction, difference and bootstrap intervals against SciPy, and the number of seeds against the exact power."""
+"""Intervals against SciPy's own, and the number of seeds against the exact power."""
 
 from __future__ import annotations
 
@@ -22,13 +22,48 @@ def draws(seed: int, n: int, mean: float = 0.1, sd: float = 0.02) -> list[float]
     return np.random.Generator(np.random.PCG64(seed)).normal(mean, sd, n).tolist()
 
 
-@pytest.mark.parametrize("n", [2, 10, 30])
-def test_the_prediction_interval_is_its_formula(n: int) -> None:
-    values = np.array(draws(n, n))
-    low, high = stats.t.interval(0.9, n - 1, loc=values.mean(), scale=values.std(ddof=1) * math.sqrt(1 + 1 / n))
-    found = prediction_interval(values.tolist(), 0.9)
-    assert [found.value, found.low, found.high] == pytest.approx([values.mean(), low, high], rel=1e-12)
-    assert found.method == "Student t, of one more run"
+@pytest.mark.parametrize("n", [2, 3, 10, 50])
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.999])
+def test_the_intervals_of_the_mean_and_of_one_more_run_are_scipys(n: int, level: float) -> None:
+    values = np.array(draws(n, n, 0.97, 0.01))
+    for interval, scale, method in (
+        (mean_interval, stats.sem(values), "Student t"),
+        (prediction_interval, values.std(ddof=1) * math.sqrt(1 + 1 / n), "Student t, of one more run"),
+    ):
+        low, high = stats.t.interval(level, n - 1, loc=values.mean(), scale=scale)
+        found = interval(values.tolist(), level)
+        assert (found.n, found.level, found.method) == (n, level, method)
+        assert [found.value, found.low, found.high] == pytest.approx([values.mean(), low, high], rel=1e-12)
+
+
+def test_the_log_scale_is_the_interval_of_the_logarithms() -> None:
+    values = [0.01, 0.03, 0.2, 0.5]
+    logs = np.log(values)
+    low, high = stats.t.interval(0.95, 3, loc=logs.mean(), scale=stats.sem(logs))
+    found = mean_interval(values, scale="log")
+    assert found.statistic == "geometric mean"
+    assert [found.value, found.low, found.high] == pytest.approx([stats.gmean(values), np.exp(low), np.exp(high)])
+
+
+def test_values_too_few_or_without_scatter() -> None:
+    one, none, same = mean_interval([0.5]), mean_interval([]), mean_interval([0.25] * 4)
+    assert (one.value, one.low, one.high, one.n) == (0.5, None, None, 1)
+    assert (none.value, none.low, none.high, none.n) == (None, None, None, 0)
+    assert (same.low, same.value, same.high) == (0.25, 0.25, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("values", "settings", "words"),
+    [
+        ([1.0, math.nan], {}, "has no mean"),
+        ([1.0, math.inf], {}, "has no mean"),
+        ([0.0, 1.0], {"scale": "log"}, "log scale"),
+        ([1.0, 2.0], {"level": 95}, "between 0 and 1"),
+    ],
+)
+def test_what_has_no_interval_is_refused(values: list[float], settings: dict, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        mean_interval(values, **settings)
 
 
 def test_a_prediction_interval_holds_one_more_run_as_often_as_it_says() -> None:

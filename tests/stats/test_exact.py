@@ -1,4 +1,4 @@
-"""Exact tests against brute force and SciPy; Holm's correction against its definition."""
+"""Exact tests against brute force, SciPy and values worked out on paper; Holm's correction against its definition."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import stats
 
 from netdepth.errors import BadInput
 from netdepth.stats import exact as permutation
-from netdepth.stats.exact import holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
+from netdepth.stats.exact import holm, mcnemar, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -181,9 +181,41 @@ def test_holm_by_hand_and_with_looks() -> None:
         (lambda: sign_flip_test([]), "differences is empty"),
         (lambda: sign_flip_test([math.nan]), "not finite: nan"),
         (lambda: holm([1.5]), "p = 1.5 is out of range"),
+        (lambda: mcnemar(np.array([True]), np.array([True, False])), "the same images"),
     ],
 )
 def test_what_cannot_be_tested_is_refused_in_one_line(call, words) -> None:
     with pytest.raises(BadInput, match=words) as error:
         call()
     assert "\n" not in str(error.value)
+
+
+# --- McNemar ---
+
+
+def answers(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    a = np.repeat([True, True, False, False], [both, first, second, neither])
+    b = np.repeat([True, False, True, False], [both, first, second, neither])
+    return a, b
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "p"),
+    [
+        (9, 1, 2 * (1 + 10) / 2**10),
+        (0, 6, 2 / 2**6),
+        (5, 5, 1.0),
+        (0, 0, 1.0),
+        # Agresti 2002, "Categorical Data Analysis", §10.1: 150 and 86 changed their mind; his z is 4.17.
+        (150, 86, 2 * sum(math.comb(236, k) for k in range(87)) / 2**236),
+    ],
+)
+def test_mcnemars_p_is_the_binomials(first: int, second: int, p: float) -> None:
+    found = mcnemar(*answers(3, first, second, 4))
+    assert (found.n, found.first, found.second) == (7 + first + second, first, second)
+    assert found.p == pytest.approx(min(1.0, p), rel=1e-9)
+    assert mcnemar(*reversed(answers(3, first, second, 4))).p == pytest.approx(found.p)
+
+
+def test_the_textbook_example_is_as_clear_as_it_says() -> None:
+    assert 2e-5 < mcnemar(*answers(794, 150, 86, 570)).p < 5e-5
