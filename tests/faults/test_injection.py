@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from support.browser import Browser, find_browser, serving
+from support.browser import Browser, find_browser
 from support.folders import put
 from support.made_study_folders import Ending, alter, make_study, small_spec, telling
 
@@ -145,7 +145,7 @@ QUESTIONS = (
 def test_names_on_the_page_and_in_the_terminal(
     faults: Faults, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with faults.drill(12, "hostile names in a report, in Chromium", quick=100, long=1000) as drill, serving() as site:
+    with faults.drill(12, "hostile names in a report, in Chromium", quick=100, long=1000) as drill:
         given = list(names(drill.count))
         for start in range(0, len(given), PER_PAGE):
             root = tmp_path / str(start)
@@ -158,19 +158,15 @@ def test_names_on_the_page_and_in_the_terminal(
                     clean(said)
                     assert said.code == (1 if "--check" in argv else 0), f"{argv}: {said.err}"
                 holds_only(root, "runs")
-            site.pages["/report.html"] = (runs / "study" / "report.html").read_text()
-            site.asked.clear()
-            shown = browser.dom(f"http://127.0.0.1:{site.port}/report.html", port=site.port)
+            shown, asked = browser.served((runs / "study" / "report.html").read_text())
             for name in part:
                 with drill.injection(repr(name[:60]), at="page"):
-                    assert site.asked == ["127.0.0.1/report.html"]
+                    assert asked == ["127.0.0.1/page.html"]
                     assert not re.search(rf"<html[^>]*{TAKEN}", shown)
                     assert "<h1" in shown
-        site.pages["/control.html"] = f"<title>control</title>{given[0]}"
-        assert re.search(
-            rf"<html[^>]*{TAKEN}", browser.dom(f"http://127.0.0.1:{site.port}/control.html", port=site.port)
-        )
-        assert f"{HOST}/script" in site.asked, "the instruments work: an unescaped name does both"
+        control, asked = browser.served(f"<title>control</title>{given[0]}")
+        assert re.search(rf"<html[^>]*{TAKEN}", control)
+        assert f"{HOST}/script" in asked, "the instruments work: an unescaped name does both"
 
 
 @pytest.fixture

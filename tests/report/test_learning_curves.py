@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +13,6 @@ from support.made_runs import make_run
 
 from netdepth.errors import BadInput, StorageError
 from netdepth.report.learning_curves import learning_curves, learning_curves_many
-from netdepth.runs.folder import RunDir
 
 PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -85,13 +83,9 @@ def test_the_overlay_means_over_the_epochs_that_all_runs_reached(tmp_path: Path,
 
 
 def test_the_overlay_counts_what_it_cannot_draw(tmp_path: Path, drawn: list[Figure]) -> None:
-    runs = [make_run(tmp_path, seed=0, status="diverged"), make_run(tmp_path, seed=1, epochs=0, finish=False)]
-    learning_curves_many(runs)
+    empty = make_run(tmp_path, seed=1, epochs=0, finish=False)
+    learning_curves_many([make_run(tmp_path, seed=0, status="diverged"), empty])
     assert "1 diverged; 1 without any evaluation" in texts(drawn[0])[1]
-
-
-def test_nothing_to_draw_is_said(tmp_path: Path) -> None:
-    empty = make_run(tmp_path, epochs=0, finish=False)
     with pytest.raises(BadInput, match="no evaluation yet"):
         learning_curves(empty)
     with pytest.raises(BadInput, match="none of these runs"):
@@ -106,11 +100,9 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
 
 
 def test_pyplot_is_not_touched(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
     code = (
         "import sys; from pathlib import Path; from netdepth.runs.folder import RunDir; "
         "from netdepth.report.learning_curves import learning_curves; learning_curves(RunDir(Path(sys.argv[1]))); "
         "sys.exit('matplotlib.pyplot' in sys.modules)"
     )
-    command = [sys.executable, "-c", code, str(RunDir(run.path).path)]
-    assert subprocess.run(command, env=os.environ, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code, str(make_run(tmp_path).path)], check=False).returncode == 0

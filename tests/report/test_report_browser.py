@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from support.browser import Browser, Site, find_browser, serving
+from support.browser import Browser, find_browser
 from support.made_study_folders import Ending, make_study, small_spec, telling
 
 from netdepth.report.page import write_report
@@ -46,22 +45,14 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(make_study(tmp_path_factory.mktemp("study"), spec, ending))
 
 
-@pytest.fixture
-def site() -> Iterator[Site]:
-    with serving() as found:
-        yield found
-
-
-def test_nothing_is_requested_and_nothing_executes(browser: Browser, page: Path, site: Site) -> None:
-    site.pages["/report.html"] = page.read_text()
-    site.pages["/control.html"] = f"<title>as it was</title>{HOSTILE}"
-    shown = browser.dom(f"http://127.0.0.1:{site.port}/report.html", port=site.port)
-    assert site.asked == ["127.0.0.1/report.html"]
+def test_nothing_is_requested_and_nothing_executes(browser: Browser, page: Path) -> None:
+    shown, asked = browser.served(page.read_text())
+    assert asked == ["127.0.0.1/page.html"]
     assert "<title>Unfinished: made: Does depth help here &lt;script&gt;" in shown
     assert "&lt;script&gt;document.title='taken'" in shown
     # The instruments work: the same names in a page that does not escape them do both.
-    control = browser.dom(f"http://127.0.0.1:{site.port}/control.html", port=site.port)
-    assert "example.test/x" in site.asked
+    control, asked = browser.served(f"<title>as it was</title>{HOSTILE}")
+    assert "example.test/x" in asked
     assert "<title>taken</title>" in control
 
 

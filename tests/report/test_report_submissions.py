@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 
 import pytest
-from support.browser import find_browser, serving
+from support.browser import find_browser
 from support.cli_world import answer
 from support.made_study_folders import Ending, make_study, small_spec, telling
 
@@ -77,20 +77,15 @@ def test_the_page_asks_for_nothing_and_runs_nothing(
 ) -> None:
     page = tmp_path / "page.html"
     assert answer(["compare", *paths(course), "--html", str(page)], capsys)[0] == 0
-    with serving() as site:
-        site.pages["/page.html"] = page.read_text()
-        shown = find_browser(tmp_path / "profile").dom(f"http://127.0.0.1:{site.port}/page.html", port=site.port)
-    assert site.asked == ["127.0.0.1/page.html"]
+    shown, asked = find_browser(tmp_path / "profile").served(page.read_text())
+    assert asked == ["127.0.0.1/page.html"]
     assert "<img" not in shown
     assert "4 studies side by side" in shown
 
 
 def test_a_copy_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def signed(condition: str, depth: int, seed: int) -> Ending:
-        return telling(condition, depth, seed)
-
     for name in ("anna", "ben"):
-        study = make_study(tmp_path / name, endings=signed)
+        study = make_study(tmp_path / name)
         for result in study.path.glob("*/result.json"):
             kept = json.loads(result.read_text())
             own = result.parent.name if "-s0-" in result.parent.name else f"{name} {result.parent.name}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
 import json
 import os
@@ -10,8 +9,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -26,45 +24,6 @@ QUIET = (
     "--disable-features=OptimizationHints,MediaRouter,Translate,NetworkTimeServiceQuerying",
 )  # fmt: skip
 SCHEMES = {"dark": 0, "light": 1}
-
-
-@dataclass
-class Site:
-    """Files by path, and every path that was asked for, whatever host it was asked of."""
-
-    pages: dict[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-    port: int = 0
-
-
-@contextlib.contextmanager
-def serving() -> Iterator[Site]:
-    """Answer requests on this machine and remember them."""
-    site = Site()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            host = str(self.headers.get("Host", "")).partition(":")[0]
-            site.asked.append(f"{host}{self.path}")
-            page = site.pages.get(self.path)
-            self.send_response(200 if page is not None else 404)
-            self.send_header("Content-Type", "text/html; charset=utf-8")
-            self.end_headers()
-            self.wfile.write((page or "").encode())
-
-        def log_message(self, *_: Any) -> None:
-            """Nothing: `Site.asked` is the log."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    site.port = server.server_address[1]
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield site
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 @dataclass
@@ -89,6 +48,31 @@ class Browser:
     def dom(self, url: str, **settings: Any) -> str:
         """The page's elements after everything in it has run."""
         return self.run(url, "--dump-dom", "--virtual-time-budget=3000", **settings)
+
+    def served(self, page: str) -> tuple[str, list[str]]:
+        """As `dom`, of a page that a server on this machine gives; and every host and path that was asked for."""
+        asked: list[str] = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                asked.append(f"{str(self.headers.get('Host', '')).partition(':')[0]}{self.path}")
+                self.send_response(200 if self.path == "/page.html" else 404)
+                self.send_header("Content-Type", "text/html; charset=utf-8")
+                self.end_headers()
+                self.wfile.write(page.encode() if self.path == "/page.html" else b"")
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing: ``asked`` is the log."""
+
+        with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+            thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+            thread.start()
+            try:
+                port = server.server_address[1]
+                return self.dom(f"http://127.0.0.1:{port}/page.html", port=port), asked
+            finally:
+                server.shutdown()
+                thread.join()
 
     def picture(self, url: str, path: Path, size: tuple[int, int], **settings: Any) -> Path:
         """A screenshot."""
