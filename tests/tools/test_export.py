@@ -26,8 +26,7 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.fetch import SOURCES
 from netdepth.data.splits import SealedTest
 from netdepth.errors import RunFailed
-from netdepth.tools.export.formats import FORMATS
-from netdepth.tools.export.parity import compare
+from netdepth.tools.export.formats import FORMATS, compare
 from netdepth.training.finished import Run
 
 SHAPE = (3, 16, 16)

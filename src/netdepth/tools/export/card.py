@@ -1,13 +1,14 @@
-"""A model card: what a network is, what it was made from, how good it is and how to load it, on one page."""
+"""A model card: what a network is, its data, its accuracy and how to load it, on one page."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
-from netdepth.data.fetch import Source
-from netdepth.tools.export.parity import TOLERANCE, Parity
+import netdepth
+from netdepth.data import DatasetSpec
+from netdepth.data.fetch import SOURCES
+from netdepth.tools.export.formats import TOLERANCE, Parity
+from netdepth.training.finished import Run, Weights
 
 __all__ = ["model_card"]
 
@@ -47,70 +48,60 @@ logits = model.eval()(pixels)               # uint8 [N, {shape}]""",
 
 
 def model_card(
+    run: Run,
+    weights: Weights,
+    spec: DatasetSpec,
     *,
-    name: str,
     file: str,
     to: str,
-    weights: str,
-    weights_sha256: str,
     file_sha256: str,
-    config: Mapping[str, Any],
-    split: Mapping[str, Any],
-    result: Mapping[str, Any],
-    source: Source | None,
     parity: Parity,
     checked_on: str,
-    made_by: str,
 ) -> str:
-    """The card in Markdown.
+    """The card of the ``weights`` of ``run``, trained on the data of ``spec``, in Markdown.
 
     Args:
-        name: of the run.
-        file, to: the exported file's name and format.
-        weights, weights_sha256: ``best`` or ``last``, and the digest of their safetensors file.
-        config, split, result: the run's ``config.json``, ``split.json`` and ``result.json``.
-        source: what is known of the data set; None for one from a user's file.
+        file, to, file_sha256: the exported file's name, format and digest.
         parity, checked_on: how well the file agrees with the network, on images of which part.
-        made_by: the version of netdepth.
     """
-    shape = ", ".join(map(str, split["input_shape"]))
-    classes = split["classes"]
+    config = {key: value for key, value in run.config.items() if key != "schema"}
+    result, classes = run.result, spec.classes
+    shape = ", ".join(map(str, spec.input_shape))
     shown = ", ".join(classes[:20]) + (f" and {len(classes) - 20} more" if len(classes) > 20 else "")
-    loading = LOADING[to].format(file=file, shape=shape, classes=len(classes))
     lines = [
-        f"# {name}",
+        f"# {run.path.resolve().name}",
         "",
         f"A network that sorts images into {len(classes)} classes: model `{config['model']['name']}`, depth "
-        f"{result['depth']}, {result['num_params']:,} parameters, trained by netdepth {made_by} on {split['title']}. "
-        f"These are the {weights} weights of the run; it ended as {str(result['status']).replace('_', ' ')} after "
-        f"{result['steps']:,} steps.",
+        f"{result['depth']}, {result['num_params']:,} parameters, trained by netdepth {netdepth.__version__} on "
+        f"{spec.title}. These are the {weights.which} weights of the run; it ended as "
+        f"{str(result['status']).replace('_', ' ')} after {result['steps']:,} steps.",
         "",
         "## Use",
         "",
-        f"- Input `pixels`: uint8 `[N, {shape}]` (images, channels, rows, columns), 0 to 255. Nothing is "
-        "to be scaled or normalised before: the network carries the statistics it was trained with.",
-        f"- Output `logits`: `[N, {len(classes)}]`, in the order {shown}. Their softmax are probabilities.",
-        f"- Checked on {parity.images:,} {checked_on} images: logits as the trained network's to "
+        f"- Input `pixels`: uint8 `[N, {shape}]` (images, channels, rows, columns), 0 to 255. Do not scale or "
+        "normalise them: the network contains the statistics it was trained with.",
+        f"- Output `logits`: `[N, {len(classes)}]`, in the order {shown}. Their softmax gives probabilities.",
+        f"- Checked on {parity.images:,} {checked_on} images: logits equal the trained network's to "
         f"{parity.logit:.1e} of the largest, probabilities to {parity.probability:.1e} ({TOLERANCE:g} is allowed).",
         "",
         "```python",
-        loading,
+        LOADING[to].format(file=file, shape=shape, classes=len(classes)),
         "```",
         "",
         "## Data",
         "",
-        *_data(split, source),
+        *_data(spec),
         "",
         "## Metrics",
         "",
-        *_metrics(weights, split, result),
+        *_metrics(run, weights, spec),
         "",
         "## Digests",
         "",
         f"- this file, sha256: `{file_sha256}`",
-        f"- weights as the run saved them, sha256: `{weights_sha256}`",
-        f"- data: `{split['data_digest']}`",
-        f"- split: `{split['split_digest']}`",
+        f"- weights as the run saved them, sha256: `{weights.sha256}`",
+        f"- data: `{spec.data_digest}`",
+        f"- split: `{spec.split_digest}`",
         f"- config (fingerprint): `{config['fingerprint']}`, seed {config['seed']}",
         "",
         "## Config",
@@ -122,26 +113,27 @@ def model_card(
     return "\n".join(lines) + "\n"
 
 
-def _data(split: Mapping[str, Any], source: Source | None) -> list[str]:
-    sizes = ", ".join(f"{split['sizes'][part]:,} {PARTS[part]}" for part in PARTS if split["sizes"].get(part))
-    lines = [f"- {split['title']} (`{split['name']}`): {sizes} images"]
+def _data(spec: DatasetSpec) -> list[str]:
+    source = SOURCES.get(spec.name)
+    sizes = ", ".join(f"{spec.sizes[part]:,} {PARTS[part]}" for part in PARTS if spec.sizes.get(part))
+    lines = [f"- {spec.title} (`{spec.name}`): {sizes} images"]
     lines.append(f"- licence of the data: {UNKNOWN_LICENCE if source is None else source.licence}")
     if source is not None and source.files:
         lines.append(f"- origin: {source.origin}")
-    if split.get("note"):
-        lines.append(f"- {split['note']}")
+    if spec.note:
+        lines.append(f"- {spec.note}")
     return lines
 
 
-def _metrics(weights: str, split: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
+def _metrics(run: Run, weights: Weights, spec: DatasetSpec) -> list[str]:
     """The run's own evaluation of these weights, every part with its n."""
     lines = [f"| part | n | {' | '.join(METRICS.values())} |", f"| --- | ---: |{' ---: |' * len(METRICS)}"]
     for part, words in PARTS.items():
-        scores = (result.get(part) or {}).get(weights)
+        scores = (run.result.get(part) or {}).get(weights.which)
         if scores is not None:
             cells = ["-" if scores[key] is None else f"{scores[key]:.6g}" for key in METRICS]
-            lines.append(f"| {words} | {split['sizes'][part]:,} | {' | '.join(cells)} |")
+            lines.append(f"| {words} | {spec.sizes[part]:,} | {' | '.join(cells)} |")
     lines += ["", "Accuracy and the others are fractions. One run: a mean over seeds says how much they vary."]
-    if not result.get("test"):
-        lines.append("The test images were never looked at.")
+    if not run.result.get("test"):
+        lines.append("The test images were never read.")
     return lines

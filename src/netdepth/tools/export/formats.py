@@ -1,4 +1,4 @@
-"""A network as the bytes of a file, and those bytes as a network again: one pair of functions per format."""
+"""A network as the bytes of a file and back, one pair of functions per format; and whether both compute the same."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import safetensors.torch
 import torch
+from torch import Tensor
 
 from netdepth import models
 from netdepth.config import Component, from_json
-from netdepth.errors import BadInput
+from netdepth.errors import BadInput, RunFailed
 from netdepth.models import Network
-from netdepth.tools.export.parity import Logits
 
-__all__ = ["FORMATS", "Format"]
+__all__ = ["FORMATS", "TOLERANCE", "Format", "Parity", "compare"]
 
 INPUT, OUTPUT = "pixels", "logits"
 ONNX_MODULES = ("onnx", "onnxruntime", "onnxscript")
+TOLERANCE = 1e-5
+BATCHES = (1, 3)
+"""Sizes of the first batches; the other images are one batch. A file with a fixed batch size fails here."""
+
+Logits = Callable[[np.ndarray], np.ndarray]
+"""uint8 pixels ``[N, C, H, W]`` to logits ``[N, K]``, as the exported file computes them."""
 
 
 @dataclass(frozen=True)
 class Format:
-    """A format: ``write`` makes the file's bytes of a network in eval mode and of metadata (text by name), ``read``
-    makes of the bytes what gives logits. ``check`` raises BadInput where what they need is not installed."""
+    """A format: ``write`` turns a network in eval mode and metadata (text by name) into the file's bytes, ``read``
+    turns the bytes into a function that gives logits. ``check`` raises BadInput if a needed package is missing."""
 
     suffix: str
     write: Callable[[Network, Mapping[str, str]], bytes]
@@ -43,7 +50,7 @@ def _onnx_installed() -> None:
 
 
 def _onnx_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
-    """The graph from uint8 pixels ``[batch, C, H, W]`` to logits ``[batch, K]``, normalisation inside, batch free."""
+    """The graph from uint8 pixels ``[batch, C, H, W]`` to logits ``[batch, K]``, with normalisation, for any batch."""
     example = torch.zeros(2, *model.input_shape, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
@@ -66,7 +73,7 @@ def _onnx_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """What torch's exporter says about itself, not about the network: deprecations of its own, no torchvision."""
+    """Hide messages of torch's exporter about itself: its own deprecations, that torchvision is missing."""
     log = logging.getLogger("torch.onnx")
     level = log.level
     with warnings.catch_warnings():
@@ -94,8 +101,6 @@ def _onnx_logits(data: bytes) -> Logits:
 
 
 def _safetensors_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
-    import safetensors.torch
-
     weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
     content: bytes = safetensors.torch.save(weights, dict(metadata))
     return content
@@ -103,8 +108,6 @@ def _safetensors_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
 
 def _safetensors_logits(data: bytes) -> Logits:
     """The network that the file's own metadata describe, with the file's weights."""
-    import safetensors.torch
-
     length = int.from_bytes(data[:8], "little")
     described = json.loads(data[8 : 8 + length])["__metadata__"]
     shape, classes = json.loads(described["input_shape"]), json.loads(described["classes"])
@@ -128,3 +131,61 @@ FORMATS = {
     "safetensors": Format(".safetensors", _safetensors_bytes, _safetensors_logits, lambda: None),
 }
 """By the name that ``--to`` takes."""
+
+
+# --- whether the file computes what the network computes ---
+
+
+@dataclass(frozen=True)
+class Parity:
+    """The largest differences over ``images``: of a probability, and of a logit in units of the largest logit's size
+    in its image (of 1 where that is smaller)."""
+
+    images: int
+    logit: float
+    probability: float
+    same_class: int
+
+    @property
+    def holds(self) -> bool:
+        """Both differences are at most `TOLERANCE`; NaN is not."""
+        return self.logit <= TOLERANCE and self.probability <= TOLERANCE
+
+
+def compare(model: Network, exported: Logits, images: Tensor) -> Parity:
+    """The logits of ``model`` in eval mode against those of the exported file, on uint8 ``images`` ``[N, C, H, W]``.
+
+    float32 has seven digits, so logits of a few tens cannot agree to 1e-5 in absolute terms in any
+    implementation: they are compared relative to the largest of their image, probabilities absolutely.
+
+    Raises:
+        RunFailed: they differ by more than `TOLERANCE`, or have another shape.
+    """
+    with torch.inference_mode():
+        expected = model.eval()(images).double().numpy()
+    parts, start = [], 0
+    for size in (*BATCHES, len(images)):
+        if start < len(images):
+            parts.append(exported(images[start : start + size].numpy()))
+            start += size
+    found = np.concatenate(parts).astype(np.float64)
+    if found.shape != expected.shape:
+        raise RunFailed(f"the exported network gives logits of shape {found.shape}, not {expected.shape}")
+    scale = np.maximum(np.abs(expected).max(axis=1, keepdims=True), 1.0)
+    parity = Parity(
+        images=len(images),
+        logit=float((np.abs(found - expected) / scale).max()),
+        probability=float(np.abs(_softmax(found) - _softmax(expected)).max()),
+        same_class=int((found.argmax(1) == expected.argmax(1)).sum()),
+    )
+    if not parity.holds:
+        raise RunFailed(
+            f"the exported network is not the trained one: on {parity.images} images logits differ by up to "
+            f"{parity.logit:.2g} of the largest and probabilities by up to {parity.probability:.2g}, "
+            f"{parity.same_class} have the same class; {TOLERANCE:g} is allowed. Nothing was written"
+        )
+    return parity
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    return torch.from_numpy(logits).softmax(1).numpy()
