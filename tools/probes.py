@@ -15,7 +15,7 @@ from pathlib import Path
 
 from findings import copy_small
 
-from netdepth.tools.linear_probe.page import markdown, picture
+from netdepth.tools.linear_probe.page import Result, draw, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 PROBES = ROOT / "docs" / "results" / "probes"
@@ -25,12 +25,16 @@ BLOCK = re.compile(r"(<!-- probe: ([a-z0-9-]+) -->\n).*?(<!-- /probe -->)", re.D
 
 def add(name: str, folder: Path) -> None:
     """Copy a finished probe."""
-    picture(folder, json.loads((folder / "probe.json").read_text()))
+    draw(folder, _result(folder))
     target = PROBES / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in FILES:
         copy_small(folder / file, target / file)
+
+
+def _result(folder: Path) -> Result:
+    return Result.from_json(json.loads((folder / "probe.json").read_text()))
 
 
 def refreshed(text: str, page: Path) -> str:
@@ -39,7 +43,7 @@ def refreshed(text: str, page: Path) -> str:
     def block(match: re.Match[str]) -> str:
         folder = PROBES / match[2]
         where = Path(*[".."] * len(page.parent.relative_to(ROOT).parts)) / folder.relative_to(ROOT)
-        shown = markdown(json.loads((folder / "probe.json").read_text()))
+        shown = markdown(_result(folder))
         return f"{match[1]}\n{shown}\n![accuracy of every classifier]({where}/probe.png)\n\n{match[3]}"
 
     return BLOCK.sub(block, text)

@@ -130,11 +130,13 @@ def test_a_stopped_probe_goes_on_where_it_was(source, found, tmp_path, monkeypat
 def test_a_test_set_of_another_data_set_is_refused(splits):
     other = with_classes(data.load(Component("mnist5k"), data_dir=None), FIRST)
     train = f.pixels_of(splits.val, splits.spec.data_digest)
-    with pytest.raises(BadInput, match=r"another data set .* only be tested on the classes it was shown") as refused:
+    with pytest.raises(
+        BadInput, match=r"another data set .* only be tested on the classes it was trained on"
+    ) as refused:
         f.right_answers("knn", 1, train, f.pixels_of(other.val, other.spec.data_digest))
     assert "\n" not in str(refused.value)
     with pytest.raises(BadInput, match="these features come from"):
-        f.right_answers("knn", 1, train, dataclasses.replace(train, source="another"))
+        f.right_answers("knn", 1, train, dataclasses.replace(train, computed_by="another"))
 
 
 def test_what_does_not_fit_is_refused_in_one_line(source, monkeypatch, capsys):

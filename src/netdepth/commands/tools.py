@@ -65,7 +65,7 @@ def landscape(args: argparse.Namespace) -> Answer:
 def probe(args: argparse.Namespace) -> Answer:
     """kNN, a linear SVM and logistic regression on frozen features: table, sentences, picture."""
     from netdepth.tools import linear_probe as api
-    from netdepth.tools.linear_probe.page import print_probe
+    from netdepth.tools.linear_probe.page import print_result
 
     if args.images is not None and args.all_images:
         raise BadInput(f"--images {args.images} and --all-images are both given; use one of them")
@@ -88,7 +88,7 @@ def probe(args: argparse.Namespace) -> Answer:
         notes.append(f"no picture: {error}")
 
     def show() -> None:
-        print_probe(found.document)
+        print_result(found.result)
         for sentence in found.sentences:
             print(printable(sentence))
         for note in notes:

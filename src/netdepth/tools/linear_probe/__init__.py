@@ -1,4 +1,4 @@
-"""``nd.probe``: what the features of a finished run are worth on a data set.
+"""``nd.probe``: a linear probe, which says what the features of a finished run are worth on a data set.
 
 import netdepth as nd
 
@@ -9,7 +9,6 @@ found.sentences                      # the answer in words
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,58 +18,67 @@ from netdepth.config import Component, RunConfig, digest
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
 from netdepth.overrides import apply_overrides, dataset_overrides
+from netdepth.progress import CountProgress
 from netdepth.runs.folder import RunDir
-from netdepth.training.finished import Run, load
+from netdepth.tools.common import open_run
+from netdepth.training.finished import Run, Weights, network_of, weights_of
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas
 
-    from netdepth.data import Splits
+    from netdepth.data import Split, Splits
     from netdepth.models import Network
-    from netdepth.training.finished import Weights
+    from netdepth.tools.linear_probe.page import AgainstPixels, Result
 
-__all__ = ["FOLDER", "Probe", "probe"]
+__all__ = ["FOLDER", "LinearProbe", "probe"]
 
 FOLDER = "transfer"
-"""Of a run's folder: holds a folder per data set probed with ``probe.json``, ``test_access.json`` and a picture."""
+"""In a run's folder: holds a folder per probed data set with ``probe.json``, ``test_access.json`` and a picture."""
 
 IMAGES = 5_000
-"""Training images that the classifiers are fitted to, unless more are asked for: linear models on all take an hour."""
+"""Training images to which the classifiers are fitted by default: linear models on all images take an hour."""
 
 PURPOSE = "the classifiers that were chosen on validation, tested in one pass"
 VERSION = 1
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A finished probe: ``document`` is ``probe.json`` in ``path``; ``cached``: it was there already."""
+class LinearProbe:
+    """A finished linear probe: its ``result``, kept in the folder ``path``; ``cached``: it existed before the call."""
 
     path: Path
-    document: Mapping[str, Any]
+    result: Result
     cached: bool
 
     @property
+    def document(self) -> Mapping[str, Any]:
+        """The content of ``probe.json``."""
+        return RunDir(self.path).read_json("probe.json") or {}
+
+    @property
     def sentences(self) -> list[str]:
-        """What it says, in words."""
+        """The answer in words."""
         from netdepth.tools.linear_probe.page import sentences
 
-        return sentences(self.document)
+        return sentences(self.result)
 
     @property
     def figure(self) -> Path:
-        """The picture, drawn if it is not there."""
-        from netdepth.tools.linear_probe.page import picture
+        """The picture; it is drawn if it does not exist."""
+        from netdepth.tools.linear_probe.page import draw
 
-        return picture(self.path, self.document)
+        return draw(self.path, self.result)
 
     def table(self) -> pandas.DataFrame:
         """One row per features and classifier."""
         import pandas
 
-        return pandas.DataFrame([{k: v for k, v in row.items() if k != "tried"} for row in self.document["probes"]])
+        rows = self.result.as_json()["probes"]
+        return pandas.DataFrame([{key: value for key, value in row.items() if key != "tried"} for row in rows])
 
     def __repr__(self) -> str:
-        return f"Probe({str(self.path)!r})"
+        return f"LinearProbe({str(self.path)!r})"
 
 
 def probe(
@@ -85,12 +93,12 @@ def probe(
     threads: int = 1,
     fresh: bool = False,
     progress: bool = True,
-) -> Probe:
+) -> LinearProbe:
     """Fit simple classifiers to a run's features of ``dataset`` and to its pixels; test each once.
 
     k (neighbours) and C (linear SVM, logistic regression) are chosen on validation. Test images are opened when all
-    is chosen, which is logged as a run's own opening is. What was found is kept in the run's folder, also while it
-    goes on: a second call continues, or returns at once.
+    are chosen, which is logged in the same way as for a run. The results are kept in the run's folder, also while it
+    works: a second call continues, or returns at once.
 
     Args:
         run: a `Run`, a path, or a unique prefix of a folder's name.
@@ -99,157 +107,159 @@ def probe(
         weights: ``best`` or ``last``; the reported ones if None.
         images: training images to fit to, at most, drawn with equal class shares; None: all.
         data_dir: the data folder. runs_dir: the runs folder. threads: of the CPU.
-        fresh: forget what was found. progress: show some.
+        fresh: forget earlier results. progress: show it.
 
     Raises:
-        BadInput: the run is unfinished, the data do not fit its network, or there is nothing to choose on.
+        BadInput: the run is unfinished, the data do not fit its network, or there are no validation images.
         Locked: another process works in the run's folder.
     """
     from netdepth import data
-    from netdepth.training.finished import network_of, weights_of
+    from netdepth.tools.linear_probe.page import Result
     from netdepth.training.resolve import COMPONENTS
 
-    found = run if isinstance(run, Run) else load(run, runs_dir)
-    source = weights_of(found.dir, weights)
+    run = open_run(run, runs_dir)
+    found = weights_of(run.dir, weights)
     component = COMPONENTS["dataset"].resolve(_component(dataset, overrides) if isinstance(dataset, str) else dataset)
     splits = data.load(component, data_dir=data_dir)
-    network = network_of(source).float()
+    network = network_of(found).float()
     if tuple(splits.spec.input_shape) != tuple(network.input_shape):
         raise BadInput(
             f"--dataset {component.name}: its images of {list(splits.spec.input_shape)} do not fit run "
-            f"{found.path.name}, whose network takes {list(network.input_shape)}"
+            f"{run.path.name}, whose network takes {list(network.input_shape)}"
         )
     if len(splits.val) == 0:
         raise BadInput(f"--dataset {component.name} leaves no validation images, on which k and C are chosen")
-    about = {
+    images = None if images is None or images >= len(splits.train) else images
+    setting = {
         "version": VERSION,
-        "weights_sha256": source.sha256,
+        "weights_sha256": found.sha256,
         "data_digest": splits.spec.data_digest,
         "split_digest": splits.spec.split_digest,
-        "images": None if images is None or images >= len(splits.train) else images,
+        "images": images,
     }
-    folder = RunDir(found.path / FOLDER / f"{component.name}-{digest(about)[:10]}")
-    with found.dir.lock():
+    folder = RunDir(run.path / FOLDER / f"{component.name}-{digest(setting)[:10]}")
+    with run.dir.lock():
         with storage(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         document = None if fresh else folder.read_json("probe.json")
         if document is not None:
-            return Probe(folder.path, document, cached=True)
+            return LinearProbe(folder.path, Result.from_json(document), cached=True)
         if fresh:
             for name in ("validation.json", "probe.png"):
                 (folder.path / name).unlink(missing_ok=True)
-        folder.write_json("probe.json", _made(folder, network, source, splits, about, threads, progress))
-        document = folder.read_json("probe.json")
-        assert document is not None
-    return Probe(folder.path, document, cached=False)
+        result = _probed(folder, network, found, splits, images, threads, progress)
+        folder.write_json("probe.json", result.as_json())
+    return LinearProbe(folder.path, result, cached=False)
 
 
 def _component(text: str, overrides: Sequence[str]) -> Component:
-    config = RunConfig(dataset=Component("mnist"), model=Component("mlp"))  # of which only the data set is asked
+    config = RunConfig(dataset=Component("mnist"), model=Component("mlp"))  # only its data set is used
     for item in overrides:
         if not item.startswith("dataset."):
             raise BadInput(f"--set {item}: a probe takes settings of its data set, such as dataset.val_size=1000")
     return apply_overrides(config, [*dataset_overrides(text), *overrides])[0].dataset
 
 
-def _made(
+def _probed(
     folder: RunDir,
     network: Network,
-    source: Weights,
+    weights: Weights,
     splits: Splits,
-    about: Mapping[str, Any],
+    images: int | None,
     threads: int,
     progress: bool,
-) -> dict[str, Any]:
+) -> Result:
     """Choose on validation, then test once. ``validation.json`` holds what was tried, so that a kill loses one fit."""
-    from netdepth.progress import CountProgress
     from netdepth.tools.linear_probe import features as f
+    from netdepth.tools.linear_probe.page import Counts, Result, Row, Tried
 
-    spec, part = splits.spec, f.subset(splits.train, about["images"])
-    representations = {"network": source.sha256, "pixels": "pixels"}
+    spec, part = splits.spec, f.subset(splits.train, images)
+    kinds = ("network", "pixels")
 
-    def of(split: Any, kind: str) -> f.Features:
+    def of(split: Split, kind: str) -> f.Features:
         if kind == "pixels":
             return f.pixels_of(split, spec.data_digest)
-        return f.features_of(network, split, spec.data_digest, source.sha256)
+        return f.features_of(network, split, spec.data_digest, weights.sha256)
 
-    train, val = ({name: of(split, name) for name in representations} for split in (part, splits.val))
+    train, val = ({kind: of(split, kind) for kind in kinds} for split in (part, splits.val))
+    # By features and classifier, such as "network knn": accuracy on validation by the value of k or C.
     tried: dict[str, dict[str, float]] = (folder.read_json("validation.json") or {}).get("tried", {})
-    with CountProgress(
-        "fitting classifiers", len(representations) * sum(map(len, f.CANDIDATES.values())), shown=progress
-    ) as on:
-        for name in representations:
-            for kind, candidates in f.CANDIDATES.items():
-                known = tried.setdefault(f"{name} {kind}", {})
-                for candidate in candidates:
-                    if repr(candidate) not in known and (kind != "knn" or candidate <= len(part)):
-                        known[repr(candidate)] = float(
-                            f.right_answers(kind, candidate, train[name], val[name], threads).mean()
-                        )
-                        folder.write_json("validation.json", {"tried": tried})
-                    on.add(1)
+    fits = [
+        (kind, classifier, value) for kind in kinds for classifier in f.CANDIDATES for value in f.CANDIDATES[classifier]
+    ]
+    with CountProgress("fitting classifiers", len(fits), shown=progress) as shown:
+        for kind, classifier, value in fits:
+            known = tried.setdefault(f"{kind} {classifier}", {})
+            if repr(value) not in known and (classifier != "knn" or value <= len(part)):
+                known[repr(value)] = float(f.right_answers(classifier, value, train[kind], val[kind], threads).mean())
+                folder.write_json("validation.json", {"tried": tried})
+            shown.add(1)
     chosen = {key: max(known, key=lambda value: known[value]) for key, known in tried.items()}  # a tie: the first
-    test = None if splits.test is None else splits.test.open_test(PURPOSE, functools.partial(_log, folder))
-    right = {}
-    with CountProgress("testing the chosen", len(chosen), shown=progress) as on:
-        for key, value in chosen.items():
-            name, kind = key.split()
+
+    def log(purpose: str) -> None:
+        opened = (folder.read_json("test_access.json") or {"opened": []})["opened"]
+        folder.write_json("test_access.json", {"opened": [*opened, purpose]})
+
+    test = None if splits.test is None else splits.test.open_test(PURPOSE, log)
+    right_on_test = {}
+    with CountProgress("testing the chosen classifiers", len(chosen), shown=progress) as shown:
+        for key, best in chosen.items():
+            kind, classifier = key.split()
             if test is not None:
-                right[key] = f.right_answers(kind, float(value), train[name], of(test, name), threads)
-            on.add(1)
+                right_on_test[key] = f.right_answers(classifier, float(best), train[kind], of(test, kind), threads)
+            shown.add(1)
     rows = []
-    for key, value in chosen.items():
-        name, kind = key.split()
+    for key, best in chosen.items():
+        kind, classifier = key.split()
+        right = right_on_test.get(key)
+        accuracy, low, high = (None, None, None) if right is None else _with_interval(right)
+        baseline = right_on_test.get(f"pixels {classifier}") if kind == "network" else None
         rows.append(
-            {
-                "features": name,
-                "classifier": kind,
-                "setting": "k" if kind == "knn" else "C",
-                "value": float(value),
-                "val_accuracy": tried[key][value],
-                **_tested(right.get(key), right.get(f"pixels {kind}") if name == "network" else None),
-                "tried": [{"value": float(v), "val_accuracy": accuracy} for v, accuracy in tried[key].items()],
-            }
+            Row(
+                features=kind,
+                classifier=classifier,
+                setting="k" if classifier == "knn" else "C",
+                value=float(best),
+                val_accuracy=tried[key][best],
+                test_accuracy=accuracy,
+                low=low,
+                high=high,
+                against_pixels=None if right is None or baseline is None else _against_pixels(right, baseline),
+                tried=tuple(Tried(float(value), found) for value, found in tried[key].items()),
+            )
         )
     counts = splits.train.labels.bincount(minlength=len(spec.classes))
-    frequent = None if test is None else float((test.labels == int(counts.argmax())).double().mean())
-    return {
-        "run": source.run.path.resolve().name,
-        "weights": source.which,
-        **about,
-        "dataset": spec.name,
-        "title": spec.title,
-        "note": spec.note,
-        "dimensions": {name: int(train[name].values.shape[1]) for name in representations},
-        "n": {"train": len(part), "val": len(splits.val), "test": None if test is None else len(test)},
-        "classes": len(spec.classes),
-        "chance": 1 / len(spec.classes),
-        "most_frequent_class": frequent,
-        "probes": rows,
-    }
+    return Result(
+        run=weights.run.path.resolve().name,
+        weights=weights.which,
+        version=VERSION,
+        weights_sha256=weights.sha256,
+        data_digest=spec.data_digest,
+        split_digest=spec.split_digest,
+        images=images,
+        dataset=spec.name,
+        title=spec.title,
+        note=spec.note,
+        dimensions={kind: int(train[kind].values.shape[1]) for kind in kinds},
+        n=Counts(len(part), len(splits.val), None if test is None else len(test)),
+        classes=len(spec.classes),
+        chance=1 / len(spec.classes),
+        most_frequent_class=None if test is None else float((test.labels == int(counts.argmax())).double().mean()),
+        probes=tuple(rows),
+    )
 
 
-def _tested(right: Any, baseline: Any) -> dict[str, Any]:
-    """Accuracy on test with Wilson's interval at 95 %, and McNemar's test against the same classifier on pixels."""
+def _with_interval(right: np.ndarray) -> tuple[float, float, float]:
+    """Accuracy with Wilson's interval at 95 %."""
     from scipy.stats import binomtest
 
-    from netdepth.stats.exact import mcnemar
-
-    if right is None:
-        return {"test_accuracy": None, "low": None, "high": None, "against_pixels": None}
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    against = None
-    if baseline is not None:
-        found = mcnemar(right, baseline)
-        against = {"only_network": found.first, "only_pixels": found.second, "p": found.p, "test": "McNemar, exact"}
-    return {
-        "test_accuracy": float(right.mean()),
-        "low": float(interval.low),
-        "high": float(interval.high),
-        "against_pixels": against,
-    }
+    return float(right.mean()), float(interval.low), float(interval.high)
 
 
-def _log(folder: RunDir, purpose: str) -> None:
-    log = folder.read_json("test_access.json") or {"opened": []}
-    folder.write_json("test_access.json", {"opened": [*log["opened"], purpose]})
+def _against_pixels(right: np.ndarray, baseline: np.ndarray) -> AgainstPixels:
+    from netdepth.stats.exact import mcnemar
+    from netdepth.tools.linear_probe.page import AgainstPixels
+
+    found = mcnemar(right, baseline)
+    return AgainstPixels(found.first, found.second, found.p)

@@ -1,8 +1,8 @@
-"""What a network has learned, seen from its features: simple classifiers on what reaches its last stage.
+"""A linear probe: simple classifiers on the features of a network, the input of its last stage.
 
 k nearest neighbours, a linear support vector machine and logistic regression, all scikit-learn's. Each has one
-nuisance parameter, chosen on validation; only the chosen one ever sees test images. The same on raw pixels is
-the classical baseline.
+nuisance parameter, chosen on validation; only the chosen one is tested. The same on raw pixels is the classical
+baseline.
 """
 
 from __future__ import annotations
@@ -21,22 +21,14 @@ from netdepth.data.splits import stratified_choice
 from netdepth.errors import BadInput
 from netdepth.models import Network
 
-__all__ = [
-    "CANDIDATES",
-    "Features",
-    "classifier",
-    "features_of",
-    "pixels_of",
-    "right_answers",
-    "subset",
-]
+__all__ = ["CANDIDATES", "Features", "classifier", "features_of", "pixels_of", "right_answers", "subset"]
 
 CANDIDATES: dict[str, tuple[float, ...]] = {
     "knn": (25, 15, 11, 7, 5, 3, 1),
     "svm": (1e-4, 1e-3, 1e-2, 1e-1, 1.0),
     "logistic": (1e-3, 1e-2, 1e-1, 1.0, 10.0),
 }
-"""k, or C on standardised features: the smoothest first, which also wins a tie."""
+"""k, or C on standardised features: the smoothest first, which also wins if two are equally good."""
 
 CHUNK_PIXELS = 500 * 32 * 32
 
@@ -44,12 +36,12 @@ CHUNK_PIXELS = 500 * 32 * 32
 @dataclass(frozen=True)
 class Features:
     """Features ``values`` float32 ``[N, F]`` of images with ``labels`` int64 ``[N]``. ``data_digest`` is that of their
-    data set, ``source`` what computed them: the sha256 of a network's weights, or ``pixels``."""
+    data set, ``computed_by`` the sha256 of a network's weights, or ``pixels``."""
 
     values: np.ndarray
     labels: np.ndarray
     data_digest: str
-    source: str
+    computed_by: str
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,8 +56,8 @@ def subset(split: Split, size: int | None) -> Split:
 
 
 @torch.inference_mode()
-def features_of(model: Network, split: Split, data_digest: str, source: str) -> Features:
-    """What reaches the last stage of ``model``, in eval mode, with the normalisation that the network carries.
+def features_of(model: Network, split: Split, data_digest: str, weights_sha256: str) -> Features:
+    """The input of the last stage of ``model``, in eval mode, with the network's own normalisation.
 
     Raises:
         BadInput: images of another shape than the network takes.
@@ -88,7 +80,7 @@ def features_of(model: Network, split: Split, data_digest: str, source: str) -> 
     finally:
         hook.remove()
         model.train(training)
-    return Features(torch.cat(seen).numpy(), split.labels.numpy(), data_digest, source)
+    return Features(torch.cat(seen).numpy(), split.labels.numpy(), data_digest, weights_sha256)
 
 
 def pixels_of(split: Split, data_digest: str) -> Features:
@@ -97,8 +89,11 @@ def pixels_of(split: Split, data_digest: str) -> Features:
 
 
 def classifier(kind: str, value: float) -> Any:
-    """The scikit-learn estimator of ``kind`` with its nuisance parameter; linear ones standardise their features and
-    are solved to a looser tolerance than scikit-learn's own, which saves most of the time."""
+    """The scikit-learn estimator of ``kind`` with its nuisance parameter ``value``.
+
+    Linear ones standardise their features; their tolerance is larger than scikit-learn's default, which saves most of
+    the time.
+    """
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.pipeline import make_pipeline
@@ -116,21 +111,22 @@ def right_answers(kind: str, value: float, train: Features, other: Features, thr
     """Which of ``other`` a classifier fitted to ``train`` gets right, bool ``[N]``.
 
     Raises:
-        BadInput: ``other`` is of another data set, or its features come from another network: numbers made of the two
-            would mean nothing, however good or bad they look.
+        BadInput: ``other`` is of another data set, or its features come from another network.
     """
     if train.data_digest != other.data_digest:
         raise BadInput(
-            f"these test images are of another data set (digest {other.data_digest[:10]}) than what was trained on "
-            f"({train.data_digest[:10]}); a classifier can only be tested on the classes it was shown"
+            f"these test images belong to another data set (digest {other.data_digest[:10]}) than the training images "
+            f"({train.data_digest[:10]}); a classifier can only be tested on the classes it was trained on"
         )
-    if train.source != other.source:
-        raise BadInput(f"these features come from {other.source[:10]}, what was trained on from {train.source[:10]}")
+    if train.computed_by != other.computed_by:
+        raise BadInput(
+            f"these features come from {other.computed_by[:10]}, the training features from {train.computed_by[:10]}"
+        )
     from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits
 
-    # One thread, as small runs have: several on a machine that does anything else wait for each other.
+    # One thread, as for small runs: several threads on a busy machine wait for each other.
     with warnings.catch_warnings(), threadpool_limits(threads):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that is cut short is a candidate like any other
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops early is a candidate like any other
         fitted = classifier(kind, value).fit(train.values, train.labels)
         return np.asarray(fitted.predict(other.values) == other.labels)

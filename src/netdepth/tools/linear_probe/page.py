@@ -1,117 +1,187 @@
-"""What a probe of a run's features found: a table, sentences, a picture."""
+"""The result of a linear probe: as a type, a table, sentences, Markdown and a picture."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netdepth.files.atomic import write_atomic
-from netdepth.report.run_text import markdown_text
-from netdepth.text import percent, print_table, printable
+from netdepth.config import from_json
+from netdepth.files.records import restored
+from netdepth.report.run_text import markdown_table, markdown_text
+from netdepth.report.style import MUTED, colour, figure_of, save_png, tidy
+from netdepth.text import p_equals, p_value, percent, points, print_table, printable
 
-__all__ = ["markdown", "picture", "print_probe", "sentences"]
+__all__ = ["AgainstPixels", "Counts", "Result", "Row", "Tried", "draw", "markdown", "print_result", "sentences"]
 
 TITLES = {"knn": "k nearest neighbours", "svm": "linear SVM", "logistic": "logistic regression"}
 NAMES = {"network": "features", "pixels": "raw pixels"}
-COLOURS = {"network": "#0072B2", "pixels": "#D55E00"}  # Okabe and Ito 2008
 LEVEL = 0.05
-
-
 HEADER = ("of", "classifier", "chosen on validation", "validation", "test", "95 % interval", "p against pixels")
 
 
-def print_probe(document: Mapping[str, Any]) -> None:
+# --- the result ---
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A value of k or C, and the accuracy on validation."""
+
+    value: float
+    val_accuracy: float
+
+
+@dataclass(frozen=True)
+class AgainstPixels:
+    """McNemar's test against the same classifier on raw pixels: test images that only one of the two gets right."""
+
+    only_network: int
+    only_pixels: int
+    p: float
+    test: str = "McNemar, exact"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A ``classifier`` on ``features`` (network or pixels) with the chosen ``value`` of its ``setting``, k or C.
+
+    Accuracies are fractions; ``low`` and ``high`` are Wilson's interval at 95 %. Without test images they are None.
+    """
+
+    features: str
+    classifier: str
+    setting: str
+    value: float
+    val_accuracy: float
+    test_accuracy: float | None
+    low: float | None
+    high: float | None
+    against_pixels: AgainstPixels | None
+    tried: tuple[Tried, ...]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Images of each part; ``test`` is None if the data set has no test part."""
+
+    train: int
+    val: int
+    test: int | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """The content of ``probe.json``: a row per features and classifier, and their run, weights and data."""
+
+    run: str
+    weights: str
+    version: int
+    weights_sha256: str
+    data_digest: str
+    split_digest: str
+    images: int | None
+    dataset: str
+    title: str
+    note: str | None
+    dimensions: Mapping[str, int]
+    n: Counts
+    classes: int
+    chance: float
+    most_frequent_class: float | None
+    probes: tuple[Row, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """The content of ``probe.json``."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Result:
+        """The result in a file.
+
+        Raises:
+            BadInput: something is missing, or has another type.
+        """
+        found: Result = from_json(cls, restored(document), "probe.json")
+        return found
+
+    def best(self, features: str) -> Row:
+        """The classifier on ``features`` that validation prefers."""
+        return max((row for row in self.probes if row.features == features), key=lambda row: row.val_accuracy)
+
+
+# --- as text ---
+
+
+def print_result(result: Result) -> None:
     """The table: a row per features and classifier, and chance below."""
-    title = f"{document['run']} ({document['weights']} weights) on {document['title']}"
-    print_table(HEADER, _rows(document), right=(3, 4), title=title, ruled=(2, 5))
-    print(_fitted(document))
-    if document["note"]:
-        print(printable(f"note: {document['note']}"))
+    title = f"{result.run} ({result.weights} weights) on {result.title}"
+    print_table(HEADER, _cells(result), right=(3, 4), title=title, ruled=(2, 5))
+    print(_fitted(result))
+    if result.note:
+        print(printable(f"note: {result.note}"))
 
 
-def markdown(document: Mapping[str, Any]) -> str:
+def markdown(result: Result) -> str:
     """Sentences and table as Markdown."""
-    lines = [HEADER, ["---"] * len(HEADER), *([markdown_text(cell) for cell in row] for row in _rows(document))]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    said = "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences(document))
-    title = f"**{markdown_text(document['run'])} on {markdown_text(document['title'])}**"
-    return "\n\n".join([title, said, table, _fitted(document)]) + "\n"
+    table = markdown_table(HEADER, [[markdown_text(cell) for cell in row] for row in _cells(result)], ())
+    listed = "\n".join(f"- {markdown_text(sentence)}" for sentence in sentences(result))
+    title = f"**{markdown_text(result.run)} on {markdown_text(result.title)}**"
+    return "\n\n".join([title, listed, table, _fitted(result)]) + "\n"
 
 
-def _fitted(document: Mapping[str, Any]) -> str:
-    n = document["n"]
-    tested = "no test images" if n["test"] is None else f"tested once on {n['test']:,}"
-    return f"Fitted to {n['train']:,} training images, chosen on {n['val']:,} of validation, {tested}."
+def _fitted(result: Result) -> str:
+    n = result.n
+    tested = "no test images" if n.test is None else f"tested once on {n.test:,}"
+    return f"Fitted to {n.train:,} training images, chosen on {n.val:,} of validation, {tested}."
 
 
-def _rows(document: Mapping[str, Any]) -> list[list[str]]:
+def _cells(result: Result) -> list[list[str]]:
     rows = []
-    for row in document["probes"]:
-        against = row["against_pixels"]
-        interval = "-" if row["low"] is None else f"{100 * row['low']:.2f} to {100 * row['high']:.2f}"
-        rows.append(
-            [
-                NAMES[row["features"]],
-                TITLES[row["classifier"]],
-                f"{row['setting']} = {row['value']:g}",
-                percent(row["val_accuracy"]),
-                percent(row["test_accuracy"]),
-                interval,
-                "" if against is None else _p(against["p"]),
-            ]
-        )
-    rows.append(["nothing", "guessing", "", "", percent(document["chance"]), "", ""])
-    return rows
+    for row in result.probes:
+        ends = "-" if row.low is None or row.high is None else f"{100 * row.low:.2f} to {100 * row.high:.2f}"
+        chosen = f"{row.setting} = {row.value:g}"
+        p = "" if row.against_pixels is None else p_value(row.against_pixels.p)
+        accuracies = [percent(row.val_accuracy), percent(row.test_accuracy)]
+        rows.append([NAMES[row.features], TITLES[row.classifier], chosen, *accuracies, ends, p])
+    return [*rows, ["nothing", "guessing", "", "", percent(result.chance), "", ""]]
 
 
-def sentences(document: Mapping[str, Any]) -> list[str]:
-    """The answer: the classifier that validation prefers, against chance and against the pixels."""
-    best = {name: _best(document, name) for name in NAMES}
-    network, pixels = best["network"], best["pixels"]
-    if network["test_accuracy"] is None:
-        return [f"There are no test images; on validation the features reach {percent(network['val_accuracy'])}."]
-    n = document["n"]["test"]
-    above = 100 * (network["test_accuracy"] - document["chance"])
-    said = [
-        f"A {TITLES[network['classifier']]} classifier on the network's features, the best on validation, is right on "
-        f"{percent(network['test_accuracy'])} of {n:,} test images: {above:.1f} percentage points above chance "
-        f"({percent(document['chance'])})."
+def sentences(result: Result) -> list[str]:
+    """The answer: the classifier that validation prefers, compared with chance and with raw pixels."""
+    network, pixels = result.best("network"), result.best("pixels")
+    if network.test_accuracy is None or pixels.test_accuracy is None:
+        return [f"There are no test images. On validation the features reach {percent(network.val_accuracy)}."]
+    above, beyond = network.test_accuracy - result.chance, network.test_accuracy - pixels.test_accuracy
+    return [
+        f"The best classifier on the network's features (chosen on validation), {TITLES[network.classifier]}, is right "
+        f"on {percent(network.test_accuracy)} of {result.n.test:,} test images: {_points(above)} percentage points "
+        f"above chance ({percent(result.chance)}).",
+        f"That is {_points(beyond)} points {'above' if beyond >= 0 else 'below'} the classical baseline, "
+        f"{TITLES[pixels.classifier]} on raw pixels ({percent(pixels.test_accuracy)}).",
+        *(_against(row.classifier, row.against_pixels) for row in result.probes if row.against_pixels is not None),
     ]
-    beyond = 100 * (network["test_accuracy"] - pixels["test_accuracy"])
-    word = "above" if beyond >= 0 else "below"
-    said.append(
-        f"That is {abs(beyond):.1f} points {word} the classical baseline, {TITLES[pixels['classifier']]} on raw pixels "
-        f"({percent(pixels['test_accuracy'])})."
-    )
-    for row in document["probes"]:
-        if row["against_pixels"] is not None:
-            said.append(_against(row))
-    return said
 
 
-def _against(row: Mapping[str, Any]) -> str:
-    found = row["against_pixels"]
-    counts = f"{found['only_network']:,} images are right with features only, {found['only_pixels']:,} with pixels only"
-    if found["p"] > LEVEL:
-        verdict = "no difference is shown"
+def _points(difference: float) -> str:
+    return points(abs(difference), 1).lstrip("+")
+
+
+def _against(classifier: str, found: AgainstPixels) -> str:
+    counts = f"{found.only_network:,} images are right with features only, {found.only_pixels:,} with pixels only"
+    if found.p > LEVEL:
+        answer = "no difference is shown"
     else:
-        verdict = f"the {'features' if found['only_network'] > found['only_pixels'] else 'pixels'} win"
-    return f"{TITLES[row['classifier']]}: {counts}; {verdict} (McNemar's exact test, p {_p(found['p'])})."
+        answer = f"the {'features' if found.only_network > found.only_pixels else 'pixels'} are better"
+    return f"{TITLES[classifier]}: {counts}; {answer} (McNemar's exact test, {p_equals(found.p)})."
 
 
-def _best(document: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    rows = [row for row in document["probes"] if row["features"] == name]
-    return max(rows, key=lambda row: float(row["val_accuracy"]))
+# --- as a picture ---
 
 
-def _p(p: float) -> str:
-    return "< 0.0001" if p < 0.0001 else f"= {p:.2g}"
-
-
-def picture(folder: Path, document: Mapping[str, Any]) -> Path:
-    """Draw ``probe.png``: accuracy of every classifier, of features and of pixels, with chance.
+def draw(folder: Path, result: Result) -> Path:
+    """Draw ``probe.png`` unless it exists: the accuracy of every classifier, of features and of pixels, with chance.
 
     Raises:
         StorageError: it cannot be written.
@@ -119,41 +189,39 @@ def picture(folder: Path, document: Mapping[str, Any]) -> Path:
     path = folder / "probe.png"
     if path.exists():
         return path
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.4, 3.4), dpi=160, layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    tested = document["n"]["test"] is not None
+    figure, (axes,) = figure_of(6.4, 3.6, left=0.24, right=0.97, top=0.8, bottom=0.15)
+    tested = result.n.test is not None
+    tidy(axes, "", f"{'test' if tested else 'validation'} accuracy on {result.dataset} (%)")
     kinds = list(TITLES)
-    for name, shift in (("network", -0.14), ("pixels", 0.14)):
-        rows = {row["classifier"]: row for row in document["probes"] if row["features"] == name}
-        values = [100 * rows[kind]["test_accuracy" if tested else "val_accuracy"] for kind in kinds]
-        places = [index + shift for index in range(len(kinds))]
-        label = f"{NAMES[name]} ({document['dimensions'][name]} numbers)"
-        if tested:
-            errors = [
-                [value - 100 * rows[kind]["low"] for kind, value in zip(kinds, values, strict=True)],
-                [100 * rows[kind]["high"] - value for kind, value in zip(kinds, values, strict=True)],
-            ]
-            axes.errorbar(values, places, xerr=errors, fmt="o", color=COLOURS[name], label=label, capsize=3)
-        else:
-            axes.plot(values, places, "o", color=COLOURS[name], label=label)
-        for value, place in zip(values, places, strict=True):
-            axes.annotate(
-                f"{value:.2f}", (value, place), (0, 7), textcoords="offset points", ha="center", fontsize=8,
-                color=COLOURS[name],
-            )  # fmt: skip
-    axes.axvline(100 * document["chance"], color="#555555", linestyle="--", linewidth=1.2, label="chance")
+    for index, (features, shift) in enumerate((("network", -0.14), ("pixels", 0.14))):
+        rows = {row.classifier: row for row in result.probes if row.features == features}
+        values = [_accuracy(rows[kind], tested) for kind in kinds]
+        heights = [place + shift for place in range(len(kinds))]
+        label = f"{NAMES[features]} ({result.dimensions[features]} numbers)"
+        axes.errorbar(values, heights, xerr=_errors([rows[kind] for kind in kinds]), fmt="o", color=colour(index),
+                      label=label, capsize=3)  # fmt: skip
+        for value, height in zip(values, heights, strict=True):
+            axes.annotate(f"{value:.2f}", (value, height), (0, 7), textcoords="offset points", ha="center",
+                          fontsize=8, color=colour(index))  # fmt: skip
+    axes.axvline(100 * result.chance, color=MUTED, linestyle="--", linewidth=1.2, label="chance")
     axes.set_yticks(range(len(kinds)), [TITLES[kind] for kind in kinds])
     axes.set_ylim(len(kinds) - 0.5, -0.6)
     axes.set_xlim(0, 100)
-    axes.set_xlabel(f"{'test' if tested else 'validation'} accuracy on {printable(document['dataset'])} (%)")
-    axes.set_title(printable(document["run"]), fontsize=9, loc="left")
     axes.grid(axis="x", alpha=0.3)
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.06), ncols=3, fontsize=8, frameon=False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    write_atomic(path, buffer.getvalue())
-    return path
+    figure.text(0.03, 0.94, printable(result.run), fontsize=9, parse_math=False)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.38, 1.0), ncols=3, fontsize=8, frameon=False)
+    return save_png(figure, path)
+
+
+def _accuracy(row: Row, tested: bool) -> float:
+    return 100 * (row.test_accuracy if tested and row.test_accuracy is not None else row.val_accuracy)
+
+
+def _errors(rows: Sequence[Row]) -> list[list[float]] | None:
+    """Lengths of the interval below and above each accuracy on test, in percentage points."""
+    lengths = [
+        (100 * (row.test_accuracy - row.low), 100 * (row.high - row.test_accuracy))
+        for row in rows
+        if row.test_accuracy is not None and row.low is not None and row.high is not None
+    ]
+    return [list(side) for side in zip(*lengths, strict=True)] if lengths else None
