@@ -123,7 +123,8 @@ def _per_step(group: Group) -> int:
 def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: float) -> float:
     """Seconds per training step of ``group``, made as it will be but in a temporary folder, in about ``seconds``."""
     cell = phase.cell(group)
-    cell = dataclasses.replace(cell, config=with_absolute_runs(cell.config, runtime.runs_root))
+    config = with_absolute_runs(cell.resolved.config, runtime.runs_root)
+    cell = dataclasses.replace(cell, resolved=dataclasses.replace(cell.resolved, config=config))
     phase = dataclasses.replace(phase, cells={**phase.cells, cell.key: cell})
     started = time.perf_counter()
     seen: list[tuple[float, float]] = []  # the time, and the cost of the steps done until then

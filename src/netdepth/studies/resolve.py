@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netdepth.config import Component, Duration, RunConfig, Runtime, canonical_json
 from netdepth.errors import BadInput, RunFailed
@@ -19,6 +20,9 @@ from netdepth.studies.folder import ParentRun, PlannedRun
 from netdepth.studies.plan import Plan, Work, plan
 from netdepth.studyspec import SOURCE, Cell, StudySpec
 
+if TYPE_CHECKING:
+    from netdepth.training.resolve import ResolvedConfig
+
 __all__ = [
     "ResolvedCell", "find_parent_run", "make_parent_run", "parent_run", "plan_runs", "resolve_cells",
     "with_absolute_runs", "without_parent_run",
@@ -27,7 +31,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class ResolvedCell:
-    """A cell, or a cell at one ``value`` of the tuned setting, with its ``config`` resolved.
+    """A cell, or a cell at one ``value`` of the tuned setting, with its config resolved.
 
     ``multiply_adds`` of one training step of one seed, forward and backward: three times the forward pass.
     ``eval_every`` is in steps. ``eval_cost`` (one evaluation) and ``final_eval_cost`` (the end of a run) are
@@ -36,15 +40,13 @@ class ResolvedCell:
 
     cell: Cell
     value: float | None
-    config: RunConfig
-    fingerprint: str
+    resolved: ResolvedConfig
     parameters: int
     multiply_adds: int
     steps: int
     eval_every: int
     eval_cost: float
     final_eval_cost: float
-    stackable: bool
 
     def step_cost(self, step: int) -> float:
         """The cost of the first ``step`` steps with their evaluations, in training steps."""
@@ -75,15 +77,13 @@ class ResolvedCell:
             levels=self.cell.levels,
             seed=seed,
             folder=folder,
-            fingerprint=self.fingerprint,
+            fingerprint=self.resolved.fingerprint,
         )
 
     def work(self, seeds: Iterable[int]) -> Work:
         """Its runs with ``seeds``, to be planned."""
-        cell = self.cell
-        return Work(
-            cell.condition, cell.depth, tuple(seeds), self.stackable, self.multiply_adds, self.steps, self.value
-        )
+        condition, depth, value = self.key
+        return Work(condition, depth, tuple(seeds), self.resolved.stackable, self.multiply_adds, self.steps, value)
 
 
 def resolve_cells(
@@ -117,7 +117,8 @@ def resolve_cells(
             asked = asked if parent is None else _rename_runs(asked, {SOURCE: parent})
             dataset_key = canonical_json(asked.dataset)
             resolved = resolve(without_parent_run(asked), runtime, loaded.get(dataset_key))
-            loaded[dataset_key], config, dataset = resolved.splits, resolved.config, resolved.splits.spec
+            loaded[dataset_key] = resolved.splits
+            config, dataset = resolved.config, resolved.splits.spec
             if tuning and dataset.sizes["val"] == 0:
                 raise BadInput(f"tuning {path} needs validation images; set dataset.val_size to 1 or more")
             network = models.describe(models.build(config.model, dataset.input_shape, len(dataset.classes)))
@@ -126,25 +127,23 @@ def resolve_cells(
                     f"study {spec.name!r}: level {cell.depth} of axis depth makes a network of depth {network.depth}; "
                     "name the level by the network's depth"
                 )
-            hashed = config
             if _needs_parent_run(asked):
                 objective = COMPONENTS["objective"].resolve(asked.objective)
                 hashed = dataclasses.replace(config, start_from=asked.start_from, objective=objective)
+                resolved = dataclasses.replace(resolved, fingerprint=fingerprint(hashed, dataset))
             batch, sizes = config.train.batch_size, dataset.sizes
             per_epoch = -(-sizes["train"] // batch)
             cells.append(
                 ResolvedCell(
                     cell=cell,
                     value=value if tuning else None,
-                    config=config,
-                    fingerprint=fingerprint(hashed, dataset),
+                    resolved=resolved,
                     parameters=network.parameters,
                     multiply_adds=3 * batch * network.multiply_adds,
                     steps=Duration.parse(config.train.budget).steps(per_epoch),
                     eval_every=Duration.parse(config.train.eval_every).steps(per_epoch),
                     eval_cost=sizes["val"] / batch / 3,  # forward only
                     final_eval_cost=2 * sum(sizes.values()) / batch / 3,  # of the best and of the last weights
-                    stackable=resolved.stackable,
                 )
             )
     return cells
@@ -167,20 +166,21 @@ def plan_runs(
     """
     first_of: dict[str, ResolvedCell] = {}
     for cell in cells:
-        first_of.setdefault(cell.fingerprint, cell)
+        first_of.setdefault(cell.resolved.fingerprint, cell)
     before = {(run.cell, run.seed): run for run in planned_runs if run.folder is not None}
     runs = []
     for cell in cells:
+        fingerprint = cell.resolved.fingerprint
+        name = slug(f"{first_of[fingerprint].name}-{cell.resolved.config.dataset.name}")
         for seed in seeds:
             known = before.get((cell.key, seed))
             if known is None or known.folder is None:
-                name = slug(f"{first_of[cell.fingerprint].name}-{cell.config.dataset.name}")
-                runs.append(cell.run(seed, f"{name}-s{seed}-{cell.fingerprint}"))
-            elif known.fingerprint == cell.fingerprint:
+                runs.append(cell.run(seed, f"{name}-s{seed}-{fingerprint}"))
+            elif known.fingerprint == fingerprint:
                 runs.append(cell.run(seed, known.folder))
             else:
                 raise BadInput(
-                    f"{cell.name} was planned as {known.fingerprint} and is {cell.fingerprint} now: its data or "
+                    f"{cell.name} was planned as {known.fingerprint} and is {fingerprint} now: its data or "
                     "the code of a component changed; use --fresh to start again, or another --runs"
                 )
     if planned is None:

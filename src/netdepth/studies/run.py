@@ -100,7 +100,7 @@ class Phase:
         cell = self.cell(group)
         root = study.parent.absolute()
         own = dataclasses.replace(runtime, runs_root=root, threads=1, trackers=(), fresh=False)
-        configs = tuple(cell.config.with_seed(seed) for seed in group.seeds)
+        configs = tuple(cell.resolved.config.with_seed(seed) for seed in group.seeds)
         return Job(group.group, group.kind, cell.name, study.name, configs, self.folders(group), own)
 
 

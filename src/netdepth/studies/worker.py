@@ -181,7 +181,7 @@ def work(job: Job, report: Report) -> tuple[Outcome, ...]:
 
 
 def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
-    from netdepth.training.run import run, run_stack
+    from netdepth.training.run import run_stack
 
     for module in job.runtime.imports:
         import_user(module)
@@ -191,12 +191,13 @@ def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
         yield _Watcher(Progress(job.group, 0, total_steps, steps_per_epoch, None), report)
 
     dataset = json.dumps(to_json(job.configs[0].dataset), sort_keys=True)
-    shared: dict[str, Any] = {"name": job.name, "study": job.study, "watch": watch}
-    shared["splits"] = _splits(dataset, job.runtime.data_dir)
-    if job.kind == "cohort":
-        finished = run_stack(job.configs, job.runtime, **shared)
-    else:
-        finished = [run(config, job.runtime, **shared) for config in job.configs]
+    splits = _splits(dataset, job.runtime.data_dir)
+    stacks = [job.configs] if job.kind == "cohort" else [(config,) for config in job.configs]
+    finished = [
+        done
+        for stack in stacks
+        for done in run_stack(stack, job.runtime, name=job.name, study=job.study, watch=watch, splits=splits)
+    ]
     return tuple(
         Outcome(done.run.path, config.seed, done.result["status"], notes=[] if done.cached else done.notes)
         for config, done in zip(job.configs, finished, strict=True)
