@@ -1,8 +1,8 @@
-"""One picture file, JPEG or PNG, as pixels: read with suspicion. And a process that does so for others.
+"""One picture file, JPEG or PNG, as pixels, within limits of memory. And a process that decodes for others.
 
-Pictures come out upright (EXIF orientation), over white where they are transparent, without a colour
-profile (CMYK is converted plainly), 16-bit ones by their high byte. What a file holds decides, not its name.
-Nothing here imports torch: ``python -m netdepth.files.pictures`` is there in a fifth of a second.
+Pictures become upright (EXIF orientation), white where they are transparent, without a colour profile (CMYK is
+converted plainly), 16-bit ones by their high byte. The content of a file decides, not its name. Nothing here
+imports torch: ``python -m netdepth.files.pictures`` starts in a fifth of a second.
 """
 
 from __future__ import annotations
@@ -25,31 +25,24 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "MAX_BYTES",
-    "MAX_PIXELS",
-    "decode_picture",
-    "decode_pictures",
-    "decoder",
-    "main",
-    "pillow_rules",
-    "read_picture",
-]
+    "MAX_BYTES", "MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules", "read_picture",
+]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG")
 MAX_BYTES = 2**28
-"""A picture file may have so many; larger ones are refused before they are read."""
+"""Larger picture files are refused before they are read."""
 
 MAX_PIXELS = 50_000_000
-"""More are refused before any is decoded: up to eleven bytes each are in memory at a time, per process."""
+"""Pictures with more are refused before they are decoded: each pixel takes up to eleven bytes, in every process."""
 
 STRIP_ROWS = 256
 
 ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
-"""Where a file may say how it is to be turned; asking costs more than decoding a small picture."""
+"""Where a file may say how to turn it; to look it up costs more than to decode a small picture."""
 
 
 def decoder() -> dict[str, str | None]:
-    """What decides the pixels besides the file: versions of Pillow and of the libraries it decodes with."""
+    """Versions of Pillow and of its decoding libraries, on which the pixels depend."""
     import PIL
     from PIL import features
 
@@ -59,7 +52,7 @@ def decoder() -> dict[str, str | None]:
 
 @contextlib.contextmanager
 def pillow_rules() -> Iterator[None]:
-    """Pillow's remarks on odd files are dropped; its warning of a decompression bomb becomes an error."""
+    """Pillow's warnings about odd files are ignored; that of a decompression bomb becomes an error."""
     from PIL import Image
 
     with warnings.catch_warnings():
@@ -69,18 +62,18 @@ def pillow_rules() -> Iterator[None]:
 
 
 def read_picture(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, str | None]:
-    """The picture file at ``path`` as a network takes it, uint8 ``[C, H, W]`` of ``shape``, by `decode_picture`.
+    """The picture file at ``path`` as uint8 ``[C, H, W]`` of ``shape``, by `decode_picture`.
 
     Returns:
-        The pixels, and what was done to its size in words, or None.
+        The pixels, and a note on how it was resized, or None.
 
     Raises:
-        BadInput: no file, or none that can be decoded.
+        BadInput: no file, or one that cannot be decoded.
     """
     channels, height, width = shape
     try:
         found = path.stat()
-        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for who writes to it
+        if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for a writer
             raise BadInput(f"{str(path)!r} is no picture file")
         if found.st_size > MAX_BYTES:
             raise BadInput(f"{str(path)!r} has {found.st_size:,} bytes; a picture has {MAX_BYTES:,} at most")
@@ -122,7 +115,7 @@ def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int]
                 raise BadInput(f"it has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are decoded")
             if image.format == "PNG" and getattr(image, "is_animated", False):
                 raise BadInput("it is animated; a picture is a single frame")
-            image.load()  # an orientation may stand behind the pixels
+            image.load()  # the orientation may follow the pixels
             if not ORIENTED.isdisjoint(image.info):
                 ImageOps.exif_transpose(image, in_place=True)  # a copy would double what a large picture takes
             return _pixels(_eight_bits(image), channels, size)
@@ -132,12 +125,12 @@ def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int]
         raise BadInput("it is neither JPEG nor PNG, or its beginning is damaged") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadInput(f"it has too many pixels; at most {MAX_PIXELS:,} are decoded") from None
-    except Exception as error:  # a decoder of foreign bytes may raise anything, and which is not documented
+    except Exception as error:  # a decoder may raise anything, which is not documented
         raise BadInput(f"it cannot be decoded ({' '.join(str(error).split()) or type(error).__name__})") from None
 
 
 def _eight_bits(image: Image) -> Image:
-    """A 16-bit grey picture by its high bytes, as Pillow itself reads 16-bit colours; others as they are."""
+    """A 16-bit grey picture by its high bytes, as Pillow reads 16-bit colours; other pictures unchanged."""
     if not image.mode.startswith("I"):
         return image
     import numpy as np
@@ -160,14 +153,14 @@ def _pixels(image: Image, channels: int, size: int | tuple[int, int] | None) -> 
         across = min(image.width, max(1, image.height * width // height))
         down = min(image.height, max(1, image.width * height // width))
         left, top = (image.width - across) // 2, (image.height - down) // 2
-        image = image.crop((left, top, left + across, top + down))  # a resize's own box would look beyond its edges
+        image = image.crop((left, top, left + across, top + down))  # a resize's own box would read beyond its edges
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     flat = np.frombuffer(image.tobytes(), np.uint8)  # np.asarray takes five times as long for a small picture
     return flat.reshape(image.height, image.width, channels).transpose(2, 0, 1)
 
 
 def _over_white(image: Image) -> Image:
-    """A transparent picture as RGB over white, a strip at a time: the whole would be in memory three times."""
+    """A transparent picture as RGB on white, strip by strip: the whole would be in memory three times."""
     from PIL import Image
 
     made = Image.new("RGB", image.size)
@@ -182,7 +175,7 @@ def decode_pictures(
 ) -> tuple[np.ndarray, tuple[int, str] | None]:
     """``count`` files as uint8 ``[N, C, H, W]``; if one is refused, those before it, its position and the reason.
 
-    ``shape`` is the height and width that every one must come out with. ``contents`` is read to its end.
+    Each must have the height and width ``shape`` once decoded. ``contents`` is read to its end.
     """
     import numpy as np
 
@@ -207,10 +200,10 @@ def decode_pictures(
 
 
 def main(settings: str) -> int:
-    """Decode what comes on stdin until it closes; ``settings`` are those of `decode_pictures` as JSON.
+    """Decode the jobs on stdin until it closes; ``settings`` are those of `decode_pictures` as JSON.
 
     A job is the number of files in four bytes, then for each file its length in eight and its content. The
-    answer, begun when the job has been read to its end, is a line of JSON, ``{"shape": [N, C, H, W],
+    answer, written after the whole job was read, is a line of JSON, ``{"shape": [N, C, H, W],
     "refused": [position, reason] | null}``, and the pixels.
     """
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
@@ -223,8 +216,8 @@ def main(settings: str) -> int:
             answers.write(json.dumps({"shape": pixels.shape, "refused": refused}).encode() + b"\n")
             answers.write(pixels.tobytes())
             answers.flush()
-        except BrokenPipeError:  # whoever asked is gone
-            os._exit(1)  # without what the interpreter would still write
+        except BrokenPipeError:  # the training process has ended
+            os._exit(1)  # the interpreter would report the broken pipe once more
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Networks by name: `build` makes one, `describe` says what it costs."""
+"""Networks by name: `build` makes one, `describe` counts its layers, parameters and multiply-adds."""
 
 from __future__ import annotations
 

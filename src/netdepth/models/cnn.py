@@ -13,19 +13,21 @@ from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise
 from netdepth.models.network import MODELS, Network, Normalize
 
-__all__ = ["Block", "CifarResNet", "resnet"]
+__all__ = ["EXPANSION", "KERNELS", "Block", "CifarResNet", "Layout", "resnet"]
 
 Shortcut = Literal["none", "identity", "projection", "projection_all"]
 Layout = Literal["basic", "bottleneck"]
 Normalization = Literal["channel", "pixel"]
-EXPANSION: dict[str, int] = {"basic": 1, "bottleneck": 4}
-KERNELS: dict[str, tuple[int, ...]] = {"basic": (3, 3), "bottleneck": (1, 3, 1)}
+EXPANSION: dict[Layout, int] = {"basic": 1, "bottleneck": 4}
+"""Channels that leave a block for each channel inside it."""
+KERNELS: dict[Layout, tuple[int, ...]] = {"basic": (3, 3), "bottleneck": (1, 3, 1)}
+"""Sizes of the kernels of a block's convolutions (He et al. 2016, fig. 5)."""
 STAGES = 3
 MAX_WIDTH, MAX_DEPTH = 4096, 10_000
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions ("basic"), or 1x1, 3x3 and 1x1 ("bottleneck"), around which a shortcut may lead.
+    """Two 3x3 convolutions ("basic"), or 1x1, 3x3 and 1x1 ("bottleneck"), with or without a shortcut around them.
 
     With F the branch, x ``[B, in, H, W]`` becomes ``[B, out, H/stride, W/stride]`` as ReLU(F(x) + skip(x)), every
     convolution followed by batch norm and all but the last by ReLU (§3.2, §3.4), or, with ``pre_activation``, as
@@ -33,10 +35,10 @@ class Block(nn.Module):
     Fig. 4e). The plain twin leaves out ``+ skip(x)`` and nothing else.
 
     The skip is x itself where the shape stays. Where it changes, "identity" takes every ``stride``-th pixel and
-    sets the channels that are missing to zero (option A, no parameters), "projection" is a 1x1 convolution with
-    batch norm (B). "projection_all" has that projection in every block (C). A pre-activated projection sees what
-    the branch's first convolution sees and has no batch norm of its own, as in the authors' code. The stride is
-    the first convolution's, also in a bottleneck, as in the paper (others moved it to the 3x3).
+    sets the missing channels to zero (option A, no parameters), "projection" is a 1x1 convolution with batch norm
+    (B). "projection_all" has that projection in every block (C). A pre-activated projection has the same input as
+    the branch's first convolution and no batch norm, as in the authors' code. The stride is in the first
+    convolution, also in a bottleneck, as in the paper (others moved it to the 3x3).
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class Block(nn.Module):
             if not pre_activation:
                 self.projection.append(nn.BatchNorm2d(after))
         self.activates_skip = activates_skip or self.projection is not None
-        """With ``pre_activation``: the skip leaves behind the first activation, not before it."""
+        """With ``pre_activation``: the skip starts after the first activation, not before it."""
 
     def forward(self, x: Tensor) -> Tensor:
         h = skip = x
@@ -101,13 +103,13 @@ class CifarResNet(Network):
     third begin with stride 2. The depth is 2 + 3 * (layers of a block) * n for n blocks per stage: 6n + 2 or 9n + 2;
     projections are not on the main path and are not counted. ``stages`` are the three stages.
 
-    With ``pre_activation`` the first convolution stands alone, the first block's activation comes before the
-    branch and the skip part, and batch norm and ReLU precede the pooling ("Identity Mappings", appendix). Two plain
-    nets that differ in ``pre_activation`` alone are one function.
+    With ``pre_activation`` no batch norm follows the first convolution, the first block's activation comes before
+    branch and skip separate, and batch norm and ReLU precede the pooling ("Identity Mappings", appendix). Two plain
+    nets that differ in ``pre_activation`` alone are the same function.
 
-    The images are normalised with one mean and standard deviation per channel or, ``pixel_mean``, with one mean
-    per pixel and channel, as the paper has it. The paper does not divide; here both do, by the channel's standard
-    deviation, which the batch norm after the first convolution takes out again.
+    The images are normalised with one mean and standard deviation per channel or, with ``pixel_mean``, one mean
+    per pixel and channel as in the paper. The paper does not divide; here both divide by the channel's standard
+    deviation, which the batch norm after the first convolution cancels.
     """
 
     channels_last = True  # no layer depends on the memory layout
@@ -197,7 +199,7 @@ def resnet(
 
     "none" and "identity" have the same parameters, and every ``shortcut`` has the same initial weights on its main
     path for the same seed: projections are drawn last. The paper initialises as He et al. 2015 ("we adopt the
-    weight initialization in [13]"), which derives variance 2 / fan_in and 2 / fan_out and holds either for enough;
+    weight initialization in [13]"), which derives variance 2 / fan_in and 2 / fan_out and finds either sufficient;
     the authors' later code takes fan_out, here it is fan_in (they differ in the first layer, where a stage begins
     and in the head). ``zero_gamma`` is Goyal et al. 2017, §5.1, not the paper's.
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from torch import Generator, Tensor, nn
 
 from netdepth.config import require
+from netdepth.models.cnn import EXPANSION, KERNELS, Layout
 from netdepth.models.init import Init, initialise
 from netdepth.models.network import MODELS, Network
 
@@ -16,25 +17,22 @@ __all__ = ["BLOCKS", "MAX_WIDTH", "ImageNetResNet"]
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 """Blocks of the four stages by depth (He et al. 2016, table 1); from 50 on they are bottlenecks."""
 
-EXPANSION = {False: 1, True: 4}
-"""Channels that leave a block for each of its 3x3 convolution, by whether it is a bottleneck."""
-
 MAX_WIDTH = 1024
 
 
 class Block(nn.Module):
     """h <- relu(F(h) + h), or F(h) + a projection of h where its shape changes (He et al. 2016, §3.2, option B).
 
-    F is two 3x3 convolutions, or 1x1, 3x3 and 1x1 with 4 times the channels at the end (``bottleneck``; fig. 5).
+    F is two 3x3 convolutions ("basic"), or 1x1, 3x3 and 1x1 with 4 times the channels at the end ("bottleneck").
     A stage's first block halves the picture in its first 3x3 convolution, as torchvision's networks (and the
     published weights) do; the paper's bottleneck does it in the 1x1 before. Names, shapes and counts are the same.
     """
 
-    def __init__(self, inputs: int, channels: int, stride: int, bottleneck: bool) -> None:
+    def __init__(self, inputs: int, channels: int, stride: int, layout: Layout) -> None:
         super().__init__()
         self.relu = nn.ReLU(inplace=True)  # its input, of batch norm or the sum, is not read again
-        kernels = (1, 3, 1) if bottleneck else (3, 3)
-        sizes = [inputs, *[channels] * (len(kernels) - 1), EXPANSION[bottleneck] * channels]
+        kernels = KERNELS[layout]
+        sizes = [inputs, *[channels] * (len(kernels) - 1), EXPANSION[layout] * channels]
         self.layers = len(kernels)
         for i, kernel in enumerate(kernels):
             step = stride if i == kernels.index(3) else 1
@@ -73,18 +71,18 @@ class ImageNetResNet(Network):
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int, width: int = 64) -> None:
         super().__init__(input_shape, num_classes, depth)
-        bottleneck = depth >= 50
+        layout: Layout = "bottleneck" if depth >= 50 else "basic"
         self.width = width
         self.conv1 = nn.Conv2d(input_shape[0], width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
-        inputs = [width, *(EXPANSION[bottleneck] * width * 2**stage for stage in range(4))]
+        inputs = [width, *(EXPANSION[layout] * width * 2**stage for stage in range(4))]
         stages = []
         for stage, (count, (before, after)) in enumerate(zip(BLOCKS[depth], pairwise(inputs), strict=True)):
             channels, stride = width * 2**stage, 1 if stage == 0 else 2
-            first = Block(before, channels, stride, bottleneck)
-            stages.append(nn.Sequential(first, *(Block(after, channels, 1, bottleneck) for _ in range(count - 1))))
+            first = Block(before, channels, stride, layout)
+            stages.append(nn.Sequential(first, *(Block(after, channels, 1, layout) for _ in range(count - 1))))
         self.layer1, self.layer2, self.layer3, self.layer4 = stages
         self.fc = nn.Linear(inputs[-1], num_classes)
 

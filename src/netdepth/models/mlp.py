@@ -38,19 +38,19 @@ class MLP(Network):
         h <- h + s * (W_k a(norm(... W_1 a(norm(h)) + b_1 ...)) + b_k)
 
     with a last a(norm(h)) before the head. The plain twin is the same without ``h +`` and s: the
-    same parameters, drawn alike. Without skips, where an activation is counted in makes no
-    difference: the two plain twins are one function. The scale s of a branch is
+    same parameters, drawn in the same way. Without skips it makes no difference where a block
+    begins: the two plain twins are the same function. The scale s of a branch is
 
     - "1";
     - "blocks^-1/2": keeps a sum of that many branches from exploding (Hayou et al. 2021, "Stable
       ResNet"; ReLU branches that are activated before the sum share a mean and still grow, slowly).
-      A plain net has no branch: accepted, and does nothing;
+      It is accepted for a plain net, which has no branch, and does nothing;
     - "rezero": a learned scalar per block, 0 at first (Bachlechner et al. 2020, "ReZero");
     - "fixup": a learned scalar per block, 1 at first; a learned scalar, 0 at first, added to what
-      each linear layer of a block takes in; and the start of `rescale_fixup` (Zhang et al. 2019,
+      the input of each linear layer of a block; and the start of `rescale_fixup` (Zhang et al. 2019,
       "Fixup", §3). As in the paper the last activation follows the sum, h <- a(h + s * (W_k ... +
-      b_k)): before it, a ReLU would hold back every gradient from the zero W_k. The scalars that
-      the paper adds before activations are the layers' own biases here.
+      b_k)): before it, a ReLU would block every gradient from the zero W_k. The scalars that the
+      paper adds before activations are the layers' biases here.
 
     Over their twin, "rezero" has ``blocks`` parameters more and "fixup" ``blocks * (1 + k)``.
     """
