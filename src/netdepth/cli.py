@@ -123,6 +123,9 @@ def _refuse(word: str, parser: Parser) -> NoReturn:
 # --- what may be typed ---
 
 GROUPS = ("data", "runs")
+RUN = "a run folder, or the beginning of its name"
+STUDY = "a study's folder, or the beginning of its name"
+DATASET = "a data set; image-folder:PATH for your own pictures"
 KINDS = tuple(f"{kind}s" for kind in REGISTRIES)
 """What ``netdepth list`` takes."""
 
@@ -160,105 +163,100 @@ def grammar() -> Parser:
             _everywhere(made)
         return made
 
-    text = "the baseline and a small depth study with its report, on data that come with the package, in a minute"
+    text = "train one network and run a small depth study, on data that come with the package: one minute"
     _train_options(add("quickstart", text), False)
-    train = add("train", "train a recipe with one or several seeds")
+    train = add("train", "train a recipe with one seed or several")
     train.epilog = "Over several processes or GPUs: torchrun --nproc-per-node 2 -m netdepth train RECIPE."
     train.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a config.json")
     _train_options(train, True)
 
-    _study_options(add("study", "run a depth study: many seeds, a verdict with statistics, a report"))
+    _study_options(add("study", "run a depth study: many seeds, statistical tests, a verdict, a report"))
 
-    report = add("report", "the page of a study: report.html, and report.md with figures for a repository")
-    report.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
-    report.add_argument("--check", action="store_true", help="write nothing: is the page there whole and up to date?")
-    report.add_argument("--out", metavar="DIR", type=_path, help="a folder for it; default: the study's own")
-    verdict = add("verdict", "what a study found, in sentences and one table")
-    verdict.add_argument("study", metavar="STUDY", type=_name, help="a study's folder or a prefix of its name")
+    report = add("report", "write the report of a study: report.html, and report.md with figures")
+    report.add_argument("study", metavar="STUDY", type=_name, help=STUDY)
+    report.add_argument("--check", action="store_true", help="write nothing; check the report against the run folders")
+    report.add_argument("--out", metavar="DIR", type=_path, help="folder to write to (default: the study's folder)")
+    verdict = add("verdict", "show what a study found, in sentences and a table")
+    verdict.add_argument("study", metavar="STUDY", type=_name, help=STUDY)
 
-    compare = add(
-        "compare", "runs side by side, with the mean over seeds and its interval; or whole studies, a line each"
-    )
-    compare.add_argument(
-        "runs", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names, or studies' folders"
-    )
-    compare.add_argument("--html", metavar="FILE", type=_path, help="of studies: write one page of all")
+    compare = add("compare", "compare runs (mean over seeds, with its interval) or whole studies")
+    _runs(compare, "runs", f"{RUN}; or folders of studies", nargs="+")
+    compare.add_argument("--html", metavar="FILE", type=_path, help="write one page about the studies")
     for style in ("markdown", "csv", "latex"):
         compare.add_argument(f"--{style}", dest="style", action="store_const", const=style, help=f"print as {style}")
 
-    inspect = add("inspect", "gradients and activations of a run's network per layer: table, picture, words")
-    inspect.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
-
-    _landscape_options(add("landscape", "the loss around the weights of runs, side by side: picture, numbers, words"))
-    probe = add("probe", "what a run's features are worth on a data set: kNN, linear SVM, logistic regression")
-    probe.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
-    probe.add_argument("--dataset", metavar="NAME", required=True, help="a data set; image-folder:PATH for your own")
-    probe.add_argument(
-        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. dataset.val_size=1000"
-    )
-    probe.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
-    probe.add_argument("--images", metavar="N", type=_whole("--images", 10, 10**9), help="to fit to (default: 5000)")
+    _runs(add("inspect", "show gradients and activations in a run's network, layer by layer"))
+    _landscape_options(add("landscape", "draw the loss around the weights of one or more runs"))
+    probe = add("probe", "test a run's features on a data set: kNN, linear SVM, logistic regression")
+    _runs(probe)
+    probe.add_argument("--dataset", metavar="NAME", required=True, help=DATASET)
+    _overrides(probe, "change a setting, e.g. dataset.val_size=1000")
+    _weights(probe)
+    text = "number of images to fit to (default: 5000)"
+    probe.add_argument("--images", metavar="N", type=_whole("--images", 10, 10**9), help=text)
     probe.add_argument("--all-images", action="store_true", help="fit to all training images: this may take hours")
-    probe.add_argument("--fresh", action="store_true", help="forget what was found there and start again")
+    probe.add_argument("--fresh", action="store_true", help="ignore the earlier result and compute again")
 
-    predict = add("predict", "what a trained network says of pictures")
-    predict.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
+    predict = add("predict", "classify pictures with a trained network")
+    _runs(predict, help=f"{RUN}; or published weights: FILE.safetensors")
     predict.add_argument("images", metavar="IMAGE", nargs="+", type=_path, help="picture files, JPEG or PNG")
     _picture_options(predict)
 
-    explain = add("explain", "where a network looks: class activation maps, and a check that they matter")
-    explain.add_argument("run", metavar="RUN", type=_name, help="a run, or published weights: FILE.safetensors")
-    text = "picture files, or folders of them (else the run's validation images)"
+    explain = add("explain", "show where a network looks (class activation maps), and check that it matters")
+    _runs(explain, help=f"{RUN}; or published weights: FILE.safetensors")
+    text = "picture files, or folders of them (default: the run's validation images)"
     explain.add_argument("--images", metavar="PATH", nargs="+", type=_path, help=text)
     explain.add_argument("--classes", metavar="CLASS", nargs="+", help="only these classes, a row each")
-    text = "pictures in the mean maps and in the check (default: 200, fewer for a large network)"
+    text = "number of pictures in the mean maps and in the check (default: 200, fewer for a large network)"
     explain.add_argument("--count", metavar="N", type=_whole("--count", 1, 100_000), help=text)
-    explain.add_argument("--out", metavar="FILE.png", type=_path, help="the contact sheet; the rest lies beside it")
-    explain.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    text = "file of the contact sheet; the other files go beside it"
+    explain.add_argument("--out", metavar="FILE.png", type=_path, help=text)
+    _device(explain)
     _picture_options(explain)
 
-    export = add("export", "a run's network as a file for others, checked, with a model card")
-    export.add_argument("run", metavar="RUN", type=_name, help="a run folder or a prefix of its name")
+    export = add("export", "write a run's network as ONNX or safetensors, with a model card")
+    _runs(export)
     export.add_argument("--to", metavar="FORMAT", required=True, help="onnx or safetensors")
-    export.add_argument("--out", metavar="FILE", type=_path, help="default: export/ in the run's folder")
-    export.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
+    export.add_argument("--out", metavar="FILE", type=_path, help="file to write (default: in the run's export/)")
+    _weights(export)
 
-    convert = add("convert", "published weights (.pth, .pt) into safetensors, read without running code")
+    convert = add("convert", "convert published weights (.pth, .pt) to safetensors, without running code in them")
     convert.add_argument("file", metavar="FILE.pth", type=_path, help="weights as PyTorch saves them")
-    convert.add_argument("--out", metavar="FILE.safetensors", type=_path, help="default: beside FILE.pth")
+    convert.add_argument(
+        "--out", metavar="FILE.safetensors", type=_path, help="the new file (default: beside FILE.pth)"
+    )
 
-    data = _actions(add("data", "data sets: list, fetch, verify"))
-    add("list", "every data set and where it is", data, "data_list")
+    data = _actions(add("data", "list, download or verify data sets"))
+    add("list", "list every data set and where it is", data, "data_list")
     fetch = add("fetch", "download data sets and check their digests", data, "data_fetch")
     fetch.add_argument("names", metavar="NAME", nargs="+", help="names of data sets")
-    verify = add("verify", "check the digests of data that are here", data, "data_verify")
+    verify = add("verify", "check the digests of the data on this machine", data, "data_verify")
     verify.add_argument("names", metavar="NAME", nargs="+", help="names of data sets")
 
-    listing = add("list", "what can be named in a recipe or a --set", function="list_components")
+    listing = add("list", "list recipes, models, data sets and other components", function="list_components")
     listing.add_argument("kind", metavar="KIND", nargs="?", choices=KINDS, help=f"one of {', '.join(KINDS)}")
-    listing.add_argument("-v", "--verbose", action="store_true", help="every setting: type, default, meaning")
+    listing.add_argument("-v", "--verbose", action="store_true", help="show every setting: type, default, meaning")
 
-    check = add("check", "try out what a file of yours registers")
+    check = add("check", "test the components that your own file registers")
     check.add_argument("file", metavar="FILE.py", type=_name, help="a file that registers a model, a data set, ...")
 
-    runs = _actions(add("runs", "run folders: list, rm, gc"))
-    add("list", "every run with its status and size", runs, "runs_list")
+    runs = _actions(add("runs", "list run folders, remove them, free disk space"))
+    add("list", "list every run with its status and size", runs, "runs_list")
     rm = add("rm", "remove run folders", runs, "runs_rm")
-    rm.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    _runs(rm, "runs", nargs="+")
     rm.add_argument("--yes", action="store_true", help="do not ask")
-    add("gc", "drop the optimizer states of finished runs", runs, "runs_gc")
+    add("gc", "delete the optimizer states of finished runs to free disk space", runs, "runs_gc")
 
     board = add("board", "show the runs in TensorBoard")
-    board.add_argument("folder", metavar="RUNS", nargs="?", type=_path, help="a folder of runs")
+    board.add_argument("folder", metavar="RUNS", nargs="?", type=_path, help="a folder of runs (default: all runs)")
     board.add_argument("--port", type=_whole("--port", 1, 65535), help="default: TensorBoard's own")
 
-    sync = add("sync", "rebuild a tracker's mirror from run folders")
-    sync.add_argument("runs", metavar="RUN", nargs="+", type=_name, help="a run folder or a prefix of its name")
+    sync = add("sync", "rebuild the TensorBoard or W&B copy of runs from their folders")
+    _runs(sync, "runs", nargs="+")
     sync.add_argument("--to", metavar="TRACKER", required=True, help="tensorboard or wandb")
     sync.add_argument("--wandb-online", action="store_true", help="upload to Weights & Biases")
 
-    doctor = add("doctor", "device, threads, trackers, data: what works here")
-    doctor.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    _device(add("doctor", "check what works on this machine: device, threads, trackers, data"))
     return parser
 
 
@@ -270,68 +268,87 @@ def _everywhere(parser: Parser) -> None:
     """Options that every command takes."""
     parser.add_argument("--data", metavar="DIR", type=_path, help="data folder (NETDEPTH_DATA)")
     parser.add_argument("--runs", dest="runs_root", metavar="DIR", type=_path, help="runs folder (NETDEPTH_RUNS)")
-    parser.add_argument("--threads", metavar="N", type=_whole("--threads", 1, 1024), help="CPU threads")
-    parser.add_argument(
-        "--import", dest="imports", metavar="FILE", action="append", default=[], help="a file.py to run first"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout and nothing else")
+    text = "number of CPU threads (default: chosen by the network's size)"
+    parser.add_argument("--threads", metavar="N", type=_whole("--threads", 1, 1024), help=text)
+    text = "run your own file.py first, for what it registers"
+    parser.add_argument("--import", dest="imports", metavar="FILE", action="append", default=[], help=text)
+    parser.add_argument("--json", action="store_true", help="print one JSON document on stdout and nothing else")
     parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
 
 
-def _train_options(parser: Parser, full: bool) -> None:
-    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), help="one seed (else the recipe's)")
+def _runs(parser: Parser, name: str = "run", help: str = RUN, nargs: str | None = None) -> None:
+    parser.add_argument(name, metavar="RUN", nargs=nargs, type=_name, help=help)
+
+
+def _device(parser: Parser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
-    parser.add_argument("--fresh", action="store_true", help="ignore what the run folder holds and start again")
-    if not full:
-        return
-    parser.add_argument("--seeds", metavar="LIST", help="5 for seeds 0 to 4, or 0,3,7 for those")
-    parser.add_argument("--dataset", metavar="NAME", help="another data set; image-folder:PATH for your own pictures")
-    parser.add_argument(
-        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="e.g. model.hidden=[64,64]"
-    )
-    parser.add_argument("--track", metavar="NAMES", default="tensorboard", help="tensorboard,wandb or none")
-    parser.add_argument(
-        "--no-test", dest="sealed", action="store_true", help="leave the test data sealed: for choosing settings"
-    )
-    parser.add_argument("--wandb-online", action="store_true", help="let Weights & Biases upload")
+
+
+def _overrides(parser: Parser, text: str) -> None:
+    parser.add_argument("--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help=text)
+
+
+def _weights(parser: Parser) -> None:
+    text = "best or last (default: those that the run reports)"
+    parser.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help=text)
 
 
 def _picture_options(parser: Parser) -> None:
     parser.add_argument("--invert", action="store_true", help="swap black and white (MNIST is white on black)")
-    text = "class names of published weights, one a line"
+    text = "class names for published weights, one per line"
     parser.add_argument("--names", metavar="FILE.txt", type=_path, help=text)
+
+
+def _train_options(parser: Parser, full: bool) -> None:
+    text = "one seed (default: the recipe's)"
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), help=text)
+    _device(parser)
+    parser.add_argument("--fresh", action="store_true", help="delete what the run folder holds and start again")
+    if not full:
+        return
+    parser.add_argument("--seeds", metavar="LIST", help="5 for seeds 0 to 4, or a list: 0,3,7")
+    parser.add_argument("--dataset", metavar="NAME", help=DATASET)
+    _overrides(parser, "change a setting, e.g. model.hidden=[64,64]")
+    parser.add_argument("--track", metavar="NAMES", default="tensorboard", help="tensorboard,wandb or none")
+    text = "never open the test data: for choosing settings on validation data"
+    parser.add_argument("--no-test", dest="sealed", action="store_true", help=text)
+    parser.add_argument("--wandb-online", action="store_true", help="upload to Weights & Biases")
 
 
 def _study_options(parser: Parser) -> None:
     parser.add_argument("recipe", metavar="RECIPE", type=_name, help="a name, file.py:function or a study.json")
-    parser.add_argument("--seeds", metavar="LIST", help="10 for seeds 0 to 9, or 0,3,7; more than before extends")
+    text = "10 for seeds 0 to 9, or a list: 0,3,7; more seeds than before extend the study"
+    parser.add_argument("--seeds", metavar="LIST", help=text)
     parser.add_argument("--depths", metavar="LIST", help="other depths than the recipe's, e.g. 2,8,24")
-    parser.add_argument("--dataset", metavar="NAME", help="another data set; image-folder:PATH for your own pictures")
-    parser.add_argument(
-        "--set", dest="overrides", metavar="PATH=VALUE", action="append", default=[], help="for all runs"
-    )
-    parser.add_argument("--tune", metavar="SETTING", help="lr: choose it per cell, on validation and other seeds")
-    parser.add_argument("--source", metavar="RUN", help="a finished run to start or learn from (else it is made first)")
-    parser.add_argument("--workers", metavar="N", type=_whole("--workers", 0, 1024), help="processes (else the cores)")
-    parser.add_argument("--ray", metavar="ADDRESS", help="make the runs on a Ray cluster: its address, or auto")
-    parser.add_argument("--dry-run", action="store_true", help="only say what it would cost")
-    parser.add_argument("--no-report", action="store_true", help="leave the report to: netdepth report")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
-    parser.add_argument("--fresh", action="store_true", help="remove the study's runs and start again")
+    parser.add_argument("--dataset", metavar="NAME", help=DATASET)
+    _overrides(parser, "change a setting of all runs")
+    text = "lr: choose the learning rate for each condition and depth, by validation loss on other seeds"
+    parser.add_argument("--tune", metavar="SETTING", help=text)
+    text = "finished run to start from or to learn from (default: the study trains it first)"
+    parser.add_argument("--source", metavar="RUN", help=text)
+    text = "number of processes (default: one per core)"
+    parser.add_argument("--workers", metavar="N", type=_whole("--workers", 0, 1024), help=text)
+    parser.add_argument("--ray", metavar="ADDRESS", help="run on a Ray cluster: its address, or auto")
+    parser.add_argument("--dry-run", action="store_true", help="show what it would cost, and run nothing")
+    parser.add_argument("--no-report", action="store_true", help="write no report (netdepth report writes it later)")
+    _device(parser)
+    parser.add_argument("--fresh", action="store_true", help="delete the study's runs and start again")
 
 
 def _landscape_options(parser: Parser) -> None:
-    parser.add_argument("names", metavar="RUN", nargs="+", type=_name, help="run folders or prefixes of their names")
-    parser.add_argument("--grid", metavar="N", type=_whole("--grid", 3, 501), help="points a side, odd (else 41 or 25)")
-    parser.add_argument("--radius", metavar="R", type=_number("--radius"), default=1.0, help="half a side (default: 1)")
-    parser.add_argument(
-        "--images", metavar="N", type=_whole("--images", 1, 10**7), help="training images (else 1000 or 500)"
-    )
-    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), default=0, help="of the directions")
-    parser.add_argument("--weights", metavar="WHICH", choices=("best", "last"), help="best or last (else the reported)")
-    parser.add_argument("--no-curvature", action="store_true", help="leave out the eigenvalues of the Hessian")
-    parser.add_argument("--out", metavar="FILE.png", type=_path, help="the picture's path (else in figures/)")
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 and so on")
+    _runs(parser, "names", nargs="+")
+    text = "points per side, an odd number (default: 41, or 25 for a large network)"
+    parser.add_argument("--grid", metavar="N", type=_whole("--grid", 3, 501), help=text)
+    text = "half of a side's length (default: 1)"
+    parser.add_argument("--radius", metavar="R", type=_number("--radius"), default=1.0, help=text)
+    text = "number of training images (default: 1000, or 500 for a large network)"
+    parser.add_argument("--images", metavar="N", type=_whole("--images", 1, 10**7), help=text)
+    text = "seed of the random directions (default: 0)"
+    parser.add_argument("--seed", metavar="N", type=_whole("--seed", 0, MAX_SEED), default=0, help=text)
+    _weights(parser)
+    parser.add_argument("--no-curvature", action="store_true", help="do not compute the eigenvalues of the Hessian")
+    parser.add_argument("--out", metavar="FILE.png", type=_path, help="file of the picture (default: in figures/)")
+    _device(parser)
 
 
 def _name(text: str) -> str:
