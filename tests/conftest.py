@@ -132,17 +132,17 @@ def _one_thread() -> None:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
     """A cohort that trains to its budget; a module may have another reference of its own."""
-    from support.real_cohorts import make_cohort
+    from support.real_stacks import make_stack
 
-    return make_cohort(tmp_path_factory.mktemp("reference"), probes=True)
+    return make_stack(tmp_path_factory.mktemp("reference"), probes=True)
 
 
 @pytest.fixture(scope="module")
 def ending(tmp_path_factory):
     """A cohort whose members stop at different epochs."""
-    from support.real_cohorts import ENDING, make_cohort
+    from support.real_stacks import ENDING, make_stack
 
-    made = make_cohort(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
+    made = make_stack(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
     steps = [member.result["steps"] for member in made]
     assert steps[1] < steps[0] < steps[2], "this is about members that stop before others"
     return made

@@ -2,7 +2,7 @@
 
 It reads one job per line on stdin, as JSON::
 
-    {"call": "faults.subjects:make_cohort", "args": [...], "shims": [["faults.phases:mark", path], ...], "out": path}
+    {"call": "faults.subjects:make_stack", "args": [...], "shims": [["faults.phases:mark", path], ...], "out": path}
 
 and answers with two lines: the id of the process forked for it, and how that ended (a negative number: the
 signal). A fork saves the three seconds of importing torch and lets hundreds be killed; each is a process of

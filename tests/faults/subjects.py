@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
-from support import real_cohorts
+from support import real_stacks
 from support.folders import CLASSES
 from support.real_runs import same
 
@@ -72,11 +72,11 @@ def command(root: str, *argv: str) -> int:
 def cohort(root: str) -> int:
     """Three seeds as one stack, which stop at different epochs."""
     try:
-        made = real_cohorts.make_cohort(Path(root), real_cohorts.ENDING, probes=True)
+        made = real_stacks.make_stack(Path(root), real_stacks.ENDING, probes=True)
     except NetdepthError as error:
         print(f"netdepth: error: {error}")
         return error.exit_code
-    print("\n".join(real_cohorts.notes(made)))
+    print("\n".join(real_stacks.notes(made)))
     return 0
 
 
@@ -125,7 +125,7 @@ class Subject:
         expected, made = self.folders(whole), self.folders(found)
         assert [run.path.name for run in expected] == [run.path.name for run in made]
         for a, b in zip(expected, made, strict=True):
-            assert real_cohorts.files(a) == real_cohorts.files(b)
+            assert real_stacks.files(a) == real_stacks.files(b)
             same(a, b)
             for path in sorted((a.path / "probes").glob("*")):
                 assert path.read_bytes() == (b.path / "probes" / path.name).read_bytes(), path.name

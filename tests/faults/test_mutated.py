@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.real_cohorts import Killed, stopping
 from support.real_runs import CONFIG, make, same
+from support.real_stacks import Killed, stopping
 
 from faults.record import Faults
 from netdepth.config import Runtime

@@ -1,4 +1,4 @@
-"""Real runs on the embedded digits, for the tests of the conductor."""
+"""Real runs on the embedded digits, for tests of training."""
 
 from pathlib import Path
 
@@ -15,9 +15,9 @@ CONFIG = RunConfig(
 )
 
 
-def make(tmp_path, config=CONFIG, name="test", **runtime):
+def make(tmp_path, config=CONFIG, name="test", watch=None, **runtime):
     runtime = Runtime(runs_root=tmp_path, threads=1, device="cpu", **runtime)
-    return run(config, runtime, name=name, quiet=True)
+    return run(config, runtime, name=name, watch=watch, quiet=True)
 
 
 def weights(folder: RunDir, step: int) -> bytes:

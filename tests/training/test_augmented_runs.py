@@ -7,14 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from support.real_cohorts import digits
-from support.real_runs import CONFIG, same
+from support.real_runs import CONFIG
+from support.real_stacks import digits
 
 from netdepth import data
 from netdepth.config import Component, Runtime, TrainConfig, derive_seed
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
-from netdepth.errors import Interrupted
 from netdepth.training.resolve import fill_in, fingerprint
 from netdepth.training.run import Finished, run
 
@@ -61,30 +60,6 @@ def test_no_image_but_those_of_training_steps_is_altered(tmp_path: Path, monkeyp
     result = made(tmp_path).result
     assert sum(seen) == 4 * len(few().train)
     assert len(seen) == result["steps"]
-
-
-def test_an_interrupted_run_continues_with_the_same_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = made(tmp_path / "whole")
-    calls = iter(range(10**6))
-    build = AUGMENTATIONS.build
-
-    def interrupting(*context: object) -> object:
-        augment = build(*context)
-
-        def alter(images: torch.Tensor, seed: int) -> torch.Tensor:
-            if next(calls) == 10:
-                raise KeyboardInterrupt
-            return augment(images, seed)
-
-        return alter
-
-    with monkeypatch.context() as patch:
-        patch.setattr(AUGMENTATIONS, "build", interrupting)
-        with pytest.raises(Interrupted):
-            made(tmp_path / "parts")
-    again = made(tmp_path / "parts")
-    assert any(note.startswith("continued from step 8") for note in again.notes)
-    same(whole.run, again.run)
 
 
 def test_augmentation_enters_the_fingerprint_only_where_there_is_one() -> None:

@@ -7,15 +7,14 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from support.real_cohorts import quickly
 from support.real_runs import make, same
+from support.real_stacks import digits, quickly, stopping
 from torch import nn
 
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data import Split
 from netdepth.errors import Interrupted
 from netdepth.models import Network, build
-from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir
 from netdepth.training import loop, process
 from netdepth.training.evaluate import logits_of
@@ -184,21 +183,10 @@ SMALL = RunConfig(
 )
 
 
-def stopped(tmp_path, monkeypatch, evaluations=2):
-    """The folder of a run that was interrupted after so many evaluations."""
-    seen = []
-    original = TrainProgress.evaluated
-
-    def evaluated(self, record):
-        original(self, record)
-        seen.append(record)
-        if len(seen) == evaluations:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch, quickly():
-        patch.setattr(TrainProgress, "evaluated", evaluated)
-        with pytest.raises(Interrupted):
-            make(tmp_path, SMALL)
+def stopped(tmp_path):
+    """The folder of a run that was interrupted after two evaluations."""
+    with quickly(), pytest.raises(Interrupted):
+        make(tmp_path, SMALL, watch=stopping(2))
     return RunDir(next((tmp_path / "single").iterdir()))
 
 
@@ -230,21 +218,15 @@ def test_files_hold_contiguous_arrays_of_the_same_names_and_shapes(whole):
     assert {k: v.shape for k, v in kept.items()} == {k: tuple(v.shape) for k, v in model.state_dict().items()}
     model.load_state_dict({k: torch.from_numpy(v) for k, v in kept.items()})
     with quickly():
-        test = make_test_split()
+        test = digits().for_another_run().test.open_test("comparing logits")
     with torch.no_grad():
         logits = model.eval()(test.inputs)
     saved = np.load(whole.path / "predictions.npz", allow_pickle=False)["logits"]
     assert np.allclose(logits.numpy(), saved, atol=1e-4)
 
 
-def make_test_split():
-    from support.real_cohorts import digits
-
-    return digits().for_another_run().test.open_test("comparing logits")
-
-
-def test_a_stopped_run_continues_to_the_same_bits(whole, tmp_path, monkeypatch, layouts):
-    stopped(tmp_path, monkeypatch)
+def test_a_stopped_run_continues_to_the_same_bits(whole, tmp_path, layouts):
+    stopped(tmp_path)
     with quickly():
         same(whole, make(tmp_path, SMALL).run)
     assert layouts == [True, True]
@@ -259,7 +241,7 @@ def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was_begun(tmp_path, 
 
     with monkeypatch.context() as patch:
         patch.setattr("netdepth.training.run.configure", as_before)
-        folder = stopped(tmp_path / "old", monkeypatch)
+        folder = stopped(tmp_path / "old")
         with quickly():
             uninterrupted = make(tmp_path / "whole", SMALL)
     environment = json.loads((folder.path / "environment.json").read_text())

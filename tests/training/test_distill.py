@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 import torch
-from support.real_cohorts import stackable
 from support.real_runs import make, same, weights
+from support.real_stacks import stackable
 from test_finetune import SECOND, SOURCE
 from torch.nn import functional as F
 

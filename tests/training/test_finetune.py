@@ -8,14 +8,13 @@ import pytest
 import safetensors.torch
 import torch
 from support.real_runs import make, same, weights
-from test_run_resume import interrupted_after
+from support.real_stacks import stopping
 
 from netdepth.cli import main
-from netdepth.config import Component, RunConfig, StartFrom, TrainConfig, derive_seed, from_json, to_json
+from netdepth.config import Component, RunConfig, StartFrom, TrainConfig, derive_seed, to_json
 from netdepth.errors import BadInput, Interrupted
 from netdepth.models import MODELS, build
 from netdepth.overrides import apply_overrides
-from netdepth.studyspec import StudySpec
 from netdepth.training.optim import OPTIMIZERS
 from netdepth.training.resolve import fill_in, fingerprint
 from netdepth.training.stack import FineTuning, Stack
@@ -89,13 +88,11 @@ def test_stages_thaw_one_by_one_from_the_head_down(source, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("evaluations", [1, 2])
-def test_a_stopped_run_continues_to_the_same_bits(source, tmp_path, monkeypatch, evaluations):
+def test_a_stopped_run_continues_to_the_same_bits(source, tmp_path, evaluations):
     config = starting(source.run.path, freeze=("layer1", "layer2"), unfreeze_every="1ep", lr_scale={"layer1": 0.1})
     whole = make(tmp_path / "whole", config)
-    with monkeypatch.context() as patch:
-        interrupted_after(patch, evaluations)
-        with pytest.raises(Interrupted):
-            make(tmp_path / "stopped", config)
+    with pytest.raises(Interrupted):
+        make(tmp_path / "stopped", config, watch=stopping(evaluations))
     same(whole.run, make(tmp_path / "stopped", config).run)
 
 
@@ -173,16 +170,6 @@ def test_the_path_is_not_hashed_and_the_digest_is(source, tmp_path, monkeypatch)
     assert fingerprint(other, spec) not in marks
 
 
-def test_a_config_without_a_source_has_the_name_it_had_before_there_were_any():
-    from netdepth import data
-
-    spec = data.load(Component("mnist5k"), data_dir=None).spec
-    config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [16]}))
-    assert "start_from" in to_json(config)
-    assert from_json(RunConfig, {k: v for k, v in to_json(config).items() if k != "start_from"}) == config
-    assert fingerprint(fill_in(config), spec) == "fca1f968c9"
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -241,11 +228,3 @@ def test_settings_are_typed_one_by_one():
     ):
         with pytest.raises(BadInput, match=message):
             apply_overrides(config, [text])
-
-
-def test_a_study_without_sources_keeps_its_fingerprint():
-    from netdepth import recipes
-
-    spec = recipes.resolve_study("depth-mlp5k")
-    assert isinstance(spec, StudySpec)
-    assert spec.fingerprint() == "4553d29f87"

@@ -77,21 +77,6 @@ def test_several_seeds_at_once_equal_each_alone_in_float64(args):
             assert torch.allclose(together.row(together.gradient, lane), stack.gradient, atol=1e-10, rtol=1e-10)
 
 
-@pytest.mark.parametrize("args", [{"hidden": [16, 8]}, NETS[7]], ids=str)
-def test_a_hundred_updates_stay_together_in_float64(args):
-    stack, other = twins(**args)
-    handwritten, reference = mlp_gradients(stack), autograd_gradients(other, CE)
-    adam, other_adam = (OPTIMIZERS.build(Component("adam", {"lr": 1e-2}), s.flat) for s in (stack, other))
-    for step in range(100):
-        handwritten(*batch(step))
-        adam.step(adam.lr)
-        reference(*batch(step))
-        other_adam.step(adam.lr)
-    assert torch.allclose(stack.flat, other.flat, atol=1e-10, rtol=0)
-    for parameter, twin in zip(stack.models[0].parameters(), other.models[0].parameters(), strict=True):
-        assert torch.allclose(parameter, twin, atol=1e-10, rtol=0)
-
-
 def test_stacking_changes_no_value_and_shares_memory_both_ways():
     models = [network(seed, hidden=[16, 8]) for seed in (1, 2)]
     before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]

@@ -1,15 +1,20 @@
 """Optimizers and the whole trace of every schedule, against PyTorch's own."""
 
+import copy
+import dataclasses
 import itertools
 
 import pytest
 import torch
+from support.real_runs import make, same
+from support.real_stacks import make_stack, quickly, stackable, stopping
 from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 
-from netdepth.config import Component
-from netdepth.errors import BadInput
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES
+from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.errors import BadInput, Interrupted
+from netdepth.models import build
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.training.stack import Stack
 
 STEPS = 400
@@ -114,3 +119,171 @@ def test_one_flat_update_equals_pytorchs_per_layer_update(name, args, reference)
 def test_bad_optimizers_are_refused(name, args):
     with pytest.raises(BadInput):
         OPTIMIZERS.build(Component(name, args), nn.Parameter(torch.zeros(1)))
+
+
+# --- weight decay with and without the norms -------------------------------------------------------
+
+
+NETS = {
+    "resnet": (Component("resnet", {"depth": 8, "width": 2}), (3, 8, 8)),
+    "pre-activated": (Component("resnet", {"depth": 8, "width": 2, "pre_activation": True}), (3, 8, 8)),
+    "mlp": (Component("mlp", {"hidden": [6, 5], "norm": "layer"}), (1, 4, 4)),
+    "none": (Component("mlp", {"hidden": [6, 5]}), (1, 4, 4)),
+}
+NORMS = nn.BatchNorm2d | nn.BatchNorm1d | nn.LayerNorm
+
+
+def filled(model, step):
+    """Gradients that depend on the step and the parameter, the same for both networks."""
+    generator = torch.Generator().manual_seed(step)
+    for parameter in model.parameters():
+        parameter.grad.copy_(torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator))
+
+
+@pytest.mark.parametrize("decays", [True, False])
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize("net", NETS)
+def test_updates_equal_pytorchs_with_a_group_for_the_norms(net, name, decays):
+    component, shape = NETS[net]
+    ours = build(component, shape, 5).double()
+    theirs = copy.deepcopy(ours)
+    norms = [p for module in theirs.modules() if isinstance(module, NORMS) for p in module.parameters()]
+    others = [p for p in theirs.parameters() if all(p is not norm for norm in norms)]
+    assert bool(norms) == (net != "none")
+    groups = [{"params": others, "weight_decay": 0.1}]
+    groups += [{"params": norms, "weight_decay": 0.1 if decays else 0.0}] if norms else []
+    reference = torch.optim.SGD(groups, 0.1, 0.9) if name == "sgd" else torch.optim.AdamW(groups, 0.1)
+    for parameter in theirs.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    flat = Stack([ours], channels_last=True).flat
+    component = Component(name, {"lr": 0.1, "weight_decay": 0.1, "decay_norms": decays})
+    optimizer = OPTIMIZERS.build(component, flat)
+    for step in range(6):
+        filled(ours, step)
+        filled(theirs, step)
+        optimizer.step(0.1)
+        reference.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-12, rtol=0)
+
+
+def test_spans_of_norms_hold_exactly_their_parameters_in_every_lane():
+    models = [build("mlp", (1, 4, 4), 5, seed=seed, hidden=[6, 5], norm="layer") for seed in (0, 1)]
+    stack = Stack(models)
+    inside = torch.zeros_like(stack.flat.data)
+    for start, end in stack.flat.norms:
+        inside[start:end] = 1
+    stack.flat.data.copy_(inside)
+    for model in models:
+        for name, parameter in model.named_parameters():
+            assert bool((parameter == 1).all()) == name.startswith("norms."), name
+    assert len(stack.flat.norms) == 1, "scales and shifts of layers that lie side by side are one span"
+    assert inside.sum() == 2 * 2 * (6 + 5)
+
+
+def test_the_default_is_left_out_of_the_fingerprint():
+    for name in ("sgd", "adamw"):
+        default = OPTIMIZERS.hashed(OPTIMIZERS.resolve(Component(name)))
+        assert "decay_norms" not in default["args"]
+        other = OPTIMIZERS.hashed(OPTIMIZERS.resolve(Component(name, {"decay_norms": False})))
+        assert other["args"] == {**default["args"], "decay_norms": False}
+
+
+# --- a warm-up that watches the training error -----------------------------------------------------
+
+
+BUDGET, PER_EPOCH = 64_000, 352
+RATE = 0.1
+
+
+def rates(name, accuracies=(), **args):
+    """The learning rate of all 64,000 steps, an evaluation shown after each epoch."""
+    schedule = SCHEDULES.build(Component(name, args), BUDGET, PER_EPOCH)
+    shown = dict(zip(itertools.count(PER_EPOCH, PER_EPOCH), accuracies, strict=False))
+    found = []
+    for step in range(BUDGET):
+        if step in shown:
+            schedule.observe(step, shown[step])
+        found.append(RATE * schedule(step))
+    return found
+
+
+def runs_of(values):
+    """``values`` as (value, how often running)."""
+    return [(pytest.approx(value, rel=1e-12), len(list(same))) for value, same in itertools.groupby(values)]
+
+
+def test_the_papers_steps_are_at_32k_and_48k_of_64k():
+    assert runs_of(rates("step")) == [(0.1, 32_000), (0.01, 16_000), (0.001, 16_000)]
+
+
+def test_the_rate_is_a_tenth_until_the_error_is_below_80_percent_and_then_the_papers():
+    trace = runs_of(rates("paper-warmup", [0.12, 0.2, 0.31, 0.15]))
+    warm = 3 * PER_EPOCH  # an error of 80 % is not below it
+    assert trace == [(0.01, warm), (0.1, 32_000 - warm), (0.01, 16_000), (0.001, 16_000)]
+
+
+def test_a_network_that_never_learns_keeps_the_low_rate_and_still_decays():
+    assert runs_of(rates("paper-warmup", [float("nan")] + 200 * [0.1])) == [(0.01, 48_000), (0.001, 16_000)]
+
+
+def test_the_trace_is_a_function_of_the_records():
+    schedules = [SCHEDULES.build(Component("paper-warmup"), 100, 10) for _ in range(2)]
+    for step, accuracy in ((10, 0.1), (20, 0.5), (30, 0.05)):
+        for schedule in schedules:
+            schedule.observe(step, accuracy)
+    asked_backwards = [schedules[0](step) for step in reversed(range(100))][::-1]
+    assert asked_backwards == [schedules[1](step) for step in range(100)]
+    assert asked_backwards[19] < asked_backwards[20] == 1.0
+
+
+@pytest.mark.parametrize("args", [{"start": 0.0}, {"start": 1.5}, {"error": 0.0}, {"error": 80}, {"at": [0.5, 0.5]}])
+def test_bad_settings_are_refused(args):
+    with pytest.raises(BadInput, match=f"schedule.{next(iter(args))}"):
+        SCHEDULES.build(Component("paper-warmup", args), 100, 10)
+
+
+def test_no_other_schedule_watches():
+    watching = [n for n in SCHEDULES.names() if isinstance(SCHEDULES.build(Component(n), 100, 10), WatchingSchedule)]
+    assert watching == ["paper-warmup"]
+
+
+# --- in a run -----------------------------------------------------------------------------------
+
+CONFIG = RunConfig(
+    dataset=Component("mnist5k"),
+    model=Component("mlp", {"hidden": [16]}),
+    optimizer=Component("sgd", {"lr": 0.05}),
+    schedule=Component("paper-warmup", {"error": 0.75, "at": [0.75]}),
+    train=TrainConfig(budget="24it", eval_every="4it", batch_size=64),
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    with quickly():
+        return make(tmp_path_factory.mktemp("whole"), CONFIG).run
+
+
+def test_a_run_leaves_the_warmup_after_the_first_record_below_the_error(whole):
+    records = whole.read_metrics()
+    ended = next(i for i, record in enumerate(records) if 1 - record["train_accuracy"] < 0.75)
+    assert 0 < ended < 4, "this is about a warm-up that ends between evaluations"
+    assert [r["lr"] for r in records[: ended + 1]] == pytest.approx([0.005] * (ended + 1), rel=1e-12)
+    assert records[ended + 1]["lr"] == pytest.approx(0.05, rel=1e-12)
+    assert records[-1]["lr"] == pytest.approx(0.005, rel=1e-12)
+
+
+@pytest.mark.parametrize("evaluations", [1, 2, 3, 4])
+def test_a_stopped_run_repeats_the_trace_to_the_bit(whole, tmp_path, evaluations):
+    with quickly():
+        with pytest.raises(Interrupted):
+            make(tmp_path, CONFIG, watch=stopping(evaluations))
+        same(whole, make(tmp_path, CONFIG).run)
+
+
+def test_its_runs_are_made_alone(tmp_path):
+    assert not stackable(CONFIG)
+    assert stackable(dataclasses.replace(CONFIG, schedule=Component("step")))
+    with pytest.raises(BadInput, match=r"^schedule 'paper-warmup' follows one run's training error"):
+        make_stack(tmp_path, CONFIG, (0, 1))

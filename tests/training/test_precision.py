@@ -5,8 +5,8 @@ import dataclasses
 
 import pytest
 import torch
-from support.real_cohorts import digits, quickly, stackable
 from support.real_runs import make, same
+from support.real_stacks import digits, quickly, stackable, stopping
 from torch import nn
 
 from netdepth.config import Component, RunConfig, TrainConfig
@@ -15,7 +15,6 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.errors import BadInput, Interrupted
 from netdepth.models import build
-from netdepth.progress import TrainProgress
 from netdepth.training import resolve
 from netdepth.training.evaluate import logits_of
 from netdepth.training.fit import fit
@@ -170,22 +169,11 @@ SMALL = dataclasses.replace(
 )
 
 
-def test_a_stopped_run_in_bf16_continues_to_the_same_bits(tmp_path, monkeypatch):
-    seen = []
-    original = TrainProgress.evaluated
-
-    def evaluated(self, record):
-        original(self, record)
-        seen.append(record)
-        if len(seen) == 2:
-            raise KeyboardInterrupt
-
+def test_a_stopped_run_in_bf16_continues_to_the_same_bits(tmp_path):
     with quickly():
         expected = make(tmp_path / "whole", SMALL, probes=False)
-        with monkeypatch.context() as patch:
-            patch.setattr(TrainProgress, "evaluated", evaluated)
-            with pytest.raises(Interrupted):
-                make(tmp_path / "stopped", SMALL, probes=False)
+        with pytest.raises(Interrupted):
+            make(tmp_path / "stopped", SMALL, watch=stopping(2), probes=False)
         finished = make(tmp_path / "stopped", SMALL, probes=False)
     assert any("continued from step 4" in note for note in finished.notes)
     same(expected.run, finished.run)

@@ -15,8 +15,7 @@ from support.real_runs import CONFIG, make, same, weights
 from netdepth import data
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
-from netdepth.runs.folder import RunDir
-from netdepth.training import loop, process
+from netdepth.training import process
 from netdepth.training.resolve import fill_in, fingerprint
 
 
@@ -67,15 +66,6 @@ def test_the_same_seed_gives_the_same_bits_and_another_does_not(reference, tmp_p
 def test_the_split_and_the_data_are_the_same_for_every_seed(reference, tmp_path):
     other = make(tmp_path, CONFIG.with_seed(7))
     assert other.run.read_json("split.json") == reference.run.read_json("split.json")
-
-
-def test_a_finished_run_is_returned_at_once_also_under_another_name(reference):
-    root = reference.run.path.parents[1]
-    before = {p: p.stat().st_mtime_ns for p in reference.run.path.rglob("*") if p.name != ".lock"}
-    again = make(root, name="renamed")
-    assert again.cached
-    assert again.run.path == reference.run.path
-    assert {p: p.stat().st_mtime_ns for p in before} == before
 
 
 def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
@@ -136,48 +126,6 @@ def test_early_stopping_reports_the_best_weights_and_the_onset(tmp_path):
     assert float((predicted == test.labels).double().mean()) == result["test"]["best"]["accuracy"]
 
 
-def test_overfitting_stops_where_asked_to(tmp_path):
-    train = TrainConfig(budget="40ep", batch_size=64, overfitting=Overfitting(patience=2, action="stop"))
-    config = RunConfig(OVERFITTING.dataset, OVERFITTING.model, optimizer=OVERFITTING.optimizer, train=train)
-    finished = make(tmp_path, config)
-    assert finished.result["status"] == "stopped_overfit"
-    records = finished.run.read_metrics()
-    assert records[-1]["overfit_count"] == 2
-    assert finished.result["overfit_onset_epoch"] == records[-2]["epoch"]
-
-
-def test_the_test_set_is_opened_once_per_run_and_never_while_training(tmp_path, monkeypatch):
-    opened = []
-    original = data.SealedTest.open_test
-
-    def open_test(self, purpose, on_open=None):
-        folder = next((tmp_path / "single").iterdir())
-        opened.append((purpose, len(RunDir(folder).read_metrics())))
-        return original(self, purpose, on_open)
-
-    monkeypatch.setattr(data.SealedTest, "open_test", open_test)
-    finished = make(tmp_path, OVERFITTING)
-    assert len(opened) == 1
-    assert opened[0][1] == len(finished.run.read_metrics()), "test was opened before training had ended"
-    log = finished.run.read_json("test_access.json")
-    assert log["opened"] == ["final evaluation of the best and the last weights"]
-    make(tmp_path, OVERFITTING)
-    assert len(opened) == 1, "a cached run opened test again"
-
-
-def test_a_sealed_run_never_opens_test_and_lies_apart(tmp_path, monkeypatch):
-    def refuse(self, purpose):
-        raise AssertionError("test was opened")
-
-    monkeypatch.setattr(data.SealedTest, "open_test", refuse)
-    finished = make(tmp_path, sealed=True)
-    assert finished.run.path.parent.name == "tuning"
-    assert finished.result["test"] is None
-    assert finished.result["evaluated_on"] == "val"
-    assert sum(map(sum, finished.result["confusion"])) == 1000
-    assert finished.run.read_json("test_access.json") is None
-
-
 def exploding(lr=1e30):
     return RunConfig(
         dataset=CONFIG.dataset,
@@ -202,28 +150,6 @@ def test_divergence_is_a_result_caught_within_one_step(tmp_path):
     assert stored["weights_sha256"] is None
     assert finished.run.status() == "diverged"
     assert make(tmp_path, exploding()).cached
-
-
-@pytest.mark.parametrize("step", [0, 46, 47, 100])
-def test_a_nan_at_any_step_is_caught_at_that_step(tmp_path, monkeypatch, step):
-    original = loop.choose_gradients
-    calls = iter(range(10**6))
-
-    def poisoned(stack, objective):
-        gradients = original(stack, objective)
-
-        def compute(inputs, labels):
-            loss, right = gradients(inputs, labels)
-            return (loss * float("nan") if next(calls) == step else loss), right
-
-        return compute
-
-    monkeypatch.setattr(loop, "choose_gradients", poisoned)
-    finished = make(tmp_path)
-    assert finished.result["status"] == "diverged"
-    assert finished.run.read_metrics()[-1]["step"] == step
-    best = finished.result["val"]["best"]["loss"]
-    assert (best is not None and np.isfinite(best)) == (step >= 47), "the best weights before it are kept"
 
 
 def test_evaluation_periods_in_steps_and_clipping(tmp_path):

@@ -1,4 +1,4 @@
-"""Real cohorts on the embedded digits: how tests make them, stop them, kill them and compare their folders."""
+"""Real stacks on the embedded digits: how tests make them, stop them, kill them and compare their folders."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def quickly() -> Iterator[None]:
 
 
 class Killed(BaseException):
-    """Nothing that the engine could handle, as after SIGKILL."""
+    """Nothing that the training loop could handle, as after SIGKILL."""
 
 
 class Watching:
@@ -115,7 +115,7 @@ def stopping(after: int, error: type[BaseException] | BaseException = KeyboardIn
 SIGTERM = Interrupted("interrupted", signal.SIGTERM)
 
 
-def make_cohort(
+def make_stack(
     root: Path,
     config: RunConfig = CONFIG,
     seeds: Sequence[int] = SEEDS,
@@ -141,8 +141,8 @@ def folders(root: Path) -> list[RunDir]:
     return [RunDir(path) for path in sorted((root / "single").iterdir())]
 
 
-def same_cohort(expected: Sequence[Finished], found: Sequence[Finished]) -> None:
-    """Every member has the same bits, the same probes and files of the same names."""
+def same_stack(expected: Sequence[Finished], found: Sequence[Finished]) -> None:
+    """Every replica has the same bits, the same probes and files of the same names."""
     for a, b in zip(expected, found, strict=True):
         assert files(a.run) == files(b.run), f"only one has {files(a.run) ^ files(b.run)}"
         same(a.run, b.run)
@@ -156,8 +156,8 @@ def files(folder: RunDir) -> set[str]:
     return {path for path in paths if not path.startswith("checkpoints/") or path[12] == "."} - {".lock"}
 
 
-def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
-    """The loss of ``lane`` is NaN at ``step`` (counted from the start of this process's training)."""
+def poison(monkeypatch: pytest.MonkeyPatch, index: int, step: int) -> None:
+    """The loss of ``index`` is NaN at ``step`` (counted from the start of this process's training)."""
     original = loop.choose_gradients
 
     def poisoned(stack: Any, objective: Any) -> Any:
@@ -166,9 +166,9 @@ def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
         def compute(inputs: Any, labels: Any) -> Any:
             loss, right = gradients(inputs, labels)
             if next(steps) == step:
-                loss[lane] = float("nan")
+                loss[index] = float("nan")
                 for block in stack.blocks(stack.gradient):
-                    block[lane] = float("nan")
+                    block[index] = float("nan")
             return loss, right
 
         return compute
@@ -177,5 +177,5 @@ def poison(monkeypatch: pytest.MonkeyPatch, lane: int, step: int) -> None:
 
 
 def notes(made: Sequence[Finished]) -> list[str]:
-    """What the user is told of the folders, member after member."""
-    return [note for member in made for note in member.run.notes]
+    """What the user is told of the folders, replica after replica."""
+    return [note for replica in made for note in replica.run.notes]

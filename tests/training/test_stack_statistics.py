@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 from support.made_studies import make_spec, make_table
-from support.real_cohorts import digits
+from support.real_stacks import digits
 
 from netdepth import models
 from netdepth.config import Component, TrainConfig, derive_seed

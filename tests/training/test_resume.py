@@ -1,9 +1,9 @@
-"""A stopped or damaged cohort continues to the bits of the uninterrupted one."""
+"""A stopped or damaged stack continues to the bits of the uninterrupted one."""
 
 import dataclasses
 
 import pytest
-from support.real_cohorts import (
+from support.real_stacks import (
     CONFIG,
     ENDING,
     PER_EPOCH,
@@ -13,9 +13,9 @@ from support.real_cohorts import (
     Watching,
     folders,
     make_alone,
-    make_cohort,
+    make_stack,
     notes,
-    same_cohort,
+    same_stack,
     stopping,
 )
 
@@ -27,28 +27,28 @@ from netdepth.runs.folder import RunDir
 
 
 @pytest.mark.parametrize(("evaluations", "error", "code"), [(1, KeyboardInterrupt, 130), (3, SIGTERM, 143)])
-def test_a_stopped_cohort_continues_to_the_same_bits(reference, tmp_path, evaluations, error, code):
+def test_a_stopped_stack_continues_to_the_same_bits(reference, tmp_path, evaluations, error, code):
     with pytest.raises(Interrupted, match=f"saved up to step {evaluations * PER_EPOCH}; the same command") as stopped:
-        make_cohort(tmp_path, probes=True, watch=stopping(evaluations, error))
+        make_stack(tmp_path, probes=True, watch=stopping(evaluations, error))
     assert stopped.value.exit_code == code
     assert [folder.status() for folder in folders(tmp_path)] == ["unfinished"] * len(SEEDS)
-    made = make_cohort(tmp_path, probes=True)
+    made = make_stack(tmp_path, probes=True)
     assert notes(made) == [f"continued from step {12 * evaluations} (epoch {evaluations})"] * len(SEEDS)
-    same_cohort(reference, made)
+    same_stack(reference, made)
 
 
 @pytest.mark.slow
-def test_stopped_again_and_again_also_where_a_member_has_ended(ending, tmp_path):
+def test_stopped_again_and_again_also_where_a_replica_has_ended(ending, tmp_path):
     for _ in range(20):
         try:
-            made = make_cohort(tmp_path, ENDING, probes=True, watch=stopping(1))
+            made = make_stack(tmp_path, ENDING, probes=True, watch=stopping(1))
             break
         except Interrupted:
             pass
-    same_cohort(ending, made)
+    same_stack(ending, made)
 
 
-def test_a_signal_while_the_members_are_finished_loses_nothing(reference, tmp_path, monkeypatch):
+def test_a_signal_while_the_replicas_are_finished_loses_nothing(reference, tmp_path, monkeypatch):
     written = iter(range(100))
     original = RunDir.write_json
 
@@ -60,11 +60,11 @@ def test_a_signal_while_the_members_are_finished_loses_nothing(reference, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(RunDir, "write_json", write_json)
         with pytest.raises(Interrupted, match="saved up to step 48"):
-            make_cohort(tmp_path, probes=True)
+            make_stack(tmp_path, probes=True)
     assert [folder.status() for folder in folders(tmp_path)] == ["completed", "unfinished", "unfinished"]
-    made = make_cohort(tmp_path, probes=True)
-    assert [member.cached for member in made] == [True, False, False]
-    same_cohort(reference, made)
+    made = make_stack(tmp_path, probes=True)
+    assert [replica.cached for replica in made] == [True, False, False]
+    same_stack(reference, made)
 
 
 def test_a_signal_during_a_probe_does_not_lose_the_probe(reference, tmp_path, monkeypatch):
@@ -74,15 +74,15 @@ def test_a_signal_during_a_probe_does_not_lose_the_probe(reference, tmp_path, mo
     original = probes.probe
 
     def probe(*args):
-        if next(calls) == len(SEEDS) + 1:  # of the second member, after its first evaluation
+        if next(calls) == len(SEEDS) + 1:  # of the second replica, after its first evaluation
             raise SIGTERM
         return original(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(probes, "probe", probe)
         with pytest.raises(Interrupted):
-            make_cohort(tmp_path, probes=True)
-    same_cohort(reference, make_cohort(tmp_path, probes=True))
+            make_stack(tmp_path, probes=True)
+    same_stack(reference, make_stack(tmp_path, probes=True))
 
 
 OTHERS = {
@@ -105,10 +105,10 @@ OTHERS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_other_optimizers_schedules_and_periods_continue_too(tmp_path, name):
-    expected = make_cohort(tmp_path / "whole", OTHERS[name])
+    expected = make_stack(tmp_path / "whole", OTHERS[name])
     with pytest.raises(Interrupted):
-        make_cohort(tmp_path / "parts", OTHERS[name], watch=stopping(2))
-    same_cohort(expected, make_cohort(tmp_path / "parts", OTHERS[name]))
+        make_stack(tmp_path / "parts", OTHERS[name], watch=stopping(2))
+    same_stack(expected, make_stack(tmp_path / "parts", OTHERS[name]))
 
 
 @pytest.mark.parametrize("model", [{"norm": "batch"}, {"dropout": 0.3, "norm": "layer"}], ids=str)
@@ -116,17 +116,17 @@ def test_a_run_with_batch_norm_or_dropout_continues_alone(tmp_path, model):
     config = dataclasses.replace(CONFIG, model=Component("mlp", {"hidden": [12, 12], **model}))
     expected = make_alone(tmp_path / "whole", config, (3,), probes=True)
     with pytest.raises(Interrupted):
-        make_cohort(tmp_path / "parts", config, (3,), probes=True, watch=stopping(2))
-    same_cohort(expected, make_alone(tmp_path / "parts", config, (3,), probes=True))
+        make_stack(tmp_path / "parts", config, (3,), probes=True, watch=stopping(2))
+    same_stack(expected, make_alone(tmp_path / "parts", config, (3,), probes=True))
 
 
 # --- damaged --------------------------------------------------------------------------------------
 
 
 def half_made(tmp_path):
-    """A cohort that was killed after three evaluations; what its folders hold."""
+    """A stack that was killed after three evaluations; what its folders hold."""
     with pytest.raises(Killed):
-        make_cohort(tmp_path, probes=True, watch=stopping(3, Killed))
+        make_stack(tmp_path, probes=True, watch=stopping(3, Killed))
     made = folders(tmp_path)
     assert [folder.checkpoints()[-1] for folder in made] == [36] * len(SEEDS)
     return made
@@ -134,7 +134,7 @@ def half_made(tmp_path):
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("damage", ["flip", "remove"])
-def test_a_member_with_a_damaged_checkpoint_takes_all_back_to_the_newest_common_one(reference, tmp_path, damage):
+def test_a_replica_with_a_damaged_checkpoint_takes_all_back_to_the_newest_common_one(reference, tmp_path, damage):
     made = half_made(tmp_path)
     path = made[1].path / "checkpoints" / "36" / "optimizer.safetensors"
     if damage == "flip":
@@ -153,13 +153,13 @@ def test_a_member_with_a_damaged_checkpoint_takes_all_back_to_the_newest_common_
             seen.append([[r["step"] for r in folder.read_metrics()] for folder in made])
             seen.append([{p.name for p in (folder.path / "probes").iterdir()} for folder in made])
 
-    continued = make_cohort(tmp_path, probes=True, watch=Watching(look))
+    continued = make_stack(tmp_path, probes=True, watch=Watching(look))
     assert seen[0] == [[12, 24, 36]] * len(SEEDS), "metrics beyond step 24 are made again, not kept twice"
     assert sum("is damaged" in note for note in notes(continued)) == (damage == "flip")
     assert sum("continued from step 24" in note for note in notes(continued)) == len(SEEDS)
-    same_cohort(reference, continued)
-    for member in continued:
-        assert all(member.run.load_checkpoint(step) for step in member.run.checkpoints())
+    same_stack(reference, continued)
+    for replica in continued:
+        assert all(replica.run.load_checkpoint(step) for step in replica.run.checkpoints())
 
 
 @pytest.mark.usefixtures("eager")
@@ -169,7 +169,7 @@ def test_probes_beyond_the_common_checkpoint_are_removed(reference, tmp_path):
     made[0].write_json("probes/step-24.json", {**made[0].read_json("probes/step-24.json")})
     path = made[2].path / "checkpoints" / "36" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    same_cohort(reference, make_cohort(tmp_path, probes=True))
+    same_stack(reference, make_stack(tmp_path, probes=True))
 
 
 @pytest.mark.usefixtures("eager")
@@ -177,9 +177,9 @@ def test_without_a_common_checkpoint_all_start_again(reference, tmp_path):
     made = half_made(tmp_path)
     for step in made[1].checkpoints():
         (made[1].path / "checkpoints" / str(step) / "MANIFEST.json").unlink()
-    continued = make_cohort(tmp_path, probes=True)
+    continued = make_stack(tmp_path, probes=True)
     assert not any("continued" in note for note in notes(continued))
-    same_cohort(reference, continued)
+    same_stack(reference, continued)
 
 
 @pytest.mark.usefixtures("eager")
@@ -191,4 +191,4 @@ def test_a_damaged_record_takes_all_back_to_before_it(reference, tmp_path, line)
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line] = lines[line][:20] + b"\n"
     path.write_bytes(b"".join(lines))
-    same_cohort(reference, make_cohort(tmp_path, probes=True))
+    same_stack(reference, make_stack(tmp_path, probes=True))

@@ -1,4 +1,4 @@
-"""A cohort killed at any moment continues to the bits of the uninterrupted one."""
+"""A stack killed at any moment continues to the bits of the uninterrupted one."""
 
 import dataclasses
 import itertools
@@ -9,16 +9,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.real_cohorts import (
+from support.real_stacks import (
     CONFIG,
     ENDING,
     PER_EPOCH,
     SEEDS,
     Killed,
     folders,
-    make_cohort,
+    make_stack,
     notes,
-    same_cohort,
+    same_stack,
 )
 
 from netdepth.config import to_json
@@ -54,34 +54,34 @@ def kill_and_continue(monkeypatch, root, numbers, expected):
         with monkeypatch.context() as patch:
             killed_at(patch, number)
             try:
-                make_cohort(root, ENDING, probes=True)
+                make_stack(root, ENDING, probes=True)
             except Killed:
                 continue
         break
-    same_cohort(expected, make_cohort(root, ENDING, probes=True))
+    same_stack(expected, make_stack(root, ENDING, probes=True))
 
 
 @pytest.fixture(scope="module")
 def changes(tmp_path_factory):
-    """How often a whole cohort changes the disk."""
+    """How often a whole stack changes the disk."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
         counter = killed_at(patch, -1)
-        make_cohort(tmp_path_factory.mktemp("counted"), ENDING, probes=True)
+        make_stack(tmp_path_factory.mktemp("counted"), ENDING, probes=True)
     return next(counter)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-def test_a_cohort_killed_at_some_changes_of_the_disk_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch):
+def test_a_stack_killed_at_some_changes_of_the_disk_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch):
     assert changes > 100
     kill_and_continue(monkeypatch, tmp_path, [2 * changes // 3, changes // 8], ending)
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-def test_a_cohort_killed_at_any_change_of_the_disk_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch):
-    """At every seventh, which meets every kind of file and every member."""
+def test_a_stack_killed_at_any_change_of_the_disk_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch):
+    """At every seventh, which meets every kind of file and every replica."""
     for number in range(0, changes, 7):
         kill_and_continue(monkeypatch, tmp_path / str(number), [number], ending)
 
@@ -89,32 +89,32 @@ def test_a_cohort_killed_at_any_change_of_the_disk_continues_to_the_same_bits(en
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("stream", range(4))
-def test_a_cohort_killed_over_and_over_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch, stream):
+def test_a_stack_killed_over_and_over_continues_to_the_same_bits(ending, changes, tmp_path, monkeypatch, stream):
     draw = random.Random(stream)
     kill_and_continue(monkeypatch, tmp_path, [draw.randrange(changes // 3) for _ in range(12)], ending)
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize("act", ["write", "prune"])
-def test_killed_while_some_members_are_saved_and_others_are_not(reference, tmp_path, monkeypatch, act):
+def test_killed_while_some_replicas_are_saved_and_others_are_not(reference, tmp_path, monkeypatch, act):
     original = getattr(Checkpointer, act)
     calls = iter(range(100))
 
     def killing(self):
-        if next(calls) == 2 * len(SEEDS) + 1:  # of the second member, after the third evaluation
+        if next(calls) == 2 * len(SEEDS) + 1:  # of the second replica, after the third evaluation
             raise Killed
         original(self)
 
     with monkeypatch.context() as patch:
         patch.setattr(Checkpointer, act, killing)
         with pytest.raises(Killed):
-            make_cohort(tmp_path, probes=True)
+            make_stack(tmp_path, probes=True)
     newest = [folder.checkpoints()[-1] // PER_EPOCH for folder in folders(tmp_path)]
     assert newest == ([3, 2, 2] if act == "write" else [3, 3, 3])
-    made = make_cohort(tmp_path, probes=True)
+    made = make_stack(tmp_path, probes=True)
     common = min(newest)
     assert notes(made) == [f"continued from step {common * PER_EPOCH} (epoch {common})"] * len(SEEDS)
-    same_cohort(reference, made)
+    same_stack(reference, made)
 
 
 KILLED = """
@@ -122,7 +122,7 @@ import json, os, random, signal, sys, time
 from pathlib import Path
 from netdepth.config import RunConfig, from_json
 from netdepth.training import loop
-from support.real_cohorts import digits, make_cohort
+from support.real_stacks import digits, make_stack
 
 config, whole, killed, rounds, stream = json.loads(sys.argv[1])
 config = from_json(RunConfig, config)
@@ -133,19 +133,19 @@ draw = random.Random(stream)
 def begin(root):
     child = os.fork()
     if child == 0:
-        make_cohort(Path(root), config, probes=True)
+        make_stack(Path(root), config, probes=True)
         os._exit(0)
     return child
 
 began = time.monotonic()
 if os.waitpid(begin(whole), 0)[1]:
-    sys.exit("the uninterrupted cohort failed")
+    sys.exit("the uninterrupted stack failed")
 seconds = time.monotonic() - began
 kills = 0
 while True:
     child = begin(killed)
     if kills < rounds:
-        time.sleep(seconds * draw.uniform(0.1, 0.6))  # a fixed time may be longer than a cohort takes here
+        time.sleep(seconds * draw.uniform(0.1, 0.6))  # a fixed time may be longer than a stack takes here
         os.kill(child, signal.SIGKILL)
     status = os.waitpid(child, 0)[1]
     if not os.WIFSIGNALED(status):
@@ -156,7 +156,7 @@ while True:
 
 
 def killed_from_outside(folder, config, rounds, stream):
-    """Make the cohort at ``whole``, and at ``killed`` with SIGKILLs at random moments; returns how many fell."""
+    """Make the stack at ``whole``, and at ``killed`` with SIGKILLs at random moments; returns how many fell."""
     given = json.dumps([to_json(config), str(folder / "whole"), str(folder / "killed"), rounds, stream])
     done = subprocess.run(
         [sys.executable, "-c", KILLED, given], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=300
@@ -169,8 +169,8 @@ def killed_from_outside(folder, config, rounds, stream):
 def test_sigkill_at_random_moments(tmp_path):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="12ep"))
     assert killed_from_outside(tmp_path, config, 3, 0) > 0
-    expected = make_cohort(tmp_path / "whole", config, probes=True)
-    same_cohort(expected, make_cohort(tmp_path / "killed", config, probes=True))
+    expected = make_stack(tmp_path / "whole", config, probes=True)
+    same_stack(expected, make_stack(tmp_path / "killed", config, probes=True))
 
 
 @pytest.mark.slow
@@ -178,5 +178,5 @@ def test_sigkill_at_random_moments(tmp_path):
 def test_sigkill_at_many_random_moments(tmp_path, stream):
     config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="60ep"))
     assert killed_from_outside(tmp_path, config, 10, stream) > 0
-    expected = make_cohort(tmp_path / "whole", config, probes=True)
-    same_cohort(expected, make_cohort(tmp_path / "killed", config, probes=True))
+    expected = make_stack(tmp_path / "whole", config, probes=True)
+    same_stack(expected, make_stack(tmp_path / "killed", config, probes=True))

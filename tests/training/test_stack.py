@@ -1,0 +1,340 @@
+"""Several seeds as one stack: each replica is the run it would be alone, and none disturbs another."""
+
+import dataclasses
+import itertools
+
+import pytest
+import safetensors.torch
+import torch
+from support.real_runs import same, timeless, weights
+from support.real_stacks import (
+    CONFIG,
+    ENDING,
+    PER_EPOCH,
+    SEEDS,
+    Watching,
+    changed,
+    digits,
+    files,
+    make_alone,
+    make_stack,
+    poison,
+    stackable,
+)
+
+from netdepth import data
+from netdepth.config import Component, Overfitting, RunConfig, TrainConfig
+from netdepth.data.batches import Batches
+from netdepth.errors import BadInput
+from netdepth.training import loop
+from netdepth.training.fit import Tick, fit
+from netdepth.training.gradients import mlp_gradients
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES
+from netdepth.training.resolve import build_model, fill_in
+from netdepth.training.stack import Stack
+
+
+def final_weights(finished) -> dict[str, torch.Tensor]:
+    return safetensors.torch.load(weights(finished.run, finished.result["steps"]))
+
+
+# --- against runs made alone ----------------------------------------------------------------------
+
+
+def test_initial_weights_and_batches_are_those_of_runs_made_alone(tmp_path, monkeypatch):
+    """Bit for bit, over two epochs with a short last batch, as the engine hands them out."""
+    original = loop.choose_gradients
+    seen = []
+
+    def noting(stack, objective):
+        gradients = original(stack, objective)
+        states = [{k: v.clone() for k, v in model.state_dict().items()} for model in stack.models]
+        batches = []
+        seen.append((states, batches))
+
+        def compute(inputs, labels):
+            batches.append((inputs, labels))
+            return gradients(inputs, labels)
+
+        return compute
+
+    monkeypatch.setattr(loop, "choose_gradients", noting)
+    config = changed(budget="2ep")
+    make_stack(tmp_path / "stack", config)
+    make_alone(tmp_path / "alone", config)
+    (states, batches), *alone = seen
+    assert [len(labels) // len(SEEDS) for _, labels in batches[10:13]] == [64, 46, 64]
+    for index, (single_states, single_batches) in enumerate(alone):
+        for name, value in single_states[0].items():
+            assert torch.equal(states[index][name], value), name
+        for stacked, single in zip(batches, single_batches, strict=True):
+            for a, b in zip(stacked, single, strict=True):
+                assert torch.equal(a.view(len(SEEDS), *b.shape)[index], b)
+    assert not torch.equal(states[0]["hidden.0.weight"], states[1]["hidden.0.weight"])
+
+
+NETS = [
+    {"hidden": [12] * 5, "init": "he"},
+    {"hidden": None, "width": 12, "depth": 8, "shortcut": "identity", "branch_scale": "blocks^-1/2", "init": "he"},
+    {"hidden": None, "width": 12, "depth": 8, "shortcut": "identity", "block_layers": 2, "init": "he"},
+]
+
+
+def trained(config, seeds):
+    """The loss of every step ``[steps, S]`` and the final weights ``[S, P]`` of one stack."""
+    splits = digits()
+    stack = Stack([build_model(config.with_seed(seed), splits) for seed in seeds])
+    batches = Batches(splits.train, config.train.batch_size, seeds)
+    optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
+    losses = []
+    compute = mlp_gradients(stack)
+
+    def noting(inputs, labels):
+        loss, right = compute(inputs, labels)
+        losses.append(loss.clone())
+        return loss, right
+
+    few = data.Split(splits.val.inputs[:20], splits.val.labels[:20])
+    for event in fit(stack, noting, optimizer, SCHEDULES.build(config.schedule, 1, 1), batches, few, config.train):
+        assert isinstance(event, Tick) or not any(record.diverged for record in event.values())
+    return torch.stack(losses), torch.stack([stack.row(stack.flat.detach(), index) for index in range(len(seeds))])
+
+
+@pytest.mark.parametrize("net", NETS, ids=["plain", "scaled residual", "blocks of two"])
+def test_in_float64_a_hundred_steps_differ_by_rounding_alone(net):
+    config = fill_in(changed(model=net, budget="100it", precision="float64"))
+    losses, together = trained(config, SEEDS)
+    assert losses.shape == (100, len(SEEDS))
+    for index, seed in enumerate(SEEDS):
+        expected, alone = trained(config, (seed,))
+        assert (losses[:, index] - expected[:, 0]).abs().max() <= 1e-10
+        assert (together[index] - alone[0]).abs().max() <= 1e-10
+        assert expected[-10:].mean() < 0.8 * expected[:10].mean(), "it learned something"
+
+
+@pytest.mark.parametrize("net", NETS, ids=["plain", "scaled residual", "blocks of two"])
+def test_in_float32_the_first_steps_agree(net):
+    config = fill_in(changed(model=net, budget="5it"))
+    losses, _ = trained(config, SEEDS)
+    for index, seed in enumerate(SEEDS):
+        expected, _ = trained(config, (seed,))
+        error = (losses[:, index] / expected[:, 0] - 1).abs()
+        assert error[0] <= 1e-6
+        assert error.max() <= 1e-5
+
+
+# --- what stands in the folders; each replica stops for itself ------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pair(tmp_path_factory):
+    """A stack with early stopping, what happened while it trained, and the same runs made alone."""
+    root = tmp_path_factory.mktemp("stopping")
+    there = []
+
+    def look(number, record):
+        there.append({path.parent.name for path in root.glob("stack/single/*/result.json")})
+
+    stack = make_stack(root / "stack", ENDING, watch=Watching(look), probes=True)
+    return stack, make_alone(root / "alone", ENDING, probes=True), there
+
+
+def test_the_folders_are_ordinary_run_folders(pair):
+    stack, alone, _ = pair
+    for seed, a, b in zip(SEEDS, stack, alone, strict=True):
+        assert a.run.path.name == b.run.path.name
+        assert f"-s{seed}-" in a.run.path.name
+        assert a.run.read_json("config.json") == b.run.read_json("config.json")
+        assert a.run.read_json("split.json") == b.run.read_json("split.json")
+        assert files(a.run) == files(b.run)
+        made, single = a.run.read_json("environment.json"), b.run.read_json("environment.json")
+        assert (made["made"], made["stack"], made["seeds"]) == ("cohort", len(SEEDS), list(SEEDS))
+        assert (single["made"], single["stack"], single["seeds"]) == ("alone", 1, [seed])
+        assert set(made) == set(single)
+        assert a.result.keys() == b.result.keys()
+        assert not list(a.run.path.rglob("*.tmp"))
+
+
+def test_each_replica_stops_when_it_would_alone(pair):
+    stack, alone, _ = pair
+    steps = [replica.result["steps"] for replica in stack]
+    assert len(set(steps)) > 1, "this is about seeds that stop at different epochs"
+    for a, b in zip(stack, alone, strict=True):
+        for name in ("status", "steps", "best_step", "best_epoch", "reported", "depth", "num_params"):
+            assert a.result[name] == b.result[name], name
+        for part, which in itertools.product(("train", "val", "test"), ("best", "last")):
+            assert a.result[part][which] == pytest.approx(b.result[part][which], rel=1e-8)
+        records, expected = a.run.read_metrics(), b.run.read_metrics()
+        assert [(r["step"], r["best"]) for r in records] == [(r["step"], r["best"]) for r in expected]
+        for name in ("train_loss", "val_loss", "grad_norm", "lr"):
+            assert [r[name] for r in records] == pytest.approx([r[name] for r in expected], rel=1e-8)
+        mine, other = final_weights(a), final_weights(b)
+        assert all(torch.allclose(mine[name], other[name], rtol=0, atol=1e-8) for name in other)
+
+
+def test_a_replica_that_stopped_is_finished_before_the_others_end(pair):
+    stack, _, there = pair
+    for replica in stack:
+        done = replica.result["steps"] // PER_EPOCH
+        present = [replica.run.path.name in names for names in there]
+        assert present == [number > done for number in range(1, len(there) + 1)]
+
+
+def test_a_replica_that_stopped_changes_no_bit_of_the_others(pair, tmp_path):
+    """What each did until it stopped is what it does in a stack where nobody stops."""
+    endless = make_stack(tmp_path, changed(ENDING, budget="6ep", early_stopping=None))
+    for replica, other in zip(pair[0], endless, strict=True):
+        mine, theirs = replica.run.read_metrics(), other.run.read_metrics()
+        shared = min(len(mine), len(theirs))
+        assert [timeless(r) for r in mine[:shared]] == [timeless(r) for r in theirs[:shared]]
+        assert shared > min(m.result["steps"] for m in pair[0]) / PER_EPOCH or shared == len(mine)
+
+
+def test_a_replica_stops_for_overfitting_alone(tmp_path):
+    stop = Overfitting(patience=1, action="stop")
+    config = changed(ENDING, budget="4ep", early_stopping=None, overfitting=stop)
+    stack, alone = make_stack(tmp_path / "stack", config), make_alone(tmp_path / "alone", config)
+    assert [replica.result["status"] for replica in stack] == ["stopped_overfit", "stopped_overfit", "completed"]
+    assert stack[1].result["steps"] < stack[0].result["steps"]
+    for a, b in zip(stack, alone, strict=True):
+        for name in ("status", "steps", "overfit_onset_epoch", "best_step"):
+            assert a.result[name] == b.result[name], name
+
+
+def test_gradients_are_clipped_for_each_replica(tmp_path):
+    config = changed(budget="2ep", precision="float64", grad_clip_norm=0.5)
+    stack, alone = make_stack(tmp_path / "stack", config), make_alone(tmp_path / "alone", config)
+    for a, b in zip(stack, alone, strict=True):
+        norms = [r["grad_norm"] for r in a.run.read_metrics()]
+        assert max(norms) == pytest.approx(0.5, rel=1e-5), "no gradient was clipped; the test lacks its subject"
+        assert norms == pytest.approx([r["grad_norm"] for r in b.run.read_metrics()], rel=1e-9)
+        mine, other = final_weights(a), final_weights(b)
+        assert all(torch.allclose(mine[name], other[name], rtol=0, atol=1e-10) for name in other)
+
+
+def test_the_last_probe_is_of_the_last_weights(pair):
+    """In a stack the index of a stopped replica is overwritten; the probe is made before."""
+    for replica, alone in zip(*pair[:2], strict=True):
+        name = f"probes/step-{replica.result['steps']}.json"
+        found, expected = replica.run.read_json(name), alone.run.read_json(name)
+        assert found["loss"] == pytest.approx(expected["loss"], rel=1e-8)
+        assert found["gradient_ratio"] == pytest.approx(expected["gradient_ratio"], rel=1e-7)
+
+
+# --- divergence -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    return make_stack(tmp_path_factory.mktemp("healthy"), probes=True)
+
+
+@pytest.mark.parametrize("step", [0, PER_EPOCH, 3 * PER_EPOCH - 1])
+def test_one_replica_diverges_and_the_others_keep_every_bit(healthy, tmp_path, monkeypatch, step):
+    with monkeypatch.context() as patch:
+        poison(patch, index=1, step=step)
+        stack = make_stack(tmp_path, probes=True)
+    same(healthy[0].run, stack[0].run)
+    same(healthy[2].run, stack[2].run)
+    lost = stack[1]
+    assert [replica.result["status"] for replica in stack] == ["completed", "diverged", "completed"]
+    *before, last = lost.run.read_metrics()
+    expected = healthy[1].run.read_metrics()
+    assert [timeless(r) for r in before] == [timeless(r) for r in expected[: step // PER_EPOCH]]
+    assert (last["step"], last["diverged"], last["val_loss"]) == (step, True, None)
+    assert lost.result["steps"] == step // PER_EPOCH * PER_EPOCH, "the last weights that were evaluated"
+    assert lost.run.checkpoints() == sorted({r["step"] for r in (before[-1:] + [r for r in before if r["best"]][-1:])})
+    assert lost.run.result()["test"]["last"]["loss"] is None
+    assert make_stack(tmp_path)[1].cached
+
+
+def test_a_stack_of_which_all_diverge_ends_at_once(tmp_path):
+    config = dataclasses.replace(changed(budget="20ep"), optimizer=Component("sgd", {"lr": 1e30}))
+    stack = make_stack(tmp_path, config, probes=True)
+    assert [replica.result["status"] for replica in stack] == ["diverged"] * len(SEEDS)
+    for replica in stack:
+        (record,) = replica.run.read_metrics()
+        assert record["step"] <= 3
+        assert record["nonfinite"]
+
+
+def test_a_period_may_hold_the_divergence_of_several_replicas_at_several_steps(healthy, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        poison(patch, index=0, step=14)
+        poison(patch, index=2, step=17)
+        stack = make_stack(tmp_path, probes=True)
+    assert [replica.run.read_metrics()[-1]["step"] for replica in stack] == [14, 4 * PER_EPOCH, 17]
+    same(healthy[1].run, stack[1].run)
+
+
+# --- test data, probes, what cannot be stacked ----------------------------------------------------
+
+
+def test_the_test_set_is_opened_once_for_each_replica_after_its_training(tmp_path, monkeypatch):
+    original = data.SealedTest.open_test
+    opened = []
+
+    def open_test(self, purpose, on_open=None):
+        ends = [len(p.read_text().splitlines()) for p in sorted(tmp_path.glob("single/*/metrics.jsonl"))]
+        opened.append(ends)
+        return original(self, purpose, on_open)
+
+    monkeypatch.setattr(data.SealedTest, "open_test", open_test)
+    stack = make_stack(tmp_path, ENDING)
+    assert len(opened) == len(SEEDS)
+    for replica in stack:
+        assert replica.run.read_json("test_access.json")["opened"] == [
+            "final evaluation of the best and the last weights"
+        ]
+    lengths = [len(replica.run.read_metrics()) for replica in stack]
+    for ends, length in zip(opened, sorted(lengths), strict=True):
+        assert length in ends, "test was opened before the training of that replica had ended"
+    make_stack(tmp_path, ENDING)
+    assert len(opened) == len(SEEDS), "cached runs opened test again"
+
+
+def test_a_sealed_stack_never_opens_test_and_lies_apart(tmp_path, monkeypatch):
+    def refuse(self, purpose):
+        raise AssertionError("test was opened")
+
+    monkeypatch.setattr(data.SealedTest, "open_test", refuse)
+    for replica in make_stack(tmp_path, changed(budget="1ep"), sealed=True):
+        assert replica.run.path.parent.name == "tuning"
+        assert replica.result["test"] is None
+        assert replica.result["evaluated_on"] == "val"
+        assert replica.run.read_json("test_access.json") is None
+
+
+def test_probes_are_made_on_time_and_change_no_bit(healthy, tmp_path):
+    config = changed(budget="5ep")
+    looked = make_stack(tmp_path / "probes", config, probes=True)
+    for replica, blind in zip(looked, make_stack(tmp_path / "none", config, probes=False), strict=True):
+        same(blind.run, replica.run)
+        assert not (blind.run.path / "probes").exists()
+        names = {path.name for path in (replica.run.path / "probes").iterdir()}
+        assert names == {"init.json", *(f"step-{epoch * PER_EPOCH}.json" for epoch in (1, 2, 4, 5))}
+        for name in names:
+            found = replica.run.read_json(f"probes/{name}")
+            assert found["step"] == (0 if name == "init.json" else int(name[5:-5]))
+            assert found["epoch"] == found["step"] / PER_EPOCH
+            assert [layer["name"] for layer in found["layers"]] == ["hidden.0", "hidden.1", "head"]
+    assert {p.name for p in (healthy[0].run.path / "probes").iterdir()} == {
+        "init.json", "step-12.json", "step-24.json", "step-48.json"
+    }  # fmt: skip
+
+
+def test_what_cannot_be_a_stack_is_refused_in_one_line(tmp_path):
+    with pytest.raises(BadInput, match="make its seeds alone"):
+        make_stack(tmp_path, changed(model={"dropout": 0.1}))
+    assert not list(tmp_path.glob("single/*/failure.json"))
+    with pytest.raises(BadInput, match="differ in their seeds"):
+        make_stack(tmp_path, seeds=(0, 1, 0))
+    from netdepth.config import Runtime
+    from netdepth.training.run import run_stack
+
+    mixed = [CONFIG, changed(budget="5ep").with_seed(1)]
+    with pytest.raises(BadInput, match="and in nothing else"):
+        run_stack(mixed, Runtime(runs_root=tmp_path / "mixed"), name="test", study="single")
+    assert not (tmp_path / "mixed").exists()
+    train = TrainConfig(budget="2ep")
+    assert stackable(RunConfig(CONFIG.dataset, Component("mlp", {"width": 8, "depth": 4}), train=train))
