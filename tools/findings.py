@@ -1,6 +1,7 @@
 """Publish what studies found, so that no sentence and no number of it is typed by hand.
 
     python tools/findings.py add STUDY...    copy a finished study's report.md and tables to docs/studies/NAME
+    python tools/findings.py reword          write the reports and verdicts in docs/studies in the words of today
 
 ``tools/publish.py render`` then fills ``<!-- finding: NAME -->`` (answer, figure, tables) and ``<!-- answer: NAME -->``
 (answer and figure alone) in README.md and docs/ from there, and ``check`` compares. The verdict is made again from
@@ -17,21 +18,22 @@ from pathlib import Path
 
 import pandas
 
-from netdepth.config import from_json
-from netdepth.report.data import read_study
+from netdepth.report.content import Content
+from netdepth.report.data import Run, StudyData, read_study
+from netdepth.report.markdown import markdown
 from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.verdict import Verdict, verdict
-from netdepth.studyspec import StudySpec
+from netdepth.studies.verdict import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "docs" / "studies"
 FILES = ("study.json", "table.csv", "verdict.json", "report.md", "cost.json")
 """What docs/ keeps of a study. `netdepth report` makes report.html and sources.json again from the run folders."""
 BLOCK = re.compile(r"(<!-- (finding|answer): ([a-z0-9-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
-FIGURE = "## Error and loss against depth"
-REST = "## Learning curves per depth"
+FIGURE, SAME_IMAGES = "Error and loss against depth", "Runs on the same test images"
+FROM_RUNS = (SAME_IMAGES, "Beside the paper", "How the runs were made", "What was run")
+"""Sections of a report that are made of files which docs/ does not keep."""
 
 
 def add(folder: Path) -> None:
@@ -63,25 +65,46 @@ def copy_small(source: Path, target: Path) -> None:
     target.write_text("".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records))
 
 
+def reword(folder: Path) -> None:
+    """Write a published study's verdict and report in the words of today, from its question and its table.
+
+    What only the run folders tell (`FROM_RUNS`, pictures) stays as it is.
+    """
+    data = published(folder)
+    assert data.verdict is not None, "a published study has runs"
+    (folder / "verdict.json").write_text(json.dumps(data.verdict.as_json(), separators=(",", ":")) + "\n")
+    report = folder / "report.md"
+    old, new = sections(report.read_text()), sections(markdown(Content(data), []))
+    kept = {title: text if title in FROM_RUNS else new.get(title, text) for title, text in old.items()}
+    report.write_text("".join(f"## {title}\n{text}" if title else text for title, text in kept.items()))
+
+
+def sections(text: str) -> dict[str, str]:
+    """The text below each heading of a Markdown page; what stands above the first one under the empty title."""
+    begin, *rest = re.split(r"^## (.+)\n", text, flags=re.MULTILINE)
+    return {"": begin, **dict(zip(rest[::2], rest[1::2], strict=True))}
+
+
+def published(folder: Path) -> StudyData:
+    """What the page of a published study is made of, as far as its ``study.json`` and ``table.csv`` tell."""
+    study = StudyDir(folder)
+    table = pandas.read_csv(folder / "table.csv", dtype={axis.name: str for axis in study.spec.scientific})
+    rows = table.astype(object).where(table.notna(), None).to_dict("records")
+    runs = [Run(number, {**row, "depth": int(row["depth"])}) for number, row in enumerate(rows, 1)]
+    return StudyData(study, study.spec, tuple(runs), table, verdict(table, study.spec))
+
+
 def finding(name: str, page: Path, whole: bool) -> str:
     """The beginning of a published study's page: the answer, the figure and, if ``whole``, the tables between."""
     folder = STUDIES / name
     where = Path(*[".."] * len(page.parent.relative_to(ROOT).parts)) / folder.relative_to(ROOT)
-    title, _, body = (folder / "report.md").read_text().partition("\n")
-    told, _, rest = body.partition(FIGURE)
-    kind, _, *lines = told.strip().split("\n\n")  # the answer in a sentence or two stands between these
-    answer = verdict_of(folder).answer
-    told = "\n\n".join((kind, answer, *lines)) if whole else answer
-    parts = [f"**{title.removeprefix('# ')}**", told.strip(), rest.partition(REST)[0].strip(), *_cost(folder)]
+    data, told = published(folder), sections((folder / "report.md").read_text())
+    assert data.verdict is not None, "a published study has runs"
+    begin = told[""].partition("\n")[2] if whole else data.verdict.answer
+    same = [told[SAME_IMAGES]] if whole and SAME_IMAGES in told else []
+    parts = [f"**{data.spec.question}**", begin, *same, told[FIGURE], *_cost(folder)]
     parts.append(f"The whole report, with every run behind it: [{where}]({where}/report.md).")
-    return "\n\n".join(parts).replace("](figures/", f"]({where}/figures/") + "\n"
-
-
-def verdict_of(folder: Path) -> Verdict:
-    """The verdict on a published study, made again from its question and its table."""
-    spec = from_json(StudySpec, json.loads((folder / "study.json").read_text())["spec"], "spec")
-    table = pandas.read_csv(folder / "table.csv", dtype={axis.name: str for axis in spec.scientific})
-    return verdict(table, spec)
+    return "\n\n".join(part.strip() for part in parts).replace("](figures/", f"]({where}/figures/") + "\n"
 
 
 def _cost(folder: Path) -> list[str]:
@@ -102,7 +125,12 @@ def refreshed(text: str, page: Path) -> str:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] != "add":
-        raise SystemExit(__doc__)
-    for argument in sys.argv[2:]:
-        add(Path(argument))
+    match sys.argv[1:]:
+        case ["add", *studies] if studies:
+            for argument in studies:
+                add(Path(argument))
+        case ["reword"]:
+            for path in STUDIES.glob("*/study.json"):
+                reword(path.parent)
+        case _:
+            raise SystemExit(__doc__)

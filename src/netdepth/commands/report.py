@@ -53,7 +53,7 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
         _print_grids(content)
         for sentence in () if brief else content.answer.primary:
             print(printable(f"- {sentence.text}"))
-        for note in content.answer.notes:
+        for note in (*content.answer.notes, *content.answer.same_images):
             print(printable(f"note: {note.text}"))
         _warn(data)
         if brief:
@@ -98,7 +98,7 @@ def _print_grids(content: Content) -> None:
     for grid in content.grids:
         rows = []
         for name, _, chips in grid.lines:
-            cells = ["" if chip is None else f"{chip.word} {''.join(map(str, chip.number))}".strip() for chip in chips]
+            cells = ["" if chip is None else str(chip) for chip in chips]
             rows.append([name, *cells])
         print_table(("", *(f"depth {depth}" for depth in grid.depths)), rows, title=grid.caption)
 

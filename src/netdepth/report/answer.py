@@ -31,12 +31,13 @@ class Line:
 @dataclass(frozen=True)
 class Answer:
     """``short``: the answer. ``lines``: depth per condition, then pairs. ``primary``: the comparisons named
-    beforehand, in full. ``notes``: what a reader must know beside them."""
+    beforehand, in full. ``notes``: what a reader must know beside them. ``same_images``: pairs of runs on them."""
 
     short: Number
     lines: tuple[Line, ...] = ()
     primary: tuple[Number, ...] = ()
     notes: tuple[Number, ...] = ()
+    same_images: tuple[Number, ...] = ()
 
 
 def answer_of(data: StudyData, numbers: Numbers) -> Answer:
@@ -54,8 +55,8 @@ def answer_of(data: StudyData, numbers: Numbers) -> Answer:
     primary = [numbers.said(s.text, numbers.resting_on(s)) for s in found.of_kind("comparison")]
     texts = [sentence.text for sentence in found.of_kind("missing", "interim analysis", "nuisance")]
     notes = [numbers.said(text, numbers.everything) for text in (*texts, *found.warnings, *_other_run(data))]
-    notes += _same_images(data, numbers)
-    return Answer(numbers.said(found.answer, numbers.everything), tuple(lines), tuple(primary), tuple(notes))
+    short = numbers.said(found.answer, numbers.everything)
+    return Answer(short, tuple(lines), tuple(primary), tuple(notes), tuple(_same_images(data, numbers)))
 
 
 def _other_run(data: StudyData) -> list[str]:
@@ -97,10 +98,10 @@ def _mcnemar_words(contrast: Contrast, tests: list[McNemar]) -> str:
     left, right = named(contrast.cell), named(contrast.against)
     more, less = [t for t in tests if t.first > t.second], [t for t in tests if t.second > t.first]
     clear_more, clear_less = (sum(test.p <= MCNEMAR_LEVEL for test in some) for some in (more, less))
-    smallest, largest = min(test.p for test in tests), max(test.p for test in tests)
+    ends = list(dict.fromkeys([p_value(min(test.p for test in tests)), p_value(max(test.p for test in tests))]))
+    p_values = f"the p-values range from {' to '.join(ends)}" if len(ends) > 1 else f"every p-value is {ends[0]}"
     return (
         f"On the same {tests[0].n:,} images, {left} is right more often than {right} in {len(more)} of "
         f"{count(len(tests), 'pair')} of runs. By McNemar's exact test (p <= {MCNEMAR_LEVEL}) it is clearly better in "
-        f"{clear_more} and clearly worse in {clear_less}; the p-values range from {p_value(smallest)} to "
-        f"{p_value(largest)}."
+        f"{clear_more} and clearly worse in {clear_less}; {p_values}."
     )

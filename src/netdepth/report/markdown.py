@@ -8,10 +8,9 @@ from typing import Any
 
 from netdepth.config import SCHEMA
 from netdepth.report.content import Content, method
-from netdepth.report.numbers import Number, Shown, run_ranges
+from netdepth.report.numbers import Number, Shown, run_ranges, shown_text
 from netdepth.report.run_text import markdown_text
 from netdepth.report.tables import Chip, Grid, Table
-from netdepth.text import NO_BREAK
 
 __all__ = ["markdown", "sources"]
 
@@ -41,6 +40,9 @@ def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
         parts += ["## Runs that failed, are missing, or diverged", _table(content.tables["trouble"])]
     for title, path in pictures:
         parts += [f"## {title}", f"![{title}](figures/{path.name})"]
+    if content.answer.same_images:
+        said = [f"- {_text(note.text)}" for note in content.answer.same_images]
+        parts += ["## Runs on the same test images", "\n".join(said)]
     for name, title in SHOWN.items():
         if content.tables[name].rows:
             parts += [f"## {title}", _table(content.tables[name])]
@@ -87,13 +89,13 @@ def _numbers(content: Content) -> Iterator[tuple[str, Number]]:
             for depth, chip in zip(grid.depths, chips, strict=True):
                 if chip is not None:
                     yield from _of(f"{grid.caption} / {name} / depth {depth}", [chip.word, *chip.number])
-    for note in answer.notes:
+    for note in (*answer.notes, *answer.same_images):
         yield "notes", note
     for key in ("trouble", *SHOWN):
         table = content.tables[key]
         for row in table.rows:
             for title, cell in zip(table.header, row, strict=True):
-                yield from _of(f"{table.caption} / {''.join(map(str, row[0]))} / {title}", cell)
+                yield from _of(f"{table.caption} / {shown_text(row[0])} / {title}", cell)
     for reason in content.paper.reasons:
         yield "paper / not comparable", reason
     for label, value in content.settings:
@@ -128,7 +130,7 @@ def _lines(rows: Sequence[Sequence[str]]) -> str:
 
 
 def _shown(cell: Shown) -> str:
-    return _text("".join(map(str, cell)).replace(NO_BREAK, " "))
+    return _text(shown_text(cell))
 
 
 def _text(text: object) -> str:

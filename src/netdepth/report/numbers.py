@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "STATUS", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges", "shown_estimate",
-    "shown_interval",
+    "shown_interval", "shown_text",
 ]  # fmt: skip
 
 Kind = Literal["value", "test"]
@@ -84,6 +84,12 @@ def run_numbers(ranges: str) -> set[int]:
 
 Shown = Sequence["Number | str"]
 """What a cell of a table shows: numbers and the text between them."""
+
+
+def shown_text(cell: Shown) -> str:
+    """``cell`` as plain text, for a terminal or Markdown."""
+    return "".join(map(str, cell)).replace(NO_BREAK, " ")
+
 
 STATUS = SOURCES["status"]
 LOSSES, ERRORS, RATIOS = (SOURCES[LOSS], STATUS), (SOURCES[ACCURACY], STATUS), (SOURCES[RATIO],)

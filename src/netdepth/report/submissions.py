@@ -13,6 +13,7 @@ from typing import Any
 from netdepth.errors import BadInput
 from netdepth.report.content import Content
 from netdepth.report.data import StudyData, read_study
+from netdepth.report.numbers import shown_text
 from netdepth.report.page import check_report, rendered
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.runs.folder import RunDir
@@ -107,7 +108,7 @@ def _read(study: StudyDir, name: str) -> Submission:
         data = read_study(study)
         content = Content(data)
         chips = {
-            f"{line}, depth {depth}": Chip(chip.label, chip.word.text, "".join(map(str, chip.number)))
+            f"{line}, depth {depth}": Chip(chip.label, chip.word.text, shown_text(chip.number))
             for grid in content.grids
             for line, _, line_chips in grid.lines
             for depth, chip in zip(grid.depths, line_chips, strict=True)

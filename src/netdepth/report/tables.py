@@ -10,7 +10,7 @@ from typing import Any
 
 from netdepth.config import to_json
 from netdepth.report.data import Run, StudyData
-from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges
+from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label
 from netdepth.studies.sentences import by_condition, named, versus
@@ -55,6 +55,9 @@ class Chip:
     word: Number
     number: Shown
 
+    def __str__(self) -> str:
+        return f"{self.word} {shown_text(self.number)}".strip()
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -65,6 +68,16 @@ class Grid:
     lines: tuple[tuple[str, int | None, tuple[Chip | None, ...]], ...]
 
 
+def _table(
+    caption: str, rows: Sequence[Mapping[str, Shown]], text: Sequence[str], anchors: Sequence[str] = ()
+) -> Table:
+    """``rows`` by column, without the columns that say ``-`` in every row; those not in ``text`` hold numbers."""
+    titles = tuple(title for title in (rows[0] if rows else ()) if any(shown_text(row[title]) != "-" for row in rows))
+    cells = tuple(tuple(row[title] for title in titles) for row in rows)
+    right = tuple(index for index, title in enumerate(titles) if title not in text)
+    return Table(caption, titles, cells, right, tuple(anchors))
+
+
 def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
     """Depth against the shallowest, then residual against plain where that was asked."""
     found = data.verdict
@@ -72,11 +85,11 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         return []
     depths, grid = data.spec.depths, []
     if not data.spec.by_validation:
+        tested = any(contrast.primary and contrast.family == "depth" for contrast in found.contrasts)
         lines = tuple(
-            (cells[0].cell.label or "all", index, tuple(_chip(item, numbers) for item in cells))
+            (cells[0].cell.label or "all", index, tuple(_chip(item, numbers, tested) for item in cells))
             for index, cells in enumerate(by_condition(found.cells).values())
         )
-        tested = any(c.primary and c.family == "depth" for c in found.contrasts)
         title = f"each depth against depth {depths[0]}" if tested else "each depth"
         n = _sizes(len(item.cell.runs) for item in found.cells)
         grid.append(Grid(f"{title} (mean training loss in nats, n = {n} runs)", depths, lines))
@@ -101,14 +114,15 @@ def _sizes(counts: Iterable[int]) -> str:
     return f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
 
 
-def _chip(item: CellVerdict, numbers: Numbers) -> Chip:
-    stuck = item.cell.fate == "at chance" and item.label not in ("vanished", "exploded")
+def _chip(item: CellVerdict, numbers: Numbers, tested: bool) -> Chip:
+    """The label of a cell in a grid where some depth was ``tested``, else its number with the interval."""
     if not item.cell.runs:
         return Chip("missing", "–", numbers.said("no run", numbers.planned(item.cell.condition, item.cell.depth)), ())
-    number = [numbers.measured(item.cell)] if item.label == "exploded" else numbers.loss(item.cell)
-    shown = number if item.label == "exploratory" else number[:1]
-    word = numbers.label(item, "at chance" if stuck else WORDS[item.label])
-    return Chip("stuck" if stuck else item.label, GLYPHS[item.label], word, shown)
+    label: Label = "exploratory" if item.label == "reference" and not tested else item.label
+    stuck = item.cell.fate == "at chance" and label not in ("vanished", "exploded")
+    number = [numbers.measured(item.cell)] if label == "exploded" else numbers.loss(item.cell)
+    word = numbers.label(item, "at chance" if stuck else WORDS[label])
+    return Chip("stuck" if stuck else label, GLYPHS[label], word, number if label == "exploratory" else number[:1])
 
 
 def _twin_chip(contrast: Contrast | None, numbers: Numbers) -> Chip | None:
@@ -121,84 +135,84 @@ def _twin_chip(contrast: Contrast | None, numbers: Numbers) -> Chip | None:
 
 def cell_table(data: StudyData, numbers: Numbers) -> Table:
     """What became of every condition at every depth."""
-    header = (
-        "condition", "depth", "runs", "verdict", "cause", "training loss (nats)", "validation error",
-        "first / last gradient", "made from runs",
-    )  # fmt: skip
-    rows = []
+    rows: list[dict[str, Shown]] = []
     for item in data.verdict.cells if data.verdict is not None else ():
         cell = item.cell
         planned = data.cells[cell.condition, cell.depth]
-        count: list[Number | str] = [numbers.count((run for run in planned if run.finished), planned)]
-        if cell.missing:
-            count.append(f" of {len(planned)}")
         kinds = Counter(run.kind for run in cell.runs if run.kind != "trained")
         some = [f"{n} {kind}" for kind, n in kinds.items() if n < len(cell.runs)]
         word = "; ".join(part for part in (WORDS[item.label], *some) if part)
-        cause = numbers.label(item, item.cause) if item.cause is not None else "-"
-        loss = numbers.loss(cell)
-        if cell.of_kind("exploded"):
-            loss += ["; as measured, median ", numbers.measured(cell)]
-        values = (loss, numbers.val_error(cell), [numbers.ratio(cell)])
-        ranges = run_ranges(numbers.of_cell(cell))
+        measured: Shown = ["; as measured, median ", numbers.measured(cell)] if cell.of_kind("exploded") else []
+        count = numbers.count((run for run in planned if run.finished), planned)
         rows.append(
-            ([cell.label], [str(cell.depth)], count, [numbers.label(item, word or "-")], [cause], *values, [ranges])
+            {
+                "condition": [cell.label],
+                "depth": [str(cell.depth)],
+                "runs": [count, f" of {len(planned)}"] if cell.missing else [count],
+                "verdict": [numbers.label(item, word or "-")],
+                "cause": [numbers.label(item, item.cause) if item.cause is not None else "-"],
+                "training loss (nats)": [*numbers.loss(cell), *measured],
+                "validation error": numbers.val_error(cell),
+                "first / last gradient": [numbers.ratio(cell)],
+                "made from runs": [run_ranges(numbers.of_cell(cell))],
+            }
         )
     caption = "Per condition and depth: means over the seeds with 95 % intervals"
-    return Table(caption, header, tuple(rows), right=(1, 2, 5, 6, 7))
+    return _table(caption, rows, text=("condition", "verdict", "cause", "made from runs"))
 
 
 def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
     """The comparisons named beforehand, or the others, which have no verdict and no corrected p-value."""
-    loss, error = "difference of training losses (nats)", "difference of validation errors"
-    header = ["comparison", "verdict", loss, "n", "p", "corrected p", error, "its corrected p", "made from runs"]
-    right = {loss, "n", "p", "corrected p", error, "its corrected p"}
-    shown = set(header)
-    if data.spec.by_validation:  # p and corrected p are of the validation error then
-        shown -= {loss, "its corrected p"}
-    if not primary:
-        shown -= {"verdict", "corrected p", "its corrected p"}
-    rows = []
+    rows: list[dict[str, Shown]] = []
+    by_validation = data.spec.by_validation  # then p and corrected p are of the validation error
     for contrast in data.verdict.contrasts if data.verdict is not None else ():
-        if contrast.primary == primary:
-            word = WORDS[contrast.label] + (f" ({contrast.cause})" if contrast.cause is not None else "")
-            row: dict[str, Shown] = {
+        if contrast.primary != primary:
+            continue
+        word = (WORDS[contrast.label] or "-") + (f" ({contrast.cause})" if contrast.cause is not None else "")
+        rows.append(
+            {
                 "comparison": [versus(contrast)],
                 "verdict": [numbers.contrast_label(contrast, word)],
-                loss: numbers.difference(contrast, "loss"),
+                "difference of training losses (nats)": ["-"]
+                if by_validation
+                else numbers.difference(contrast, "loss"),
                 "n": numbers.sizes(contrast),
                 "p": [numbers.p(contrast)],
                 "corrected p": [numbers.corrected_p(contrast)],
-                error: numbers.difference(contrast, "percent"),
-                "its corrected p": [numbers.corrected_p(contrast, validation=True)],
+                "difference of validation errors": numbers.difference(contrast, "percent"),
+                "its corrected p": ["-" if by_validation else numbers.corrected_p(contrast, validation=True)],
                 "made from runs": [run_ranges(numbers.compared(contrast))],
             }
-            rows.append(tuple(row[name] for name in header if name in shown))
-    kept = [name for name in header if name in shown]
+        )
     caption = "Named before the runs: these may claim" if primary else "Not named before the runs: they claim nothing"
-    return Table(caption, tuple(kept), tuple(rows), tuple(i for i, name in enumerate(kept) if name in right))
+    return _table(caption, rows, text=("comparison", "verdict", "made from runs"))
 
 
 def run_table(data: StudyData, numbers: Numbers) -> Table:
     """Every planned run; its number is what the page calls it."""
-    header = (
-        "run", "folder", "condition", "depth", "seed", "status", "training loss", "training error", "validation loss",
-        "validation error", "epochs", "parameters", "seconds",
-    )  # fmt: skip
-    columns: Sequence[tuple[str, Any]] = (
-        ("train_last_loss", "loss"), ("train_last_accuracy", "percent"), ("val_last_loss", "loss"),
-        ("val_last_accuracy", "percent"), ("epochs", "plain"), ("num_params", "plain"), ("seconds", "plain"),
-    )  # fmt: skip
-    rows = []
+    rows: list[dict[str, Shown]] = []
     for run in data.runs:
         row = run.row
-        place = [[str(run.number)], [row["run"] or "not planned yet"], [row["condition"]], [str(row["depth"])]]
         status = Number(ENDS.get(row["status"], row["status"]), None, (run.number,), (STATUS,), "test", "span")
-        end: list[Shown] = [[str(row["seed"])], [status]]
-        rows.append((*place, *end, *([numbers.of_run(run, column, sort)] for column, sort in columns)))
-    caption = "Every planned run, with the last weights of each"
-    anchors = tuple(f"run-{run.number}" for run in data.runs)
-    return Table(caption, header, tuple(rows), right=(0, 3, 4, *range(6, 13)), anchors=anchors)
+        rows.append(
+            {
+                "run": [str(run.number)],
+                "folder": [row["run"] or "not planned yet"],
+                "condition": [row["condition"]],
+                "depth": [str(row["depth"])],
+                "seed": [str(row["seed"])],
+                "status": [status],
+                "training loss": [numbers.of_run(run, "train_last_loss", "loss")],
+                "training error": [numbers.of_run(run, "train_last_accuracy", "percent")],
+                "validation loss": [numbers.of_run(run, "val_last_loss", "loss")],
+                "validation error": [numbers.of_run(run, "val_last_accuracy", "percent")],
+                "epochs": [numbers.of_run(run, "epochs", "plain")],
+                "parameters": [numbers.of_run(run, "num_params", "plain")],
+                "seconds": [numbers.of_run(run, "seconds", "plain")],
+            }
+        )
+    anchors = [f"run-{run.number}" for run in data.runs]
+    return _table("Every planned run, with the last weights of each", rows, ("folder", "condition", "status"), anchors)
 
 
 def trouble_table(data: StudyData, numbers: Numbers) -> Table:

@@ -317,7 +317,7 @@ def _reached(cell: CellRuns, said: Sentence) -> str:
         f", {points(guessing - error.value, 1, sign=False)} points below guessing" if error.value is not None else ""
     )
     loss, runs = significant(cell.loss.value), count(len(cell.runs), "run")
-    return f"validation error {_estimate(error, shown=percent)}{below}, training loss {loss} nats, {runs}{place}"
+    return f"validation error {_estimate(error, ' %', partial(points, sign=False))}{below}, training loss {loss} nats, {runs}{place}"
 
 
 def _pair(said: Sentence) -> str:
