@@ -312,12 +312,12 @@ def _reached(cell: CellRuns, said: Sentence) -> str:
     place = f" at depth {cell.depth}" if len(said.cells) > 1 else ""
     if not cell.runs:
         return f"no finished run{place}"
-    error, guessing = cell.val_error, 1 - 1 / said.scale.classes
-    below = (
-        f", {points(guessing - error.value, 1, sign=False)} points below guessing" if error.value is not None else ""
-    )
-    loss, runs = significant(cell.loss.value), count(len(cell.runs), "run")
-    return f"validation error {_estimate(error, ' %', partial(points, sign=False))}{below}, training loss {loss} nats, {runs}{place}"
+    error = cell.val_error
+    parts = [f"validation error {_estimate(error, ' %', partial(points, sign=False))}"]
+    if error.value is not None:
+        parts.append(f"{points(1 - 1 / said.scale.classes - error.value, 1, sign=False)} points below guessing")
+    parts.append(f"training loss {significant(cell.loss.value)} nats")
+    return f"{', '.join(parts)}, {count(len(cell.runs), 'run')}{place}"
 
 
 def _pair(said: Sentence) -> str:
@@ -344,9 +344,8 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
         return f"{outcome}; there are no runs to compare."
     parts = [f"{outcome}.", f"{_measured(contrast)}; {_tested(contrast, spec.looks)}."]
     if contrast.label == "no_evidence":
-        effect = (
-            f"{100 * spec.smallest_effect:g} percentage points" if by_validation else f"{spec.smallest_effect:g} nats"
-        )
+        value, unit = (100, "percentage points") if by_validation else (1, "nats")
+        effect = f"{value * spec.smallest_effect:g} {unit}"
         parts.append(f"The interval lies inside ± {effect}, the smallest effect of interest.")
     if contrast.label == "undecided":
         parts.append(_more_seeds(contrast.more_seeds))
@@ -376,19 +375,15 @@ def _measured(contrast: Contrast) -> str:
     else:
         means = f"Mean training loss {significant(contrast.means[0])} against {significant(contrast.means[1])} nats"
         difference = _estimate(contrast.difference, shown=lambda value: significant(value, sign=True))
-    runs = (
-        f"{len(left)} and {len(right)} runs"
-        if contrast.family == "depth"
-        else f"{count(len(left), 'pair')} of runs by seed"
-    )
+    pairs_of_runs = f"{count(len(left), 'pair')} of runs by seed"
+    runs = f"{len(left)} and {len(right)} runs" if contrast.family == "depth" else pairs_of_runs
     return f"{means}, difference {difference}, {runs}"
 
 
 def _tested(contrast: Contrast, looks: int) -> str:
     if contrast.corrected_p is None:
-        return (
-            f"{p_equals(contrast.p)}, not corrected ({contrast.test}): not named before the runs, so it claims nothing"
-        )
+        claim = "not named before the runs, so it claims nothing"
+        return f"{p_equals(contrast.p)}, not corrected ({contrast.test}): {claim}"
     times = f" and for {looks} interim analyses" if looks > 1 else ""
     return f"{p_equals(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})"
 
@@ -425,13 +420,6 @@ def _nuisance(said: Sentence) -> str:
     return f"all networks used {name}{shown}" if shown else f"all networks used the same {name}"
 
 
-def _interim_analysis(said: Sentence) -> str:
-    looks = said.spec.looks
-    return (
-        f"seeds were added after a first analysis: this is analysis {looks}, so each p-value is multiplied by {looks}"
-    )
-
-
 WORDING: dict[Kind, Callable[[Sentence], str]] = {
     "depth harms": _depth_harms,
     "fates": _fates,
@@ -446,7 +434,10 @@ WORDING: dict[Kind, Callable[[Sentence], str]] = {
     "pair": _pair,
     "comparison": lambda said: comparison_words(said.contrasts[0], said.spec),
     "missing": _missing,
-    "interim analysis": _interim_analysis,
+    "interim analysis": lambda said: (
+        f"seeds were added after a first analysis: this is analysis {said.spec.looks}, so each p-value is multiplied by "
+        f"{said.spec.looks}"
+    ),
     "nuisance": _nuisance,
 }
 
