@@ -435,8 +435,8 @@ WORDING: dict[Kind, Callable[[Sentence], str]] = {
     "comparison": lambda said: comparison_words(said.contrasts[0], said.spec),
     "missing": _missing,
     "interim analysis": lambda said: (
-        f"seeds were added after a first analysis: this is analysis {said.spec.looks}, so each p-value is multiplied by "
-        f"{said.spec.looks}"
+        f"seeds were added after a first analysis: this is analysis {said.spec.looks}, so each p-value is multiplied "
+        f"by {said.spec.looks}"
     ),
     "nuisance": _nuisance,
 }
