@@ -27,7 +27,20 @@ from netdepth.report.line_figures import (
     values_of,
 )  # fmt: skip
 from netdepth.report.numbers import STATUS, run_ranges
-from netdepth.report.style import GRID, HEAT, INK, MUTED, PAPER, add_legend, dash, figure_of, marker, save_png, svg
+from netdepth.report.style import (
+    GRID,
+    HEAT,
+    INK,
+    MUTED,
+    PAPER,
+    add_legend,
+    dash,
+    figure_of,
+    grid_of,
+    marker,
+    save_png,
+    svg,
+)  # fmt: skip
 from netdepth.runs.table import number_of
 from netdepth.studies.table import SOURCES
 from netdepth.text import printable, significant
@@ -257,20 +270,12 @@ def _flow_overview(data: StudyData) -> Figure:
     from matplotlib.patches import Patch
 
     conditions = data.spec.conditions
-    columns = min(3, len(conditions))
-    rows = -(-len(conditions) // columns)
-    height = 2.6 * rows + 1.0
-    figure, panels = figure_of(
-        max(3.4 * columns, 7.0), height, rows, columns,
-        left=0.04, right=0.99, top=1 - 0.3 / height, bottom=1.35 / height, hspace=0.45, wspace=0.12,
-    )  # fmt: skip
-    for condition, label, axes in zip(conditions, labels_of(data), panels, strict=False):
+    figure, panels = grid_of(len(conditions), 3, 3.4)
+    for condition, label, axes in zip(conditions, labels_of(data), panels, strict=True):
         _draw_flow(axes, data, condition, "first")
         axes.set_title(printable(label), loc="left", fontsize=10, color=INK, parse_math=False)
-    for axes in panels[len(conditions) :]:
-        axes.set_visible(False)
     bands = [Patch(facecolor=shade, label=name) for shade, name in zip(HEAT, band_names(), strict=True)]
-    add_legend(figure, bands, 6 if columns > 1 else 4, size=8.5)
+    add_legend(figure, bands, 6 if len(conditions) > 2 else 4, size=8.5)
     return figure
 
 

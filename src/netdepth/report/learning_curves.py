@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.errors import BadInput
-from netdepth.report.style import MUTED, RUN_DPI, add_text, colour, quiet, save_png, shortened
+from netdepth.report.style import MUTED, add_text, colour, figure_of, quiet, save_png, shortened, ticks
 from netdepth.runs.folder import RunDir, slug
 from netdepth.runs.table import run_row
 from netdepth.text import status_words
@@ -131,11 +131,7 @@ def _read(run: RunDir) -> _Curves:
 
 
 def _figure(title: str, subtitle: str) -> tuple[Figure, Sequence[Axes]]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6.0, 7.6), dpi=RUN_DPI, facecolor="white")
-    panels: Sequence[Axes] = figure.subplots(2, 1, sharex=True)
-    figure.subplots_adjust(left=0.135, right=0.815, top=0.85, bottom=0.105, hspace=0.1)
+    figure, panels = figure_of(6.0, 7.6, 2, left=0.135, right=0.815, top=0.85, bottom=0.105, hspace=0.1)
     add_text(figure, 0.03, 0.965, shortened(title, 52), size=14, weight="bold")
     add_text(figure, 0.03, 0.932, shortened(subtitle, 74), size=10.5, color=MUTED)
     note = "train: mean over the epoch while it ran; validation: at its end"
@@ -143,7 +139,8 @@ def _figure(title: str, subtitle: str) -> tuple[Figure, Sequence[Axes]]:
     for (_, label, _), axes in zip(PANELS, panels, strict=True):
         axes.set_ylabel(label, fontsize=12)
         quiet(axes, 11)
-    panels[-1].set_xlabel("epoch", fontsize=12)
+    panels[0].tick_params(labelbottom=False)
+    panels[1].set_xlabel("epoch", fontsize=12)
     figure.align_ylabels(panels)
     return figure, panels
 
@@ -162,6 +159,9 @@ def _scale(axes: Axes, metric: str, drawn: Iterable[_Curves]) -> None:
     values = [y for curves in drawn for part in COLOURS for y in curves.values[f"{part}_{metric}"] if math.isfinite(y)]
     if metric == "loss" and values and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
+        shown = ticks(*axes.get_ylim())
+        axes.set_yticks(shown, [f"{value:g}" for value in shown])
+        axes.minorticks_off()
     low, high = axes.get_xlim()
     if high - low < 1:
         axes.set_xlim(low - 0.5, high + 0.5)

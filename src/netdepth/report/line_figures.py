@@ -19,6 +19,7 @@ from netdepth.report.style import (
     condition_line,
     dash,
     figure_of,
+    grid_of,
     marker,
     ticks,
     tidy,
@@ -213,22 +214,14 @@ def curves_overview(data: StudyData) -> Figure:
     from matplotlib.lines import Line2D
 
     depths = data.spec.depths
-    columns = min(4, len(depths))
-    rows = -(-len(depths) // columns)
-    height = 2.5 * rows + 0.9
-    figure, panels = figure_of(
-        max(2.9 * columns, 6.0), height, rows, columns,
-        left=0.05, right=0.99, top=1 - 0.3 / height, bottom=1.3 / height, hspace=0.42, wspace=0.2,
-    )  # fmt: skip
+    figure, panels = grid_of(len(depths), 4, 2.9)
     values = _all_values(data, "error")
-    for depth, axes in zip(depths, panels, strict=False):
+    for depth, axes in zip(depths, panels, strict=True):
         _draw_curves(axes, data, depth, "error", values)
-    for axes in panels[len(depths) :]:
-        axes.set_visible(False)
     handles = [condition_line(i, label, dashed=False) for i, label in enumerate(labels_of(data))]
     for style, part in zip(CURVE_STYLES, ("training", "validation"), strict=True):
         handles.append(Line2D([], [], color=INK, linestyle=style, label=part))
-    add_legend(figure, handles, min(columns, 4))
+    add_legend(figure, handles, min(len(depths), 4))
     return figure
 
 

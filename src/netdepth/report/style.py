@@ -26,14 +26,13 @@ if TYPE_CHECKING:
     from matplotlib.lines import Line2D
 
 __all__ = [
-    "DASHES", "DPI", "GRID", "HEAT", "INK", "MARKERS", "MUTED", "PAPER", "RUN_DPI", "add_legend", "add_text", "colour",
-    "condition_line", "dash", "figure_of", "marker", "quiet", "save_png", "shortened", "svg", "ticks", "tidy",
+    "DASHES", "DPI", "GRID", "HEAT", "INK", "MARKERS", "MUTED", "PAPER", "add_legend", "add_text", "colour",
+    "condition_line", "dash", "figure_of", "grid_of", "marker", "quiet", "save_png", "shortened", "svg", "ticks",
+    "tidy",
 ]  # fmt: skip
 
 DPI = 130
-"""Of a figure of several runs."""
-RUN_DPI = 160
-"""Of a picture of one run, which is upright, as a phone is held."""
+"""Of a PNG."""
 
 PAPER, INK, MUTED, GRID = "#fffefd", "#1b1c1e", "#65686d", "#dddad3"
 
@@ -80,6 +79,20 @@ def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **gr
     panels = figure.subplots(rows, columns, squeeze=False)
     figure.subplots_adjust(**grid)
     return figure, list(panels.flat)
+
+
+def grid_of(count: int, most: int, width: float) -> tuple[Figure, list[Axes]]:
+    """``count`` panels of ``width`` inches, at most ``most`` side by side, with room for a legend below."""
+    columns = min(most, count)
+    rows = math.ceil(count / columns)
+    height = 2.55 * rows + 1.0
+    figure, panels = figure_of(
+        max(width * columns, 7.0), height, rows, columns,
+        left=0.05, right=0.99, top=1 - 0.3 / height, bottom=1.35 / height, hspace=0.45, wspace=0.18,
+    )  # fmt: skip
+    for axes in panels[count:]:
+        axes.set_visible(False)
+    return figure, panels[:count]
 
 
 def tidy(axes: Axes, title: str, below: str, size: float = 9.5) -> None:
