@@ -1,4 +1,4 @@
-"""What ``import netdepth as nd`` offers for training: a run, a study, a mirror made again.
+"""What ``import netdepth as nd`` offers for training: a run, a study, the rebuilt copy of a tracker.
 
 import netdepth as nd
 
@@ -241,7 +241,7 @@ class Study:
         return study_table(self.dir)
 
     def verdict(self) -> Verdict:
-        """What the runs say to the question, by the tests named beforehand."""
+        """What the runs answer to the question, by the planned tests."""
         from netdepth.studies.verdict import verdict
 
         return verdict(self.table(), self.spec)
@@ -305,11 +305,11 @@ def study(
     runtime: Runtime | None = None,
     progress: bool = True,
 ) -> Study:
-    """Make the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
+    """Train the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
 
     ``seeds``, ``depths``, ``dataset``, ``overrides``, ``tune`` and ``source`` change what is asked (`ask`). With
-    ``workers=0`` everything is made in this process, one group after another; components that
-    were registered in a notebook are known there only.
+    ``workers=0`` everything is trained in this process, one group after another: components that
+    were registered in a notebook are known only there.
 
     Raises:
         BadInput: what the command line would answer with exit 2.
@@ -383,14 +383,14 @@ def ask(
     Args:
         recipe: a name, ``file.py:function``, a ``study.json`` or a `StudySpec`.
         seeds: a count, a list, or either as the command line writes it.
-        depths: other levels of the depth axis; primary comparisons at depths that are gone are dropped.
+        depths: other levels of the depth axis; planned comparisons at other depths are dropped.
         dataset: another data set for all cells.
         overrides: ``path=value`` for all cells, of settings that the study does not vary.
         tune: a setting, such as ``"lr"``, to be tuned per cell.
         source: a finished run to start from or to learn from, instead of the study's own.
 
     Raises:
-        BadInput: something that is not there or cannot be changed, with the nearest that can.
+        BadInput: an unknown name (with the nearest one), or a setting that cannot be changed.
     """
     from netdepth import recipes
 
@@ -406,9 +406,7 @@ def ask(
         spec, lost = spec.with_depths(_depths(depths))
         if lost:
             left = len(spec.primary)
-            notes.append(
-                f"of the comparisons named beforehand {len(lost)} cannot be made at these depths; left: {left}"
-            )
+            notes.append(f"{len(lost)} of the {len(lost) + left} planned comparisons cannot be made at these depths")
     if seeds is not None:
         chosen = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else tuple(seeds)
         spec = dataclasses.replace(spec, seeds=chosen)
@@ -443,10 +441,10 @@ def _tuned(spec: StudySpec, what: str) -> StudySpec:
     path = known[choose(name, known, "setting to tune:")]
     if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
         return spec
-    room, _, setting = path.partition(".")
-    own = COMPONENTS[room].resolve(getattr(spec.base, room)).args.get(setting) if room in COMPONENTS else None
+    part, _, setting = path.partition(".")
+    own = COMPONENTS[part].resolve(getattr(spec.base, part)).args.get(setting) if part in COMPONENTS else None
     if not isinstance(own, int | float) or isinstance(own, bool) or own <= 0:
-        raise BadInput(f"--tune {what}: {path} = {own!r} is no number above 0; only such a setting can be tuned here")
+        raise BadInput(f"--tune {what}: {path} = {own!r} is not a number above 0; only such a setting can be tuned")
     values = tuple(float(f"{own * factor:.6g}") for factor in TUNING_FACTORS)
     others = tuple(item for item in spec.nuisance if item.path != path)
     item = Nuisance(path, how="tuned", values=values, seeds=TUNING_SEEDS)

@@ -68,7 +68,7 @@ def _complain(text: str, code: int, said_by_others: bool = True) -> int:
     from netdepth.text import printable
 
     if rank() > 0:
-        if said_by_others:  # what befalls rank 0 as well it says, and torchrun ends this process meanwhile
+        if said_by_others:  # rank 0 reports an error that it has too; torchrun ends this process meanwhile
             time.sleep(RANK_SECONDS)
         text = f"rank {rank()}: {text}"
     print(f"netdepth: error: {printable(text)}", file=sys.stderr)
@@ -96,7 +96,7 @@ def _run(argv: Sequence[str]) -> int:
     if args.command != "train":
         only_alone(args.parser.prog)
     with contextlib.ExitStack() as held:
-        if rank() > 0:  # whatever there is to say, rank 0 says it
+        if rank() > 0:  # only rank 0 speaks
             nowhere = held.enter_context(open(os.devnull, "w"))
             held.enter_context(contextlib.redirect_stderr(nowhere))
             held.enter_context(contextlib.redirect_stdout(nowhere))

@@ -110,8 +110,8 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Overfitting:
-    """Overfitting: ``patience`` evaluations running in which the validation loss stays more than
-    ``delta`` nats above its best while the training loss goes on below its value at that best."""
+    """Overfitting: in ``patience`` evaluations in a row, the validation loss is more than ``delta`` nats above its best
+    while the training loss is below its value at that best."""
 
     patience: int = 3
     delta: float = 0.0
@@ -151,7 +151,7 @@ class StartFrom:
 
     ``run`` is a path or a unique prefix of a folder name; ``weights`` None are those that its result reports.
     ``sha256`` is that of their file: it is filled in when the run is found, it alone is hashed, and from then on
-    other weights are refused. ``reset_head`` draws the last stage anew, as other classes need. The stages in
+    other weights are refused. ``reset_head`` initialises the last stage again, which other classes need. The stages in
     ``freeze`` stay as they are; with ``unfreeze_every`` the last of them, nearest to the head, joins the training
     after so long, then the one before, and so on (Howard & Ruder 2018, "Universal Language Model Fine-tuning",
     §3.3). ``lr_scale`` multiplies the learning rate of stages by name (ibid., §3.2). `Network.stage_paths` names
@@ -202,7 +202,7 @@ class RunConfig:
 
     @property
     def augmented(self) -> bool:
-        """Whether training images are altered; where not, the field stays out of every fingerprint, being younger."""
+        """Whether training images are altered. If not, the field, which was added later, is in no fingerprint."""
         return self.augmentation.name != "none"
 
     def with_seed(self, seed: int) -> RunConfig:
@@ -211,12 +211,12 @@ class RunConfig:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where and how a run is made; no field of it enters the fingerprint.
+    """Where and how a run is computed; no field of it enters the fingerprint.
 
     ``runs_root`` None means ``$NETDEPTH_RUNS`` or ``./runs``; ``data_dir`` None means
     ``$NETDEPTH_DATA``, then the user cache. ``fresh`` ignores what the run folder holds.
     ``sealed`` never opens the test part, for choosing settings on validation; such runs lie in
-    ``runs/tuning`` and their test metrics are null. ``probes``: look inside the network along training.
+    ``runs/tuning`` and their test metrics are null. ``probes``: record layer statistics during training.
     """
 
     device: str = "auto"

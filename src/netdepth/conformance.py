@@ -1,7 +1,7 @@
-"""What every component must keep, whoever wrote it: ``netdepth check my.py`` runs this over a user's file.
+"""What every component must do, ours and yours: ``netdepth check my.py`` runs these checks over a user's file.
 
 Each suite takes a registered name, builds it with its default settings (or the ``example`` it was
-registered with) and yields what it promises and whether that was kept.
+registered with) and yields each requirement and whether it is met.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 6
 
 @dataclass(frozen=True)
 class Finding:
-    """One promise of one component, kept or not; ``detail`` says what was seen."""
+    """One requirement (``promise``) of one component, met (``kept``) or not; ``detail`` says what was seen."""
 
     kind: str
     name: str
@@ -60,7 +60,7 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
 
 
 def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[Finding]:
-    """Run the suite of ``kind`` over the component ``name``; an exception is a promise not kept."""
+    """Run the suite of ``kind`` over the component ``name``; an exception is a requirement that is not met."""
     entry = registry_of(kind).entry(name)
     component = Component(name, entry.example)
     findings = [Finding(kind, name, "has a docstring", bool(entry.summary), entry.summary)]

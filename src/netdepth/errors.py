@@ -24,7 +24,7 @@ class NetdepthError(Exception):
 
 
 class RunFailed(NetdepthError):
-    """A run could not finish (crash, lost worker); the rest of the work went on. Exit 1."""
+    """A run could not finish (crash, lost worker); the other runs did. Exit 1."""
 
 
 class BadInput(NetdepthError):
@@ -54,7 +54,7 @@ class Interrupted(NetdepthError):
 
 
 class RankLost(Interrupted):
-    """Another process of a data parallel run is gone or cannot go on; what there was is saved. Exit 1, or its code."""
+    """Another process of a data parallel run ended or failed; the run so far is saved. Exit 1, or its code."""
 
     def __init__(self, message: str = "", exit_code: int = 1) -> None:
         super().__init__(message, exit_code - 128)

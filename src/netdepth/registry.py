@@ -52,8 +52,8 @@ class Field:
 class Entry(Generic[T]):
     """A registered component function with its schema.
 
-    ``added`` names the settings that are younger than the component: they stay out of the
-    fingerprint while they have their default, so that old run folders keep their names. ``unhashed``
+    ``added`` names the settings that were added later: they stay out of the fingerprint while they
+    have their default, so that old run folders keep their names. ``unhashed``
     names those that never enter it, such as a path: what they lead to is hashed in another way.
     ``source`` is the sha256 of the file that holds the function, for code outside this package,
     whose changes no version number announces. ``example`` holds settings for trying it out, where

@@ -82,7 +82,7 @@ class Nuisance:
 
 @dataclass(frozen=True)
 class Primary:
-    """A comparison named beforehand: ``condition`` at ``depth`` against what it is measured by.
+    """A planned comparison, named before there are data: ``condition`` at ``depth`` against its reference.
 
     In the family ``depth`` that is the same condition at the grid's shallowest depth and
     ``against`` is None; in the families ``shortcut`` (its plain twin) and ``condition`` it is the
@@ -97,7 +97,7 @@ class Primary:
 
 @dataclass(frozen=True)
 class Cell:
-    """One place of the grid. ``levels`` names the level of each axis; ``config`` has the base's seed."""
+    """One cell of the grid. ``levels`` names the level of each axis; ``config`` has the base's seed."""
 
     depth: int
     condition: str
@@ -112,9 +112,9 @@ class StudySpec:
     ``smallest_effect`` is the smallest difference that would matter, of training losses (nats) or, in a study
     judged by validation error (`by_validation`), of those (fraction): an interval inside ± ``smallest_effect`` is
     evidence that nothing of interest is there.
-    ``looks`` counts how often the runs were judged; adding seeds is one more (`extended`). ``paper``: the
-    published numbers that the report shows beside the study's. ``source``: the run that cells start from or learn from,
-    made before them; they name it `SOURCE`.
+    ``looks`` counts the analyses: adding seeds makes those before interim analyses and adds one (`extended`).
+    ``paper``: the published numbers that the report shows beside the study's. ``source``: the parent run or teacher of
+    the cells, trained before them; their settings name it `SOURCE`.
     """
 
     name: str
@@ -155,18 +155,18 @@ class StudySpec:
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every place of the grid, conditions in the order given, each from shallow to deep."""
+        """Every cell of the grid, conditions in the order given, each from shallow to deep."""
         axes = [axis for axis in self.scientific if axis.name != DEPTH]
         levels = next(axis for axis in self.scientific if axis.name == DEPTH).levels
-        made = []
+        cells = []
         for names in itertools.product(*(axis.levels for axis in axes)):
             chosen = dict(zip((axis.name for axis in axes), names, strict=True))
             for depth in sorted(levels, key=int):
                 settings = [levels[depth], *(axis.levels[chosen[axis.name]] for axis in axes)]
                 texts = [f"{path}={json.dumps(value)}" for part in settings for path, value in part.items()]
                 config, _ = apply_overrides(self.base, texts)
-                made.append(Cell(int(depth), self.condition_of(chosen), {DEPTH: depth, **chosen}, config))
-        return tuple(made)
+                cells.append(Cell(int(depth), self.condition_of(chosen), {DEPTH: depth, **chosen}, config))
+        return tuple(cells)
 
     def condition_of(self, row: Mapping[str, Any]) -> str:
         """The name of the condition that ``row`` (a value per axis) belongs to."""
@@ -208,7 +208,7 @@ class StudySpec:
         data = to_json(self)
         del data["seeds"], data["looks"], data["base"]["seed"]
         if self.paper is None:
-            del data["paper"]  # younger than the studies that are there
+            del data["paper"]  # added later: studies without it keep their fingerprint
         if self.source is None:
             del data["source"]
         if not self.base.augmented:
@@ -218,7 +218,7 @@ class StudySpec:
         return digest(data)[:10]
 
     def extended(self, seeds: Iterable[int]) -> StudySpec:
-        """The same study with further ``seeds``: one more look, so its p-values are multiplied by one more.
+        """The same study with more ``seeds``: one more analysis, so the factor of its p-values grows by one.
 
         Raises:
             BadInput: a seed of the plan is missing among ``seeds``, or none is new.
@@ -231,13 +231,13 @@ class StudySpec:
         return dataclasses.replace(self, seeds=new, looks=self.looks + 1)
 
     def with_source(self, run: str) -> StudySpec:
-        """The same study with the finished ``run`` as its source.
+        """The same study with the finished ``run`` in the place of its source.
 
         Raises:
-            BadInput: nothing in it starts from or learns from another run.
+            BadInput: no run of the study starts from or learns from another.
         """
         if self.source is None:
-            raise BadInput(f"study {self.name!r} has no source run, so it cannot be given {run!r} as one")
+            raise BadInput(f"study {self.name!r} has no source run, so --source {run!r} cannot replace it")
         paths = ("start_from.run", "objective.teacher")
 
         def named(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -247,10 +247,10 @@ class StudySpec:
         return dataclasses.replace(self, scientific=axes, source=None)
 
     def with_depths(self, depths: Iterable[int]) -> tuple[StudySpec, tuple[Primary, ...]]:
-        """The same study at other ``depths``, and the primary comparisons that are lost by that.
+        """The same study at other ``depths``, and the primary comparisons that it can no longer make.
 
         Raises:
-            BadInput: a depth that the study has no settings for and that cannot be derived from the others'.
+            BadInput: a depth whose settings are neither given nor follow from those of the others.
         """
         axis = next(axis for axis in self.scientific if axis.name == DEPTH)
         wanted = sorted(set(depths))

@@ -121,5 +121,5 @@ def test_list_marks_studies(capsys: pytest.CaptureFixture[str]) -> None:
     assert sorted(entry["name"] for entry in found if entry["study"]) == studies
     assert "depth-mlp (study)" in answer(["list", "recipes"], capsys)[1]
     verbose = answer(["list", "recipes", "-v"], capsys)[1]
-    assert "35 comparisons named beforehand" in verbose
+    assert "35 planned comparisons" in verbose
     assert "does depth help" in verbose.lower()

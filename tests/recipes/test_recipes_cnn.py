@@ -92,7 +92,7 @@ def test_the_paper_can_be_made_smaller() -> None:
     assert (spec.depths, spec.seeds) == ((20, 110), (0, 1, 2))
     assert {(cell.config.train.budget, cell.config.dataset.args["val_size"]) for cell in spec.cells} == {("6400it", 0)}
     assert spec.cells[1].config.schedule == Component("paper-warmup")
-    assert notes == ["of the comparisons named beforehand 2 cannot be made at these depths; left: 1"]
+    assert notes == ["2 of the 3 planned comparisons cannot be made at these depths"]
     with pytest.raises(BadInput, match=r"unknown depth of the study: '26'.*choose from: 110, 20, 32, 44, 56"):
         ask("he2016-cifar10", depths="20,26")
     with pytest.raises(BadInput, match="the study varies schedule itself"):

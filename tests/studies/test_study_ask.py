@@ -68,7 +68,7 @@ def test_what_is_asked_changes_every_cell() -> None:
     assert {(p.family, p.depth) for p in spec.primary} == {
         ("depth", 8), ("depth", 24), ("shortcut", 8), ("shortcut", 24),
     }  # fmt: skip
-    assert notes == ["of the comparisons named beforehand 23 cannot be made at these depths; left: 12"]
+    assert notes == ["23 of the 35 planned comparisons cannot be made at these depths"]
     assert spec.fingerprint() != resolve_study("depth-mlp").fingerprint()
     assert ask("depth-mlp", seeds=5)[0].fingerprint() == resolve_study("depth-mlp").fingerprint()
     assert ask("depth-mlp", depths=[4, 16])[0].primary[0].depth == 16  # the shallowest is compared with, not compared

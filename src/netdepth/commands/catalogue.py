@@ -1,4 +1,4 @@
-"""What there is and what works here: ``list``, ``data``, ``doctor``."""
+"""What can be used, and what works on this machine: ``list``, ``data``, ``check``, ``doctor``."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def _settings(made: Any) -> dict[str, Any]:
     if not isinstance(made, StudySpec):
         return dict(to_json(made))
     keys = ("question", "depths", "conditions", "seeds", "smallest_effect")
-    comparisons = {"primary": f"{len(made.primary)} comparisons named beforehand"}
+    comparisons = {"primary": f"{len(made.primary)} planned comparisons"}
     return {**{key: getattr(made, key) for key in keys}, **comparisons, **to_json(made.base.with_seed(made.seeds[0]))}
 
 
@@ -153,9 +153,9 @@ def check(args: argparse.Namespace) -> Answer:
     broken = [finding for finding in findings if not finding.kept]
 
     def show() -> None:
-        rows = [(f"{f.kind} {f.name}", f.promise, "kept" if f.kept else "BROKEN", f.detail) for f in findings]
-        print_table(("component", "promise", "", "seen"), rows)
-        print(printable(f"{args.file}: {len(findings) - len(broken)} of {len(findings)} promises kept"))
+        rows = [(f"{f.kind} {f.name}", f.promise, "ok" if f.kept else "FAILED", f.detail) for f in findings]
+        print_table(("component", "requirement", "", "seen"), rows)
+        print(printable(f"{args.file}: {len(findings) - len(broken)} of {len(findings)} checks passed"))
 
     return Answer({"findings": [dataclasses.asdict(f) for f in findings]}, show, 1 if broken else 0)
 

@@ -67,7 +67,7 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
 
 
 def report(args: argparse.Namespace) -> Answer:
-    """Write the page of a study, or with ``--check`` hold the page that is there against the run folders."""
+    """Write the report of a study, or with ``--check`` compare the report on disk with the run folders."""
     from netdepth.report import page
     from netdepth.report.data import read_study
     from netdepth.studies.folder import find_study
@@ -112,5 +112,5 @@ def _warn(data: StudyData) -> None:
 def _show_faults(path: str, faults: Sequence[str]) -> None:
     for fault in faults:
         print(printable(fault))
-    word = "is not what the run folders give, or not all of it is there" if faults else "is what the run folders give"
+    word = "does not match the run folders, or a part of it is missing" if faults else "matches the run folders"
     print(printable(f"{path} {word}"))
