@@ -13,7 +13,7 @@ import pytest
 from support.made_runs import make_run
 
 from netdepth.errors import BadInput
-from netdepth.runs.table import COLUMNS, run_row, runs_table, source
+from netdepth.runs.table import COLUMNS, run_row, source
 
 
 def test_each_number_is_found_again_where_its_source_says(tmp_path: Path) -> None:
@@ -30,6 +30,7 @@ def test_each_number_is_found_again_where_its_source_says(tmp_path: Path) -> Non
         seen += 1
     assert seen == 37  # 7 of the run and 3 parts x 2 weights x 5 metrics
     assert row["epochs"] == 4.0
+    assert row["model"] == "mlp hidden=[8,4] activation=relu"
 
 
 def test_what_was_not_finite_comes_back_and_what_is_missing_is_none(tmp_path: Path) -> None:
@@ -59,15 +60,6 @@ def test_a_field_that_is_no_number_is_not_taken_for_one(tmp_path: Path, value: o
     result["test"]["best"]["loss"] = value
     (run.path / "result.json").write_text(json.dumps(result))
     assert run_row(run)["test_best_loss"] is None
-
-
-def test_the_frame_holds_the_rows_and_their_sources(tmp_path: Path) -> None:
-    runs = [make_run(tmp_path, seed=seed, test_accuracy=0.9 + seed / 100) for seed in range(3)]
-    frame = runs_table(runs)
-    assert list(frame["seed"]) == [0, 1, 2]
-    assert list(frame["test_best_accuracy"]) == pytest.approx([0.90, 0.91, 0.92])
-    assert list(frame["model"]) == ["mlp hidden=[8,4] activation=relu"] * 3
-    assert frame.attrs["sources"]["test_best_loss"] == "result.json:test.best.loss"
 
 
 def test_an_unknown_column_is_named(tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ def fsync_folder(path: Path) -> None:
 
 @contextlib.contextmanager
 def one_at_a_time(folder: Path) -> Iterator[None]:
-    """Only one process at a time is inside, for acts of milliseconds that look around in ``folder`` and add to it.
+    """Only one process at a time is inside: for short work that looks for something in ``folder`` and adds it.
 
-    The folder itself is what is locked, so nothing is left behind. A system or a disk that cannot do that goes without.
+    The folder itself is locked, so no file is left behind. Without effect on a system or disk without such locks.
     """
     try:
         import fcntl
@@ -55,7 +55,7 @@ def one_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def fsync_file(path: Path) -> None:
-    """Put what was appended to a file on disk, and that the file is there."""
+    """Sync a file that was appended to, and the folder that names it."""
     with open(path, "rb+") as handle:
         os.fsync(handle.fileno())
     fsync_folder(path.parent)
@@ -83,7 +83,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
     """Make the folder ``path`` hold ``files``, all of them at once.
 
-    One that holds them already stays. Another is removed first, in one step: a reader finds a whole one or none.
+    A folder that already holds them stays. Another one is removed first, in one step, so a reader finds a whole folder
+    or none.
     """
     with contextlib.suppress(OSError):
         if all((path / name).read_bytes() == data for name, data in files.items()):
@@ -105,7 +106,7 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Remove the folder ``path``; from the first moment on no part of it is there under its name."""
+    """Remove the folder ``path``; no part of it is ever seen under its name."""
     doomed = path.with_name(f".{path.name}.{os.getpid()}.old.tmp")
     os.rename(path, doomed)
     shutil.rmtree(doomed, ignore_errors=True)

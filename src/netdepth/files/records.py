@@ -1,4 +1,4 @@
-"""Records as JSON: a schema number, and null with a flag where JSON has no number."""
+"""Records as JSON: with a schema number, and with null and a flag for NaN and infinities."""
 
 from __future__ import annotations
 

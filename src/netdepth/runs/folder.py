@@ -94,7 +94,7 @@ def _is_text(value: object) -> bool:
 
 
 class RunDir:
-    """One run's folder. Reading never needs the lock; whoever writes holds `lock`."""
+    """One run's folder. Reading never needs the lock; writing needs `lock`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -107,7 +107,7 @@ class RunDir:
         tail = f"-s{seed}-{fingerprint}"
         with storage(study):
             study.mkdir(parents=True, exist_ok=True)
-            with one_at_a_time(study):  # two recipes may stand for the same run, and be made at the same moment
+            with one_at_a_time(study):  # two recipes may describe the same run and start at the same moment
                 existing = sorted(path for path in study.glob(f"*{tail}") if path.is_dir())
                 path = existing[0] if existing else study / (slug(name) + tail)
                 if not path.is_symlink():  # which `lock` refuses
@@ -120,7 +120,7 @@ class RunDir:
 
         Raises:
             Locked: another process holds it.
-            BadInput: it is a link or holds one, which would lead what is written or removed here elsewhere.
+            BadInput: it is a link or holds one: files elsewhere would be written or removed.
         """
         import filelock
 
@@ -141,7 +141,7 @@ class RunDir:
             lock.release()
 
     def _sweep(self) -> None:
-        """Remove what a killed process left half-written: under the lock nobody writes here."""
+        """Remove the temporary files of a killed process; the lock is held, so nobody else writes."""
         for left in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
@@ -198,7 +198,7 @@ class RunDir:
             handle.write(line)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """The valid prefix of ``metrics.jsonl``; what is dropped is told in `notes`."""
+        """The records of ``metrics.jsonl`` before the first damaged line; `notes` tells how many lines are dropped."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
@@ -217,7 +217,7 @@ class RunDir:
         return records
 
     def truncate_metrics(self, step: int) -> list[dict[str, Any]]:
-        """Keep only valid records up to ``step`` (what a checkpoint knows of); returns them."""
+        """Keep only the valid records up to ``step``, that of a checkpoint; returns them."""
         records = [r for r in self.read_metrics() if r["step"] <= step]
         text = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
         write_atomic(self.path / "metrics.jsonl", text.encode())
@@ -233,7 +233,7 @@ class RunDir:
     # --- checkpoints ---
 
     def save_checkpoint(self, step: int, files: Mapping[str, bytes]) -> None:
-        """Write ``checkpoints/<step>/`` as one whole with its digests, and sync the records that it needs before."""
+        """Write ``checkpoints/<step>/`` in one step with its digests; the metrics before it are synced first."""
         digests = {name: hashlib.sha256(data).hexdigest() for name, data in files.items()}
         manifest = json.dumps({"schema": SCHEMA, "step": step, "run": self._identity(), "sha256": digests}, indent=1)
         folder, files = self.path / "checkpoints" / str(step), {**files, MANIFEST: manifest.encode()}
@@ -244,7 +244,7 @@ class RunDir:
         write_folder(folder, files)
 
     def _identity(self) -> str | None:
-        """Whose checkpoints these are: fingerprint and seed by ``config.json``, if it is there and readable."""
+        """Fingerprint and seed from ``config.json``, which name the run; None if it cannot be read."""
         try:
             config = json.loads((self.path / "config.json").read_bytes())
             return f"{config['fingerprint']}-s{config['seed']}"
@@ -252,14 +252,14 @@ class RunDir:
             return None
 
     def checkpoints(self) -> list[int]:
-        """Steps that have a checkpoint folder, ascending; whether one is whole `load_checkpoint` says."""
+        """Steps that have a checkpoint folder, ascending; `load_checkpoint` tells whether it is whole."""
         root = self.path / "checkpoints"
         return sorted(int(p.name) for p in root.iterdir() if p.name.isdecimal()) if root.is_dir() else []
 
     def drop_checkpoints(self, keep: Collection[int]) -> None:
-        """Remove every checkpoint but those in ``keep``: what a resumed run does not go on from must not stay."""
+        """Remove every checkpoint but those in ``keep``; a resumed run must not find one it did not continue from."""
         for step in set(self.checkpoints()) - set(keep):
-            with contextlib.suppress(OSError):  # one that stays takes room and does no harm
+            with contextlib.suppress(OSError):  # a folder that stays only takes space
                 remove_folder(self.path / "checkpoints" / str(step))
 
     def manifest(self, step: int) -> dict[str, Any]:
@@ -275,7 +275,7 @@ class RunDir:
         if manifest.get("schema") != SCHEMA or manifest.get("step") != step or any("/" in name for name in digests):
             raise ValueError("its manifest is of another schema or step")
         own = self._identity()
-        if own is not None and manifest.get("run", own) not in (own, None):  # early ones do not say
+        if own is not None and manifest.get("run", own) not in (own, None):  # older manifests do not name their run
             raise ValueError(f"it is of another run, {manifest['run']}")
         return dict(manifest)
 
@@ -362,7 +362,7 @@ def folder_size(path: Path) -> int:
 
 
 def check_removable(run: RunDir, root: Path) -> None:
-    """Refuse anything that is not surely a run folder of ``root``.
+    """Refuse a folder that is not certainly a run folder of ``root``.
 
     Raises:
         BadInput: it lies elsewhere, is a link, or its name does not end in its own seed and fingerprint.
@@ -394,8 +394,8 @@ def remove(run: RunDir, root: Path) -> int:
 def drop_optimizer_states(run: RunDir) -> int:
     """Delete the optimizer states in the checkpoints of a finished run; returns the bytes freed.
 
-    The manifest forgets the file before the file goes, so the checkpoint stays whole throughout.
-    An unfinished run keeps everything, for it needs them to continue.
+    The manifest is written without the file before the file is removed, so the checkpoint is whole at every moment.
+    An unfinished run keeps everything, because it needs them to continue.
 
     Raises:
         Locked: the run is being trained.

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 
-if TYPE_CHECKING:
-    import pandas
-
 __all__ = [
-    "COLUMNS", "METRICS", "Column", "describe_component", "field_of", "number_of", "run_row", "runs_table", "source",
+    "COLUMNS", "METRICS", "Column", "describe_component", "field_of", "number_of", "run_row", "source",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
@@ -88,16 +85,6 @@ def run_row(run: RunDir) -> dict[str, Any]:
     if failure is not None:
         row["error"] = f"{failure.get('error')}: {failure.get('message')}"
     return row
-
-
-def runs_table(runs: Iterable[RunDir]) -> pandas.DataFrame:
-    """The rows of `run_row` as a frame; ``attrs["sources"]`` maps a column to ``file:field``."""
-    import pandas
-
-    rows = [run_row(run) for run in runs]
-    frame = pandas.DataFrame(rows, columns=["run", "folder", "status", *(c.name for c in COLUMNS), "error"])
-    frame.attrs["sources"] = {column.name: f"{column.file}:{column.field}" for column in COLUMNS}
-    return frame
 
 
 def source(row: Mapping[str, Any], column: str) -> str:

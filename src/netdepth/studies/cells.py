@@ -151,7 +151,7 @@ class CellRuns:
 def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, int], CellRuns], Scale]:
     """The cells of ``spec`` by (condition, depth), and the scale of the losses.
 
-    ``table`` has one row per run, of any order: those of `runs_table`, and for every row, finished
+    ``table`` has one row per run, of any order: those of `run_row`, and for every row, finished
     or not, ``seed``, a column per scientific axis (``depth`` included: it is planned, not read from a
     result), ``classes``, and where known ``label_entropy`` (nats; else ln C) and ``gradient_ratio``.
 

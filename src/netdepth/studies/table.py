@@ -40,7 +40,7 @@ def study_table(study: StudyDir) -> pandas.DataFrame:
     """The planned runs of ``study`` in the order of the plan, finished or not.
 
     The columns are ``condition``, one per scientific axis (``depth`` as planned), those of
-    `runs_table`, ``classes``, ``label_entropy`` (nats, of the training labels; empty where the run does not
+    `run_row`, ``classes``, ``label_entropy`` (nats, of the training labels; empty where the run does not
     say) and ``gradient_ratio`` (first to last layer, at initialisation). A run that is not there
     has status ``no run``. ``folder`` is relative to the study's folder, so the table is the same
     wherever that lies. ``attrs["sources"]`` maps a column to its ``file:field``.

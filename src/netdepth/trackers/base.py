@@ -13,6 +13,7 @@ from netdepth.errors import BadInput
 from netdepth.files.records import restored
 from netdepth.registry import Registry
 from netdepth.runs.folder import slug
+from netdepth.runs.table import METRICS
 
 __all__ = [
     "NAMES",
@@ -65,7 +66,6 @@ NAMES = {
 """Field of ``metrics.jsonl`` -> name in every tracker; other fields keep theirs."""
 
 RESERVED = ("checkpoints", "figures", "probes")
-METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 
 
 def mirror_folder(run_dir: Path, name: str) -> Path:

@@ -1,9 +1,8 @@
 """``python -m netdepth.trackers.follow RUN_DIR TASK``: mirror one run folder, live or afterwards.
 
 The folder is replayed from its beginning and then followed until ``result.json`` appears or the
-process that started this one goes away (its end of our standard input closes). Whatever goes
-wrong is one line on standard error and an exit code; nobody waits for this process without a
-deadline.
+process that started this one ends (which closes our standard input). An error is one line on
+standard error and an exit code.
 """
 
 from __future__ import annotations
@@ -117,7 +116,7 @@ def _line(error: BaseException) -> str:
 
 
 def _watch_parent(stop: threading.Event) -> None:
-    """Set ``stop`` when the starter's end of standard input closes; later end this process, come what may."""
+    """Set ``stop`` when standard input closes, and end this process `GRACE_SECONDS` later in any case."""
     # os.read and not sys.stdin: a thread inside a buffered read aborts the interpreter's exit.
     while os.read(0, 4096):
         pass

@@ -28,7 +28,7 @@ TOKEN = "NETDEPTH_TRACKER_FAMILY"
 
 @dataclass(frozen=True)
 class Child:
-    """A follower at work; its complaints go to ``log``."""
+    """A running follower; its errors go to ``log``."""
 
     tracker: str
     process: subprocess.Popen[bytes]
@@ -126,12 +126,12 @@ class Mirrors:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
 
     def _end(self) -> None:
-        """Leave no process behind: neither a follower nor what it started, wherever that moved."""
+        """Leave no process running: neither a follower nor one that it started, in whatever session."""
         left = end_family(self._token)
         for child in self._children:
             if child.process.stdin is not None:
                 child.process.stdin.close()
-            child.process.kill()  # were it too young to carry the token yet
+            child.process.kill()  # a new process may not carry the token yet
             with contextlib.suppress(subprocess.TimeoutExpired):  # uninterruptible, on a dead disk
                 child.process.wait(0.1 if child.process.pid in left else 1.0)
             with contextlib.suppress(OSError):  # a log is kept only where it tells of a fault
