@@ -154,6 +154,18 @@ def test_an_altered_archive_is_refused_before_a_byte_is_interpreted(
         world.load(name)
 
 
+def test_batches_in_a_folder_have_no_pinned_digest_and_are_not_read(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for path, data in files_of("cifar10", "python").items():
+        file = world.root / "cifar10" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(data)
+    monkeypatch.setattr("pickle.Unpickler", never)
+    with pytest.raises(StorageError, match=r"cifar-10-binary\.tar\.gz is not on this machine"):
+        world.load("cifar10")
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("other", [("cifar10", "binary"), ("cifar10", "python"), ("cifar100", "binary")])
 def test_another_known_archive_under_this_name_is_recognised(other: tuple[str, str], form: str, world: World) -> None:

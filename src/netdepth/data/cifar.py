@@ -129,9 +129,9 @@ def cifar100(
 def _splits(source: Source, layout: _Layout, kind: str, data_dir: Path | None, val_size: int) -> Splits:
     """An archive as `Splits`: validation is drawn from the training batches, test stays unparsed until opened.
 
-    Validation has equal shares of the finest classes, whatever ``kind`` of label is asked for: it is the same
-    images for all of them. The digest of the data is over training images and labels, which are equal in both
-    versions; the test part, which stays sealed, is covered by the digest of the archive.
+    Validation has equal shares of the finest classes, so that it is the same images for every ``kind`` of label.
+    The digest of the data is over training images and labels, which are equal in both versions; the test part,
+    which stays sealed, is covered by the digest of the archive.
 
     Raises:
         BadInput: ``val_size`` out of range, or an archive that is not the official one.

@@ -339,7 +339,7 @@ class _Process:
         self.jobs, self.answers = self.process.stdin, self.process.stdout
 
     def close(self) -> None:
-        """End it, whatever it does."""
+        """Kill it, also in the middle of a job."""
         self.process.kill()
         self.process.wait()
         for pipe in (self.jobs, self.answers):

@@ -163,7 +163,7 @@ def _classes(train: Path) -> tuple[str, ...]:
         if not os.path.isdir(entry.path):
             raise BadInput(f"{entry.path!r} is no folder; {str(train)!r} takes one folder per class")
         if not entry.name.isprintable():
-            raise BadInput(f"{entry.path!r} cannot be a class: its name stands in tables and has to be printable")
+            raise BadInput(f"{entry.path!r} cannot be a class: its name must be printable, for tables")
         names.append(entry.name)
     if len(names) < 2:
         raise BadInput(f"{str(train)!r} holds {len(names)} folders of classes; it takes 2 or more")

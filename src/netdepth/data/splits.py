@@ -25,7 +25,7 @@ __all__ = [
 ]  # fmt: skip
 
 SPLIT_SEED = 0
-"""The split has a seed of its own: it is the same for every run, whatever the run's seed."""
+"""The seed of every split: all runs, with any seed, have the same one."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ class Splits:
         return float(torch.special.entr(shares).sum())
 
     def for_another_run(self) -> Splits:
-        """The same data with a seal of its own, for one of several runs that train together."""
+        """The same data with an unbroken seal, for one of several runs that train together."""
         return self if self.test is None else dataclasses.replace(self, test=self.test.again())
 
 
@@ -248,9 +248,8 @@ def stratified_choice(labels: np.ndarray, size: int, stream: int = 0) -> np.ndar
 def train_statistics(split: Split) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation per channel, each float64 ``[C]``, of pixels scaled to [0, 1].
 
-    Counted in integers and divided once, so the result is exact to the last bit whatever the
-    device, the thread count or the order of the examples. A constant channel, which only its
-    mean can centre, has deviation 1.
+    Counted in integers and divided once: exact to the last bit on any device, for any number of threads and
+    any order of the examples. A constant channel has deviation 1.
 
     Raises:
         BadInput: there is no pixel to count.

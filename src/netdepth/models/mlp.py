@@ -246,7 +246,7 @@ def _check_remedies(shortcut: Shortcut, init: Init, norm: Norm, branch_scale: Br
         )
     if branch_scale == "fixup" and norm != "none":
         raise BadInput(
-            f"model.branch_scale = 'fixup' stands in for normalisation; with it model.norm is 'none', not {norm!r}"
+            f"model.branch_scale = 'fixup' replaces normalisation; with it model.norm is 'none', not {norm!r}"
         )
     if branch_scale == "fixup" and init == "lsuv":
         raise BadInput(

@@ -43,7 +43,7 @@ class Network(nn.Module):
     """Base of all models: `forward` maps uint8 ``[B, C, H, W]`` to logits ``[B, num_classes]``.
 
     ``depth`` counts the weight layers on the main path. A subclass begins its forward pass with
-    ``self.normalize``. It has `features` and ``head``, or a `forward` of its own.
+    ``self.normalize``. It has `features` and ``head``, or it defines `forward`.
     """
 
     head: nn.Linear
@@ -79,7 +79,7 @@ class Network(nn.Module):
         return logits
 
     def stage_paths(self) -> dict[str, tuple[str, ...]]:
-        """The stages from the input to the head: what can be frozen, thawed and given a rate of its own.
+        """The stages from the input to the head, each of which can be frozen, thawed and given its own learning rate.
 
         A name to the paths of its modules and parameters; every parameter belongs to one stage, and the last stage
         depends on the number of classes. By default: the modules in the order in which they were made.
@@ -87,7 +87,7 @@ class Network(nn.Module):
         return {name: (name,) for name, child in self.named_children() if any(True for _ in child.parameters())}
 
     def stage_of(self, name: str) -> str | None:
-        """The stage of a parameter, buffer or module; None for what is in none, as ``normalize`` is."""
+        """The stage of a parameter, buffer or module; None where it is in none, as ``normalize``."""
         for stage, paths in self.stage_paths().items():
             if any(name == path or name.startswith(f"{path}.") for path in paths):
                 return stage
