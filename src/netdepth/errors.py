@@ -10,7 +10,10 @@ import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
-__all__ = ["BadInput", "Interrupted", "Locked", "NetdepthError", "RankLost", "RunFailed", "StorageError", "choose"]
+__all__ = [
+    "BadInput", "Interrupted", "Locked", "NetdepthError", "RankLost", "RunFailed", "StorageError", "choose",
+    "choose_folder",
+]  # fmt: skip
 
 
 class NetdepthError(Exception):
@@ -72,3 +75,24 @@ def choose(value: object, options: Iterable[str], what: str) -> str:
     near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise BadInput(f"unknown {what} {value!r}{hint}; choose from: {', '.join(names) or 'none'}")
+
+
+def choose_folder(text: str, names: Iterable[str], root: Path, one: str, many: str) -> str:
+    """The one of the folder ``names`` under ``root`` that is ``text`` or begins with it.
+
+    ``one`` and ``many`` are what such folders are called: "run", "runs".
+
+    Raises:
+        BadInput: none matches (with the nearest names) or several do.
+    """
+    known = sorted(names)
+    asked = text.rstrip("/")
+    matches = [asked] if asked in known else [name for name in known if name.startswith(asked)]
+    if len(matches) == 1:
+        return matches[0]
+    if matches:
+        more = ", ..." * (len(matches) > 5)
+        raise BadInput(f"{one} {text!r} is ambiguous; it could be {', '.join(matches[:5])}{more}")
+    near = difflib.get_close_matches(text, known, n=3, cutoff=0.4) or known[:3]
+    hint = f"; the nearest are {', '.join(near)}" if near else f"; {root} holds no {many}"
+    raise BadInput(f"no {one} {text!r} under {root}{hint}")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from support.cli_world import answer
-from support.made_study_folders import Ending, make_study, small_spec, telling
+from support.made_study_folders import Ending, make_study, telling, unbegun_study
 
 from netdepth.cli import main
 from netdepth.studies.folder import StudyDir
@@ -139,7 +139,7 @@ def test_bad_input_is_one_line(
 
 
 def test_a_study_that_has_not_begun_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    StudyDir.create(tmp_path, small_spec())
+    unbegun_study(tmp_path)
     code, _, err = answer(["verdict", "made", "--runs", str(tmp_path)], capsys)
     assert (code, "no run of study 'made' has begun" in err) == (2, True)
 

@@ -10,7 +10,15 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.made_study_folders import Ending, alter, endings_by_place, large_spec, make_study, small_spec
+from support.made_study_folders import (
+    Ending,
+    alter,
+    endings_by_place,
+    large_spec,
+    make_study,
+    small_spec,
+    unbegun_study,
+)
 
 from netdepth.errors import BadInput
 from netdepth.report.content import Content
@@ -225,7 +233,7 @@ def test_a_study_that_has_only_begun_has_a_page(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr("netdepth.report.figures.curve_groups", lambda data: [])  # drawn elsewhere, and slow
     monkeypatch.setattr("netdepth.report.figures.pictures", lambda data, folder: [])
     if state == "unplanned":
-        study = StudyDir.create(tmp_path, small_spec())
+        study = unbegun_study(tmp_path)
     else:
         study = make_study(tmp_path, endings=lambda *place: Ending(state=state))
     text = write_report(study).read_text()

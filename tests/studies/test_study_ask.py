@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.made_study_folders import unbegun_study
 from support.tiny_studies import CONDITIONS, digits_once, tiny_spec
 
 from netdepth.api import TUNING_SEEDS, Study, ask, study
@@ -52,7 +53,7 @@ def test_the_depth_study_is_the_labs() -> None:
 
 def test_a_saved_study_is_a_recipe(tmp_path: Path) -> None:
     spec = resolve_study("depth-mlp5k")
-    path = StudyDir.create(tmp_path, spec).path / "study.json"
+    path = unbegun_study(tmp_path, spec).path / "study.json"
     assert resolve_study(str(path)) == spec
     with pytest.raises(BadInput, match="is a study"):
         resolve(str(path))

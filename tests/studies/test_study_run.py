@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from support.made_study_folders import unbegun_study
 from support.tiny_studies import CONDITIONS, digits_once, finished, make, set_in, timeless, tiny_spec
 
 from netdepth import data
@@ -17,7 +18,7 @@ from netdepth.config import Component, to_json
 from netdepth.errors import BadInput, Interrupted, RunFailed
 from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir
-from netdepth.studies.folder import PlannedRun, StudyDir, find_study
+from netdepth.studies.folder import PlannedRun, find_study
 from netdepth.studies.run import choose_values
 from netdepth.studyspec import Nuisance
 
@@ -137,7 +138,7 @@ def test_fresh_removes_the_runs_of_the_study_and_nothing_else(tmp_path: Path) ->
 
 @pytest.mark.parametrize("folder", ["../victim", "/victim", "..", ".", "", "a/b", "a\0b", 7])
 def test_fresh_removes_no_folder_outside_whatever_study_json_names(tmp_path: Path, folder: object) -> None:
-    study = StudyDir.create(tmp_path / "runs", tiny_spec())
+    study = unbegun_study(tmp_path / "runs", tiny_spec())
     (tmp_path / "victim").mkdir()
     document = json.loads((study.path / "study.json").read_text())
     document["runs"][1]["folder"] = str(tmp_path / "victim") if folder == "/victim" else folder

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.made_study_folders import Ending, alter, make_study, small_spec
+from support.made_study_folders import Ending, alter, make_study, unbegun_study
 
 from netdepth.errors import BadInput
 from netdepth.studies.folder import StudyDir
@@ -74,7 +74,7 @@ def test_what_study_json_does_not_name_is_not_read(study: StudyDir) -> None:
 
 
 def test_a_study_without_planned_runs_has_rows_that_say_so(tmp_path: Path) -> None:
-    study = StudyDir.create(tmp_path, small_spec())
+    study = unbegun_study(tmp_path)
     table = study_table(study)
     assert set(table["status"]) == {"no run"}
     assert len(table) == 24

@@ -18,7 +18,7 @@ import numpy as np
 from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
 from netdepth.files.records import jsonable
 from netdepth.runs.folder import RunDir, slug
-from netdepth.studies.folder import PlannedRun, StudyDir, StudyDocument
+from netdepth.studies.folder import PlannedRun, StudyDir, StudyDocument, unplanned_runs
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import Axis, Cell, Nuisance, Primary, StudySpec
 from support.made_runs import metrics
@@ -94,6 +94,15 @@ def telling(condition: str, depth: int, seed: int) -> Ending:
     loss = 0.05 * math.exp(slope * deep**1.2 + 0.12 * noise[0])
     ratio = 10 ** (-(0.28 if "default" in condition else 0.03) * depth + 0.1 * noise[2])
     return Ending(loss, loss / 4, loss / 5 + 0.02 * math.exp(0.1 * noise[1]), ratio)
+
+
+def unbegun_study(root: Path, spec: StudySpec | None = None) -> StudyDir:
+    """The folder of a study whose runs are not planned yet."""
+    spec = spec or small_spec()
+    study = StudyDir.locate(root, spec)
+    study.path.mkdir(parents=True)
+    study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=unplanned_runs(spec)))
+    return study
 
 
 def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | None = None, epochs: int = 5) -> StudyDir:

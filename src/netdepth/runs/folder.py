@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA
-from netdepth.errors import BadInput, Locked
+from netdepth.errors import BadInput, Locked, choose_folder
 from netdepth.files.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
 from netdepth.files.records import jsonable, read_json
 
@@ -338,16 +338,7 @@ def find_run(text: str, root: Path) -> RunDir:
         if (path / "config.json").is_file():
             return RunDir(path)
     runs = {run.path.name: run for run in list_runs(root)}
-    matches = sorted(name for name in runs if name.startswith(text.rstrip("/")))
-    if len(matches) == 1:
-        return runs[matches[0]]
-    if len(matches) > 1:
-        raise BadInput(f"run {text!r} is ambiguous; it could be {', '.join(matches[:5])}{', ...' * (len(matches) > 5)}")
-    import difflib
-
-    near = difflib.get_close_matches(text, runs, n=3, cutoff=0.4) or sorted(runs)[:3]
-    hint = f"; the nearest are {', '.join(near)}" if near else f"; {root} holds no runs"
-    raise BadInput(f"no run {text!r} under {root}{hint}")
+    return runs[choose_folder(text, runs, root, "run", "runs")]
 
 
 # --- removal ---

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA, from_json, require, to_json
-from netdepth.errors import BadInput, Locked
+from netdepth.errors import BadInput, Locked, choose_folder
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.files.records import read_json
 from netdepth.runs.folder import slug
@@ -160,16 +160,6 @@ class StudyDir:
         there = first.read()
         return first if there is None or there.fingerprint == mark else own
 
-    @classmethod
-    def create(cls, runs_root: Path, spec: StudySpec) -> StudyDir:
-        """The folder of ``spec`` with a ``study.json``; an existing one keeps its plan and its seeds."""
-        study = cls.locate(runs_root, spec)
-        with study.lock():
-            if study.read() is None:
-                runs = unplanned_runs(spec)
-                study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=runs))
-        return study
-
     # --- study.json ---
 
     def read(self) -> StudyDocument | None:
@@ -268,15 +258,5 @@ def find_study(text: str, root: Path) -> StudyDir:
     """
     if (Path(text) / FILE).is_file():
         return StudyDir(Path(text))
-    studies = {study.path.name: study for study in list_studies(root)}
-    asked = text.rstrip("/")
-    matches = [asked] if asked in studies else [name for name in studies if name.startswith(asked)]
-    if len(matches) == 1:
-        return studies[matches[0]]
-    if matches:
-        raise BadInput(f"study {text!r} is ambiguous; it could be {', '.join(matches[:5])}")
-    import difflib
-
-    near = difflib.get_close_matches(text, studies, n=3, cutoff=0.4) or sorted(studies)[:3]
-    hint = f"; the nearest are {', '.join(near)}" if near else f"; {root} holds no studies"
-    raise BadInput(f"no study {text!r} under {root}{hint}")
+    names = [study.path.name for study in list_studies(root)]
+    return StudyDir(root / choose_folder(text, names, root, "study", "studies"))
