@@ -12,8 +12,8 @@ from netdepth.config import to_json
 from netdepth.report.data import Run, StudyData
 from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
-from netdepth.studies.contrasts import CellVerdict, Contrast, Label
-from netdepth.studies.sentences import by_condition, named, versus
+from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
+from netdepth.studies.sentences import named, versus
 from netdepth.studyspec import StudySpec
 
 __all__ = [

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -19,8 +19,8 @@ from netdepth.studies.cells import CellRun, CellRuns, val_errors
 from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
 __all__ = [
-    "DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "CellVerdict", "Contrast", "Harm", "Label", "contrasts_of",
-    "judge_cell", "out_of_reach",
+    "DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "CellVerdict", "Contrast", "Harm", "Label", "by_condition",
+    "contrasts_of", "judge_cell", "out_of_reach", "pairs",
 ]  # fmt: skip
 
 LEVEL = 0.025
@@ -128,6 +128,23 @@ def judge_cell(cell: CellRuns, contrast: Contrast | None, spec: StudySpec) -> Ce
     if contrast is None:
         return CellVerdict(cell, "reference")
     return CellVerdict(cell, contrast.label, contrast.cause, contrast.harm, contrast)
+
+
+def by_condition(cells: Iterable[CellVerdict]) -> dict[str, list[CellVerdict]]:
+    """The cells of each condition, from shallow to deep."""
+    found: dict[str, list[CellVerdict]] = {}
+    for item in cells:
+        found.setdefault(item.cell.condition, []).append(item)
+    return found
+
+
+def pairs(contrasts: Iterable[Contrast]) -> list[tuple[Contrast, ...]]:
+    """The comparisons named before the runs of each two conditions, from shallow to deep."""
+    found: dict[tuple[str, str], list[Contrast]] = {}
+    for contrast in contrasts:
+        if contrast.family != "depth" and contrast.primary:
+            found.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
+    return [tuple(sorted(pair, key=lambda contrast: contrast.cell.depth)) for pair in found.values()]
 
 
 def out_of_reach(spec: StudySpec) -> list[str]:

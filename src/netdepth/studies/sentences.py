@@ -7,7 +7,7 @@ sentence per condition, per pair of conditions and per comparison named before t
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -15,12 +15,12 @@ from typing import Literal
 from netdepth.config import Component
 from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
-from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label
+from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label, by_condition, pairs
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import capitalised, count, interval, listed, p_equals, percent, points, significant
 
 __all__ = [
-    "OUTCOMES", "Kind", "Sentence", "answer_of", "by_condition", "cell_words", "comparison_words", "named",
+    "OUTCOMES", "Kind", "Sentence", "answer_of", "cell_words", "comparison_words", "named",
     "sentences_of", "versus",
 ]  # fmt: skip
 
@@ -44,9 +44,7 @@ OUTCOMES: dict[Label, str] = {
 }
 """What a label says of a cell or of a comparison by training loss."""
 
-BY_VALIDATION: dict[Label, str] = {
-    **OUTCOMES, "degraded": "higher validation error", "helps": "lower validation error",
-}  # fmt: skip
+BY_VALIDATION = OUTCOMES | {"degraded": "higher validation error", "helps": "lower validation error"}
 """The same of two training conditions, which are compared by validation error."""
 
 CAUSES: dict[Cause, str] = {
@@ -67,6 +65,8 @@ FATES: dict[Cause, str] = {
 
 SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size"}
 """How people call a setting; others are called by their path."""
+
+ADDED_SEEDS = "seeds were added after a first analysis: this is analysis {0}, so each p-value is multiplied by {0}"
 
 FIXED: dict[Kind, str] = {
     "not overfitting": "the training loss itself is higher, so this is not overfitting",
@@ -168,23 +168,6 @@ def sentences_of(
     return found + [note("nuisance", nuisance=item) for item in spec.nuisance]
 
 
-def by_condition(cells: Iterable[CellVerdict]) -> dict[str, list[CellVerdict]]:
-    """The cells of each condition, from shallow to deep."""
-    found: dict[str, list[CellVerdict]] = {}
-    for item in cells:
-        found.setdefault(item.cell.condition, []).append(item)
-    return found
-
-
-def pairs(contrasts: Iterable[Contrast]) -> list[tuple[Contrast, ...]]:
-    """The comparisons named before the runs of each two conditions, from shallow to deep."""
-    found: dict[tuple[str, str], list[Contrast]] = {}
-    for contrast in contrasts:
-        if contrast.family != "depth" and contrast.primary:
-            found.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
-    return [tuple(sorted(pair, key=lambda contrast: contrast.cell.depth)) for pair in found.values()]
-
-
 # --- the answer ---
 
 
@@ -219,6 +202,11 @@ def _depth_helps(said: Sentence) -> str:
     return f"depth helps {listed([f'{named(own[0].cell)} {_where(said.spec, own)}' for own in helped])}"
 
 
+def _depth_has_no_effect(said: Sentence) -> str:
+    none = all(item.label == "no_evidence" for item in said.cells)
+    return "depth makes no difference that matters" if none else "it is undecided what depth does"
+
+
 def _pair_in_short(said: Sentence) -> str:
     """Which of two conditions is better, and at which depths."""
     contrasts = said.contrasts
@@ -236,14 +224,14 @@ def _pair_in_short(said: Sentence) -> str:
 
 
 def _by_validation_in_short(contrast: Contrast, left: str, right: str) -> str:
-    text = {
+    words = {
         "helps": f"{left} has a lower validation error than {right}",
         "degraded": f"{left} has a higher validation error than {right}",
         "no_evidence": f"no evidence of a difference in validation error between {left} and {right}",
-    }.get(contrast.label, f"it is undecided whether {left} has a lower validation error than {right}")
-    pairs_of_runs = count(len(contrast.runs[0]), "pair")
-    errors = f"{percent(contrast.means[0])} against {percent(contrast.means[1])}"
-    return f"{text}: {errors} ({p_equals(contrast.corrected_p)}, {pairs_of_runs} of runs)"
+    }
+    text = words.get(contrast.label, f"it is undecided whether {left} has a lower validation error than {right}")
+    number = f"{p_equals(contrast.corrected_p)}, {count(len(contrast.runs[0]), 'pair')} of runs"
+    return f"{text}: {percent(contrast.means[0])} against {percent(contrast.means[1])} ({number})"
 
 
 # --- one cell, one condition, one pair, one comparison ---
@@ -263,15 +251,11 @@ def cell_words(item: CellVerdict, spec: StudySpec, scale: Scale) -> str:
         limit = f"2 ln {scale.classes} = {significant(2 * scale.chance)}"
         parts.append(f"{len(exploded)} of {n} exploded: the loss is not finite or above {limit}{largest}.")
     if vanished or chance:
-        parts.append(
-            f"{len(vanished) + len(chance)} of {n} stayed at chance: the loss is at least {CHANCE_SHARE} of the "
-            f"entropy of the labels, {significant(scale.entropy)}."
-        )
+        limit = f"at least {CHANCE_SHARE} of the entropy of the labels, {significant(scale.entropy)}"
+        parts.append(f"{len(vanished) + len(chance)} of {n} stayed at chance: the loss is {limit}.")
     if vanished:
-        ratio = f"{significant(cell.gradient_ratio)} of the last layer's gradient (median)"
-        parts.append(
-            f"In {len(vanished)} of them the signal vanishes: at initialisation the first layer receives {ratio}."
-        )
+        ratio = f"the first layer receives {significant(cell.gradient_ratio)} of the last layer's gradient (median)"
+        parts.append(f"In {len(vanished)} of them the signal vanishes: at initialisation {ratio}.")
     if any(run.capped < run.loss or not math.isfinite(run.loss) for run in cell.runs):
         parts.append(f"Losses above ln {scale.classes} = {significant(scale.chance)} count as that.")
     if item.contrast is not None:
@@ -348,7 +332,9 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
         effect = f"{value * spec.smallest_effect:g} {unit}"
         parts.append(f"The interval lies inside ± {effect}, the smallest effect of interest.")
     if contrast.label == "undecided":
-        parts.append(_more_seeds(contrast.more_seeds))
+        more = contrast.more_seeds
+        seeds = "Not even a thousand seeds" if more is None else f"About {count(more, 'more seed')}"
+        parts.append(f"{seeds} would decide it, if difference and scatter stay as measured.")
     if contrast.cause in CAUSES and contrast.label in ("helps", "degraded"):
         parts.append(f"Cause: {CAUSES[contrast.cause].format(_place(contrast.worse))}.")
     errors = f"{percent(contrast.val_means[0])} against {percent(contrast.val_means[1])}"
@@ -356,10 +342,8 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
         beside = "" if contrast.val_means[0] is None else f" (validation error {errors})"
         parts.append(f"The training loss is higher, so it is not overfitting{beside}.")
     if contrast.harm == "validation only":
-        parts.append(
-            f"Only the validation error is worse, {errors} (corrected {p_equals(contrast.val_corrected_p)}): "
-            "overfitting."
-        )
+        errors += f" (corrected {p_equals(contrast.val_corrected_p)})"
+        parts.append(f"Only the validation error is worse, {errors}: overfitting.")
     if contrast.left_out:
         seeds = f"seed{'s' * (len(contrast.left_out) > 1)} {listed(contrast.left_out)}"
         parts.append(f"Left out, because one run of the pair is missing: {seeds}.")
@@ -368,16 +352,16 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
 
 def _measured(contrast: Contrast) -> str:
     """The two means, their difference with its interval, and how many runs that is of."""
-    left, right = contrast.runs
     if contrast.family == "condition":
-        means = f"Mean validation error {percent(contrast.means[0])} against {percent(contrast.means[1])}"
+        quantity, mean, unit = "validation error", percent, ""
         difference = _estimate(contrast.difference, " percentage points", points)
     else:
-        means = f"Mean training loss {significant(contrast.means[0])} against {significant(contrast.means[1])} nats"
-        difference = _estimate(contrast.difference, shown=lambda value: significant(value, sign=True))
-    pairs_of_runs = f"{count(len(left), 'pair')} of runs by seed"
-    runs = f"{len(left)} and {len(right)} runs" if contrast.family == "depth" else pairs_of_runs
-    return f"{means}, difference {difference}, {runs}"
+        quantity, mean, unit = "training loss", significant, " nats"
+        difference = _estimate(contrast.difference, shown=partial(significant, sign=True))
+    left, right = map(len, contrast.runs)
+    runs = f"{left} and {right} runs" if contrast.family == "depth" else f"{count(left, 'pair')} of runs by seed"
+    means = f"{mean(contrast.means[0])} against {mean(contrast.means[1])}{unit}"
+    return f"Mean {quantity} {means}, difference {difference}, {runs}"
 
 
 def _tested(contrast: Contrast, looks: int) -> str:
@@ -386,12 +370,6 @@ def _tested(contrast: Contrast, looks: int) -> str:
         return f"{p_equals(contrast.p)}, not corrected ({contrast.test}): {claim}"
     times = f" and for {looks} interim analyses" if looks > 1 else ""
     return f"{p_equals(contrast.corrected_p)}, corrected by Holm's method{times} ({contrast.test})"
-
-
-def _more_seeds(more: int | None) -> str:
-    if more is None:
-        return "Not even a thousand seeds would decide it."
-    return f"About {count(more, 'more seed')} would decide it, if difference and scatter stay as measured."
 
 
 # --- notes ---
@@ -424,20 +402,13 @@ WORDING: dict[Kind, Callable[[Sentence], str]] = {
     "depth harms": _depth_harms,
     "fates": _fates,
     "depth helps": _depth_helps,
-    "depth has no effect": lambda said: (
-        "depth makes no difference that matters"
-        if all(item.label == "no_evidence" for item in said.cells)
-        else "it is undecided what depth does"
-    ),
+    "depth has no effect": _depth_has_no_effect,
     "pair in short": _pair_in_short,
     "condition": _condition,
     "pair": _pair,
     "comparison": lambda said: comparison_words(said.contrasts[0], said.spec),
     "missing": _missing,
-    "interim analysis": lambda said: (
-        f"seeds were added after a first analysis: this is analysis {said.spec.looks}, so each p-value is multiplied "
-        f"by {said.spec.looks}"
-    ),
+    "interim analysis": lambda said: ADDED_SEEDS.format(said.spec.looks),
     "nuisance": _nuisance,
 }
 
