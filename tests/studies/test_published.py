@@ -1,4 +1,6 @@
-"""The published tables: generated from run folders, and as good as promised."""
+"""What docs/ publishes: runs and studies from which its tables and verdicts follow, as good as promised."""
+
+from __future__ import annotations
 
 import json
 import re
@@ -7,33 +9,36 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas
 import pytest
 
+from netdepth.config import from_json
 from netdepth.runs.folder import RunDir
+from netdepth.studies.verdict import verdict
+from netdepth.studyspec import StudySpec
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = json.loads((ROOT / "tests" / "expected.json").read_text())
+STUDIES = sorted((ROOT / "docs" / "studies").glob("*/study.json"))
 
 
-def published(name):
-    return [RunDir(path.parent) for path in sorted((ROOT / "docs" / "results" / name).glob("*/result.json"))]
-
-
-def test_every_table_is_what_its_runs_say():
+def test_every_table_is_what_its_runs_say() -> None:
     check = [sys.executable, str(ROOT / "tools" / "publish.py"), "check"]
     done = subprocess.run(check, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("name", EXPECTED)
-def test_published_runs_reach_what_is_promised(name):
-    runs, promised = published(name), EXPECTED[name]
-    assert [run.read_json("config.json")["seed"] for run in runs] == list(range(promised["seeds"]))
-    assert len({run.read_json("config.json")["fingerprint"] for run in runs}) == 1
-    results = [run.result() for run in runs]
-    assert all(len(run.read_json("test_access.json")["opened"]) == 1 for run in runs)
+def test_published_runs_reach_what_is_promised(name: str) -> None:
+    promised = EXPECTED[name]
+    runs = [RunDir(path.parent) for path in sorted((ROOT / "docs" / "results" / name).glob("*/result.json"))]
+    configs = [run.read_json("config.json") or {} for run in runs]
+    assert [config["seed"] for config in configs] == list(range(promised["seeds"]))
+    assert len({config["fingerprint"] for config in configs}) == 1
+    results = [run.result() or {} for run in runs]
+    assert all(len((run.read_json("test_access.json") or {})["opened"]) == 1 for run in runs)
 
-    def mean(metric):
+    def mean(metric: str) -> float:
         return statistics.fmean(result["test"][result["reported"]][metric] for result in results)
 
     for metric in set(promised) & {"accuracy", "precision_weighted"}:
@@ -42,9 +47,22 @@ def test_published_runs_reach_what_is_promised(name):
         assert mean("loss") <= promised["loss"]
 
 
-def test_every_test_that_the_list_of_mistakes_names_exists():
-    page = (ROOT / "docs" / "mistakes.md").read_text()
-    rows = [line for line in page.splitlines() if line.startswith("| ") and "`test_" in line]
+@pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.parent.name)
+def test_a_published_verdict_follows_from_its_table_and_its_question(path: Path) -> None:
+    """In the words of today too: ``python tools/findings.py reword`` writes them."""
+    study = json.loads(path.read_text())
+    spec = from_json(StudySpec, study["spec"], "spec")
+    table = pandas.read_csv(path.parent / "table.csv", dtype={axis.name: str for axis in spec.scientific})
+    found = verdict(table, spec)
+    assert found.complete
+    assert json.loads(json.dumps(found.as_json())) == json.loads((path.parent / "verdict.json").read_text())
+    planned = [(item["folder"], item["seed"]) for item in study["runs"]]
+    assert list(zip(table["folder"], table["seed"], strict=True)) == planned, "planned before it began"
+    assert sum(len(group["seeds"]) for group in study["plan"]["groups"]) == len(planned)
+
+
+def test_every_test_that_the_list_of_mistakes_names_exists() -> None:
+    rows = [line for line in (ROOT / "docs" / "mistakes.md").read_text().splitlines() if "`test_" in line]
     assert len(rows) >= 15
     for row in rows:
         cell, source = row.rstrip(" |").rpartition(" | ")[2], ""

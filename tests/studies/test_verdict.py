@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 import pytest
-from support.made_studies import CHANCE, around, cell, contrast, make_spec, make_table, said, words_of
+from support.made_studies import CHANCE, around, cell, contrast, judged, make_spec, make_table, said, words_of
 
 from netdepth.stats.exact import permutation_test, seeds_to_reach
 from netdepth.stats.intervals import seeds_needed
@@ -23,7 +23,7 @@ NAN, INF = math.nan, math.inf
 
 def test_degraded_with_its_numbers_and_words() -> None:
     deep, shallow = around(0.5, sd=0.05), around(0.1)
-    found = verdict(make_table(SPEC, {("plain", 32): deep, ("plain", 2): shallow}), SPEC)
+    found = judged({("plain", 32): deep, ("plain", 2): shallow})
     it = cell(found, "plain", 32)
     assert (it.label, it.cause, it.harm) == ("degraded", "optimisation", "training")
     tested = contrast(found, "depth", "plain", 32)
@@ -53,7 +53,7 @@ def test_without_validation_images_there_is_no_validation_error() -> None:
 
 
 def test_helps_and_no_evidence() -> None:
-    found = verdict(make_table(SPEC, {("plain", 32): around(0.05)}), SPEC)
+    found = judged({("plain", 32): around(0.05)})
     it = cell(found, "plain", 32)
     assert (it.label, it.cause, it.harm) == ("helps", None, None)
     assert "plain: trains better at depth 32 than at depth 2; no evidence of a difference at depth 8." in said(found)
@@ -64,7 +64,7 @@ def test_helps_and_no_evidence() -> None:
 
 
 def test_undecided_says_how_many_more_seeds() -> None:
-    found = verdict(make_table(SPEC, {("plain", 32): around(0.13, sd=0.06)}), SPEC)
+    found = judged({("plain", 32): around(0.13, sd=0.06)})
     it, tested = cell(found, "plain", 32), contrast(found, "depth", "plain", 32)
     assert (it.label, it.cause, it.harm) == ("undecided", None, None)
     assert tested.more_seeds is not None
@@ -76,7 +76,7 @@ def test_undecided_says_how_many_more_seeds() -> None:
 def test_the_seeds_asked_for_do_decide() -> None:
     """Fresh runs of the same difference and scatter, that many of them, mostly have the label sought."""
     spec = make_spec(primary=(Primary("shortcut", 32, "residual", "plain"),))
-    first = verdict(make_table(spec, {("residual", 32): around(0.07, sd=0.034), ("plain", 32): [0.1] * 10}), spec)
+    first = judged({("residual", 32): around(0.07, sd=0.034), ("plain", 32): [0.1] * 10}, spec)
     asked = contrast(first, "shortcut", "residual", 32)
     assert (asked.label, asked.more_seeds) == ("undecided", 8)
     more = spec.extended(range(18))
@@ -91,7 +91,7 @@ def test_the_seeds_asked_for_do_decide() -> None:
 def test_more_seeds_are_at_least_what_the_exact_test_can_use() -> None:
     """Three pairs with a huge difference: only the smallest attainable p, with a second look, stands in the way."""
     spec = make_spec(seeds=(0, 1, 2), primary=(Primary("shortcut", 32, "residual", "plain"),))
-    tested = contrast(verdict(make_table(spec, {("plain", 32): [2.0, 1.9, 2.1]}), spec), "shortcut", "residual", 32)
+    tested = contrast(judged({("plain", 32): [2.0, 1.9, 2.1]}, spec), "shortcut", "residual", 32)
     assert (tested.p, tested.label) == (2 / 8, "undecided")
     assert 3 + (tested.more_seeds or 0) == seeds_to_reach(0.025, 1, "paired", looks=2) == 8
 
@@ -99,11 +99,11 @@ def test_more_seeds_are_at_least_what_the_exact_test_can_use() -> None:
 def test_more_seeds_may_be_those_that_narrow_the_interval() -> None:
     spec = make_spec(primary=(Primary("shortcut", 32, "residual", "plain"),))
     losses = {("residual", 32): around(0.105, sd=0.05), ("plain", 32): [0.1] * 10}
-    tested = contrast(verdict(make_table(spec, losses), spec), "shortcut", "residual", 32)
+    tested = contrast(judged(losses, spec), "shortcut", "residual", 32)
     # Finding 0.005 would take over a thousand seeds, showing that it is less than 0.02 only these:
     assert 10 + (tested.more_seeds or 0) == seeds_needed(0.02 - 0.005, [0.05**2]) == 90
     hopeless = {**losses, ("residual", 32): around(0.1199, sd=0.9)}
-    tested = contrast(verdict(make_table(spec, hopeless), spec), "shortcut", "residual", 32)
+    tested = contrast(judged(hopeless, spec), "shortcut", "residual", 32)
     assert tested.more_seeds is None
 
 
@@ -113,7 +113,7 @@ def test_exploded_takes_half_of_the_seeds(bad: float, count: int, label: str | N
     losses = (
         {("residual", 32): [*[bad] * count, *around(0.1, 10 - count)]} if count < 10 else {("residual", 32): [bad] * 10}
     )
-    found = verdict(make_table(SPEC, losses), SPEC)
+    found = judged(losses)
     it = cell(found, "residual", 32)
     assert len(it.cell.of_kind("exploded")) == count
     assert f"{count} of 10 exploded" in words_of(found, it)
@@ -128,18 +128,8 @@ def test_exploded_takes_half_of_the_seeds(bad: float, count: int, label: str | N
         assert "the largest finite one is 411" in words_of(found, it)
 
 
-def test_three_of_six_diverged_is_exploded_two_are_not() -> None:
-    spec = make_spec(seeds=tuple(range(6)))
-    three = cell(verdict(make_table(spec, {("plain", 32): [NAN] * 3 + [0.1] * 3}), spec), "plain", 32)
-    assert (three.label, three.cell.counts) == ("exploded", {"diverged": 3, "completed": 3})
-    found = verdict(make_table(spec, {("plain", 32): [NAN] * 2 + [0.1] * 4}), spec)
-    two = cell(found, "plain", 32)
-    assert two.label == "undecided"
-    assert "2 of 6 exploded" in words_of(found, two)
-
-
 def test_a_worse_cell_with_some_exploded_runs_is_degraded_with_a_mixed_cause() -> None:
-    found = verdict(make_table(SPEC, {("plain", 32): [NAN, NAN, *around(0.5, 8)]}), SPEC)
+    found = judged({("plain", 32): [NAN, NAN, *around(0.5, 8)]})
     it = cell(found, "plain", 32)
     assert (it.label, it.cause, it.harm) == ("degraded", "mixed", "training")
     assert "some runs of plain at depth 32 explode or stay at chance" in words_of(found, it)
@@ -147,31 +137,31 @@ def test_a_worse_cell_with_some_exploded_runs_is_degraded_with_a_mixed_cause() -
 
 def test_a_diverged_run_counts_as_chance_whatever_was_last_measured() -> None:
     status = {("plain", 32, 0): "diverged"}
-    found = verdict(make_table(SPEC, {("plain", 32): [0.05] * 10}, status=status), SPEC)
+    found = judged({("plain", 32): [0.05] * 10}, status=status)
     run = cell(found, "plain", 32).cell.runs[0]
     assert (run.kind, run.loss, run.capped) == ("exploded", 0.05, CHANCE)
 
 
 def test_a_run_without_a_validation_error_counts_as_guessing() -> None:
-    found = verdict(make_table(SPEC, {("plain", 32): [NAN] * 10}), SPEC)
+    found = judged({("plain", 32): [NAN] * 10})
     assert {run.val_error for run in cell(found, "plain", 32).cell.runs} == {0.9}
 
 
 def test_vanished_needs_chance_and_a_small_gradient() -> None:
     place = ("plain", 32)
     chance = {place: around(2.3, sd=0.001)}
-    found = verdict(make_table(SPEC, chance, ratios={place: 3e-9}), SPEC)
+    found = judged(chance, ratios={place: 3e-9})
     it = cell(found, *place)
     assert (it.label, it.cause, it.harm) == ("vanished", "vanishing", "training")
     assert "the first layer receives 3.00e-09 of the last layer's gradient" in words_of(found, it)
     assert "plain: the signal vanishes at depth 32 (all runs)" in said(found)
 
     # The gradient alone does not make the label: at depth 20 it is 5e-6 and the net trains.
-    trains = cell(verdict(make_table(SPEC, {place: around(0.5)}, ratios={place: 5e-6}), SPEC), *place)
+    trains = cell(judged({place: around(0.5)}, ratios={place: 5e-6}), *place)
     assert (trains.label, trains.cause) == ("degraded", "optimisation")
     # Nor does chance alone.
     for ratios in (None, {place: 2e-4}):
-        found = verdict(make_table(SPEC, chance, ratios=ratios), SPEC)
+        found = judged(chance, ratios=ratios)
         stuck = cell(found, *place)
         assert (stuck.label, stuck.cause) == ("degraded", "stuck")
         assert "no vanishing gradient was measured" in words_of(found, stuck)
@@ -190,7 +180,7 @@ def test_vanished_needs_chance_and_a_small_gradient() -> None:
 )
 def test_where_the_kinds_of_runs_begin(loss: float, ratio: float | None, kind: str) -> None:
     ratios = None if ratio is None else {("plain", 32): ratio}
-    it = cell(verdict(make_table(SPEC, {("plain", 32): [loss] * 10}, ratios=ratios), SPEC), "plain", 32)
+    it = cell(judged({("plain", 32): [loss] * 10}, ratios=ratios), "plain", 32)
     assert {run.kind for run in it.cell.runs} == {kind}
     assert {run.capped for run in it.cell.runs} == {min(loss, CHANCE)}
 
@@ -205,7 +195,7 @@ def test_the_entropy_of_the_labels_is_used_where_it_is_known() -> None:
 
 def test_exploded_comes_before_vanished_in_a_cell_of_both() -> None:
     place = ("plain", 32)
-    found = verdict(make_table(SPEC, {place: [NAN] * 5 + [2.3] * 5}, ratios={place: 1e-9}), SPEC)
+    found = judged({place: [NAN] * 5 + [2.3] * 5}, ratios={place: 1e-9})
     it = cell(found, *place)
     assert it.label == "exploded"
     assert "5 of 10 exploded" in words_of(found, it)
@@ -213,24 +203,24 @@ def test_exploded_comes_before_vanished_in_a_cell_of_both() -> None:
 
 
 def test_the_shallowest_depth_can_explode_too() -> None:
-    found = verdict(make_table(SPEC, {("plain", 2): [INF] * 10}), SPEC)
+    found = judged({("plain", 2): [INF] * 10})
     assert cell(found, "plain", 2).label == "exploded"
     assert (cell(found, "plain", 8).label, cell(found, "plain", 8).cause) == ("helps", "explosion")
 
 
 def test_harm_on_validation_only_is_overfitting() -> None:
     errors = {("plain", 32): around(0.08, sd=0.002)}
-    found = verdict(make_table(SPEC, errors=errors), SPEC)
+    found = judged(errors=errors)
     it = cell(found, "plain", 32)
     assert (it.label, it.cause, it.harm) == ("no_evidence", "overfitting", "validation only")
     assert "Only the validation error is worse, 8.00 % against 3.00 %" in words_of(found, it)
     assert "plain: no evidence of a difference from depth 8 on; overfits at depth 32" in said(found)
-    better = cell(verdict(make_table(SPEC, errors={("plain", 32): around(0.01)}), SPEC), "plain", 32)
+    better = cell(judged(errors={("plain", 32): around(0.01)}), "plain", 32)
     assert (better.label, better.cause, better.harm) == ("no_evidence", None, None)
-    fits_better = verdict(make_table(SPEC, {("plain", 32): around(0.01)}, errors=errors), SPEC)
+    fits_better = judged({("plain", 32): around(0.01)}, errors=errors)
     it = cell(fits_better, "plain", 32)
     assert (it.label, it.cause, it.harm) == ("helps", "overfitting", "validation only")
-    found = verdict(make_table(SPEC, {("plain", 32): around(0.5)}, errors=errors), SPEC)
+    found = judged({("plain", 32): around(0.5)}, errors=errors)
     worse = cell(found, "plain", 32)
     assert (worse.label, worse.cause, worse.harm) == ("degraded", "optimisation", "training")
     assert "not overfitting (validation error 8.00 % against 3.00 %)" in words_of(found, worse)

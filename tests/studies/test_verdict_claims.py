@@ -7,7 +7,7 @@ import json
 import math
 
 import pytest
-from support.made_studies import PRIMARY, around, cell, contrast, make_spec, make_table, said, words_of
+from support.made_studies import PRIMARY, around, cell, contrast, judged, make_spec, make_table, said, words_of
 
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
@@ -39,7 +39,7 @@ def test_the_shortcut_is_tested_pair_by_pair_and_names_the_cause_of_the_worse_on
 def test_pairing_finds_what_the_scatter_over_seeds_would_hide() -> None:
     plain = around(0.3, sd=0.1)
     losses = {("plain", 32): plain, ("residual", 32): [loss - 0.01 for loss in plain]}
-    tested = contrast(verdict(make_table(SPEC, losses), SPEC), "shortcut", "residual", 32)
+    tested = contrast(judged(losses), "shortcut", "residual", 32)
     assert tested.label == "helps"
     assert permutation_test(losses["residual", 32], plain).p > 0.5
 
@@ -87,14 +87,14 @@ def test_an_empty_cell_is_undecided_and_still_counts_in_its_family() -> None:
 
 
 def test_ties_everywhere() -> None:
-    found = verdict(make_table(SPEC, {(c, d): [0.1] * 10 for c in ("plain", "residual") for d in (2, 8, 32)}), SPEC)
+    found = judged({(c, d): [0.1] * 10 for c in ("plain", "residual") for d in (2, 8, 32)})
     assert {c.p for c in found.contrasts} == {1.0}
     assert {c.label for c in found.contrasts if c.primary} == {"no_evidence"}
     assert not found.claims
 
 
 def test_a_loss_of_zero_has_no_logarithm_but_a_verdict() -> None:
-    found = verdict(make_table(SPEC, {("plain", 32): [0.0] * 10}), SPEC)
+    found = judged({("plain", 32): [0.0] * 10})
     it = cell(found, "plain", 32)
     assert it.label == "helps"
     assert it.cell.loss.method == "Student t"
@@ -106,7 +106,7 @@ def test_a_loss_of_zero_has_no_logarithm_but_a_verdict() -> None:
 
 def test_what_was_not_named_beforehand_claims_nothing() -> None:
     spec = make_spec(primary=(Primary("shortcut", 32, "residual", "plain"),))
-    found = verdict(make_table(spec, {("plain", 8): [2.0] * 10, ("plain", 32): [2.0] * 10}), spec)
+    found = judged({("plain", 8): [2.0] * 10, ("plain", 32): [2.0] * 10}, spec)
     assert [(c.cell.depth, c.label) for c in found.contrasts if c.primary] == [(32, "helps")]
     rest = [c for c in found.contrasts if not c.primary]
     assert {(c.family, c.cell.condition, c.cell.depth) for c in rest} == {
@@ -120,7 +120,7 @@ def test_what_was_not_named_beforehand_claims_nothing() -> None:
 
 
 def test_each_family_is_corrected_for_itself() -> None:
-    found = verdict(make_table(SPEC, {("plain", 32): around(0.5), ("plain", 8): around(0.4)}), SPEC)
+    found = judged({("plain", 32): around(0.5), ("plain", 8): around(0.4)})
     shortcuts = [c for c in found.contrasts if c.family == "shortcut" and c.primary]
     assert [c.corrected_p for c in shortcuts] == [4 / 1024, 4 / 1024]
     depths = [c for c in found.contrasts if c.family == "depth" and c.label == "degraded"]
@@ -136,7 +136,7 @@ def test_a_corrected_p_above_the_level_is_no_claim() -> None:
         named = tuple(Primary("shortcut", depth, "residual", "plain") for depth in primary)
         spec = make_spec(seeds=seeds, scientific=axes, primary=named)
         losses = {("plain", 16): around(0.5, 9), ("residual", 16): around(0.1, 9)}
-        assert contrast(verdict(make_table(spec, losses), spec), "shortcut", "residual", 16).label == label
+        assert contrast(judged(losses, spec), "shortcut", "residual", 16).label == label
         assert bool(out_of_reach(spec)) == (label == "undecided")
 
 
@@ -172,7 +172,7 @@ def test_each_look_multiplies_the_p_values() -> None:
 )
 def test_a_study_that_stops_early_gets_no_verdict(train: TrainConfig) -> None:
     spec = make_spec(base=RunConfig(Component("mnist"), Component("mlp"), train=train))
-    found = verdict(make_table(spec, {("plain", 32): [2.0] * 10}), spec)
+    found = judged({("plain", 32): [2.0] * 10}, spec)
     assert not found.judged
     assert {c.label for c in found.cells} == {"not judged"}
     assert found.contrasts == ()
@@ -185,7 +185,7 @@ def test_a_study_that_stops_early_gets_no_verdict(train: TrainConfig) -> None:
 def test_the_nuisance_settings_are_stated() -> None:
     tuned = Nuisance("optimizer.lr", "tuned", values=(0.1, 0.001), seeds=(100, 101))
     spec = make_spec(nuisance=(Nuisance("train.batch_size"), tuned))
-    text = said(verdict(make_table(spec), spec))
+    text = said(judged(spec=spec))
     assert "All networks used batch size 128." in text
     assert "Learning rate was tuned for each network: 0.1 or 0.001, whichever gave the lowest validation loss" in text
 
@@ -227,12 +227,12 @@ def test_the_table_says_where_its_columns_come_from() -> None:
 def test_from_20_runs_on_there_is_a_bootstrap_interval() -> None:
     for n, there in ((19, False), (20, True)):
         spec = make_spec(seeds=tuple(range(n)))
-        assert (verdict(make_table(spec), spec).cells[0].cell.bootstrap is not None) == there
+        assert (judged(spec=spec).cells[0].cell.bootstrap is not None) == there
 
 
 def test_a_study_of_depth_alone() -> None:
     spec = make_spec(scientific=(Axis.of_depths([2, 32]),), primary=(Primary("depth", 32, ""),))
-    found = verdict(make_table(spec, {("", 32): around(0.5)}), spec)
+    found = judged({("", 32): around(0.5)}, spec)
     assert [c.label for c in found.cells] == ["reference", "degraded"]
     assert found.sentences[0].text.startswith("depth: trains worse at depth 32 (higher training loss than at")
     assert found.sentences[1].text.startswith("Depth 32 against depth 2: trains worse.")

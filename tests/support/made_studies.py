@@ -12,7 +12,7 @@ import pandas as pd
 from netdepth.config import Component, RunConfig
 from netdepth.studies.contrasts import CellVerdict, Contrast
 from netdepth.studies.sentences import cell_words
-from netdepth.studies.verdict import Verdict
+from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 CHANCE = math.log(10)
@@ -87,6 +87,12 @@ def make_table(
                 }
             )
     return pd.DataFrame(rows)
+
+
+def judged(losses: Losses | None = None, spec: StudySpec | None = None, **table: Any) -> Verdict:
+    """The verdict on the table that `make_table` makes of ``losses`` and ``table``."""
+    spec = spec or make_spec()
+    return verdict(make_table(spec, losses, **table), spec)
 
 
 def renamed(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
