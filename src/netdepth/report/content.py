@@ -108,9 +108,11 @@ def grid_note(spec: StudySpec) -> str:
             "the mean training loss (the geometric mean, in nats) or the difference of two of them; where training "
             "explodes, the median loss as measured"
         )
+    depth = any(item.family == "depth" for item in spec.primary)
+    reference = "The reference is the depth that the others are compared with. " if depth else ""
     return (
-        f"Under each word stands {number}. The reference is the depth that the others are compared with. A box without "
-        "a word was not tested: its comparison was not named before the first run, so nothing is claimed about it."
+        f"Each box shows {number}. {reference}A box without a word was not tested: its comparison was not named "
+        "before the first run, so nothing is claimed about it."
     )
 
 

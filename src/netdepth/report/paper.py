@@ -16,24 +16,24 @@ __all__ = ["BesidePaper", "beside_paper"]
 
 ERRORS = (SOURCES["test_last_accuracy"], STATUS)
 HEADER = (
-    "network", "the paper's", "what that is", "ours: mean test error", "runs", "held against", "outcome",
+    "network", "the paper's", "what that is", "ours: mean test error", "runs", "compared with", "outcome",
     "made from runs",
 )  # fmt: skip
 OUTCOMES: dict[Outcome, str] = {
     "agrees": "inside", "higher": "ours is higher", "lower": "ours is lower", "too few": "too few runs to say",
 }  # fmt: skip
 CAPTION = (
-    "Test errors of the last weights. A single run of the paper is held against the interval in which one more run of "
-    "ours would fall (Student's t); its best of five against the interval for the best of five more of ours (order "
+    "Test errors of the last weights. A single run of the paper is compared with the interval in which one more run of "
+    "ours would lie (Student's t); its best of five with the interval for the best of five more runs of ours (order "
     "statistics of a normal sample), shown after the mean of the best over all sets of five of our runs; its mean and "
-    "standard deviation by Welch's t: the difference is ours minus the paper's. Each at 95 %, not corrected for their "
-    "number. A diverged run counts as guessing."
+    "standard deviation by Welch's t-test, as the difference ours minus the paper's. All intervals are at 95 %, not "
+    "corrected for their number. A diverged run counts as guessing."
 )
 
 
 @dataclass(frozen=True)
 class BesidePaper:
-    """The ``table``, what stands below it, and why our runs are not comparable; all empty where nothing is printed."""
+    """The ``table``, its caption, and why our runs are not comparable; all empty if the paper has no such network."""
 
     table: Table
     caption: str
@@ -58,7 +58,7 @@ def beside_paper(data: StudyData, numbers: Numbers) -> BesidePaper:
             for item in found.items():
                 reasons.setdefault(item, set()).add(number)
         for row in published:
-            name = f"{cell.condition}, {cell.depth} layers"
+            name = f"{data.spec.label_of(cell.condition)}, {cell.depth} layers"
             rows.append(([name], *_row(row, runs, paper, not any(departures.values()), numbers)))
     if not rows:
         return NOTHING
@@ -73,7 +73,7 @@ def beside_paper(data: StudyData, numbers: Numbers) -> BesidePaper:
 def _row(
     published: Published, planned: Sequence[Run], paper: Paper, comparable: bool, numbers: Numbers
 ) -> tuple[Shown, ...]:
-    """A published number, our runs of that network, and what may be said of the two."""
+    """A published number, our runs of that network, and the outcome of comparing them."""
     found = [(run, error) for run in planned if (error := error_of(run.row)) is not None]
     ours = beside(published, [error for _, error in found])
     made = tuple(run.number for run, _ in found)
@@ -85,7 +85,7 @@ def _row(
         count += [", ", numbers.count(diverged, planned), " diverged"]
     word = "no test errors" if not found else "not comparable" if not comparable else OUTCOMES[ours.outcome]
     outcome: list[Number | str] = [
-        # A run more, or one made otherwise, may change the word.
+        # Another run, or a run made in another way, may change the word.
         Number(word, None, tuple(run.number for run in planned), (*ERRORS, *paper.fields), "test", "span")
     ]
     if ours.p is not None and comparable:
@@ -111,7 +111,7 @@ def _kind(item: Published) -> str:
 
 
 def _held(ours: Beside, runs: tuple[int, ...]) -> Shown:
-    """What the published number is held against; the prediction of one run is shown without its middle, our mean."""
+    """What the published number is compared with; the prediction of one run is shown without its middle, our mean."""
     kind = ours.published.kind
     if kind == "one run":
         return shown_interval(ours.held, runs, ERRORS, "percent") or ["-"]
