@@ -7,8 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from netdepth import conformance
-from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import build, describe
 from netdepth.models.init import rescale_lsuv
@@ -245,13 +243,6 @@ def test_channels_last_and_bf16_compute_the_same():
     assert torch.allclose(model.to(memory_format=torch.channels_last)(images()), expected, rtol=1e-4, atol=1e-5)
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.allclose(model(images()).float(), expected, atol=0.05 * float(expected.abs().max()))
-
-
-@pytest.mark.parametrize("args", CASES[1::5], ids=name_of)
-def test_conformance_holds(args):
-    findings = list(conformance.SUITES["model"](Component("resnet", {"width": 2, **args}), None))
-    assert len(findings) >= 6
-    assert all(kept for _, kept, _ in findings), findings
 
 
 # -- refusals ------------------------------------------------------------------------------------

@@ -132,12 +132,12 @@ def locate(source: Source, data_dir: Path | None) -> dict[str, Path | None]:
     Raises:
         BadInput: ``data_dir`` or $NETDEPTH_DATA is not a folder.
     """
-    found: dict[str, Path | None] = {file.name: None for file in source.files}
-    for folder in _folders(data_dir):
-        for file in source.files:
-            for name in [name for form in file.forms for name in form.file_names]:
-                if found[file.name] is None and os.path.lexists(folder / source.name / name):
-                    found[file.name] = folder / source.name / name
+    folders = [folder / source.name for folder in _folders(data_dir)]
+    found = {}
+    for file in source.files:
+        names = [name for form in file.forms for name in form.file_names]
+        paths = (folder / name for folder in folders for name in names)
+        found[file.name] = next(filter(os.path.lexists, paths), None)
     return found
 
 
