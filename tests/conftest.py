@@ -131,7 +131,7 @@ def _one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory):
-    """A cohort that trains to its budget; a module may have another reference of its own."""
+    """A stack that trains to its budget; a module may have another reference of its own."""
     from support.real_stacks import make_stack
 
     return make_stack(tmp_path_factory.mktemp("reference"), probes=True)
@@ -139,7 +139,7 @@ def reference(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ending(tmp_path_factory):
-    """A cohort whose members stop at different epochs."""
+    """A stack whose replicas stop at different epochs."""
     from support.real_stacks import ENDING, make_stack
 
     made = make_stack(tmp_path_factory.mktemp("ending"), ENDING, probes=True)

@@ -37,9 +37,9 @@ def lost_generator() -> None:
 def lost_optimizer() -> None:
     """Weights come back, the optimizer's state begins anew."""
 
-    def restore(step: int, files: dict[str, bytes], stack: Any, lane: int, optimizer: Any) -> checkpoint.Snapshot:
-        checkpoint.load_weights(stack.models[lane], files[checkpoint.MODEL])
-        return checkpoint.take_snapshot(step, stack, lane, optimizer)
+    def restore(step: int, files: dict[str, bytes], stack: Any, index: int, optimizer: Any) -> checkpoint.Snapshot:
+        checkpoint.load_weights(stack.models[index], files[checkpoint.MODEL])
+        return checkpoint.take_snapshot(step, stack, index, optimizer)
 
     replica.restore = restore  # type: ignore[attr-defined]
 

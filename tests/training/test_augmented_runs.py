@@ -36,14 +36,14 @@ def made(root: Path) -> Finished:
     return run(AUGMENTED, runtime, name="augmented", quiet=True, splits=few())
 
 
-def test_each_lane_of_a_batch_has_the_stream_of_its_seed_and_step() -> None:
+def test_each_replica_of_a_batch_has_the_stream_of_its_seed_and_step() -> None:
     train = digits().train
     augment = AUGMENTATIONS.build(Component("crop-flip"), (1, 28, 28))
     plain, altered = Batches(train, 16, (3, 5)), Batches(train, 16, (3, 5), augment)
     for step in (0, 7):
         (inputs, labels), (found, same_labels) = plain(step), altered(step)
-        lanes = zip((3, 5), inputs.chunk(2), strict=True)
-        assert torch.equal(found, torch.cat([augment(x, derive_seed(seed, "augment", step)) for seed, x in lanes]))
+        replicas = zip((3, 5), inputs.chunk(2), strict=True)
+        assert torch.equal(found, torch.cat([augment(x, derive_seed(seed, "augment", step)) for seed, x in replicas]))
         assert torch.equal(labels, same_labels)
         assert not torch.equal(found, inputs)
 

@@ -72,12 +72,12 @@ def test_evaluation_is_in_eval_mode_and_puts_the_mode_back():
     ],
     ids=str,
 )
-def test_many_lanes_looked_at_together_equal_each_alone(args):
+def test_many_replicas_looked_at_together_equal_each_alone(args):
     models = [build("mlp", (1, 4, 4), 6, seed=seed, **args).double() for seed in range(4)]
     stack = Stack(models)
     images = torch.randint(0, 256, (1203, 1, 4, 4), dtype=torch.uint8, generator=GENERATOR)
     split = Split(images, torch.randint(0, 6, (1203,), generator=GENERATOR))
-    for lanes in ([0, 1, 2, 3], [3, 1]):
-        for lane, logits in zip(lanes, logits_of(stack, lanes, split), strict=True):
-            (alone,) = logits_of(stack, [lane], split)
+    for replicas in ([0, 1, 2, 3], [3, 1]):
+        for index, logits in zip(replicas, logits_of(stack, replicas, split), strict=True):
+            (alone,) = logits_of(stack, [index], split)
             assert torch.allclose(logits, alone, atol=1e-12, rtol=0)

@@ -68,13 +68,13 @@ def test_several_seeds_at_once_equal_each_alone_in_float64(args):
     passes = [mlp_gradients(stack) for stack in alone]
     stacked = mlp_gradients(together)
     for step, size in enumerate([9, 9, 4, 1]):
-        parts = [batch(10 * step + lane, size) for lane in range(len(seeds))]
+        parts = [batch(10 * step + index, size) for index in range(len(seeds))]
         losses, right = stacked(torch.cat([x for x, _ in parts]), torch.cat([y for _, y in parts]))
-        for lane, (single, stack) in enumerate(zip(passes, alone, strict=True)):
-            loss, hits = single(*parts[lane])
-            assert abs(losses[lane] - loss) < 1e-10
-            assert right[lane] == hits
-            assert torch.allclose(together.row(together.gradient, lane), stack.gradient, atol=1e-10, rtol=1e-10)
+        for index, (single, stack) in enumerate(zip(passes, alone, strict=True)):
+            loss, hits = single(*parts[index])
+            assert abs(losses[index] - loss) < 1e-10
+            assert right[index] == hits
+            assert torch.allclose(together.row(together.gradient, index), stack.gradient, atol=1e-10, rtol=1e-10)
 
 
 def test_stacking_changes_no_value_and_shares_memory_both_ways():
@@ -91,7 +91,7 @@ def test_stacking_changes_no_value_and_shares_memory_both_ways():
             assert torch.equal(parameter.grad, torch.full_like(parameter, 2))
 
 
-def test_a_retired_lane_is_zero_and_its_neighbours_go_on_as_before():
+def test_a_retired_replica_is_zero_and_its_neighbours_go_on_as_before():
     args = NETS[7]
     full, thinned = (Stack([network(seed, **args) for seed in (0, 1, 2)]) for _ in range(2))
     adams = [OPTIMIZERS.build(Component("adam"), stack.flat) for stack in (full, thinned)]
@@ -104,8 +104,8 @@ def test_a_retired_lane_is_zero_and_its_neighbours_go_on_as_before():
         for gradients, adam in zip(passes, adams, strict=True):
             gradients(*batch(step, 27))
             adam.step(adam.lr)
-    for lane in (0, 2):
-        assert torch.equal(full.row(full.flat, lane), thinned.row(thinned.flat, lane))
+    for index in (0, 2):
+        assert torch.equal(full.row(full.flat, index), thinned.row(thinned.flat, index))
     assert torch.isfinite(thinned.flat).all()
 
 
@@ -141,7 +141,7 @@ def test_what_the_hand_written_pass_does_not_know_goes_through_autograd_and_is_n
     if hand:
         assert choose_gradients(two, objective).__qualname__.startswith("mlp_gradients")
     else:
-        with pytest.raises(BadInput, match="alone"):
+        with pytest.raises(BadInput, match="one at a time"):
             choose_gradients(two, objective)
 
 

@@ -1,4 +1,4 @@
-"""The conductor on real (embedded) digits: repeatable, resumable, honest about test data and divergence."""
+"""Runs on real (embedded) digits: repeatable, resumable, honest about test data and divergence."""
 
 import hashlib
 import json

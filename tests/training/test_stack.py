@@ -324,7 +324,7 @@ def test_probes_are_made_on_time_and_change_no_bit(healthy, tmp_path):
 
 
 def test_what_cannot_be_a_stack_is_refused_in_one_line(tmp_path):
-    with pytest.raises(BadInput, match="make its seeds alone"):
+    with pytest.raises(BadInput, match="one at a time"):
         make_stack(tmp_path, changed(model={"dropout": 0.1}))
     assert not list(tmp_path.glob("single/*/failure.json"))
     with pytest.raises(BadInput, match="differ in their seeds"):

@@ -54,8 +54,8 @@ def train_stack(parts: tuple[Split, Split], seeds: Sequence[int], steps: int, lr
     few = Split(val.inputs[:1], val.labels[:1])
     for event in fit(stack, mlp_gradients(stack), optimizer, schedule, Batches(train, 32, seeds), few, config):
         assert isinstance(event, Tick) or not any(record.diverged for record in event.values())
-    lanes = range(len(seeds))
-    losses, found = losses_and_accuracies(stack, lanes, train), losses_and_accuracies(stack, lanes, val)
+    replicas = range(len(seeds))
+    losses, found = losses_and_accuracies(stack, replicas, train), losses_and_accuracies(stack, replicas, val)
     return [(loss, accuracy) for (loss, _), (_, accuracy) in zip(losses, found, strict=True)]
 
 

@@ -93,7 +93,7 @@ class Checkpointer:
         self.run.drop_checkpoints(self.on_disk)
 
     def offer(self, snapshot: Snapshot, is_best: bool) -> None:
-        """Take note of a new snapshot."""
+        """Keep a new snapshot in memory."""
         self.newest = snapshot
         if is_best:
             self.best = snapshot

@@ -26,7 +26,7 @@ CHUNK_PIXELS = CHUNK * 32 * 32
 def logits_of(stack: Stack, replicas: Sequence[int], split: Split) -> list[Tensor]:
     """Logits ``[N, K]`` of the networks in ``replicas``, in eval mode, on ``split``; the modes are put back afterwards.
 
-    In the precision of the weights: a network trained in bf16 is evaluated in float32, as by everyone who loads its
+    In the precision of the weights: a network trained in bf16 is evaluated in float32, as after loading its
     checkpoint.
     """
     if replicas and len(stack) > 1 and stack.models[0].handwritten:

@@ -200,7 +200,15 @@ class Run:
             BadInput: what is here are other data, or another split of them.
             StorageError: the data are not here.
         """
-        return _load_data(self, data_dir)
+        split, name = self.dir.read_json("split.json"), self.path.name
+        if split is None or not self.config.get("dataset"):
+            raise BadInput(f"run {name} does not say what its data are: config.json or split.json lacks it")
+        component = from_json(Component, self.config["dataset"], "config.dataset")
+        splits = data.load(component, data_dir=data_dir)
+        for key, here in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
+            if split.get(key) != here:
+                raise BadInput(f"run {name} was made with other data: {component.name} here has another {key}")
+        return splits
 
     def __repr__(self) -> str:
         return f"Run({self.path.name!r}, {self.dir.status()})"
@@ -223,16 +231,3 @@ def load(run: str | Path, runs_dir: Path | None = None) -> Run:
         BadInput: none or several match.
     """
     return Run(find_run(str(run), runs_root(runs_dir)))
-
-
-def _load_data(run: Run, data_dir: Path | None) -> data.Splits:
-
-    split = run.dir.read_json("split.json")
-    if split is None or not run.config.get("dataset"):
-        raise BadInput(f"run {run.path.name} does not say what its data are: config.json or split.json lacks it")
-    component = from_json(Component, run.config["dataset"], "config.dataset")
-    splits = data.load(component, data_dir=data_dir)
-    for key, found in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
-        if split.get(key) != found:
-            raise BadInput(f"run {run.path.name} was made with other data: {component.name} here has another {key}")
-    return splits

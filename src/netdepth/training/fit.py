@@ -24,7 +24,7 @@ TICK_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Tick:
-    """A sign of life between evaluations, at most two a second: ``step`` steps are done."""
+    """``step`` steps are done: between evaluations, at most twice a second."""
 
     step: int
 

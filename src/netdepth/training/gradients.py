@@ -52,7 +52,7 @@ def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
         gradients = mlp_gradients(stack)
     elif len(stack) > 1:
         what = f"model {type(stack.models[0]).__name__}{' in bf16' if stack.bf16 else ''}"
-        raise BadInput(f"{what} has no stacked pass here; make its seeds alone")
+        raise BadInput(f"{what} has no stacked pass here; train its seeds one at a time")
     else:
         gradients = autograd_gradients(stack, objective)
     same_kernels_each_step = stack.tuning is None and isinstance(objective, CrossEntropy)

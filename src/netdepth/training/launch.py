@@ -1,4 +1,4 @@
-"""Runs made one after another in this process; the outcome of every one is reported, never dropped."""
+"""Several runs, one after another in this process; each has an outcome, also one that fails."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ end this keeps the promise of five seconds."""
 
 @dataclass
 class Outcome:
-    """What became of one run. ``status`` is the result's, or "failed"; ``exit_code`` 0 if it finished."""
+    """How one run ended. ``status`` is the result's, or "failed"; ``exit_code`` 0 if it finished."""
 
     path: Path | None
     seed: int
@@ -41,7 +41,7 @@ def launch(
     study: str = "single",
     progress: bool = True,
 ) -> list[Outcome]:
-    """Make the runs of ``configs`` in order. One that fails does not stop the others.
+    """Train the runs of ``configs`` in order. One that fails does not stop the others.
 
     Trackers may still be at work on return: call `settle` before the process ends.
 

@@ -89,7 +89,7 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     grad_norms, weight_norms = _norms(gradients), _norms(weights)
     described = _described([layer.representation for layer in layers])
-    dead = _values([layer.dead for layer in layers], 1)
+    dead = _floats([layer.dead for layer in layers])
     rows = []
     for index, layer in enumerate(layers):
         mean, variance, cosine, count = described[index]
@@ -103,7 +103,7 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
                 "grad_to_weight": grad_norms[index] / weight_norms[index] if weight_norms[index] else None,
                 "activation_mean": mean,
                 "activation_var": variance,
-                "dead_fraction": None if layer.dead is None else dead[index][0],
+                "dead_fraction": None if layer.dead is None else dead[index],
                 "cosine": cosine if count >= 2 else None,
             }
         )
@@ -139,7 +139,7 @@ def _training(model: nn.Module) -> Iterator[None]:
 def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
     """A list that a forward pass of ``model`` fills with its weight layers.
 
-    What a hook is given is measured at once: a layer further on may work in place.
+    Tensors are measured inside the hooks: a later layer may work in place.
     """
     layers: list[_Layer] = []
     names = {module: name for name, module in _weight_layers(model).items()}
@@ -155,7 +155,7 @@ def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
         if layers and layers[-1].dead is None and output.dim() > 1:
             largest = output.detach().amax([d for d in range(output.dim()) if d != 1])  # [units], never below zero
             silent = torch.where(largest.isnan(), math.nan, (largest == 0).double())
-            layers[-1].dead = silent.mean(0, keepdim=True)
+            layers[-1].dead = silent.mean()
 
     hooks = [module.register_forward_pre_hook(before, with_kwargs=True) for module in names]
     hooks += [module.register_forward_hook(after) for module in names]
@@ -201,11 +201,11 @@ def _described(measured: Sequence[Tensor]) -> list[list[float]]:
 @torch.no_grad()
 def _norms(tensors: Sequence[Tensor]) -> list[float]:
     """Frobenius norms in float64: a tiny gradient has squares that float32 cannot hold."""
-    return [value for (value,) in _values([torch.linalg.vector_norm(t, dtype=torch.float64)[None] for t in tensors], 1)]
+    return _floats([torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors])
 
 
-def _values(tensors: Sequence[Tensor | None], length: int) -> list[list[float]]:
-    """Tensors ``[length]``, NaN for None, as lists: read from the device in one go."""
-    there = [tensor for tensor in tensors if tensor is not None]
-    read = iter(torch.stack(there).tolist() if there else [])
-    return [[math.nan] * length if tensor is None else next(read) for tensor in tensors]
+def _floats(scalars: Sequence[Tensor | None]) -> list[float]:
+    """Scalar tensors as numbers, NaN for None: read from the device in one go."""
+    known = [scalar for scalar in scalars if scalar is not None]
+    read = iter(torch.stack(known).tolist() if known else [])
+    return [math.nan if scalar is None else next(read) for scalar in scalars]

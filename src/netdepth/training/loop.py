@@ -78,7 +78,9 @@ def train_stack(
     schedule = SCHEDULES.build(config.schedule, budget, per_epoch)
     if isinstance(schedule, WatchingSchedule):
         if len(replicas) > 1:
-            raise BadInput(f"schedule {config.schedule.name!r} follows one run's training error; make its seeds alone")
+            raise BadInput(
+                f"schedule {config.schedule.name!r} follows one run's training error; train its seeds one at a time"
+            )
         replicas[0].schedule = schedule
     measured = probe_batch(batches.split) if probes else None
 

@@ -139,8 +139,8 @@ def set_teacher(objective: Distillation, config: RunConfig, splits: data.Splits,
 def cached_logits(teacher: Weights, splits: data.Splits, device: torch.device) -> Tensor:
     """float32 logits ``[N, K]`` of the training images, from the cache or computed now.
 
-    On a CPU by one thread and one route of matrix products, so that they do not depend on who asks first. A file of the
-    cache that is damaged is made again.
+    On a CPU by one thread and one route of matrix products, so that they do not depend on the run that asks first. A
+    damaged file of the cache is replaced.
     """
     about = {"teacher": teacher.sha256, "split": splits.spec.split_digest, "data": splits.spec.data_digest}
     key = digest({**about, "torch": torch.__version__, "device": device.type})[:32]

@@ -31,7 +31,7 @@ class Optimizer(Protocol):
     lr: float
     """The full learning rate, before any schedule."""
     state: dict[str, Tensor]
-    """What a checkpoint saves; copying saved values into these tensors restores it."""
+    """The tensors that a checkpoint saves; copying saved values into them restores it."""
 
     def step(self, lr: float) -> None:
         """One update with learning rate ``lr``."""
@@ -60,7 +60,7 @@ def _groups(flat: nn.Parameter) -> Sequence[ParameterGroup]:
 def _divided(flat: nn.Parameter, settings: dict[str, Any], decay_norms: bool) -> list[Part]:
     """A part per group (`Flat.groups`), or two: with decay, and without it of what normalises (`Flat.norms`).
 
-    A plain parameter says nothing of either and is updated as a whole.
+    A plain parameter has neither and is updated as a whole.
     """
     norms: Spans = getattr(flat, "norms", ())
     if decay_norms or not settings["weight_decay"]:
@@ -226,7 +226,7 @@ class WatchingSchedule(Protocol):
         """The factor for ``step``, after all evaluations up to it have been shown."""
 
     def observe(self, step: int, train_accuracy: float) -> None:
-        """Take note of an evaluation after ``step`` steps (an `EpochRecord`'s), in their order."""
+        """Note an evaluation after ``step`` steps (an `EpochRecord`'s); they come in order."""
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")

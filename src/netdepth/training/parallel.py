@@ -99,7 +99,7 @@ class Team:
         return name
 
     def backend(self, device: torch.device) -> str | None:
-        """The library that moves weights and gradients; None where there is nobody to move them to."""
+        """The library that moves weights and gradients; None where there is no other process."""
         return None
 
     def begin(self, run: Mapping[str, Any], device: torch.device) -> None:
@@ -141,7 +141,7 @@ def joined() -> Iterator[Team]:
     me, world = rank(), world_size()
     store = next(rendezvous("env://", rank=me, world_size=world))[0]
     store = PrefixStore(f"netdepth/{next(_joins)}", store)
-    # Until all have met nothing is there to save, and nobody hears a signal while waiting for the others.
+    # Before all ranks have met there is nothing to save, and Python handles no signal while it waits for them.
     distributed.init_process_group("gloo", store=store, rank=me, world_size=world, timeout=FOREVER if me else PATIENCE)
     team = Follower(me, world, store) if me else Leader(me, world, store)
     with team.listening() if isinstance(team, Follower) else signals_as_errors():
@@ -303,7 +303,7 @@ class Leader(Rank):
         if isinstance(error, KeyboardInterrupt):
             code = 128 + signal.SIGINT
         reason = self.broken
-        with contextlib.suppress(RuntimeError):  # without a store nobody can be asked
+        with contextlib.suppress(RuntimeError):  # without a store there is no answer
             complaint = json.loads(self.store.get("complaint")) if self.store.check(["complaint"]) else None
             if complaint is not None:
                 reason, code = f"rank {complaint['rank']}: {complaint['message']}", complaint["code"]

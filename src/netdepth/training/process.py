@@ -76,7 +76,7 @@ def configure(
     matmul = recorded["matmul"] if recorded else _matmul_route() if device.type == "cpu" else "mkl"
     torch.set_float32_matmul_precision("medium" if matmul == "onednn" else "highest")
     if device.type == "cuda":
-        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; who wants less takes bf16, and it is recorded
+        torch.backends.cudnn.allow_tf32 = False  # float32 is float32; less precision is the setting bf16
         torch.backends.cudnn.benchmark = True  # batches have two shapes, the last of an epoch its own
     # Runs from before there were convolutions do not say; nothing in them could lie otherwise.
     memory_format = recorded.get("memory_format", "contiguous") if recorded else "channels_last"

@@ -42,7 +42,7 @@ Scores = dict[str, tuple[dict[str, float], Tensor]]
 class Replica:
     """The run at ``index`` of a stack; ``config`` has its seed.
 
-    ``result`` is there once the run is finished; a replica that is finished from the start stays in the stack as zeros.
+    ``result`` is set once the run is finished; a replica that is finished from the start stays in the stack as zeros.
     ``seconds`` is its share of the training time.
     """
 

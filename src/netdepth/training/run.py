@@ -56,9 +56,9 @@ def run(
     watch: Watch | None = None,
     splits: data.Splits | None = None,
 ) -> Finished:
-    """Make the run of ``config``, continue it, or return it if it is there: `run_stack` with one replica.
+    """Train the run of ``config``, continue it, or return it if it is finished: `run_stack` with one replica.
 
-    Under torchrun all processes make it together. It returns on rank 0; the others end here (SystemExit).
+    Under torchrun all processes train it together. It returns on rank 0; the others end here (SystemExit).
     """
     if watch is None:
         watch = functools.partial(TrainProgress, shown=not quiet)
@@ -101,9 +101,9 @@ def run_stack(
     splits: data.Splits | None = None,
     team: Team = ALONE,
 ) -> list[Finished]:
-    """Make the runs of ``configs``, which differ in their seeds alone, as one stack of replicas.
+    """Train the runs of ``configs``, which differ in their seeds alone, as one stack of replicas.
 
-    Their folders are those of runs made alone, except that ``environment.json`` names the stack. What is there is
+    Their folders are those of single runs, except that ``environment.json`` names the stack. Unfinished runs are
     continued: all from the newest step at which each has a sound checkpoint; replicas that are finished stay in the
     stack as zeros, since its size changes bits. The data set is loaded unless its ``splits`` are given. With a ``team``
     this is rank 0 of a data parallel run, which has one config.
@@ -178,7 +178,7 @@ def run_stack(
 def _train(
     resolved: ResolvedConfig, runtime: Runtime, replicas: Sequence[Replica], name: str, watch: Watch, team: Team
 ) -> tuple[dict[int, Mirrors], float]:
-    """Write what a folder begins with, then `train_stack`; the trackers by replica, and when training ended."""
+    """Write the first files of each folder, then `train_stack`; returns trackers by replica, and the end of training."""
     config, splits, mark = resolved.config, resolved.splits, resolved.fingerprint
     torch.set_num_threads(1)  # initial weights do not depend on the thread count
     networks = [build_model(replica.config, splits, team.world, runtime.runs_root) for replica in replicas]

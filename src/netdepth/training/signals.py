@@ -67,7 +67,7 @@ def signals_ignored() -> Iterator[None]:
 
 @contextlib.contextmanager
 def signals_held() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait: what is done inside is done whole or not begun."""
+    """Let SIGINT and SIGTERM wait until the code inside has run to its end."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

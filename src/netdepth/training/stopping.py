@@ -1,7 +1,7 @@
 """When to stop: early stopping, and the detection of overfitting.
 
 Both look at evaluation records alone, so a resumed run rebuilds their state by showing them
-the records it has; nothing of them needs to be saved.
+the records it has; none of it has to be saved.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class BestTracker:
         self.epoch: float | None = None
 
     def update(self, record: Record) -> bool:
-        """Take note of ``record``; True if it is a new best."""
+        """Judge ``record``; True if it is a new best."""
         value = badness(record, self.monitor)
         if not value < self.value:
             return False
@@ -52,7 +52,7 @@ class EarlyStopper:
         self.waited = 0
 
     def update(self, record: Record) -> bool:
-        """Take note of ``record``; True if training should stop."""
+        """Judge ``record``; True if training should stop."""
         if self.config is None:
             return False
         value = badness(record, self.config.monitor)
@@ -81,7 +81,7 @@ class OverfitDetector:
         self.onset_epoch: float | None = None
 
     def update(self, record: Record) -> bool:
-        """Take note of ``record``; True if overfitting was found and training should stop for it."""
+        """Judge ``record``; True if overfitting was found and training should stop for it."""
         if self.config is None:
             return False
         val, train = badness(record, "val_loss"), badness(record, "train_loss")
