@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from netdepth.commands.answer import Answer, runtime_of
-from netdepth.config import Runtime, to_json, type_name
+from netdepth.config import Component, Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
 from netdepth.registry import REGISTRIES, Entry, registry_of
 from netdepth.runs.folder import runs_root
@@ -219,7 +219,7 @@ def _baseline_epoch() -> float:
     from netdepth import models
     from netdepth.training.gradients import choose_gradients
     from netdepth.training.objectives import CrossEntropy
-    from netdepth.training.optim import Adam
+    from netdepth.training.optim import OPTIMIZERS
     from netdepth.training.stack import Stack
 
     threads = torch.get_num_threads()
@@ -227,7 +227,7 @@ def _baseline_epoch() -> float:
     model = models.build("mlp", (1, 28, 28), 10, hidden=[256, 128])
     stack = Stack([model])
     gradients = choose_gradients(stack, CrossEntropy(0.0))
-    optimizer = Adam(stack.flat, 1e-3, (0.9, 0.999), 1e-8, 0.0, decoupled=False)
+    optimizer = OPTIMIZERS.build(Component("adam"), stack.flat)
     images = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8)
     labels = torch.arange(64) % 10
     trials = []

@@ -12,7 +12,7 @@ which a resumed run shows it again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
 
 import torch
@@ -46,33 +46,57 @@ Beta2 = Annotated[float, "decay rate of the squared gradient's moving average"]
 Eps = Annotated[float, "added to the denominator"]
 DecayNorms = Annotated[bool, "whether weight decay also shrinks the scales and shifts of normalisation layers"]
 
-Part = tuple[int, ParameterGroup, Spans, dict[str, Any]]
-"""A group with its index, spans of it, and the settings with which a kernel updates them."""
-Update = tuple[ParameterGroup, Sequence[Any], dict[str, Any]]
-"""The same as a call: a group, the tensors of the spans, settings."""
 
+class FusedOptimizer:
+    """`torch.optim.Adam`, AdamW or SGD to the bit: their fused kernel, called once per group of the flat parameter.
 
-def _groups(flat: nn.Parameter) -> Sequence[ParameterGroup]:
-    """The groups of ``flat``; a plain parameter is one."""
-    return getattr(flat, "groups", ()) or (ParameterGroup(((0, flat.numel()),)),)
-
-
-def _divided(flat: nn.Parameter, settings: dict[str, Any], decay_norms: bool) -> list[Part]:
-    """A part per group (`Flat.groups`), or two: with decay, and without it of what normalises (`Flat.norms`).
-
-    A plain parameter has neither and is updated as a whole.
+    ``kernel`` updates tensors in place from their gradients and ``moments``, whose values are the ``state``. With
+    ``counts`` it also takes the number of updates. A parameter group (`FlatParameter.groups`) is called as two where
+    the scales and shifts of normalisation layers (`FlatParameter.norms`) do not decay; a plain parameter is one group.
     """
-    norms: Spans = getattr(flat, "norms", ())
-    if decay_norms or not settings["weight_decay"]:
-        norms = ()
-    undecayed = {**settings, "weight_decay": 0.0}
-    parts: list[Part] = []
-    for index, group in enumerate(_groups(flat)):
-        inside = tuple(span for whole in group.spans for span in _cut(whole, norms, inside=True))
-        others = tuple(span for whole in group.spans for span in _cut(whole, norms, inside=False))
-        parts += [(index, group, others, settings)] if others else []
-        parts += [(index, group, inside, undecayed)] if inside else []
-    return parts
+
+    def __init__(
+        self,
+        flat: nn.Parameter,
+        lr: float,
+        kernel: Callable[..., None],
+        moments: Sequence[str],
+        settings: Mapping[str, Any],
+        *,
+        counts: bool = False,
+        decay_norms: bool = True,
+    ) -> None:
+        _check_not_negative(lr=lr, weight_decay=settings["weight_decay"])
+        self.lr, self._kernel = lr, kernel
+        self.state = {name: torch.zeros_like(flat.data) for name in moments}
+        groups: Sequence[ParameterGroup] = getattr(flat, "groups", ()) or (ParameterGroup(((0, flat.numel()),)),)
+        self._counts: list[tuple[ParameterGroup, Tensor]] = []
+        if counts:  # per group: one that is thawed later begins then, as torch's own would
+            shape = (len(groups),) if len(groups) > 1 else ()
+            self.state["step"] = torch.zeros(shape, dtype=torch.float32, device=flat.device)
+            self._counts = list(zip(groups, self.state["step"].view(-1).unbind(), strict=True))
+        norms: Spans = () if decay_norms or not settings["weight_decay"] else getattr(flat, "norms", ())
+        assert flat.grad is not None
+        vectors = (flat.data, flat.grad, *(self.state[name] for name in moments))
+        self._updates: list[tuple[ParameterGroup, Sequence[Any], Mapping[str, Any]]] = []
+        for index, group in enumerate(groups):
+            for inside, chosen in ((False, settings), (True, {**settings, "weight_decay": 0.0})):
+                spans = [span for whole in group.spans for span in _cut(whole, norms, inside=inside)]
+                if spans:
+                    tensors: list[Any] = [_views(vector, spans) for vector in vectors]
+                    if counts:
+                        tensors += [[], [self._counts[index][1]] * len(spans)]  # the empty list is for amsgrad
+                    elif not moments:
+                        tensors.append([])  # SGD without momentum
+                    self._updates.append((group, tensors, chosen))
+
+    def step(self, lr: float) -> None:
+        for group, count in self._counts:
+            if not group.frozen:
+                count.add_(1)
+        for group, tensors, settings in self._updates:
+            if not group.frozen:
+                self._kernel(*tensors, lr=lr * group.factor, **settings)
 
 
 def _cut(whole: tuple[int, int], norms: Spans, *, inside: bool) -> Iterator[tuple[int, int]]:
@@ -83,90 +107,28 @@ def _cut(whole: tuple[int, int], norms: Spans, *, inside: bool) -> Iterator[tupl
     return ((low, high) for low, high in pairs if low < high)
 
 
-def _spans(tensor: Tensor, spans: Spans) -> list[Tensor]:
+def _views(tensor: Tensor, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
     """Views of ``tensor``; itself where the span is the whole."""
     return [tensor if end - start == tensor.numel() else tensor[start:end] for start, end in spans]
 
 
-class Adam:
-    """`torch.optim.Adam` or, ``decoupled``, `torch.optim.AdamW`, to the bit."""
-
-    def __init__(
-        self,
-        flat: nn.Parameter,
-        lr: float,
-        betas: tuple[float, float],
-        eps: float,
-        weight_decay: float,
-        decoupled: bool,
-        decay_norms: bool = True,
-    ) -> None:
-        _check_not_negative(lr=lr, weight_decay=weight_decay, eps=eps)
-        _check_shares("optimizer", beta1=betas[0], beta2=betas[1])
-        self.lr = lr
-        self._groups = _groups(flat)
-        # How often each group was updated: one that is thawed later begins then, as torch's own would.
-        counts = (len(self._groups),) if len(self._groups) > 1 else ()
-        self.state = {
-            "exp_avg": torch.zeros_like(flat.data),
-            "exp_avg_sq": torch.zeros_like(flat.data),
-            "step": torch.zeros(counts, dtype=torch.float32, device=flat.device),
-        }
-        self._kernel: Any = torch._fused_adamw_ if decoupled else torch._fused_adam_
-        whole: dict[str, Any] = {
-            "beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay,
-            "amsgrad": False, "maximize": False,
-        }  # fmt: skip
-        assert flat.grad is not None
-        vectors = (flat.data, flat.grad, self.state["exp_avg"], self.state["exp_avg_sq"])
-        self._steps = self.state["step"].view(-1).unbind()
-        self._updates: list[Update] = []
-        for index, group, spans, settings in _divided(flat, whole, decay_norms):
-            steps = [self._steps[index]] * len(spans)
-            self._updates.append((group, (*(_spans(vector, spans) for vector in vectors), [], steps), settings))
-
-    def step(self, lr: float) -> None:
-        for group, steps in zip(self._groups, self._steps, strict=True):
-            if not group.frozen:
-                steps.add_(1)
-        for group, tensors, settings in self._updates:
-            if not group.frozen:
-                self._kernel(*tensors, lr=lr * group.factor, **settings)
-
-
-class SGD:
-    """`torch.optim.SGD` with momentum, to the bit."""
-
-    def __init__(
-        self,
-        flat: nn.Parameter,
-        lr: float,
-        momentum: float,
-        nesterov: bool,
-        weight_decay: float,
-        decay_norms: bool = True,
-    ) -> None:
-        _check_not_negative(lr=lr, weight_decay=weight_decay)
-        _check_shares("optimizer", momentum=momentum)
-        if nesterov and momentum == 0:
-            raise BadInput("optimizer.nesterov = True needs optimizer.momentum above 0")
-        self.lr = lr
-        self._kernel: Any = torch._fused_sgd_
-        self.state = {"momentum_buffer": torch.zeros_like(flat.data)} if momentum else {}
-        whole: dict[str, Any] = {
-            "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay,
-            "dampening": 0.0, "maximize": False, "is_first_step": False,
-        }  # fmt: skip
-        assert flat.grad is not None
-        self._updates: list[Update] = []
-        for _, group, spans, settings in _divided(flat, whole, decay_norms):
-            buffers = [view for buffer in self.state.values() for view in _spans(buffer, spans)]
-            self._updates.append((group, (_spans(flat.data, spans), _spans(flat.grad, spans), buffers), settings))
-
-    def step(self, lr: float) -> None:
-        for group, tensors, settings in self._updates:
-            if not group.frozen:
-                self._kernel(*tensors, lr=lr * group.factor, **settings)
+def _adam(
+    flat: nn.Parameter,
+    lr: float,
+    betas: tuple[float, float],
+    eps: float,
+    weight_decay: float,
+    kernel: Callable[..., None],
+    decay_norms: bool = True,
+) -> FusedOptimizer:
+    _check_not_negative(eps=eps)
+    _check_shares("optimizer", beta1=betas[0], beta2=betas[1])
+    settings = {
+        "beta1": betas[0], "beta2": betas[1], "eps": eps, "weight_decay": weight_decay,
+        "amsgrad": False, "maximize": False,
+    }  # fmt: skip
+    moments = ("exp_avg", "exp_avg_sq")
+    return FusedOptimizer(flat, lr, kernel, moments, settings, counts=True, decay_norms=decay_norms)
 
 
 @OPTIMIZERS.register("adam")
@@ -180,7 +142,7 @@ def adam(
     weight_decay: Annotated[float, "L2 penalty added to the gradient"] = 0.0,
 ) -> Optimizer:
     """Adam (Kingma & Ba 2015)."""
-    return Adam(flat, lr, (beta1, beta2), eps, weight_decay, decoupled=False)
+    return _adam(flat, lr, (beta1, beta2), eps, weight_decay, torch._fused_adam_)
 
 
 @OPTIMIZERS.register("adamw", added=("decay_norms",))
@@ -195,7 +157,7 @@ def adamw(
     decay_norms: DecayNorms = True,
 ) -> Optimizer:
     """Adam with decoupled weight decay, on all parameters or all but the norms' (Loshchilov & Hutter 2019)."""
-    return Adam(flat, lr, (beta1, beta2), eps, weight_decay, decoupled=True, decay_norms=decay_norms)
+    return _adam(flat, lr, (beta1, beta2), eps, weight_decay, torch._fused_adamw_, decay_norms)
 
 
 @OPTIMIZERS.register("sgd", added=("decay_norms",))
@@ -209,7 +171,15 @@ def sgd(
     decay_norms: DecayNorms = True,
 ) -> Optimizer:
     """Stochastic gradient descent with momentum. He et al. 2016 decay everything, the norms' scales and shifts too."""
-    return SGD(flat, lr, momentum, nesterov, weight_decay, decay_norms)
+    _check_shares("optimizer", momentum=momentum)
+    if nesterov and momentum == 0:
+        raise BadInput("optimizer.nesterov = True needs optimizer.momentum above 0")
+    settings = {
+        "momentum": momentum, "nesterov": nesterov, "weight_decay": weight_decay,
+        "dampening": 0.0, "maximize": False, "is_first_step": False,
+    }  # fmt: skip
+    moments = ("momentum_buffer",) if momentum else ()
+    return FusedOptimizer(flat, lr, torch._fused_sgd_, moments, settings, decay_norms=decay_norms)
 
 
 # --- schedules --------------------------------------------------------------------------------

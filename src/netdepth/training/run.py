@@ -178,7 +178,7 @@ def run_stack(
 def _train(
     resolved: ResolvedConfig, runtime: Runtime, replicas: Sequence[Replica], name: str, watch: Watch, team: Team
 ) -> tuple[dict[int, Mirrors], float]:
-    """Write the first files of each folder, then `train_stack`; returns trackers by replica, and the end of training."""
+    """Write the first files of each folder, then `train_stack`; returns trackers by replica, and when it ended."""
     config, splits, mark = resolved.config, resolved.splits, resolved.fingerprint
     torch.set_num_threads(1)  # initial weights do not depend on the thread count
     networks = [build_model(replica.config, splits, team.world, runtime.runs_root) for replica in replicas]
