@@ -91,11 +91,11 @@ def circles(graph: dict[str, set[str]]) -> list[str]:
 
 
 def reading_list(heading: str) -> list[Path]:
-    """The files named in the section of docs/architecture.md with this heading."""
+    """The files in the first table below this heading of docs/architecture.md."""
     text = (ROOT / "docs" / "architecture.md").read_text()
-    section = re.search(rf"^#+ {heading}\n.*?(?=^#|\Z)", text, re.DOTALL | re.MULTILINE)
-    names = re.findall(r"`(?:src/netdepth/)?([\w/]+\.py)`", section[0]) if section else []
-    return [SOURCE / name for name in dict.fromkeys(names)]
+    table = re.search(rf"^#+ {heading}\n(?:[^|].*\n|\n)*((?:\|.*\n)+)", text, re.MULTILINE)
+    names = re.findall(r"^\| `(?:src/netdepth/)?([\w/]+\.py)`", table[1], re.MULTILINE) if table else []
+    return [SOURCE / name for name in names]
 
 
 def count() -> bool:
