@@ -1,18 +1,24 @@
-"""Comparisons of made folders: nothing is dropped, nothing counts twice, the mean is SciPy's."""
+"""Comparisons of runs: nothing is dropped, nothing counts twice, the mean is SciPy's; McNemar's test of two runs."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import io
 import json
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 from support.made_runs import make_run
+from support.real_runs import CONFIG, make
 
+from netdepth.config import Component
 from netdepth.errors import BadInput
-from netdepth.runs.compare import compare
+from netdepth.runs.compare import compare, correct_of, mcnemar_of_runs
 from netdepth.runs.folder import RunDir
 
 ACCURACIES = [0.971, 0.974, 0.978, 0.973, 0.975]
@@ -106,3 +112,54 @@ def test_the_document_is_json_and_names_sources(tmp_path: Path) -> None:
 def test_nothing_to_compare_is_an_error() -> None:
     with pytest.raises(BadInput, match="at least one run"):
         compare([])
+
+
+# --- predictions ---
+
+
+def test_mcnemars_test_of_two_runs_is_on_the_images_both_were_tested_on(tmp_path: Path) -> None:
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="5it", eval_every="5it"))
+    first, second = (make(tmp_path, config.with_seed(seed)).run for seed in (0, 1))
+    found = mcnemar_of_runs(first, second)
+    accuracies = [run.result()["test"]["last"]["accuracy"] for run in (first, second)]
+    assert found.first - found.second == round(1000 * (accuracies[0] - accuracies[1]))
+    assert mcnemar_of_runs(first, first).p == 1
+    other = make(tmp_path, dataclasses.replace(config, dataset=Component("mnist5k", {"classes": list("0123456789")})))
+    with pytest.raises(BadInput, match="different images"):
+        mcnemar_of_runs(first, other.run)
+
+
+def test_damaged_predictions_are_refused_in_one_line_and_bounded_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "predictions.npz"
+
+    def refused(content: bytes) -> None:
+        path.write_bytes(content)
+        with pytest.raises(BadInput, match=r"no readable predictions.npz"):
+            correct_of(RunDir(tmp_path))
+
+    refused(b"no archive")
+    whole = io.BytesIO()
+    np.savez_compressed(whole, logits=np.eye(4, dtype=np.float32), labels=np.arange(4))
+    for position in range(0, len(whole.getvalue()), 7):
+        refused(whole.getvalue()[:position])
+        flipped = bytearray(whole.getvalue())
+        flipped[position] ^= 0x55
+        path.write_bytes(flipped)
+        with contextlib.suppress(BadInput):  # a flip in a date is none in the answers
+            assert correct_of(RunDir(tmp_path))[0].all()
+
+    def packed(logits: bytes) -> bytes:
+        sink = io.BytesIO()
+        with zipfile.ZipFile(sink, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("logits.npy", logits)
+        return sink.getvalue()
+
+    huge = io.BytesIO()
+    np.lib.format.write_array_header_1_0(huge, {"descr": "<f4", "fortran_order": False, "shape": (2**45, 10)})
+    refused(packed(huge.getvalue()))
+    path.write_bytes(whole.getvalue())
+    assert correct_of(RunDir(tmp_path))[0].all()
+    monkeypatch.setattr("netdepth.runs.compare.MOST_BYTES", 200)
+    refused(whole.getvalue())
