@@ -29,7 +29,7 @@ def small(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Path, Path]:
     generator = np.random.default_rng(0)
     files: dict[str, bytes] = {}
     for part, count in counts.items():
-        for name in cifar10_jpeg.CLASSES:
+        for name in cifar10_jpeg.KINDS:
             for index in range(count):
                 buffer = io.BytesIO()
                 noise = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
@@ -79,7 +79,7 @@ def test_the_archive_and_its_extraction_are_the_same_data(small: tuple[Path, Pat
         assert torch.equal(a.inputs, b.inputs)
         assert torch.equal(a.labels, b.labels)
     first = small[1] / "cifar10-jpeg/test/bird/0001.jpg"
-    index = 2 * cifar10_jpeg.CLASSES.index("bird") + 1
+    index = 2 * cifar10_jpeg.KINDS.index("bird") + 1
     assert torch.equal(opened[0].inputs[index], torch.from_numpy(np.array(Image.open(first))).permute(2, 0, 1))
     folder = splits_of(small[1] / "cifar10-jpeg", val_size=20)
     assert folder.spec.data_digest == one.spec.data_digest
@@ -135,4 +135,4 @@ def test_the_real_archive_holds_what_its_digests_say(real_data: Callable[[str], 
         assert list(pictures.names) == sorted(name for name in files if name.startswith(part))
         digests = [hashlib.sha256(files[name]).hexdigest() for name in pictures.names]
         assert content_digest(pictures.names, digests) == expected
-        assert [cifar10_jpeg.CLASSES[label] for label in pictures.labels] == [n.split("/")[1] for n in pictures.names]
+        assert [cifar10_jpeg.KINDS[label] for label in pictures.labels] == [n.split("/")[1] for n in pictures.names]

@@ -31,7 +31,7 @@ from netdepth.data.splits import (
 )
 from netdepth.errors import BadInput
 
-__all__ = ["CIFAR10", "CIFAR100", "cifar10", "cifar100"]
+__all__ = ["CIFAR10", "CIFAR100", "KINDS", "cifar10", "cifar100"]
 
 SIZES = {"train": 45_000, "val": 5_000, "test": 10_000}
 SHAPE = (3, 32, 32)

@@ -1,4 +1,4 @@
-"""CIFAR-10 as JPEG files: one archive, or its extraction, of train/<class>/0000.jpg and test/<class>/0000.jpg.
+"""CIFAR-10 as JPEG files: an archive, packed or unpacked, of train/<class>/0000.jpg and test/<class>/0000.jpg.
 
 The pictures are those of CIFAR-10 after a lossy compression, so numbers on them are not comparable with
 published ones: the data set has its own name and title, and `NOTE` is in every ``split.json``.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from netdepth.data.cifar import CIFAR10, KINDS
 from netdepth.data.decode import Folder, Pictures, picture_splits
 from netdepth.data.fetch import OfficialFile, Source, archive_files, locate, obtain, publish, unpacked
 from netdepth.data.image_folder import read_folder
@@ -21,7 +22,6 @@ __all__ = ["CIFAR10_JPEG", "NOTE", "cifar10_jpeg"]
 
 NOTE = "CIFAR-10 after JPEG compression: not comparable with numbers published for CIFAR-10"
 
-CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 PER_CLASS = {"train": 5_000, "test": 1_000}
 
 CONTENTS = {
@@ -30,21 +30,16 @@ CONTENTS = {
 }
 """`content_digest` over names and bytes of each part."""
 
+ARCHIVE = "b08b4068e809798a438f6e05ca5d0b47b04eed0ef93558b189f2d57758262566"
+
 CIFAR10_JPEG = publish(
     Source(
         name="cifar10-jpeg",
         title="CIFAR-10 (JPEG): as cifar10 after lossy compression, not comparable with published numbers",
-        sizes={"train": 45_000, "val": 5_000, "test": 10_000},
-        licence="none stated; cite Krizhevsky 2009, Learning Multiple Layers of Features from Tiny Images",
-        origin="https://www.cs.toronto.edu/~kriz/cifar.html",
-        files=(
-            OfficialFile(
-                "cifar10-jpeg.tar.gz",
-                "b08b4068e809798a438f6e05ca5d0b47b04eed0ef93558b189f2d57758262566",
-                19_433_920,
-                archive=True,
-            ),
-        ),
+        sizes=CIFAR10.sizes,
+        licence=CIFAR10.licence,
+        origin=CIFAR10.origin,
+        files=(OfficialFile("cifar10-jpeg.tar.gz", ARCHIVE, 19_433_920, archive=True),),
         folders=("train", "test"),
     )
 )
@@ -67,7 +62,7 @@ def cifar10_jpeg(
         )
     else:
         parts = _archived(path, obtain(CIFAR10_JPEG, data_dir)[archive.name])
-    folder = Folder(CLASSES, parts, NOTE)
+    folder = Folder(KINDS, parts, NOTE)
     files = {archive.name: archive.sha256}
     splits = picture_splits(
         CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size
@@ -81,8 +76,8 @@ def _archived(path: Path | None, content: bytes) -> dict[str, Pictures]:
     files = functools.cache(lambda: archive_files(content))
 
     def pictures(part: str) -> Pictures:
-        names = [f"{part}/{name}/{index:04}.jpg" for name in CLASSES for index in range(PER_CLASS[part])]
-        labels = np.repeat(np.arange(len(CLASSES)), PER_CLASS[part])
+        names = [f"{part}/{name}/{index:04}.jpg" for name in KINDS for index in range(PER_CLASS[part])]
+        labels = np.repeat(np.arange(len(KINDS)), PER_CLASS[part])
         return Pictures(str(path or CIFAR10_JPEG.name), names, labels, CONTENTS[part], lambda i: files()[names[i]])
 
     return {part: pictures(part) for part in CONTENTS}
@@ -97,7 +92,7 @@ def _extracted(root: Path) -> dict[str, Pictures]:
     parts = dict(read_folder(root).parts)
     for part, pictures in parts.items():
         if pictures.content != CONTENTS.get(part):
-            expected = len(CLASSES) * PER_CLASS.get(part, 0)
+            expected = len(KINDS) * PER_CLASS.get(part, 0)
             raise BadInput(
                 f"{str(root / part)!r} is not that of cifar10-jpeg: its {len(pictures):,} pictures have the digest "
                 f"{pictures.content[:12]}, expected {expected:,} with {CONTENTS.get(part, 'none')[:12]}; unpack "
