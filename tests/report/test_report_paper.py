@@ -114,9 +114,9 @@ def test_a_test_error_moves_exactly_the_numbers_that_name_it(text: str, study: S
     folder = study.path / str(study.runs()[number - 1].folder)
     alter(folder, "result.json", "test.last.accuracy", 0.85)
     after = read_numbers(page_of(study))
-    named = {i for i, item in enumerate(before) if number in item["runs"] and SOURCE in item["fields"]}
+    named = {i for i, item in enumerate(before) if number in item.runs and SOURCE in item.fields}
     moved = {i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
-    values = {i for i, item in enumerate(before) if item["kind"] == "value"}
+    values = {i for i, item in enumerate(before) if item.kind == "value"}
     assert moved & values == named & values
     assert moved <= named
     assert len(moved) >= 5

@@ -117,16 +117,16 @@ def test_a_value_moves_exactly_the_numbers_that_name_it(
         value = value[key]
     alter(folder_of(study, number), file, field, factor * value)
     after = read_numbers(page_of(study))
-    assert [(n["runs"], n["fields"], n["kind"]) for n in after] == [(n["runs"], n["fields"], n["kind"]) for n in before]
-    named = {i for i, item in enumerate(before) if number in item["runs"] and source in item["fields"]}
+    assert [(n.runs, n.fields, n.kind) for n in after] == [(n.runs, n.fields, n.kind) for n in before]
+    named = {i for i, item in enumerate(before) if number in item.runs and source in item.fields}
     moved = {i for i, (old, new) in enumerate(zip(before, after, strict=True)) if old != new}
-    values = {i for i, item in enumerate(before) if item["kind"] == "value"}
+    values = {i for i, item in enumerate(before) if item.kind == "value"}
     assert named
     assert moved & values == named & values
     assert moved <= named
-    said = " ".join(after[i]["text"] for i in moved)
+    said = " ".join(after[i].text for i in moved)
     assert all(place in said for place in must_move)
-    tested = {i for i in moved - values if before[i]["tag"] == "data"}
+    tested = {i for i in moved - values if before[i].tag == "data"}
     assert not must_move or len(tested) > len(must_move), "the p-value of each of its comparisons moves, and Holm's"
 
 
@@ -158,7 +158,7 @@ def test_no_number_of_a_run_stands_outside_of_what_names_it(made: tuple[StudyDir
         (folder / "metrics.jsonl").read_text().replace('"epoch": 5.0', '"epoch": 6.5')
     )
     old, new = page_of(made[0]), page_of(study)
-    shown = " ".join(number["text"] for number in read_numbers(new))
+    shown = " ".join(number.text for number in read_numbers(new))
     for text in ("0.432", "12.35 %", "0.543", "23.46 %", "987,654", "3,456.5", "6.5", "0.0077"):
         assert text in shown, text
     # How the runs were made takes one line more: the runs made otherwise, by their numbers alone.

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from netdepth.report.data import Run, StudyData
 from netdepth.stats.intervals import Estimate
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 __all__ = [
-    "STATUS", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges", "shown_estimate",
+    "STATUS", "Element", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges", "shown_estimate",
     "shown_interval", "shown_text",
 ]  # fmt: skip
 
@@ -268,26 +268,31 @@ def _exact(value: float | int | str | None) -> str:
     return "" if value is None else str(value)
 
 
+@dataclass
+class Element:
+    """An element of a page that names its sources, as it is read back: a number, words, or a figure."""
+
+    tag: str
+    kind: str | None
+    value: str | None
+    runs: set[int]
+    fields: tuple[str, ...]
+    text: str = ""
+
+
 class _Reader(HTMLParser):
     """Collects every element that names its sources, in the order of the page."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[dict[str, Any]] = []
-        self.open: list[tuple[str, dict[str, Any] | None]] = []
+        self.found: list[Element] = []
+        self.open: list[tuple[str, Element | None]] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        given = dict(attrs)
-        element: dict[str, Any] | None = None
+        given, element = dict(attrs), None
         if "data-fields" in given:
-            element = {
-                "tag": tag,
-                "kind": given["data-kind"],
-                "value": given.get("value"),
-                "runs": run_numbers(given["data-runs"] or ""),
-                "fields": tuple((given["data-fields"] or "").split()),
-                "text": "",
-            }
+            runs, fields = run_numbers(given["data-runs"] or ""), tuple((given["data-fields"] or "").split())
+            element = Element(tag, given["data-kind"], given.get("value"), runs, fields)
             self.found.append(element)
         self.open.append((tag, element))
 
@@ -298,11 +303,11 @@ class _Reader(HTMLParser):
     def handle_data(self, data: str) -> None:
         for _, element in self.open:
             if element is not None:
-                element["text"] += data
+                element.text += data
 
 
-def read_numbers(page: str) -> list[dict[str, Any]]:
-    """Every element of a page that names its sources: tag, kind, value, text, ``runs`` and ``fields``."""
+def read_numbers(page: str) -> list[Element]:
+    """Every element of a page that names its sources, in the order of the page."""
     reader = _Reader()
     reader.feed(page)
     return reader.found

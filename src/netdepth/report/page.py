@@ -17,7 +17,7 @@ from netdepth.report import figures
 from netdepth.report.content import SOURCES_NOTE, Content, grid_note, method
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.markdown import markdown, sources
-from netdepth.report.numbers import read_numbers
+from netdepth.report.numbers import Element, read_numbers
 from netdepth.studies.folder import StudyDir
 
 __all__ = ["HTML", "check_report", "page", "rendered", "write_files", "write_report", "write_verdict"]
@@ -102,7 +102,7 @@ def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
         raise BadInput(f"no {path} to check; make it with: netdepth report {study.path.name}")
     data = read_study(study)
     found = [f"run {run.number} ({run.row['run'] or 'not planned yet'}): {run.row['status']}" for run in data.missing]
-    there = [number for number in read_numbers(path.read_text()) if number["tag"] != "figure"]
+    there = [number for number in read_numbers(path.read_text()) if number.tag != "figure"]
     now = read_numbers(page(Content(data), drawn=False))
     changed = [pair for pair in zip(there, now, strict=False) if pair[0] != pair[1]]
     found += [f"the page says {_said(old)} where the runs now give {_said(new)}" for old, new in changed[:5]]
@@ -113,8 +113,8 @@ def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
     return found
 
 
-def _said(number: Mapping[str, Any]) -> str:
-    text = " ".join(number["text"].split())
+def _said(number: Element) -> str:
+    text = " ".join(number.text.split())
     return repr(text if len(text) <= 40 else f"{text[:39]}…")
 
 
