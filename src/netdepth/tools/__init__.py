@@ -1,1 +1,1 @@
-"""What is done with a finished network: each tool computes, draws and words in its own folder."""
+"""Tools for finished networks: each has a folder that holds what it computes, its pictures and its words."""

@@ -83,8 +83,8 @@ def _eigenvalues(curvature: Curvature | None) -> str:
 
 
 def _eigenvalue(found: Eigenvalue) -> str:
-    """``30.26 ± 0.3``."""
-    text = f"{compact(found.value, 4)} ± {compact(found.residual, 1)}"
+    """``30.26 ± 0.29``."""
+    text = f"{compact(found.value, 4)} ± {compact(found.residual)}"
     return text if found.converged else f"{text} (not converged after {found.products} products)"
 
 

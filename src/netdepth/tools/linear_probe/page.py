@@ -200,8 +200,9 @@ def draw(folder: Path, result: Result) -> Path:
         label = f"{NAMES[features]} ({result.dimensions[features]} numbers)"
         axes.errorbar(values, heights, xerr=_errors([rows[kind] for kind in kinds]), fmt="o", color=colour(index),
                       label=label, capsize=3)  # fmt: skip
+        above = 7 if features == "network" else -14  # points, so that no number covers the other's dot
         for value, height in zip(values, heights, strict=True):
-            axes.annotate(f"{value:.2f}", (value, height), (0, 7), textcoords="offset points", ha="center",
+            axes.annotate(f"{value:.2f}", (value, height), (0, above), textcoords="offset points", ha="center",
                           fontsize=8, color=colour(index))  # fmt: skip
     axes.axvline(100 * result.chance, color=MUTED, linestyle="--", linewidth=1.2, label="chance")
     axes.set_yticks(range(len(kinds)), [TITLES[kind] for kind in kinds])
