@@ -125,37 +125,6 @@ def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path,
     assert not (folder.path / "failure.json").exists()
 
 
-BROKEN = """
-from netdepth.trackers import TRACKERS
-
-class Broken:
-    def start(self, config): pass
-    def log(self, record, step): raise RuntimeError("no luck")
-    def artifact(self, path): pass
-    def finish(self, result): pass
-
-@TRACKERS.register("broken")
-def broken(run_dir):
-    "Raises at the first record."
-    return Broken()
-"""
-
-
-def test_a_tracker_that_raises_changes_no_bit_of_the_run(single, tmp_path, monkeypatch):
-    from netdepth.recipes import import_user
-    from netdepth.trackers import TRACKERS
-
-    monkeypatch.setattr(TRACKERS, "_entries", dict(TRACKERS._entries))  # other tests see the built-in ones
-    path = tmp_path / "mine.py"
-    path.write_text(BROKEN)
-    import_user(str(path))
-    finished = make(tmp_path / "runs", trackers=("broken",), imports=(str(path),))
-    notes = finished.mirrors.finish(time.monotonic() + 20)
-    assert len(notes) == 1
-    assert "tracker broken: RuntimeError: no luck; rebuild it with: netdepth sync" in notes[0]
-    same(single.run, finished.run)
-
-
 def test_a_run_that_finished_all_the_same_is_not_called_failed(tmp_path):
     made = make(tmp_path, CONFIG)
     (made.run.path / "failure.json").write_text("{}")  # the result was there and its last sync failed

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 import torch
 from support.real_runs import weights
+from support.real_stacks import stopping
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data import Split
@@ -15,13 +16,12 @@ from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
 from netdepth.errors import Interrupted
 from netdepth.models import build
-from netdepth.progress import TrainProgress
 from netdepth.training import loop
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import choose_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
-from netdepth.training.run import run
+from netdepth.training.run import run, run_stack
 from netdepth.training.stack import Stack
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA GPU")
@@ -146,15 +146,8 @@ def test_a_run_learns_and_agrees_with_the_cpu(tmp_path, precision):
 def test_a_stopped_run_continues(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
     whole = make(tmp_path / "whole")
-
-    class Stop(TrainProgress):
-        def evaluated(self, record):
-            super().evaluated(record)
-            if record["epoch"] == 2:
-                raise Interrupted("stop", 15)
-
     with pytest.raises(Interrupted):
-        make(tmp_path / "stopped", watch=lambda *given: Stop(*given, shown=False))
+        make(tmp_path / "stopped", watch=stopping(2))
     continued = make(tmp_path / "stopped")
     assert any("continued from step" in note for note in continued.notes)
     assert [r["step"] for r in continued.run.read_metrics()] == [r["step"] for r in whole.run.read_metrics()]
@@ -170,11 +163,9 @@ def test_divergence_is_a_result(tmp_path):
 
 
 def test_seeds_of_an_mlp_are_a_stack_here_too(tmp_path):
-    from netdepth.training.run import run_stack
-
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [16]}), train=TrainConfig(budget="2ep"))
     runtime = Runtime(runs_root=tmp_path, device="cuda")
     made = run_stack([config.with_seed(seed) for seed in range(3)], runtime, name="test", study="together")
-    for member in made:
-        assert math.isfinite(member.result["train"]["last"]["loss"])
-        assert member.result["val"]["last"]["accuracy"] > 0.5
+    for finished in made:
+        assert math.isfinite(finished.result["train"]["last"]["loss"])
+        assert finished.result["val"]["last"]["accuracy"] > 0.5
