@@ -120,7 +120,7 @@ def _cost(folder: Path) -> list[str]:
 
 
 def refreshed(text: str, page: Path) -> str:
-    """``text`` of ``page`` with every finding made anew."""
+    """``text`` of ``page`` with every finding as it is now."""
     return BLOCK.sub(lambda m: f"{m[1]}\n{finding(m[3], page, m[2] == 'finding')}\n{m[4]}", text)
 
 

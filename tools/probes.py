@@ -38,7 +38,7 @@ def _result(folder: Path) -> Result:
 
 
 def refreshed(text: str, page: Path) -> str:
-    """``text`` of ``page`` with every probe shown anew."""
+    """``text`` of ``page`` with every probe as it is now."""
 
     def block(match: re.Match[str]) -> str:
         folder = PROBES / match[2]

@@ -87,7 +87,7 @@ def quoted(words: str) -> str:
 
 
 def refreshed(page: Path) -> str:
-    """The text of ``page`` with every table made anew."""
+    """The text of ``page`` with every table as it is now."""
     text = probes.refreshed(findings.refreshed(page.read_text(), page), page)
     text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
     text = EXPLAIN_BLOCK.sub(lambda match: f"{match[1]}\n{said(match[2])}\n\n{match[3]}", text)

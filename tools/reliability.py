@@ -60,7 +60,7 @@ def cost() -> str:
 
 
 def refreshed(text: str) -> str:
-    """``text`` with the table and the cost made anew."""
+    """``text`` with the table and the cost as they are now."""
     if COST.exists():
         text = COST_BLOCK.sub(lambda match: f"{match[1]}\n{cost()}\n\n{match[2]}", text)
     return BLOCK.sub(lambda match: f"{match[1]}\n{table()}\n\n{match[2]}", text)

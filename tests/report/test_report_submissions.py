@@ -46,7 +46,7 @@ def test_every_submission_has_a_line_whatever_became_of_it(course: Path, capsys:
     assert (ben["finished"], ben["planned"]) == (18, 24)
     assert "not readable JSON" in dora["error"]
     assert anna["fingerprint"] == ben["fingerprint"] != carla["fingerprint"]
-    assert found["warnings"][0].startswith("2 different studies: carla asked something else")
+    assert found["warnings"][0].startswith("2 different studies: carla asked another question")
     word = anna["chips"]["plain, depth 8"]["word"]
     assert found["agreement"]["plain, depth 8"][word] >= 1
     assert sum(found["agreement"]["plain, depth 8"].values()) == 3

@@ -24,6 +24,8 @@ __all__ = ["Chip", "Submission", "Submissions", "page", "print_submissions", "re
 
 HEADER = ("submission", "study", "runs", "seeds", "report", "made with")
 SEEDS_SHOWN = 10
+NOT_TESTED = "not tested"
+"""The word for a comparison that was not named before the runs."""
 
 
 @dataclass(frozen=True)
@@ -35,14 +37,14 @@ class Chip:
     number: str
 
     def __str__(self) -> str:
-        return f"{self.word} {self.number}".strip()
+        return self.number if self.word == NOT_TESTED else f"{self.word} {self.number}".strip()
 
 
 @dataclass(frozen=True)
 class Submission:
     """One study's folder. ``chips`` by place (``plain he, depth 32``), ``weights`` the digests of its runs' weights.
 
-    ``report`` is ``sound``, ``none`` or what is wrong with the page; ``error`` says why nothing could be read.
+    ``report`` is ``sound``, ``none`` or what is wrong with the page; ``error`` says why the folder cannot be read.
     """
 
     name: str
@@ -108,32 +110,37 @@ def _read(study: StudyDir, name: str) -> Submission:
         data = read_study(study)
         content = Content(data)
         chips = {
-            f"{line}, depth {depth}": Chip(chip.label, chip.word.text, shown_text(chip.number))
+            f"{line}, depth {depth}": Chip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
             for grid in content.grids
             for line, _, line_chips in grid.lines
             for depth, chip in zip(grid.depths, line_chips, strict=True)
             if chip is not None
         }
+        made_with = Counter(
+            f"netdepth {run.environment.get('netdepth', '?')}, torch {run.environment.get('torch', '?')}"
+            for run in data.runs
+            if run.environment
+        )
         return Submission(
             name,
             str(study.path),
-            data.spec.name,
-            data.spec.fingerprint(),
-            len(data.runs) - len(data.missing),
-            len(data.runs),
-            data.spec.seeds,
-            _report(study),
-            tuple(_made_with(data)),
-            content.answer.short.text,
-            chips,
-            frozenset(_weights(data)),
+            study=data.spec.name,
+            fingerprint=data.spec.fingerprint(),
+            finished=len(data.runs) - len(data.missing),
+            planned=len(data.runs),
+            seeds=data.spec.seeds,
+            report=_report(study),
+            made_with=tuple(pair for pair, _ in made_with.most_common()),
+            answer=content.answer.short.text,
+            chips=chips,
+            weights=frozenset(_weights(data)),
         )
     except BadInput as error:
         return Submission(name, str(study.path), error=str(error))
 
 
 def _weights(data: StudyData) -> Iterator[str]:
-    """The digests of the weights that the finished runs report; of a diverged run there are none."""
+    """The digests of the weights of the finished runs; a diverged run has none."""
     for run in data.runs:
         result = RunDir(data.study.path / run.row["folder"]).result() if run.finished else None
         if result is not None and result.get("weights_sha256"):
@@ -146,16 +153,6 @@ def _report(study: StudyDir) -> str:
     except BadInput:
         return "none"
     return "sound" if not faults else f"{len(faults)} fault{'s' * (len(faults) > 1)}: {faults[0]}"
-
-
-def _made_with(data: StudyData) -> list[str]:
-    """Each version of netdepth and torch that made a run."""
-    pairs = Counter(
-        f"netdepth {run.environment.get('netdepth', '?')}, torch {run.environment.get('torch', '?')}"
-        for run in data.runs
-        if run.environment
-    )
-    return [pair for pair, _ in pairs.most_common()]
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
@@ -177,13 +174,13 @@ def _warnings(rows: Sequence[Submission]) -> list[str]:
     if len(questions) > 1:
         usual = questions.most_common(1)[0][0]
         others = ", ".join(row.name for row in readable if row.fingerprint != usual)
-        found.append(f"{len(questions)} different studies: {others} asked something else than most (axes or settings)")
+        found.append(f"{len(questions)} different studies: {others} asked another question (other axes or settings)")
     for index, row in enumerate(readable):
         for other in readable[index + 1 :]:
             if shared := len(row.weights & other.weights):
                 found.append(
-                    f"{row.name} and {other.name} hold the same weights in {shared} runs: the same seeds on the same "
-                    "kind of machine give them, and so does a copy"
+                    f"{row.name} and {other.name} hold the same weights in {shared} runs: they used the same seeds "
+                    "on the same kind of machine, or one is a copy of the other"
                 )
     return found
 
@@ -192,12 +189,12 @@ def _warnings(rows: Sequence[Submission]) -> list[str]:
 
 
 def print_submissions(found: Submissions) -> None:
-    """A table of the submissions, one of what they say, and what each says in short."""
+    """A table of the submissions, one of their verdicts, and the answer of each."""
     print_table(HEADER, [row.cells for row in found.rows], title="submissions")
     if found.places:
         lines = [[place, *(str(row.chips.get(place, "-")) for row in found.rows), _agreed(found, place)]
                  for place in found.places]  # fmt: skip
-        print_table(("", *(row.name for row in found.rows), "together"), lines, title="what they say")
+        print_table(("", *(row.name for row in found.rows), "together"), lines, title="verdicts")
     for row in found.rows:
         print(printable(f"{row.name}: {row.answer}"))
 
