@@ -21,7 +21,9 @@ PHASES = {
     "p": "report",
     "b": "between",
 }
-"""By their letters. "Start-up" is all before the first step, "between" what follows it and is none of the others."""
+LETTERS = {name: letter for letter, name in PHASES.items()}
+"""Phases by their letters, and letters by their phases. "Start-up" is all before the first step; "between" is what
+follows it and is none of the others."""
 
 
 def mark(path: str) -> None:

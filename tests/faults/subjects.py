@@ -12,8 +12,8 @@ from typing import Any
 from PIL import Image
 from support import real_stacks
 from support.folders import CLASSES
-from support.real_runs import same
 
+from faults.kill import Children
 from netdepth.cli import main
 from netdepth.config import Component, EarlyStopping, RunConfig, TrainConfig, to_json
 from netdepth.errors import NetdepthError
@@ -101,12 +101,8 @@ class Subject:
 
     def job(self, root: Path, out: Path, shims: list[list[Any]]) -> dict[str, Any]:
         """As `faults.child` takes it."""
-        return {
-            "call": f"faults.subjects:{self.call}",
-            "args": [str(root), *self.args],
-            "out": str(out),
-            "shims": shims,
-        }
+        args = [str(root), *self.args]
+        return {"call": f"faults.subjects:{self.call}", "args": args, "out": str(out), "shims": shims}
 
     def line(self, root: Path, workers: int = 0) -> list[str]:
         """As a command line of a process of its own; not for a cohort, which has no command."""
@@ -125,15 +121,19 @@ class Subject:
         expected, made = self.folders(whole), self.folders(found)
         assert [run.path.name for run in expected] == [run.path.name for run in made]
         for a, b in zip(expected, made, strict=True):
-            assert real_stacks.files(a) == real_stacks.files(b)
-            same(a, b)
-            for path in sorted((a.path / "probes").glob("*")):
-                assert path.read_bytes() == (b.path / "probes" / path.name).read_bytes(), path.name
+            real_stacks.same_folder(a, b)
         for study in whole.glob("*/study.json"):
             other = found / study.relative_to(whole)
             assert other.read_bytes() == study.read_bytes()
             assert (other.parent / "verdict.json").read_bytes() == (study.parent / "verdict.json").read_bytes()
             assert check_report(StudyDir(other.parent)) == []
+
+    def complete(self, children: Children, whole: Path, root: Path) -> None:
+        """Let the training in ``root`` end in a process of its own; it must equal the one in ``whole``."""
+        out = root.with_suffix(".again.txt")
+        trace = children.run(self.job(root, out, []))
+        assert trace.status == 0, out.read_text()[-500:]
+        self.compare(whole, root)
 
 
 def subjects(root: Path) -> dict[str, Subject]:

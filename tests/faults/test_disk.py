@@ -105,7 +105,7 @@ def test_a_run_that_ends_at_any_change_of_the_disk(
             with drill.injection(f"{kind} {struck.number}", at=kind):
                 assert struck.status == 137
                 check_whole(subject, root)
-                continue_and_compare(children, subject, root)
+                subject.complete(children, tmp_path / "whole", root)
 
 
 @pytest.mark.parametrize("fault", ["ENOSPC", "EIO"])
@@ -123,7 +123,7 @@ def test_a_disk_that_says_no(children: Children, faults: Faults, tmp_path: Path,
                 check_refusal(struck, root, writing=kind == "w")
                 check_whole(subject, root)
                 if faults.scale == "long" or drill.injected % EVERY == 0:
-                    continue_and_compare(children, subject, root)
+                    subject.complete(children, tmp_path / "whole", root)
 
 
 EVERY = 4
@@ -150,13 +150,6 @@ def check_whole(subject: Subject, root: Path) -> None:
     for run in subject.folders(root):
         assert all(run.load_checkpoint(step) for step in run.checkpoints()), run.notes
         assert set(run.checkpoints()) <= {record["step"] for record in run.read_metrics()}
-
-
-def continue_and_compare(children: Children, subject: Subject, root: Path) -> None:
-    out = root.with_suffix(".again.txt")
-    trace = children.run(subject.job(root, out, []))
-    assert trace.status == 0, out.read_text()[-500:]
-    subject.compare(root.parent / "whole", root)
 
 
 def test_a_file_system_of_one_megabyte(children: Children, faults: Faults, tmp_path: Path) -> None:

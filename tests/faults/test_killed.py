@@ -13,14 +13,13 @@ from pathlib import Path
 import pytest
 
 from faults.kill import Children, Moment, Strike, Trace, run_line
-from faults.phases import PHASES
+from faults.phases import LETTERS
 from faults.record import Drill, Faults, Missed
 from faults.subjects import Subject, subjects
 from netdepth.runs.folder import RunDir, slug
 
 pytestmark = pytest.mark.faults
 
-LETTERS = {name: letter for letter, name in PHASES.items()}
 OTHERS = ("start-up", "evaluation", "save", "result", "table", "report")
 """What a kill is aimed at beside training itself, which half of them are."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from faults.kill import Children, Moment, Strike, Trace, run_line
+from faults.phases import LETTERS
 from faults.record import Faults, Missed
 from faults.subjects import Subject, subjects
 
@@ -20,7 +21,6 @@ pytestmark = pytest.mark.faults
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 TURNS = ("MLP with dropout", "CNN with batch norm", "study")
 ORDINARY = ("mid-epoch", "evaluation", "between", "mid-epoch", "start-up", "save", "result", "mid-epoch")
-LETTERS = {"mid-epoch": "m", "evaluation": "e", "between": "b", "start-up": "u", "save": "s", "result": "r"}
 
 
 def test_sigterm_and_sigint_at_random_moments(children: Children, faults: Faults, tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_sigterm_and_sigint_at_random_moments(children: Children, faults: Faults
                 fell.append(trace.place_struck)
                 seconds.append(trace.ended - trace.struck)
                 check_left(subject, root, trace, sent)
-                continue_and_compare(children, subject, tmp_path / name, root)
+                subject.complete(children, tmp_path / name, root)
         drill.measured |= measured(seconds)
 
 
@@ -75,7 +75,7 @@ def test_signals_to_a_command_of_its_own(children: Children, faults: Faults, tmp
                 fell.append("study with workers" if with_workers else trace.place_struck)
                 seconds.append(trace.ended - trace.struck)
                 check_left(subject, root, trace, sent, fresh=not trace.letters)
-                continue_and_compare(children, subject, whole, root)
+                subject.complete(children, whole, root)
         drill.measured |= measured(seconds)
 
 
@@ -111,10 +111,3 @@ def check_left(subject: Subject, root: Path, trace: Trace, sent: signal.Signals,
         if known and run.result() is None:
             assert run.checkpoints(), said[-500:]
             assert run.checkpoints()[-1] == known[-1]
-
-
-def continue_and_compare(children: Children, subject: Subject, whole: Path, root: Path) -> None:
-    out = root.with_suffix(".again.txt")
-    trace = children.run(subject.job(root, out, []))
-    assert trace.status == 0, out.read_text()[-500:]
-    subject.compare(whole, root)

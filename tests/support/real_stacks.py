@@ -144,10 +144,15 @@ def folders(root: Path) -> list[RunDir]:
 def same_stack(expected: Sequence[Finished], found: Sequence[Finished]) -> None:
     """Every replica has the same bits, the same probes and files of the same names."""
     for a, b in zip(expected, found, strict=True):
-        assert files(a.run) == files(b.run), f"only one has {files(a.run) ^ files(b.run)}"
-        same(a.run, b.run)
-        for path in (a.run.path / "probes").glob("*"):
-            assert path.read_bytes() == (b.run.path / "probes" / path.name).read_bytes(), path.name
+        same_folder(a.run, b.run)
+
+
+def same_folder(a: RunDir, b: RunDir) -> None:
+    """Two run folders have the same bits, the same probes and files of the same names."""
+    assert files(a) == files(b), f"only one has {files(a) ^ files(b)}"
+    same(a, b)
+    for path in (a.path / "probes").glob("*"):
+        assert path.read_bytes() == (b.path / "probes" / path.name).read_bytes(), path.name
 
 
 def files(folder: RunDir) -> set[str]:
