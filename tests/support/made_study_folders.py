@@ -18,7 +18,7 @@ import numpy as np
 from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
 from netdepth.files.records import jsonable
 from netdepth.runs.folder import RunDir, slug
-from netdepth.studies.folder import PlannedRun, StudyDir, StudyDocument, unplanned_runs
+from netdepth.studies.folder import StudyDir, StudyDocument, unplanned_runs
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import Axis, Cell, Nuisance, Primary, StudySpec
 from support.made_runs import metrics
@@ -110,23 +110,16 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
     spec = spec or small_spec()
     folder = root / spec.name
     folder.mkdir(parents=True)
+    cells = {(cell.condition, cell.depth): cell for cell in spec.cells}
     planned = []
-    for cell in spec.cells:
+    for run in unplanned_runs(spec):
+        cell = cells[run.condition, run.depth]
         fingerprint = digest(dataclasses.replace(cell.config, seed=0))[:10]
-        for seed in spec.seeds:
-            name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{seed}-{fingerprint}"
-            run = PlannedRun(
-                condition=cell.condition,
-                depth=cell.depth,
-                levels=cell.levels,
-                seed=seed,
-                folder=name,
-                fingerprint=fingerprint,
-            )
-            planned.append(run)
-            ending = (endings or telling)(cell.condition, cell.depth, seed)
-            if ending.state != "no run":
-                make_study_run(folder / name, cell, seed, fingerprint, ending, epochs)
+        name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{run.seed}-{fingerprint}"
+        planned.append(dataclasses.replace(run, folder=name, fingerprint=fingerprint))
+        ending = (endings or telling)(cell.condition, cell.depth, run.seed)
+        if ending.state != "no run":
+            make_study_run(folder / name, cell, run.seed, fingerprint, ending, epochs)
     study = StudyDir(folder)
     plan = Plan(cores=1, groups=())
     study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, plan=plan, runs=tuple(planned)))

@@ -185,7 +185,7 @@ class StudyDir:
 
     @property
     def document(self) -> StudyDocument:
-        """``study.json``, read anew at every access.
+        """``study.json``, read again at every access.
 
         Raises:
             BadInput: there is none, or it is damaged.

@@ -75,7 +75,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """``groups`` in the order in which they are begun; ``cores`` is the number that the seeds were divided for."""
+    """``groups`` in the order in which they are started; ``cores`` is the number that the seeds were divided for."""
 
     rule: str = RULE
     cores: int

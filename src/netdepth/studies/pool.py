@@ -31,7 +31,7 @@ from netdepth.training.signals import signals_as_errors, signals_ignored
 __all__ = ["ATTEMPTS", "JobQueue", "execute", "execute_here"]
 
 ATTEMPTS = 2
-"""How often a group is begun whose worker dies."""
+"""How often a group is started if its worker dies."""
 
 COMMAND = (sys.executable, "-P", "-m", "netdepth.studies.worker")
 
@@ -98,26 +98,26 @@ def interrupted(error: BaseException) -> Interrupted:
 
 
 class JobQueue:
-    """The jobs that wait. A job whose worker died waits again, until it was begun ``attempts`` times."""
+    """The jobs that wait. A job whose worker died waits again, until it was started ``attempts`` times."""
 
     def __init__(self, jobs: Sequence[Job], attempts: int, on_event: Report) -> None:
         self._waiting = deque(jobs)
         self._most = attempts
         self._on_event = on_event
-        self._begun: collections.Counter[int] = collections.Counter()
+        self._started: collections.Counter[int] = collections.Counter()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def take(self) -> Job:
-        """The next job, which begins now."""
+        """The next job, which starts now."""
         job = self._waiting.popleft()
-        self._begun[job.group] += 1
+        self._started[job.group] += 1
         return job
 
     def lost(self, job: Job, reason: str) -> None:
         """The worker of ``job`` died: try it again at once, or give it up."""
-        if self._begun[job.group] < self._most:
+        if self._started[job.group] < self._most:
             self._waiting.appendleft(job)
             self._on_event(Retry(job.group, reason))
         else:

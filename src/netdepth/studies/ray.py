@@ -5,7 +5,7 @@ here (``auto`` where none runs) listens on loopback only, without a dashboard an
 must see the runs folder under the same path from every node and have the same netdepth and torch.
 
 Ray runs tasks somewhere, an actor gathers their progress, and Ray says when a task's process or machine is gone.
-A lost task is begun again on another node and continues from the checkpoints in its run folders.
+A lost task is started again on another node and continues from the checkpoints in its run folders.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from netdepth.training.signals import signals_as_errors, signals_ignored
 __all__ = ["ATTEMPTS", "check_address", "execute"]
 
 ATTEMPTS = 4
-"""How often a group is begun that loses its process or its node: more often than on one machine, as
+"""How often a group is started if it loses its process or its node: more often than on one machine, as
 machines that are rented for a while are taken away again."""
 
 POLL_SECONDS = 0.5
@@ -131,7 +131,7 @@ class _Mailbox:
 
 
 class _Tasks:
-    """The jobs as tasks: begun, watched, begun again when they are lost."""
+    """The jobs as tasks: started, watched, started again when they are lost."""
 
     def __init__(self, queue: JobQueue, on_event: Report, marker: tuple[str, str], gpus: float) -> None:
         import ray
@@ -141,7 +141,7 @@ class _Tasks:
         self._running: dict[Any, Job] = {}
         self._on_event = on_event
         self._marker = marker
-        # A lost task is begun again here and not by Ray, so that it is reported and counted.
+        # A lost task is started again here and not by Ray, so that it is reported and counted.
         self._task = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=0)(_make)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(_Mailbox)

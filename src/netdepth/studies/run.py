@@ -141,7 +141,7 @@ def run_study(
         spec: the study; its seeds may extend those of its folder (`locate_study`).
         runtime: device, folders, imports; a worker has one thread whatever ``threads`` says.
         workers: processes at once, as many as there are cores if None; 0 makes everything in this process.
-        ray: the address of a Ray cluster (``"auto"`` for the one at hand) that is to make the runs.
+        ray: the address of a Ray cluster (``"auto"``: one that runs, or a new one) that makes the runs.
         progress: whether to show any, on stderr.
 
     Raises:

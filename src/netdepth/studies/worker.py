@@ -104,7 +104,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Retry:
-    """The worker died and the group is begun again."""
+    """The worker died and the group is started again."""
 
     group: int
     error: str
