@@ -206,6 +206,7 @@ def test_the_shallowest_depth_can_explode_too() -> None:
     found = judged({("plain", 2): [INF] * 10})
     assert cell(found, "plain", 2).label == "exploded"
     assert (cell(found, "plain", 8).label, cell(found, "plain", 8).cause) == ("helps", "explosion")
+    assert found.answer.startswith("Plain explodes at depth 2. Depth helps plain from depth 8 on.")
 
 
 def test_harm_on_validation_only_is_overfitting() -> None:

@@ -19,10 +19,7 @@ from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label, by_c
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import capitalised, count, interval, listed, p_equals, percent, points, significant
 
-__all__ = [
-    "OUTCOMES", "Kind", "Sentence", "answer_of", "cell_words", "comparison_words", "named",
-    "sentences_of", "versus",
-]  # fmt: skip
+__all__ = ["Kind", "Sentence", "answer_of", "cell_words", "comparison_words", "named", "sentences_of", "versus"]
 
 Kind = Literal[
     "depth harms", "fates", "not overfitting", "depth helps", "depth has no effect", "pair in short", "claims nothing",
@@ -140,7 +137,8 @@ def answer_of(
         helped = tuple(item for item in cells if item.label == "helps")
         tested = tuple(item for item in cells if item.label not in ("reference", "exploratory"))
         found += [say("depth harms", cells=deeper)] if deeper else []
-        found += [say("fates", cells=harmed), say("not overfitting", cells=harmed)] if harmed else []
+        found += [say("fates", cells=harmed)] if harmed else []
+        found += [say("not overfitting", cells=deeper)] if deeper else []
         found += [say("depth helps", cells=helped)] if helped else []
         found += [say("depth has no effect", cells=tested)] if tested and not found else []
     found += [say("pair in short", contrasts=pair) for pair in pairs(contrasts)]
@@ -157,8 +155,10 @@ def sentences_of(
     """Everything below the answer: conditions, pairs of conditions, comparisons named before the runs, notes."""
     note = partial(Sentence, spec=spec, scale=scale)
     say = partial(note, fields=tuple(fields.values()))
-    found = [note("early stopping")] if spec.early_stopping else []
-    if not spec.early_stopping:
+    found = []
+    if spec.early_stopping:
+        found.append(note("early stopping"))
+    else:
         found += [say("condition", cells=tuple(own)) for own in by_condition(cells).values()]
         found += [say("pair", contrasts=pair) for pair in pairs(contrasts)]
         found += [say("comparison", contrasts=(contrast,)) for contrast in contrasts if contrast.primary]
@@ -183,8 +183,8 @@ def _depth_harms(said: Sentence) -> str:
         return f"{name} trains worse {where} than at depth {shallowest}"
     every = "both" if total == 2 else f"all {total}"
     among = f"in {every if len(conditions) == total else f'{len(conditions)} of {total}'}"
-    each = [f"{listed(names)} {where}" for where, names in places.items()]
-    return f"training is worse than at depth {shallowest} {among} conditions: {'; '.join(each)}"
+    each = "; ".join(f"{listed(names)} {where}" for where, names in places.items())
+    return f"training is worse than at depth {shallowest} {among} conditions: {each}"
 
 
 def _fates(said: Sentence) -> str:
