@@ -116,7 +116,9 @@ def train_runs(
     from netdepth.training.launch import Outcome, launch, settle
 
     name, configs, notes = plan(recipe, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides)
-    keys = [asked.key_of(config, runtime) for config in configs]
+    if not configs:
+        raise BadInput("seeds = [] is not acceptable; it takes at least one seed")
+    keys = asked.keys_of(configs, runtime)
     known = _known(keys, runtime)
     if known is None:
         from netdepth.training.resolve import fill_in

@@ -8,11 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli_world import World, answer, build_world
+from support.cli_world import World
 from support.made_runs import make_run
 
 from netdepth import __version__
@@ -20,16 +19,6 @@ from netdepth.cli import main
 from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
 
 Ask = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return build_world(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def ask(world: World, capsys: pytest.CaptureFixture[str]) -> Ask:
-    return lambda *argv: answer(list(argv), capsys)
 
 
 HEAVY = ["torch", "numpy", "pandas", "matplotlib", "rich", "wandb", "tensorboard", "sklearn", "scipy"]

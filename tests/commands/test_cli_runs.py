@@ -4,60 +4,56 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli_world import World, answer, build_world
+from support.cli_world import World
 from support.made_runs import add_checkpoint, make_run
 
 from netdepth.errors import BadInput, Locked
 from netdepth.runs.folder import RunDir, drop_optimizer_states, folder_size, remove
 
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return build_world(tmp_path, monkeypatch)
+Ask = Callable[..., tuple[int, str, str]]
 
 
-def test_list_shows_every_run_with_status_and_size(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_shows_every_run_with_status_and_size(world: World, ask: Ask) -> None:
     make_run(world.runs, seed=2, finish=False)
     make_run(world.runs, seed=3, failure="disk full")
     (make_run(world.runs, seed=4).path / "result.json").write_text("{")
-    document = json.loads(answer(["runs", "list", "--json"], capsys)[1])
+    document = json.loads(ask("runs", "list", "--json")[1])
     statuses = [run["status"] for run in document["runs"]]
     assert statuses == ["stopped_early", "stopped_early", "unfinished", "failed", "unreadable"]
     assert all(run["bytes"] == folder_size(Path(run["folder"])) > 0 for run in document["runs"])
-    code, out, _ = answer(["runs", "list"], capsys)
+    code, out, _ = ask("runs", "list")
     assert code == 0
     assert all(status in out for status in statuses)
 
 
-def test_rm_asks_and_takes_no_for_an_answer(
-    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rm_asks_and_takes_no_for_an_answer(world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     before = world.tree()
     for reply in ("", "n", "yess"):
         monkeypatch.setattr("builtins.input", lambda _, reply=reply: reply)
-        assert answer(["runs", "rm", "baseline-mlp-s0"], capsys)[0] == 0
+        assert ask("runs", "rm", "baseline-mlp-s0")[0] == 0
         assert world.tree() == before
     monkeypatch.setattr("builtins.input", lambda _: "y")
-    assert answer(["runs", "rm", "baseline-mlp-s0"], capsys)[0] == 0
+    assert ask("runs", "rm", "baseline-mlp-s0")[0] == 0
     assert [path.name for path in (world.runs / "single").iterdir()] == ["baseline-mlp-s1-0123456789"]
 
 
-def test_rm_yes_removes_what_is_named_once(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_rm_yes_removes_what_is_named_once(world: World, ask: Ask) -> None:
     argv = ["runs", "rm", "baseline-mlp-s0", "baseline-mlp-s0", "baseline-mlp-s1", "--yes", "--json"]
-    code, out, _ = answer(argv, capsys)
+    code, out, _ = ask(*argv)
     assert code == 0
     assert len(json.loads(out)["removed"]) == 2
     assert list((world.runs / "single").iterdir()) == []
 
 
-def test_nothing_is_removed_unless_everything_may_be(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_is_removed_unless_everything_may_be(world: World, ask: Ask) -> None:
     outside = make_run(world.folder / "elsewhere", seed=9)
     before = world.tree()
-    code, _, err = answer(["runs", "rm", "baseline-mlp-s0", str(outside.path), "--yes"], capsys)
+    code, _, err = ask("runs", "rm", "baseline-mlp-s0", str(outside.path), "--yes")
     assert code == 2
     assert "not a run folder inside" in err
     assert world.tree() == before
@@ -86,14 +82,12 @@ def test_a_run_in_use_is_not_removed(world: World) -> None:
     assert (run.path / "result.json").is_file()
 
 
-def test_gc_frees_the_optimizer_states_and_the_checkpoint_stays_whole(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gc_frees_the_optimizer_states_and_the_checkpoint_stays_whole(world: World, ask: Ask) -> None:
     unfinished = make_run(world.runs, seed=2, finish=False)
     add_checkpoint(unfinished, 300)
     finished = make_run(world.runs, seed=0)
     before = folder_size(finished.path)
-    code, out, _ = answer(["runs", "gc", "--json"], capsys)
+    code, out, _ = ask("runs", "gc", "--json")
     assert code == 0
     assert json.loads(out)["bytes"] == 2000  # 1000 in each of the two finished runs
     assert before - folder_size(finished.path) >= 1000
@@ -103,24 +97,22 @@ def test_gc_frees_the_optimizer_states_and_the_checkpoint_stays_whole(
     kept = unfinished.load_checkpoint(300)
     assert kept is not None
     assert "optimizer.safetensors" in kept
-    assert json.loads(answer(["runs", "gc", "--json"], capsys)[1])["bytes"] == 0
+    assert json.loads(ask("runs", "gc", "--json")[1])["bytes"] == 0
 
 
-def test_gc_leaves_damaged_checkpoints_and_goes_on_after_a_busy_run(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_gc_leaves_damaged_checkpoints_and_goes_on_after_a_busy_run(world: World, ask: Ask) -> None:
     damaged = make_run(world.runs, seed=3)
     add_checkpoint(damaged, 100)
     (damaged.path / "checkpoints" / "100" / "MANIFEST.json").write_text("{")
     assert drop_optimizer_states(damaged) == 0
     assert (damaged.path / "checkpoints" / "100" / "optimizer.safetensors").is_file()
     with make_run(world.runs, seed=0).lock():
-        document = json.loads(answer(["runs", "gc", "--json"], capsys)[1])
+        document = json.loads(ask("runs", "gc", "--json")[1])
     assert document["bytes"] == 1000
     assert [path for path in document["skipped"] if "-s0-" in path]
 
 
-def test_an_empty_runs_folder_is_no_error(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_runs_folder_is_no_error(world: World, ask: Ask) -> None:
     shutil.rmtree(world.runs)
-    assert answer(["runs", "list"], capsys)[0] == 0
-    assert answer(["runs", "gc"], capsys)[0] == 0
+    assert ask("runs", "list")[0] == 0
+    assert ask("runs", "gc")[0] == 0

@@ -8,21 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli_world import World, answer, build_world
+from support.cli_world import World
 
 from netdepth.errors import StorageError
 
 Ask = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    return build_world(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def ask(world: World, capsys: pytest.CaptureFixture[str]) -> Ask:
-    return lambda *argv: answer(list(argv), capsys)
 
 
 def test_train_passes_on_what_was_asked_and_shows_the_table(ask: Ask, world: World) -> None:

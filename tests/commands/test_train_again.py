@@ -16,7 +16,7 @@ import pytest
 from netdepth import api
 from netdepth.config import Component, EarlyStopping, RunConfig, Runtime, StartFrom, TrainConfig, to_json
 from netdepth.runs import asked
-from netdepth.runs.asked import find, key_of
+from netdepth.runs.asked import find, keys_of
 from netdepth.runs.folder import RunDir
 
 CONFIG = RunConfig(
@@ -25,6 +25,11 @@ CONFIG = RunConfig(
     train=TrainConfig(budget="2it", eval_every="2it"),
 )
 ASKED = ("train", "config.json", "--runs", "runs", "--track", "none")
+
+
+def key_of(config: RunConfig, runtime: Runtime) -> str | None:
+    (key,) = keys_of([config], runtime)
+    return key
 
 
 @pytest.fixture

