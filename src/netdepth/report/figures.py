@@ -11,36 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from netdepth.report import line_figures as lines
+from netdepth.report import style
 from netdepth.report.data import Run, StudyData
-from netdepth.report.line_figures import (
-    CURVES,
-    QUANTITIES,
-    Quantity,
-    chance_of,
-    curve_figure,
-    curves_overview,
-    depth_figure,
-    depth_overview,
-    has_curves,
-    labels_of,
-    mean_of,
-    values_of,
-)  # fmt: skip
 from netdepth.report.numbers import STATUS, run_ranges
-from netdepth.report.style import (
-    GRID,
-    HEAT,
-    INK,
-    MUTED,
-    PAPER,
-    add_legend,
-    dash,
-    figure_of,
-    grid_of,
-    marker,
-    save_png,
-    svg,
-)  # fmt: skip
 from netdepth.runs.table import number_of
 from netdepth.studies.table import SOURCES
 from netdepth.text import printable, significant
@@ -101,17 +75,17 @@ class LegendEntry:
 
 def legend(data: StudyData) -> list[LegendEntry]:
     """An entry for each condition, in the order of their colours."""
-    return [LegendEntry(_swatch(index), label) for index, label in enumerate(labels_of(data))]
+    return [LegendEntry(_swatch(index), label) for index, label in enumerate(lines.labels_of(data))]
 
 
 def _swatch(index: int) -> Markup:
     from markupsafe import Markup
 
-    dashes = [] if dash(index) == "-" else [f"{2 * part:g}" for part in dash(index)[1]]
+    dashes = [] if style.dash(index) == "-" else [f"{2 * part:g}" for part in style.dash(index)[1]]
     pattern = f' stroke-dasharray="{" ".join(dashes)}"' if dashes else ""
     return Markup(
         f'<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true" style="color: var(--c{index % 7})">'
-        f'<path d="M1 6H33"{pattern}/><path d="{MARKER_PATHS[marker(index)]}" stroke="none"/></svg>'
+        f'<path d="M1 6H33"{pattern}/><path d="{MARKER_PATHS[style.marker(index)]}" stroke="none"/></svg>'
     )
 
 
@@ -122,15 +96,15 @@ def depth_group(data: StudyData) -> Panels | None:
     every = [run.number for run in data.runs]
     figures = [
         _page_figure(
-            depth_figure(data, quantity),
+            lines.depth_figure(data, quantity),
             f"depth-{quantity.key}",
             _depth_words(data, quantity),
             every,
             (SOURCES[quantity.column], STATUS),
         )
-        for quantity in QUANTITIES
+        for quantity in lines.QUANTITIES
     ]
-    chance = chance_of(data, QUANTITIES[-1])
+    chance = lines.chance_of(data, lines.QUANTITIES[-1])
     guessing = "" if chance is None else f"; guessing all classes equally often gives {significant(chance)}"
     caption = (
         "Each small mark is one run, measured with its last weights. A line joins the means over the seeds (of losses "
@@ -143,7 +117,7 @@ def depth_group(data: StudyData) -> Panels | None:
 
 def curve_groups(data: StudyData) -> list[Panels]:
     """Learning curves per depth: error first, then loss."""
-    if not has_curves(data):
+    if not lines.has_curves(data):
         return []
     caption = (
         "One panel per depth, all with the same axes. Dashed is training (the mean over an epoch while it ran), solid "
@@ -153,12 +127,12 @@ def curve_groups(data: StudyData) -> list[Panels]:
     )
     every = [run.number for run in data.runs]  # the axes are those of all depths
     groups = []
-    for metric, (train, val) in CURVES.items():
+    for metric, (train, val) in lines.CURVES.items():
         fields = ("metrics.jsonl:epoch", f"metrics.jsonl:{train}", f"metrics.jsonl:{val}", STATUS)
         figures = []
         for depth in data.spec.depths:
             words = f"Training and validation {metric} against epoch at depth {depth}, a colour per condition"
-            drawn = curve_figure(data, depth, metric)
+            drawn = lines.curve_figure(data, depth, metric)
             figures.append(_page_figure(drawn, f"curve-{metric}-{depth}", words, every, fields))
         groups.append(Panels("Learning curves", caption, "small", tuple(figures)))
     return groups
@@ -178,11 +152,11 @@ def flow_groups(data: StudyData) -> list[Panels]:
         if not _has_flow(data, when):
             continue
         figures = []
-        for index, (name, label) in enumerate(zip(data.spec.conditions, labels_of(data), strict=True)):
+        for index, (name, label) in enumerate(zip(data.spec.conditions, lines.labels_of(data), strict=True)):
             runs = [run for depth in data.spec.depths for run in data.cells[name, depth]]
             files = {"probes/init.json"} if when == "first" else {run.last_probe_file for run in runs}
             fields = sorted(f"{file}:layers" for file in files if file is not None)
-            figure, (axes,) = figure_of(3.5, 2.5, left=0.07, right=0.99, top=0.97, bottom=0.17)
+            figure, (axes,) = style.figure_of(3.5, 2.5, left=0.07, right=0.99, top=0.97, bottom=0.17)
             _draw_flow(axes, data, name, when)
             words = _flow_words(data, name, when)
             figures.append(
@@ -195,11 +169,11 @@ def flow_groups(data: StudyData) -> list[Panels]:
 def pictures(data: StudyData, folder: Path) -> list[tuple[str, Path]]:
     """Write the figures as PNG files into ``folder``: what each shows, and its path."""
     wanted: list[tuple[str, str, bool, Callable[[StudyData], Figure]]] = [
-        ("Error and loss against depth", "against-depth", any(run.finished for run in data.runs), depth_overview),
-        ("Learning curves per depth", "learning-curves", has_curves(data), curves_overview),
+        ("Error and loss against depth", "against-depth", any(run.finished for run in data.runs), lines.depth_overview),
+        ("Learning curves per depth", "learning-curves", lines.has_curves(data), lines.curves_overview),
         ("Gradient flow at initialisation", "gradient-flow", _has_flow(data, "first"), _flow_overview),
     ]
-    return [(title, save_png(draw(data), folder / f"{name}.png")) for title, name, there, draw in wanted if there]
+    return [(title, style.save_png(draw(data), folder / f"{name}.png")) for title, name, there, draw in wanted if there]
 
 
 def _page_figure(
@@ -207,17 +181,17 @@ def _page_figure(
 ) -> PageFigure:
     from markupsafe import Markup
 
-    return PageFigure(Markup(svg(figure, key, words)), run_ranges(runs), " ".join(fields), title)
+    return PageFigure(Markup(style.svg(figure, key, words)), run_ranges(runs), " ".join(fields), title)
 
 
-def _depth_words(data: StudyData, quantity: Quantity) -> str:
+def _depth_words(data: StudyData, quantity: lines.Quantity) -> str:
     """The figure in words: each condition's mean at the smallest and at the largest depth."""
-    cells = values_of(data, quantity)
+    cells = lines.values_of(data, quantity)
     parts = []
-    for name, label in zip(data.spec.conditions, labels_of(data), strict=True):
+    for name, label in zip(data.spec.conditions, lines.labels_of(data), strict=True):
         shown = []
         for depth in (data.spec.depths[0], data.spec.depths[-1]):
-            mean = mean_of(cells[name, depth], quantity)
+            mean = lines.mean_of(cells[name, depth], quantity)
             value = "no mean" if mean is None or mean.value is None else f"{mean.value:.3g}"
             shown.append(f"{value} at depth {depth}")
         parts.append(f"{label}: {', '.join(shown)}")
@@ -270,12 +244,12 @@ def _flow_overview(data: StudyData) -> Figure:
     from matplotlib.patches import Patch
 
     conditions = data.spec.conditions
-    figure, panels = grid_of(len(conditions), 3, 3.4)
-    for condition, label, axes in zip(conditions, labels_of(data), panels, strict=True):
+    figure, panels = style.grid_of(len(conditions), 3, 3.4)
+    for condition, label, axes in zip(conditions, lines.labels_of(data), panels, strict=True):
         _draw_flow(axes, data, condition, "first")
-        axes.set_title(printable(label), loc="left", fontsize=10, color=INK, parse_math=False)
-    bands = [Patch(facecolor=shade, label=name) for shade, name in zip(HEAT, band_names(), strict=True)]
-    add_legend(figure, bands, 6 if len(conditions) > 2 else 4, size=8.5)
+        axes.set_title(printable(label), loc="left", fontsize=10, color=style.INK, parse_math=False)
+    bands = [Patch(facecolor=shade, label=name) for shade, name in zip(style.HEAT, band_names(), strict=True)]
+    style.add_legend(figure, bands, 6 if len(conditions) > 2 else 4, size=8.5)
     return figure
 
 
@@ -295,11 +269,13 @@ def _draw_flow(axes: Axes, data: StudyData, condition: str, when: When) -> None:
             place = Rectangle((column - 0.46, layer * share), 0.92, share)
             (unknown if value is None else known).append(place)
             if value is not None:
-                shades.append(HEAT[bisect.bisect_right(EDGES, value)])
+                shades.append(style.HEAT[bisect.bisect_right(EDGES, value)])
         if not ratios:
-            axes.text(column, 0.5, "–", ha="center", va="center", fontsize=9, color=MUTED)
-    axes.add_collection(PatchCollection(known, facecolors=shades, edgecolors=PAPER, linewidths=0.35), autolim=False)
-    none = PatchCollection(unknown, facecolors=GRID, edgecolors=PAPER, linewidths=0.35, hatch="////")
+            axes.text(column, 0.5, "–", ha="center", va="center", fontsize=9, color=style.MUTED)
+    axes.add_collection(
+        PatchCollection(known, facecolors=shades, edgecolors=style.PAPER, linewidths=0.35), autolim=False
+    )
+    none = PatchCollection(unknown, facecolors=style.GRID, edgecolors=style.PAPER, linewidths=0.35, hatch="////")
     axes.add_collection(none, autolim=False)
     axes.set_facecolor("none")
     axes.set_xlim(-0.55, len(depths) - 0.45)
@@ -309,8 +285,8 @@ def _draw_flow(axes: Axes, data: StudyData, condition: str, when: When) -> None:
     first, last = axes.get_yticklabels()
     first.set_verticalalignment("bottom")
     last.set_verticalalignment("top")
-    axes.tick_params(labelsize=9, colors=MUTED, length=0, pad=3)
-    axes.set_xlabel("depth (weight layers)", fontsize=9, color=MUTED, labelpad=3)
+    axes.tick_params(labelsize=9, colors=style.MUTED, length=0, pad=3)
+    axes.set_xlabel("depth (weight layers)", fontsize=9, color=style.MUTED, labelpad=3)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
