@@ -128,7 +128,7 @@ def hostile_store(root: Path, given: Sequence[str]) -> Path:
         alter(folder, "split.json", "classes", [*given[:10]])
         alter(folder, "split.json", "name", next(rest, given[0]))
         alter(folder, "config.json", "recipe", next(rest, given[0]))
-        if (run.folder / "failure.json").exists():
+        if (folder / "failure.json").exists():
             alter(folder, "failure.json", "message", " ".join(given))
     finished = run_at(runs)
     alter_json(finished / "config.json", lambda document: document.update(recipe=given[0]))
