@@ -13,21 +13,30 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from netdepth.config import SCHEMA, Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import write_atomic
 from netdepth.files.records import jsonable
+from netdepth.models import describe
 from netdepth.tools.common import html_answer, output_file
+from netdepth.tools.convert.fit import Published
+from netdepth.tools.explain import sheet as sheets
+from netdepth.tools.explain.examine import (
+    PASSES,
+    Examination,
+    examine,
+    picture_files,
+    spread,
+    validation_pictures,
+)  # fmt: skip
 from netdepth.tools.predict import open_network
 from netdepth.training.finished import Run
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from netdepth.tools.convert.fit import Published
-    from netdepth.tools.explain.examine import Examination
+from netdepth.training.process import configure
 
 __all__ = ["Explanation", "explain"]
 
@@ -82,10 +91,6 @@ def explain(
         BadInput: the cases in which the command exits with 2.
         StorageError: the data are not here, or a file cannot be written.
     """
-    from netdepth.models import describe
-    from netdepth.tools.explain.examine import PASSES, examine, picture_files, validation_pictures
-    from netdepth.training.process import configure
-
     runtime = runtime or Runtime()
     if isinstance(run, str | Path):
         run = open_network(str(run), runtime.runs_root, names)
@@ -118,9 +123,6 @@ def _sheet_file(run: Run | Published, own_pictures: bool) -> Path:
 
 def _written(run: Run | Published, found: Examination, chosen: Sequence[int] | None, target: Path) -> Explanation:
     """The pictures and the numbers of ``found`` on disk: the contact sheet in ``target``, the others beside it."""
-    from netdepth.tools.explain import sheet as sheets
-    from netdepth.tools.explain.examine import spread
-
     title, names, labels = run.path.name, run.classes, found.pictures.labels
     present = sorted(set(labels.tolist()))
     shown = present if chosen is not None else spread(present, sheets.MAX_ROWS)
@@ -157,7 +159,6 @@ def _written(run: Run | Published, found: Examination, chosen: Sequence[int] | N
 
 def _numbers(found: Examination, names: Sequence[str], indices: Sequence[int]) -> dict[str, Any]:
     """The part of the JSON file that comes from ``found``; a mean map is kept at 16 by 16 cells or fewer."""
-    from torch.nn.functional import adaptive_avg_pool2d
 
     def cells(mean: Tensor) -> list[list[float]]:
         small = adaptive_avg_pool2d(mean[None], (min(16, mean.shape[0]), min(16, mean.shape[1])))[0]

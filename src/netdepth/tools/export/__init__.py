@@ -6,17 +6,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import netdepth
+from netdepth.data import DatasetSpec
 from netdepth.errors import choose
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.tools.common import open_run, output_file
+from netdepth.tools.export.card import model_card
+from netdepth.tools.export.formats import FORMATS, Parity, compare
 from netdepth.training.finished import Run, Weights, network_of, weights_of
-
-if TYPE_CHECKING:
-    from netdepth.data import DatasetSpec
-    from netdepth.tools.export.formats import Parity
+from netdepth.training.layers import probe_batch
 
 __all__ = ["Exported", "export"]
 
@@ -61,10 +61,6 @@ def export(
         RunFailed: the exported file does not compute what the network does; nothing is written.
         StorageError: the data are not here, or the file cannot be written.
     """
-    from netdepth.tools.export.card import model_card
-    from netdepth.tools.export.formats import FORMATS, compare
-    from netdepth.training.layers import probe_batch
-
     form = FORMATS[choose(to, FORMATS, "--to")]
     form.check()
     run = open_run(run, runs_dir)

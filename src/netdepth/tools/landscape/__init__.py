@@ -15,21 +15,23 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
+
+from torch import Tensor
 
 from netdepth.config import MAX_SEED, Runtime
+from netdepth.data import Splits
 from netdepth.errors import BadInput
 from netdepth.files.records import restored
+from netdepth.models import Network, describe
 from netdepth.progress import CountProgress
 from netdepth.tools.common import html_answer, open_run, output_file
+from netdepth.tools.landscape import surface
+from netdepth.tools.landscape.picture import draw_landscape, landscape_words
+from netdepth.tools.landscape.surface import Curvature, Setting, Slice
 from netdepth.training.finished import Run, network_of, weights_of
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from netdepth.data import Splits
-    from netdepth.models import Network
-    from netdepth.tools.landscape.surface import Curvature, Setting, Slice
+from netdepth.training.layers import probe_batch
+from netdepth.training.process import configure
 
 __all__ = ["Landscape", "landscape"]
 
@@ -113,12 +115,6 @@ def landscape(
         StorageError: the data are not here, or a folder cannot be written.
         Locked: another process works in the run's folder.
     """
-    from netdepth.models import describe
-    from netdepth.tools.landscape.picture import draw_landscape, landscape_words
-    from netdepth.tools.landscape.surface import Setting, coordinates
-    from netdepth.training.layers import probe_batch
-    from netdepth.training.process import configure
-
     chosen = [open_run(run, runs_dir) for run in runs]
     _check(chosen, {"grid": grid, "images": images, "seed": seed})
     if out is not None:
@@ -128,7 +124,7 @@ def landscape(
     cost = max(describe(model).multiply_adds for model in models)
     size = "cheap" if cost < CHEAP else "expensive"
     grid, images = grid or GRID[size], images or IMAGES[size]
-    coordinates(grid, radius)  # complains before the data are loaded
+    surface.coordinates(grid, radius)  # complains before the data are loaded
     # The layers of a small network keep one thread busy and no second one, however many images there are.
     process = configure(runtime or Runtime(), cost if cost < CHEAP else cost * images)
     jobs = []
@@ -185,9 +181,7 @@ def _data(runs: Sequence[Run], data_dir: Path | None) -> list[Splits]:
 
 def _slice(job: _Job, curvature: bool, progress: bool) -> Slice:
     """The slice of one run: its file as far as it goes; the rest is computed and saved on the way."""
-    from netdepth.tools.landscape.surface import Slice, coordinates, describe_surface
-
-    steps = coordinates(job.setting.grid, job.setting.radius)
+    steps = surface.coordinates(job.setting.grid, job.setting.radius)
     saved = _saved(job)
     losses = [] if saved is None else [value for row in saved.loss for value in row]
 
@@ -205,7 +199,7 @@ def _slice(job: _Job, curvature: bool, progress: bool) -> Slice:
         save(with_losses(complete=False))
         raise
     guessing = math.log(job.model.num_classes)
-    summary = describe_surface(with_losses(complete=True).loss, steps[1] - steps[0], guessing)
+    summary = surface.describe_surface(with_losses(complete=True).loss, steps[1] - steps[0], guessing)
     known = None if saved is None else saved.curvature
     found = with_losses(complete=True, summary=summary, guessing=guessing, curvature=known)
     if found != saved:
@@ -218,14 +212,12 @@ def _slice(job: _Job, curvature: bool, progress: bool) -> Slice:
 
 def _compute(job: _Job, steps: list[float], losses: list[float], progress: bool) -> Iterator[None]:
     """Append the missing values to ``losses``; yields when it is time to save."""
-    from netdepth.tools.landscape.surface import filter_directions, slice_losses
-
     total, saved_at = len(steps) ** 2, time.monotonic()
     if len(losses) == total:
         return
-    directions = filter_directions(job.model, job.setting.seed)
+    directions = surface.filter_directions(job.model, job.setting.seed)
     with CountProgress(f"landscape of {job.run.path.name}", total, len(losses), shown=progress) as shown:
-        for loss in slice_losses(job.model, job.images, job.labels, directions, steps, len(losses)):
+        for loss in surface.slice_losses(job.model, job.images, job.labels, directions, steps, len(losses)):
             losses.append(loss)
             shown.advance(len(losses))
             if time.monotonic() - saved_at >= SAVE_SECONDS:
@@ -235,8 +227,6 @@ def _compute(job: _Job, steps: list[float], losses: list[float], progress: bool)
 
 def _saved(job: _Job) -> Slice | None:
     """The slice in the job's file; None if there is none, or the file is damaged or of another setting."""
-    from netdepth.tools.landscape.surface import Slice
-
     try:
         document = job.run.dir.read_json(job.file)
         found = None if document is None else Slice.from_json(restored(document))
@@ -247,8 +237,6 @@ def _saved(job: _Job) -> Slice | None:
 
 def _curvature(job: _Job, progress: bool) -> Curvature:
     """The extreme eigenvalues of the Hessian on the same images; the smallest only if the loss is finite."""
-    from netdepth.tools.landscape import surface
-
     product, seed = surface.HessianProduct(job.model, job.images, job.labels), job.setting.seed
 
     def display(which: str) -> CountProgress:

@@ -14,22 +14,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from netdepth import data
 from netdepth.config import Component, RunConfig, digest
+from netdepth.data import Split, Splits
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
+from netdepth.models import Network
 from netdepth.overrides import apply_overrides, dataset_overrides
 from netdepth.progress import CountProgress
 from netdepth.runs.folder import RunDir
+from netdepth.stats.exact import mcnemar
 from netdepth.tools.common import open_run
+from netdepth.tools.linear_probe import features as f
+from netdepth.tools.linear_probe.page import AgainstPixels, Counts, Result, Row, Tried, draw, sentences
 from netdepth.training.finished import Run, Weights, network_of, weights_of
+from netdepth.training.resolve import COMPONENTS
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas
-
-    from netdepth.data import Split, Splits
-    from netdepth.models import Network
-    from netdepth.tools.linear_probe.page import AgainstPixels, Result
 
 __all__ = ["FOLDER", "LinearProbe", "probe"]
 
@@ -59,15 +63,11 @@ class LinearProbe:
     @property
     def sentences(self) -> list[str]:
         """The answer in words."""
-        from netdepth.tools.linear_probe.page import sentences
-
         return sentences(self.result)
 
     @property
     def figure(self) -> Path:
         """The picture; it is drawn if it does not exist."""
-        from netdepth.tools.linear_probe.page import draw
-
         return draw(self.path, self.result)
 
     def table(self) -> pandas.DataFrame:
@@ -113,10 +113,6 @@ def probe(
         BadInput: the run is unfinished, the data do not fit its network, or there are no validation images.
         Locked: another process works in the run's folder.
     """
-    from netdepth import data
-    from netdepth.tools.linear_probe.page import Result
-    from netdepth.training.resolve import COMPONENTS
-
     run = open_run(run, runs_dir)
     found = weights_of(run.dir, weights)
     component = COMPONENTS["dataset"].resolve(_component(dataset, overrides) if isinstance(dataset, str) else dataset)
@@ -170,9 +166,6 @@ def _probed(
     progress: bool,
 ) -> Result:
     """Choose on validation, then test once. ``validation.json`` holds what was tried, so that a kill loses one fit."""
-    from netdepth.tools.linear_probe import features as f
-    from netdepth.tools.linear_probe.page import Counts, Result, Row, Tried
-
     spec, part = splits.spec, f.subset(splits.train, images)
     kinds = ("network", "pixels")
 
@@ -258,8 +251,5 @@ def _with_interval(right: np.ndarray) -> tuple[float, float, float]:
 
 
 def _against_pixels(right: np.ndarray, baseline: np.ndarray) -> AgainstPixels:
-    from netdepth.stats.exact import mcnemar
-    from netdepth.tools.linear_probe.page import AgainstPixels
-
     found = mcnemar(right, baseline)
     return AgainstPixels(found.first, found.second, found.p)
