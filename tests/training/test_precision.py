@@ -156,6 +156,7 @@ def test_an_mlp_in_bf16_goes_through_autograd_and_is_not_stacked():
     assert torch.allclose(loss, expected, rtol=0.02)
     assert stackable(config(MLP, "float32"))
     assert not stackable(config(MLP, "bf16"))
+    assert not stackable(config(CNN, "float32"))
     with pytest.raises(BadInput, match="in bf16 has no stacked pass"):
         choose_gradients(stack(True, (1, 2)), CE)
 
