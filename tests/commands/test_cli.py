@@ -17,6 +17,7 @@ from support.made_runs import make_run
 from netdepth import __version__
 from netdepth.cli import main
 from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
+from netdepth.recipes import RECIPES
 
 Ask = Callable[..., tuple[int, str, str]]
 
@@ -127,7 +128,8 @@ def test_list_names_every_setting_with_type_default_and_meaning(ask: Ask, kind: 
             assert all(str(setting[key]) in out for key in ("name", "type", "meaning"))
 
 
-def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World) -> None:
+def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RECIPES, "_entries", dict(RECIPES._entries))  # other tests go over all recipes
     text = "from netdepth.recipes import RECIPES\n@RECIPES.register('of-mine')\ndef mine():\n    'My own.'\n"
     (world.folder / "mine.py").write_text(text)
     assert "of-mine" in ask("list", "recipes", "--import", "mine.py")[1]
