@@ -21,7 +21,10 @@ from typing import Any, Generic, TypeVar
 from netdepth.config import Component, from_json, type_name
 from netdepth.errors import BadInput, choose
 
-__all__ = ["REGISTRIES", "Entry", "Field", "Registry", "coerce", "import_room", "registry_of", "type_name"]
+__all__ = [
+    "REGISTRIES", "Entry", "Field", "Registry", "coerce", "import_package_modules", "import_room", "registry_of",
+    "type_name",
+]  # fmt: skip
 
 REGISTRIES: Mapping[str, str] = {
     "recipe": "netdepth.recipes:RECIPES",
@@ -165,10 +168,13 @@ def registry_of(kind: str) -> Registry[Any]:
     return found
 
 
-def import_room(package: str, path: Iterable[str]) -> None:
+def import_package_modules(package: str, path: Iterable[str]) -> None:
     """Import every module of a package, so that adding a component is adding one file."""
     for module in pkgutil.iter_modules(path):
         importlib.import_module(f"{package}.{module.name}")
+
+
+import_room = import_package_modules  # the name that users' files know
 
 
 def _source_digest(function: Callable[..., Any]) -> str | None:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from netdepth.config import Component
 from netdepth.data.splits import DATASETS, DatasetSpec, SealedTest, Split, Splits, train_statistics
-from netdepth.registry import import_room
+from netdepth.registry import import_package_modules
 
 __all__ = ["DATASETS", "DatasetSpec", "SealedTest", "Split", "Splits", "load", "train_statistics"]
 
-import_room(__name__, __path__)
+import_package_modules(__name__, __path__)
 
 
 def load(component: Component, *, data_dir: Path | None) -> Splits:

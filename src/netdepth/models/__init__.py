@@ -11,11 +11,11 @@ from torch import Generator, Tensor, nn
 
 from netdepth.config import Component
 from netdepth.models.network import MODELS, Network, Normalize, class_of
-from netdepth.registry import import_room
+from netdepth.registry import import_package_modules
 
 __all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "build", "class_of", "describe"]
 
-import_room(__name__, __path__)
+import_package_modules(__name__, __path__)
 
 
 def build(

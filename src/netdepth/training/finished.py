@@ -43,7 +43,7 @@ def weights_of(run: RunDir, which: str | None = None) -> Weights:
         BadInput: the run is unfinished, or its checkpoint is missing, damaged or not what its result was made with.
     """
     result = run.result()
-    if result is None or run.read_json("split.json") is None:
+    if result is None or run.split() is None:
         raise BadInput(f"run {run.path.name} is {run.status()}; only a finished run has weights to use")
     which = which or result.get("reported")
     if which not in ("best", "last"):
@@ -65,11 +65,12 @@ def network_of(weights: Weights) -> models.Network:
         BadInput: files that are whole but do not fit one another.
     """
     run = weights.run
-    config, split = run.read_json("config.json") or {}, run.read_json("split.json") or {}
+    config, split = run.read_json("config.json") or {}, run.split()
+    if split is None or split.input_shape is None:
+        raise BadInput(f"run {run.path.name} cannot be loaded: its split.json does not say how large its images are")
     try:
-        channels, height, width = split["input_shape"]
         component = from_json(Component, config["model"], "config.model")
-        model = models.build(component, (channels, height, width), len(split["classes"]))
+        model = models.build(component, split.input_shape, len(split.classes))
         if config["train"]["precision"] == "float64":
             model = model.to(torch.float64)
         load_weights(model, weights.content)
@@ -162,7 +163,8 @@ class Run:
     @property
     def classes(self) -> tuple[str, ...]:
         """Names of the classes, in the order of the network's outputs."""
-        return tuple((self.dir.read_json("split.json") or {}).get("classes", ()))
+        split = self.dir.split()
+        return () if split is None else split.classes
 
     @property
     def figure(self) -> Path | None:
@@ -200,13 +202,13 @@ class Run:
             BadInput: what is here are other data, or another split of them.
             StorageError: the data are not here.
         """
-        split, name = self.dir.read_json("split.json"), self.path.name
+        split, name = self.dir.split(), self.path.name
         if split is None or not self.config.get("dataset"):
             raise BadInput(f"run {name} does not say what its data are: config.json or split.json lacks it")
         component = from_json(Component, self.config["dataset"], "config.dataset")
         splits = data.load(component, data_dir=data_dir)
-        for key, here in (("data_digest", splits.spec.data_digest), ("split_digest", splits.spec.split_digest)):
-            if split.get(key) != here:
+        for key in ("data_digest", "split_digest"):
+            if getattr(split, key) != getattr(splits.spec, key):
                 raise BadInput(f"run {name} was made with other data: {component.name} here has another {key}")
         return splits
 
