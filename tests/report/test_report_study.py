@@ -299,4 +299,4 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
     assert content.answer.lines[0].said.text.startswith("the signal vanishes from depth 24 on")
     assert len(content.answer.primary) == len(spec.primary)
     assert any(note.text == "All networks used the same learning rate." for note in content.answer.notes)
-    assert [chip.label for chip in content.grids[0].lines[2][2] if chip][-3:] == ["exploded"] * 3
+    assert [chip.label for chip in content.grids[0].lines[2].chips if chip][-3:] == ["exploded"] * 3

@@ -7,13 +7,23 @@ import dataclasses
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.browser import find_browser
 from support.cli_world import answer
 from support.made_study_folders import Ending, make_study, small_spec, telling
 
+from netdepth.studyspec import Axis, Primary, StudySpec
+
 HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+def he_spec(**changes: Any) -> StudySpec:
+    """Conditions whose keys are not their labels."""
+    levels = {"plain he": {"model.shortcut": "none"}, "residual he": {"model.shortcut": "identity"}}
+    primary = (*(Primary("depth", 8, name) for name in levels), Primary("shortcut", 8, "residual he", "plain he"))
+    return small_spec(scientific=(Axis.of_depths((2, 4, 8)), Axis("condition", levels)), primary=primary, **changes)
 
 
 def ending(condition: str, depth: int, seed: int) -> Ending:
@@ -24,10 +34,10 @@ def ending(condition: str, depth: int, seed: int) -> Ending:
 def course(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two sound submissions, one unfinished, one of another question, one that is damaged."""
     root = tmp_path_factory.mktemp("course")
-    make_study(root / "anna")
-    make_study(root / f"b {HOSTILE}", small_spec(seeds=(4, 5, 6, 9)), ending)
-    make_study(root / "carla", small_spec(smallest_effect=0.5))
-    damaged = make_study(root / "dora")
+    make_study(root / "anna", he_spec())
+    make_study(root / f"b {HOSTILE}", he_spec(seeds=(4, 5, 6, 9)), ending)
+    make_study(root / "carla", he_spec(smallest_effect=0.5))
+    damaged = make_study(root / "dora", he_spec())
     (damaged.path / "study.json").write_text("{")
     return root
 
@@ -47,9 +57,16 @@ def test_every_submission_has_a_line_whatever_became_of_it(course: Path, capsys:
     assert "not readable JSON" in dora["error"]
     assert anna["fingerprint"] == ben["fingerprint"] != carla["fingerprint"]
     assert found["warnings"][0].startswith("2 different studies: carla asked another question")
-    word = anna["chips"]["plain, depth 8"]["word"]
-    assert found["agreement"]["plain, depth 8"][word] >= 1
-    assert sum(found["agreement"]["plain, depth 8"].values()) == 3
+    assert {*anna} == {
+        "name", "folder", "study", "fingerprint", "finished", "planned", "seeds", "report", "made_with", "answer",
+        "chips", "weights", "error",
+    }  # fmt: skip
+    places = {f"{name}, depth {depth}" for name in ("plain he", "residual he") for depth in (2, 4, 8)}
+    places |= {f"residual he against plain he, depth {depth}" for depth in (2, 4, 8)}
+    assert set(anna["chips"]) == set(found["agreement"]) == places, "keys, not labels: programs read them"
+    word = anna["chips"]["plain he, depth 8"]["word"]
+    assert found["agreement"]["plain he, depth 8"][word] >= 1
+    assert sum(found["agreement"]["plain he, depth 8"].values()) == 3
 
 
 def test_tables_hold_every_place_and_nothing_that_a_name_smuggles_in(
@@ -60,14 +77,16 @@ def test_tables_hold_every_place_and_nothing_that_a_name_smuggles_in(
     assert code == 0
     header, *lines = csv.reader(io.StringIO(out))
     assert len(lines) == 4
-    assert {"plain, depth 4", "residual, depth 8", "residual against plain, depth 8"} <= set(header)
+    assert {"plain he, depth 4", "residual he, depth 8", "residual he against plain he, depth 8"} <= set(header)
     text = page.read_text()
     assert "<img" not in text
     assert "b &lt;img" in text
+    assert "residual (He init) against plain (He init), depth 8" in text
     assert text.count("<tr>") >= 4
     code, out, _ = answer(["compare", *paths(course), "--markdown"], capsys)
     assert code == 0
     assert "<img" not in out
+    assert "plain, He init, depth 4" in out
     assert len({line.count(" | ") for line in out.splitlines() if line.startswith("| ")}) == 1
 
 

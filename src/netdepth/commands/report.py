@@ -96,10 +96,7 @@ def report(args: argparse.Namespace) -> Answer:
 def _print_grids(content: Content) -> None:
     """Label and number per condition and depth."""
     for grid in content.grids:
-        rows = []
-        for name, _, chips in grid.lines:
-            cells = ["" if chip is None else str(chip) for chip in chips]
-            rows.append([name, *cells])
+        rows = [[line.name, *("" if chip is None else str(chip) for chip in line.chips)] for line in grid.lines]
         print_table(("", *(f"depth {depth}" for depth in grid.depths)), rows, title=grid.caption)
 
 

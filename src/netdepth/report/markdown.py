@@ -80,15 +80,15 @@ def _numbers(content: Content) -> Iterator[tuple[str, Number]]:
     answer = content.answer
     yield from _of("unfinished", content.incomplete)
     yield "answer", answer.short
-    for line in answer.lines:
-        yield f"answer / {line.name}", line.said
+    for answered in answer.lines:
+        yield f"answer / {answered.name}", answered.said
     for fact in content.facts:
         yield from _of("facts", fact)
     for grid in content.grids:
-        for name, _, chips in grid.lines:
-            for depth, chip in zip(grid.depths, chips, strict=True):
+        for line in grid.lines:
+            for depth, chip in zip(grid.depths, line.chips, strict=True):
                 if chip is not None:
-                    yield from _of(f"{grid.caption} / {name} / depth {depth}", [chip.word, *chip.number])
+                    yield from _of(f"{grid.caption} / {line.name} / depth {depth}", [chip.word, *chip.number])
     for note in (*answer.notes, *answer.same_images):
         yield "notes", note
     for key in ("trouble", *SHOWN):
@@ -108,7 +108,7 @@ def _of(where: str, cell: Shown) -> Iterator[tuple[str, Number]]:
 
 def _grid(grid: Grid) -> str:
     """A table with a word in bold where a comparison was tested."""
-    lines = [[_text(name), *("" if chip is None else _chip(chip) for chip in chips)] for name, _, chips in grid.lines]
+    lines = [[_text(line.name), *("" if chip is None else _chip(chip) for chip in line.chips)] for line in grid.lines]
     head = ["", *(f"depth {depth}" for depth in grid.depths)]
     return f"{_text(grid.caption)}:\n\n{_lines([head, ['---', *['---'] * len(grid.depths)], *lines])}"
 

@@ -42,7 +42,8 @@ class Chip:
 
 @dataclass(frozen=True)
 class Submission:
-    """One study's folder. ``chips`` by place (``plain he, depth 32``), ``weights`` the digests of its runs' weights.
+    """One study's folder. ``chips`` by place (``plain he, depth 32``), ``labels`` the same places as people read them
+    (``plain, He init, depth 32``), ``weights`` the digests of its runs' weights.
 
     ``report`` is ``sound``, ``none`` or what is wrong with the page; ``error`` says why the folder cannot be read.
     """
@@ -58,6 +59,7 @@ class Submission:
     made_with: tuple[str, ...] = ()
     answer: str = "-"
     chips: Mapping[str, Chip] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     weights: frozenset[str] = frozenset()
     error: str | None = None
 
@@ -77,9 +79,9 @@ class Submissions:
     warnings: tuple[str, ...]
 
     @property
-    def places(self) -> list[str]:
-        """Every condition at every depth and every pair that any study speaks of."""
-        return list(dict.fromkeys(place for row in self.rows for place in row.chips))
+    def places(self) -> dict[str, str]:
+        """The label of every condition at every depth and of every pair that any study speaks of, by its key."""
+        return {place: label for row in self.rows for place, label in row.labels.items()}
 
     def agreement(self, place: str) -> Counter[str]:
         """How many studies say which word there."""
@@ -88,6 +90,8 @@ class Submissions:
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         rows = [{**asdict(row), "weights": sorted(row.weights)} for row in self.rows]
+        for row in rows:
+            del row["labels"]
         agreement = {place: dict(self.agreement(place)) for place in self.places}
         return {"studies": rows, "agreement": agreement, "warnings": list(self.warnings)}
 
@@ -109,13 +113,14 @@ def _read(study: StudyDir, name: str) -> Submission:
     try:
         data = read_study(study)
         content = Content(data)
-        chips = {
-            f"{line}, depth {depth}": Chip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
-            for grid in content.grids
-            for line, _, line_chips in grid.lines
-            for depth, chip in zip(grid.depths, line_chips, strict=True)
-            if chip is not None
-        }
+        chips, labels = {}, {}
+        for grid in content.grids:
+            for line in grid.lines:
+                for depth, chip in zip(grid.depths, line.chips, strict=True):
+                    if chip is not None:
+                        place = f"{line.key}, depth {depth}"
+                        chips[place] = Chip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
+                        labels[place] = f"{line.name}, depth {depth}"
         made_with = Counter(
             f"netdepth {run.environment.get('netdepth', '?')}, torch {run.environment.get('torch', '?')}"
             for run in data.runs
@@ -133,6 +138,7 @@ def _read(study: StudyDir, name: str) -> Submission:
             made_with=tuple(pair for pair, _ in made_with.most_common()),
             answer=content.answer.short.text,
             chips=chips,
+            labels=labels,
             weights=frozenset(_weights(data)),
         )
     except BadInput as error:
@@ -192,8 +198,8 @@ def print_submissions(found: Submissions) -> None:
     """A table of the submissions, one of their verdicts, and the answer of each."""
     print_table(HEADER, [row.cells for row in found.rows], title="submissions")
     if found.places:
-        lines = [[place, *(str(row.chips.get(place, "-")) for row in found.rows), _agreed(found, place)]
-                 for place in found.places]  # fmt: skip
+        lines = [[label, *(str(row.chips.get(place, "-")) for row in found.rows), _agreed(found, place)]
+                 for place, label in found.places.items()]  # fmt: skip
         print_table(("", *(row.name for row in found.rows), "together"), lines, title="verdicts")
     for row in found.rows:
         print(printable(f"{row.name}: {row.answer}"))
@@ -204,8 +210,11 @@ def _agreed(found: Submissions, place: str) -> str:
 
 
 def render(found: Submissions, style: str) -> str:
-    """As ``markdown`` or ``csv``, ending with a newline; a line per submission, a column per place."""
-    header = [*HEADER, *found.places]
+    """As ``markdown`` or ``csv``, ending with a newline; a line per submission, a column per place.
+
+    CSV is for programs, so its columns have the keys of the conditions; Markdown has their labels.
+    """
+    header = [*HEADER, *(found.places if style == "csv" else found.places.values())]
     rows = [[*row.cells, *(str(row.chips.get(place, "-")) for place in found.places)] for row in found.rows]
     if style == "csv":
         out = io.StringIO()

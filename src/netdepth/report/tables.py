@@ -60,12 +60,22 @@ class Chip:
 
 
 @dataclass(frozen=True)
+class GridLine:
+    """A condition (with its ``index``, for its colour) or a pair: its name for people and for programs, its chips."""
+
+    name: str
+    key: str
+    index: int | None
+    chips: tuple[Chip | None, ...]
+
+
+@dataclass(frozen=True)
 class Grid:
-    """Labels by depth: a line per condition (with its number, for its colour) or pair of conditions."""
+    """What was found at each of ``depths``, a line per condition or pair of conditions."""
 
     caption: str
     depths: tuple[int, ...]
-    lines: tuple[tuple[str, int | None, tuple[Chip | None, ...]], ...]
+    lines: tuple[GridLine, ...]
 
 
 def _table(
@@ -87,20 +97,24 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
     if not data.spec.by_validation:
         tested = any(contrast.primary and contrast.family == "depth" for contrast in found.contrasts)
         lines = tuple(
-            (cells[0].cell.label or "all", index, tuple(_chip(item, numbers, tested) for item in cells))
-            for index, cells in enumerate(by_condition(found.cells).values())
+            GridLine(
+                cells[0].cell.label or "all", key or "all", i, tuple(_chip(item, numbers, tested) for item in cells)
+            )
+            for i, (key, cells) in enumerate(by_condition(found.cells).items())
         )
         title = f"each depth against depth {depths[0]}" if tested else "each depth"
         n = _sizes(len(item.cell.runs) for item in found.cells)
         grid.append(Grid(f"{title} (mean training loss in nats, n = {n} runs)", depths, lines))
-    twins: dict[str, dict[int, Contrast]] = {}
+    twins: dict[tuple[str, str], dict[int, Contrast]] = {}
     for contrast in found.contrasts:
         if contrast.family != "depth":
             name = f"{named(contrast.cell)} against {named(contrast.against)}"
-            twins.setdefault(name, {})[contrast.cell.depth] = contrast
+            key = f"{contrast.cell.condition} against {contrast.against.condition}"
+            twins.setdefault((name, key), {})[contrast.cell.depth] = contrast
     if twins:
         pairs = tuple(
-            (name, None, tuple(_twin_chip(own.get(depth), numbers) for depth in depths)) for name, own in twins.items()
+            GridLine(name, key, None, tuple(_twin_chip(own.get(depth), numbers) for depth in depths))
+            for (name, key), own in twins.items()
         )
         what = "validation errors" if data.spec.by_validation else "mean training losses in nats"
         n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
