@@ -193,6 +193,7 @@ def test_inspect_shows_table_picture_and_words(
     for found, model in zip(document["probes"], (first, last), strict=True):
         expected = probe(model, *probe_batch(splits.train))
         assert {key: found[key] for key in expected} == json.loads(json.dumps(expected))
+        assert found.get("schema") == (1 if kept else None)  # as the file has it
     assert [found["step"] for found in document["probes"]] == [0, 32]
     assert tree(run) == before | {document["figure"]: Path(document["figure"]).read_bytes()}
     assert Path(document["figure"]).parent.name == "figures"

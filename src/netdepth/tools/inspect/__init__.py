@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from netdepth import models
-from netdepth.config import Component, RunConfig, from_json
+from netdepth.config import SCHEMA, Component, RunConfig, from_json
 from netdepth.errors import BadInput, StorageError
 from netdepth.runs.folder import RunDir
 from netdepth.tools.common import open_run
@@ -27,11 +27,13 @@ __all__ = ["Inspection", "inspect"]
 
 @dataclass(frozen=True)
 class Inspection:
-    """The network of ``run``: its layers, and their statistics at some steps of training."""
+    """The network of ``run``: its layers, and their statistics at some steps of training, ``kept`` in files of the
+    run or measured now."""
 
     run: RunDir
     description: models.Description
     statistics: Sequence[Statistics]
+    kept: bool
     words: str
     figure: Path | None
     notes: Sequence[str]
@@ -48,7 +50,7 @@ class Inspection:
             "folder": self.run.path,
             "status": self.run.status(),
             **dataclasses.asdict(self.description),
-            "probes": [dataclasses.asdict(one) for one in self.statistics],
+            "probes": [({"schema": SCHEMA} if self.kept else {}) | dataclasses.asdict(one) for one in self.statistics],
             "training_gradients": [
                 {key: record.get(key) for key in ("step", "epoch", "layer_grad_norms")}
                 for record in self.run.read_metrics()
@@ -72,7 +74,8 @@ def inspect(name: str | Path | Run, *, data_dir: Path | None = None, runs_dir: P
     run = open_run(name, runs_dir)
     description = models.describe(_network(run))
     found, notes = read_statistics(run.dir), []
-    if not any(one.step == 0 for one in found):
+    kept = any(one.step == 0 for one in found)
+    if not kept:
         found = _measured(run, data_dir, runs_dir)
         of = "the initial weights" + " and the newest checkpoint" * (len(found) > 1)
         notes.append(f"measured now from {of}: the run kept no layer statistics of its start")
@@ -81,7 +84,7 @@ def inspect(name: str | Path | Run, *, data_dir: Path | None = None, runs_dir: P
         figure = draw_layers(run.dir, found) if found[0].layers else None
     except StorageError as error:  # a folder that cannot be written can still be read
         notes.append(f"no picture: {error}")
-    return Inspection(run.dir, description, found, words(found, run.dir.status()), figure, notes)
+    return Inspection(run.dir, description, found, kept, words(found, run.dir.status()), figure, notes)
 
 
 def _network(run: Run) -> models.Network:
