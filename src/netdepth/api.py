@@ -350,11 +350,11 @@ def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple
 
     runtime = with_imports(runtime, recipe)
     spec, notes = ask(recipe, **changes)
-    _, spec, more = locate_study(spec, runtime)
+    _, document, more = locate_study(spec, runtime)
     _announce([*notes, *more])
-    for warning in out_of_reach(spec):
+    for warning in out_of_reach(document.spec):
         print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
-    return spec, runtime
+    return document.spec, runtime
 
 
 def with_imports(runtime: Runtime, recipe: object = None) -> Runtime:

@@ -76,7 +76,7 @@ class Nuisance:
 
     path: str
     how: Literal["fixed", "tuned"] = "fixed"
-    values: tuple[float, ...] = ()
+    values: tuple[int | float, ...] = ()
     seeds: tuple[int, ...] = ()
 
 

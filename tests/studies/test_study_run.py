@@ -241,6 +241,14 @@ def test_tuning_chooses_per_cell_on_validation_with_the_test_part_sealed(
     assert study.document.tuning == tuned
 
 
+def test_a_tuned_whole_number_stays_whole_when_the_study_continues(tmp_path: Path) -> None:
+    spec = tiny_spec(nuisance=(dataclasses.replace(TUNED, path="train.batch_size", values=(16, 32)),))
+    make(tmp_path, spec)
+    more = make(tmp_path, dataclasses.replace(spec, seeds=(0, 1, 2, 3)))
+    assert (more.made, more.study.path.name) == (2, "tiny")
+    assert make(tmp_path, more.study.spec).made == 0  # also as `study.json` says it
+
+
 def _tuning_runs(root: Path, losses: dict[float, list[float | None]]) -> list[PlannedRun]:
     runs = []
     for value, found in losses.items():

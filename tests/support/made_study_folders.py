@@ -18,7 +18,7 @@ import numpy as np
 from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
 from netdepth.files.records import jsonable
 from netdepth.runs.folder import RunDir, slug
-from netdepth.studies.folder import StudyDir, StudyDocument, unplanned_runs
+from netdepth.studies.folder import StudyDir, StudyDocument
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import Axis, Cell, Nuisance, Primary, StudySpec
 from support.made_runs import metrics
@@ -101,7 +101,7 @@ def unbegun_study(root: Path, spec: StudySpec | None = None) -> StudyDir:
     spec = spec or small_spec()
     study = StudyDir.locate(root, spec)
     study.path.mkdir(parents=True)
-    study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=unplanned_runs(spec)))
+    study.write(StudyDocument.unplanned(spec))
     return study
 
 
@@ -112,7 +112,8 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
     folder.mkdir(parents=True)
     cells = {(cell.condition, cell.depth): cell for cell in spec.cells}
     planned = []
-    for run in unplanned_runs(spec):
+    document = StudyDocument.unplanned(spec)
+    for run in document.runs:
         cell = cells[run.condition, run.depth]
         fingerprint = digest(dataclasses.replace(cell.config, seed=0))[:10]
         name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{run.seed}-{fingerprint}"
@@ -121,8 +122,7 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
         if ending.state != "no run":
             make_study_run(folder / name, cell, run.seed, fingerprint, ending, epochs)
     study = StudyDir(folder)
-    plan = Plan(cores=1, groups=())
-    study.write(StudyDocument(fingerprint=spec.fingerprint(), spec=spec, plan=plan, runs=tuple(planned)))
+    study.write(dataclasses.replace(document, plan=Plan(cores=1, groups=()), runs=tuple(planned)))
     return study
 
 

@@ -12,7 +12,7 @@ from netdepth.runs.compare import UNFINISHED
 from netdepth.runs.folder import RunDir
 from netdepth.studies.cells import CellRun
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.table import frame_of, planned_runs, study_row
+from netdepth.studies.table import frame_of, study_row
 from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import StudySpec
 
@@ -86,7 +86,7 @@ def read_study(study: StudyDir) -> StudyData:
         BadInput: ``study.json`` is damaged, or its runs are about different data.
     """
     spec = study.spec
-    rows = [study_row(study, planned) for planned in planned_runs(study, spec)]
+    rows = [study_row(study, planned) for planned in study.runs()]
     table = frame_of(rows, spec)
     begun = any(row["classes"] is not None for row in rows)
     runs = tuple(_run(study, number, row) for number, row in enumerate(rows, 1))

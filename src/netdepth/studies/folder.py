@@ -29,12 +29,17 @@ from netdepth.studyspec import StudySpec
 
 __all__ = [
     "ChosenValue", "ParentRun", "PlannedRun", "StudyDir", "StudyDocument", "TriedValue", "Tuning", "find_study",
-    "list_studies", "study_at", "unplanned_runs",
+    "list_studies", "study_at",
 ]  # fmt: skip
 
 FILE = "study.json"
 RESERVED = ("single", "tuning")
 """Folders of runs that belong to no study."""
+
+TUNING_RULE = (
+    "per cell the value with the smallest mean of the last validation loss over the tuning seeds; a diverged run "
+    "counts as infinite; among equals the smallest value; the test part stays sealed"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +51,7 @@ class PlannedRun:
 
     condition: str
     depth: int
-    value: float | None = None
+    value: int | float | None = None
     levels: Mapping[str, str]
     seed: int
     folder: str | None = None
@@ -63,7 +68,7 @@ class PlannedRun:
         require(0 <= self.seed < 2**63, "seed", self.seed, "a seed from 0")
 
     @property
-    def cell(self) -> tuple[str, int, float | None]:
+    def cell(self) -> tuple[str, int, int | float | None]:
         """Condition, depth and tuned value: what the seeds of a cell have in common."""
         return self.condition, self.depth, self.value
 
@@ -72,7 +77,7 @@ class PlannedRun:
 class TriedValue:
     """A value of the tuned setting and its mean validation loss; None if a seed diverged."""
 
-    value: float
+    value: int | float
     val_loss: float | None
 
 
@@ -82,7 +87,7 @@ class ChosenValue:
 
     condition: str
     depth: int
-    value: float
+    value: int | float
     means: tuple[TriedValue, ...]
 
 
@@ -91,9 +96,9 @@ class Tuning:
     """How the setting ``path`` is tuned: by ``rule``, in runs of their own; ``chosen`` is None until they are done."""
 
     path: str
-    values: tuple[float, ...]
+    values: tuple[int | float, ...]
     seeds: tuple[int, ...]
-    rule: str
+    rule: str = TUNING_RULE
     chosen: tuple[ChosenValue, ...] | None = None
     plan: Plan | None = None
     runs: tuple[PlannedRun, ...] = ()
@@ -123,6 +128,16 @@ class StudyDocument:
     tuning: Tuning | None = None
     runs: tuple[PlannedRun, ...] = ()
     source: ParentRun | None = None
+
+    @classmethod
+    def unplanned(cls, spec: StudySpec) -> StudyDocument:
+        """``spec`` before its runs are planned: their folders are not known yet."""
+        runs = (
+            PlannedRun(condition=cell.condition, depth=cell.depth, levels=cell.levels, seed=seed)
+            for cell in spec.cells
+            for seed in spec.seeds
+        )
+        return cls(fingerprint=spec.fingerprint(), spec=spec, runs=tuple(runs))
 
     def as_json(self) -> dict[str, Any]:
         """The document as it is written."""
@@ -201,8 +216,9 @@ class StudyDir:
         return self.document.spec
 
     def runs(self) -> tuple[PlannedRun, ...]:
-        """Every planned run, finished or not, in the order of the plan."""
-        return self.document.runs
+        """Every run in the order of the plan, finished or not; without a folder as long as it is not planned."""
+        document = self.document
+        return document.runs or StudyDocument.unplanned(document.spec).runs
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
@@ -228,15 +244,6 @@ class StudyDir:
 
     def __repr__(self) -> str:
         return f"StudyDir({str(self.path)!r})"
-
-
-def unplanned_runs(spec: StudySpec) -> tuple[PlannedRun, ...]:
-    """The runs of a study whose folders are not known yet."""
-    return tuple(
-        PlannedRun(condition=cell.condition, depth=cell.depth, levels=cell.levels, seed=seed)
-        for cell in spec.cells
-        for seed in spec.seeds
-    )
 
 
 def list_studies(root: Path) -> list[StudyDir]:

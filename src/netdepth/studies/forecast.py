@@ -11,10 +11,10 @@ from pathlib import Path
 
 from netdepth.config import Runtime
 from netdepth.errors import Interrupted, RunFailed
-from netdepth.studies.folder import StudyDocument, Tuning, unplanned_runs
+from netdepth.studies.folder import Tuning
 from netdepth.studies.plan import Group
-from netdepth.studies.resolve import find_parent_run, resolve_cells, with_absolute_runs
-from netdepth.studies.run import Phase, default_workers, locate_study, tuned_nuisance, values_per_cell
+from netdepth.studies.resolve import Phase, find_parent_run, resolve_cells, tuned_nuisance, with_absolute_runs
+from netdepth.studies.run import default_workers, locate_study
 from netdepth.studies.worker import Event, Progress, work
 from netdepth.studyspec import StudySpec
 
@@ -56,25 +56,17 @@ def forecast(spec: StudySpec, runtime: Runtime, *, workers: int | None = None, c
         BadInput: in the same cases as `run_study`.
     """
     most = default_workers(runtime) if workers is None else max(workers, 1)
-    study, spec, _ = locate_study(spec, runtime)
-    stored = None if runtime.fresh else study.read()
-    empty = StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=unplanned_runs(spec))
+    study, document, _ = locate_study(spec, runtime)
+    spec = document.spec
     nuisance, parent = tuned_nuisance(spec), find_parent_run(spec, runtime)
     phases: dict[str, Phase] = {}
-    if nuisance is None:
-        cells = resolve_cells(spec, runtime, parent=parent)
-        phases["study"] = Phase.planned(cells, spec.seeds, stored or empty)
-    else:
-        tuning = stored.tuning if stored else None
-        grid = values_per_cell(spec, nuisance, None)
-        tried = resolve_cells(spec, runtime, nuisance.path, grid, tuning=True, parent=parent)
-        before = tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds, rule="")
-        phases["tuning"] = Phase.planned(tried, nuisance.seeds, before)
-        # Where the value of a cell is not chosen yet, the first stands for it: it does not change the cost.
-        first = {cell: values[:1] for cell, values in values_per_cell(spec, nuisance, tuning).items()}
-        cells = resolve_cells(spec, runtime, nuisance.path, first, parent=parent)
-        chosen = tuning is not None and tuning.chosen is not None
-        phases["study"] = Phase.planned(cells, spec.seeds, stored if stored and chosen else empty)
+    if nuisance is not None:
+        tuning = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds)
+        tried = resolve_cells(spec, runtime, parent, trying=True)
+        phases["tuning"] = Phase.planned(tried, nuisance.seeds, tuning)
+    # Where the value of a cell is not chosen yet, the first stands for it: it does not change the cost.
+    cells = resolve_cells(spec, runtime, parent, document.tuning)
+    phases["study"] = Phase.planned(cells, spec.seeds, document)
     unfinished = {
         name: {str(run.folder) for run in phase.runs} if runtime.fresh else phase.unfinished(study.path)
         for name, phase in phases.items()
@@ -123,9 +115,6 @@ def _per_step(group: Group) -> int:
 def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: float) -> float:
     """Seconds per training step of ``group``, made as it will be but in a temporary folder, in about ``seconds``."""
     cell = phase.cell(group)
-    config = with_absolute_runs(cell.resolved.config, runtime.runs_root)
-    cell = dataclasses.replace(cell, resolved=dataclasses.replace(cell.resolved, config=config))
-    phase = dataclasses.replace(phase, cells={**phase.cells, cell.key: cell})
     started = time.perf_counter()
     seen: list[tuple[float, float]] = []  # the time, and the cost of the steps done until then
 
@@ -136,9 +125,10 @@ def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: flo
                 raise Interrupted("calibrated", CALIBRATED)
 
     with tempfile.TemporaryDirectory(prefix="netdepth-") as folder:
-        sealed = dataclasses.replace(runtime, sealed=True)
+        job = phase.job(group, Path(folder) / "calibration", dataclasses.replace(runtime, sealed=True))
+        configs = tuple(with_absolute_runs(config, runtime.runs_root) for config in job.configs)
         try:
-            outcomes = work(phase.job(group, Path(folder) / "calibration", sealed), report)
+            outcomes = work(dataclasses.replace(job, configs=configs), report)
         except Interrupted as stop:
             if stop.exit_code != 128 + CALIBRATED:
                 raise

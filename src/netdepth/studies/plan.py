@@ -41,7 +41,7 @@ class Work:
     stackable: bool
     multiply_adds: int
     steps: int
-    value: float | None = None
+    value: int | float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Group:
     kind: Literal["cohort", "alone"]
     condition: str
     depth: int
-    value: float | None
+    value: int | float | None
     seeds: tuple[int, ...]
     multiply_adds: int
     steps: int

@@ -1,4 +1,4 @@
-"""The cells of a study as work to be done: resolved configs, fingerprints, cost, and the study's parent run.
+"""The cells of a study as work to be done: resolved configs, fingerprints, cost, planned runs, the parent run.
 
 The parent run (``StudySpec.source``) is the one that cells start from or learn from. It is made before them and
 held by the digest of its weights; configs name it `SOURCE` until then.
@@ -7,7 +7,7 @@ held by the digest of its weights; configs name it `SOURCE` until then.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,15 +16,16 @@ from netdepth.config import Component, Duration, RunConfig, Runtime, canonical_j
 from netdepth.errors import BadInput, RunFailed
 from netdepth.overrides import apply_overrides
 from netdepth.runs.folder import RunDir, runs_root, slug
-from netdepth.studies.folder import ParentRun, PlannedRun
-from netdepth.studies.plan import Plan, Work, plan
-from netdepth.studyspec import SOURCE, Cell, StudySpec
+from netdepth.studies.folder import ParentRun, PlannedRun, StudyDocument, Tuning
+from netdepth.studies.plan import Group, Plan, Work, plan
+from netdepth.studies.worker import Job
+from netdepth.studyspec import SOURCE, Cell, Nuisance, StudySpec
 
 if TYPE_CHECKING:
     from netdepth.training.resolve import ResolvedConfig
 
 __all__ = [
-    "ResolvedCell", "find_parent_run", "make_parent_run", "parent_run", "plan_runs", "resolve_cells",
+    "Phase", "ResolvedCell", "find_parent_run", "make_parent_run", "resolve_cells", "tuned_nuisance",
     "with_absolute_runs", "without_parent_run",
 ]  # fmt: skip
 
@@ -39,7 +40,7 @@ class ResolvedCell:
     """
 
     cell: Cell
-    value: float | None
+    value: int | float | None
     resolved: ResolvedConfig
     parameters: int
     multiply_adds: int
@@ -58,7 +59,7 @@ class ResolvedCell:
         return self.step_cost(self.steps) + self.final_eval_cost
 
     @property
-    def key(self) -> tuple[str, int, float | None]:
+    def key(self) -> tuple[str, int, int | float | None]:
         """As `PlannedRun.cell`."""
         return self.cell.condition, self.cell.depth, self.value
 
@@ -68,16 +69,17 @@ class ResolvedCell:
         tuning = "" if self.value is None else "tuning"
         return " ".join([tuning, self.cell.condition, f"depth {self.cell.depth}"]).strip().replace("  ", " ")
 
-    def run(self, seed: int, folder: str) -> PlannedRun:
-        """Its run with ``seed``, in ``folder``."""
+    def run(self, seed: int, name: str) -> PlannedRun:
+        """Its run with ``seed``, in a folder that is called ``name``, with data set, seed and fingerprint."""
+        mark = self.resolved.fingerprint
         return PlannedRun(
             condition=self.cell.condition,
             depth=self.cell.depth,
             value=self.value,
             levels=self.cell.levels,
             seed=seed,
-            folder=folder,
-            fingerprint=self.resolved.fingerprint,
+            folder=f"{slug(f'{name}-{self.resolved.config.dataset.name}')}-s{seed}-{mark}",
+            fingerprint=mark,
         )
 
     def work(self, seeds: Iterable[int]) -> Work:
@@ -86,16 +88,26 @@ class ResolvedCell:
         return Work(condition, depth, tuple(seeds), self.resolved.stackable, self.multiply_adds, self.steps, value)
 
 
+def tuned_nuisance(spec: StudySpec) -> Nuisance | None:
+    """The setting of ``spec`` that is tuned, if one is.
+
+    Raises:
+        BadInput: more than one is.
+    """
+    tuned = [item for item in spec.nuisance if item.how == "tuned"]
+    if len(tuned) > 1:
+        names = ", ".join(item.path for item in tuned)
+        raise BadInput(f"study {spec.name!r} tunes {names}; one setting can be tuned, state the others as fixed")
+    return tuned[0] if tuned else None
+
+
 def resolve_cells(
-    spec: StudySpec,
-    runtime: Runtime,
-    path: str | None = None,
-    values: Mapping[tuple[str, int], Sequence[float]] | None = None,
-    *,
-    tuning: bool = False,
-    parent: str | None = None,
+    spec: StudySpec, runtime: Runtime, parent: str | None, tuning: Tuning | None = None, *, trying: bool = False
 ) -> list[ResolvedCell]:
-    """Every cell of ``spec`` resolved and measured; the setting ``path`` takes each of the ``values`` of a cell.
+    """Every cell of ``spec`` resolved and measured.
+
+    A tuned setting has the value that ``tuning`` chose for the cell, the first one as long as none is chosen; if
+    ``trying``, there is a cell for each of its values.
 
     ``parent`` is the name of the study's parent run. Where it does not exist yet (a forecast), a cell that needs it
     is measured as if it did not, and gets a fingerprint that no run has. The data sets are loaded for their digests
@@ -107,20 +119,26 @@ def resolve_cells(
     from netdepth import data, models
     from netdepth.training.resolve import COMPONENTS, fingerprint, resolve
 
+    nuisance = tuned_nuisance(spec)
+    chosen = {(item.condition, item.depth): item.value for item in (tuning and tuning.chosen) or ()}
     loaded: dict[bytes, data.Splits] = {}
     cells = []
     for cell in spec.cells:
-        for value in (values or {}).get((cell.condition, cell.depth), (None,)):
+        values: Sequence[int | float | None] = (None,)
+        if nuisance is not None:
+            first = nuisance.values[0]
+            values = nuisance.values if trying else (chosen.get((cell.condition, cell.depth), first),)
+        for value in values:
             asked = cell.config
-            if path is not None and value is not None:
-                asked, _ = apply_overrides(asked, [f"{path}={value!r}"])
+            if nuisance is not None:
+                asked, _ = apply_overrides(asked, [f"{nuisance.path}={value!r}"])
             asked = asked if parent is None else _rename_runs(asked, {SOURCE: parent})
             dataset_key = canonical_json(asked.dataset)
             resolved = resolve(without_parent_run(asked), runtime, loaded.get(dataset_key))
             loaded[dataset_key] = resolved.splits
             config, dataset = resolved.config, resolved.splits.spec
-            if tuning and dataset.sizes["val"] == 0:
-                raise BadInput(f"tuning {path} needs validation images; set dataset.val_size to 1 or more")
+            if nuisance is not None and trying and dataset.sizes["val"] == 0:
+                raise BadInput(f"tuning {nuisance.path} needs validation images; set dataset.val_size to 1 or more")
             network = models.describe(models.build(config.model, dataset.input_shape, len(dataset.classes)))
             if network.depth != cell.depth:
                 raise BadInput(
@@ -136,7 +154,7 @@ def resolve_cells(
             cells.append(
                 ResolvedCell(
                     cell=cell,
-                    value=value if tuning else None,
+                    value=value if trying else None,
                     resolved=resolved,
                     parameters=network.parameters,
                     multiply_adds=3 * batch * network.multiply_adds,
@@ -149,44 +167,69 @@ def resolve_cells(
     return cells
 
 
-def plan_runs(
-    cells: Sequence[ResolvedCell],
-    seeds: Sequence[int],
-    cores: int,
-    planned: Plan | None,
-    planned_runs: Sequence[PlannedRun],
-) -> tuple[Plan, tuple[PlannedRun, ...]]:
-    """The plan of ``cells`` at ``seeds``, and its runs.
+@dataclass(frozen=True)
+class Phase:
+    """Runs that are made together, as planned: the tuning, or the study itself."""
 
-    An existing plan (``planned``) stays as it is and gets groups for the new seeds at its end.
-    Cells with the same fingerprint are one computation: they share their runs.
+    plan: Plan
+    runs: tuple[PlannedRun, ...]
+    cells: Mapping[tuple[str, int, int | float | None], ResolvedCell]
 
-    Raises:
-        BadInput: a run has another fingerprint now than when it was planned.
-    """
-    first_of: dict[str, ResolvedCell] = {}
-    for cell in cells:
-        first_of.setdefault(cell.resolved.fingerprint, cell)
-    before = {(run.cell, run.seed): run for run in planned_runs if run.folder is not None}
-    runs = []
-    for cell in cells:
-        fingerprint = cell.resolved.fingerprint
-        name = slug(f"{first_of[fingerprint].name}-{cell.resolved.config.dataset.name}")
-        for seed in seeds:
-            known = before.get((cell.key, seed))
-            if known is None or known.folder is None:
-                runs.append(cell.run(seed, f"{name}-s{seed}-{fingerprint}"))
-            elif known.fingerprint == fingerprint:
-                runs.append(cell.run(seed, known.folder))
-            else:
-                raise BadInput(
-                    f"{cell.name} was planned as {known.fingerprint} and is {fingerprint} now: its data or "
-                    "the code of a component changed; use --fresh to start again, or another --runs"
-                )
-    if planned is None:
-        return plan([cell.work(seeds) for cell in first_of.values()], cores), tuple(runs)
-    new = [cell.work(s for s in seeds if (cell.key, s) not in before) for cell in first_of.values()]
-    return planned.extended(new, cores), tuple(runs)
+    @classmethod
+    def planned(cls, cells: Sequence[ResolvedCell], seeds: Sequence[int], stored: StudyDocument | Tuning) -> Phase:
+        """``cells`` at ``seeds``. A plan that is ``stored`` stays as it is and gets groups for new seeds at its end.
+
+        Cells with the same fingerprint are one computation: they share their runs.
+
+        Raises:
+            BadInput: a run has another fingerprint now than when it was planned.
+        """
+        from netdepth.training.process import available_cores
+
+        first_of: dict[str, ResolvedCell] = {}
+        before = {(run.cell, run.seed): run for run in stored.runs if run.folder is not None}
+        runs = []
+        for cell in cells:
+            fingerprint = cell.resolved.fingerprint
+            name = first_of.setdefault(fingerprint, cell).name
+            for seed in seeds:
+                run = before.get((cell.key, seed))
+                if run is not None and run.fingerprint != fingerprint:
+                    raise BadInput(
+                        f"{cell.name} was planned as {run.fingerprint} and is {fingerprint} now: its data or "
+                        "the code of a component changed; use --fresh to start again, or another --runs"
+                    )
+                runs.append(run or cell.run(seed, name))
+        new = [cell.work(seed for seed in seeds if (cell.key, seed) not in before) for cell in first_of.values()]
+        cores = available_cores()
+        made = plan(new, cores) if stored.plan is None else stored.plan.extended(new, cores)
+        return cls(made, tuple(runs), {cell.key: cell for cell in cells})
+
+    def cell(self, group: Group) -> ResolvedCell:
+        """The cell that the runs of ``group`` belong to."""
+        return self.cells[group.condition, group.depth, group.value]
+
+    def folders(self, group: Group) -> tuple[str, ...]:
+        """The run folders of ``group``, one per seed."""
+        key = self.cell(group).key
+        by_seed = {run.seed: str(run.folder) for run in self.runs if run.cell == key}
+        return tuple(by_seed[seed] for seed in group.seeds)
+
+    def unfinished(self, study: Path) -> set[str]:
+        """The run folders that hold no result."""
+        return {name for name in {str(run.folder) for run in self.runs} if RunDir(study / name).result() is None}
+
+    def containing(self, folders: Collection[str]) -> list[Group]:
+        """The groups that have one of the ``folders`` or more: those to make when the folders are unfinished."""
+        return [group for group in self.plan.groups if any(name in folders for name in self.folders(group))]
+
+    def job(self, group: Group, study: Path, runtime: Runtime) -> Job:
+        """``group`` as a worker takes it: one thread, no trackers, nothing removed."""
+        cell = self.cell(group)
+        root = study.parent.absolute()
+        own = dataclasses.replace(runtime, runs_root=root, threads=1, trackers=(), fresh=False)
+        configs = tuple(cell.resolved.config.with_seed(seed) for seed in group.seeds)
+        return Job(group.group, group.kind, cell.name, study.name, configs, self.folders(group), own)
 
 
 # --- the parent run -----------------------------------------------------------------------------
@@ -233,32 +276,25 @@ def find_parent_run(spec: StudySpec, runtime: Runtime) -> str | None:
     return str(found[0].relative_to(root)) if found and RunDir(found[0]).result() is not None else None
 
 
-def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> str | None:
-    """Make the parent run of ``spec`` in ``runs/single`` unless it exists; how configs name it (None: it has none).
+def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> ParentRun | None:
+    """The parent run of ``spec``, made in ``runs/single`` unless it exists; None where the study has none.
 
     Raises:
         RunFailed: it diverged, so that nothing can start from it; and what any run may raise.
     """
     from netdepth.training.run import run
 
-    name = find_parent_run(spec, runtime)
-    if name is not None or spec.source is None:
-        return name
-    own = dataclasses.replace(runtime, trackers=(), fresh=False, sealed=False)
-    done = run(spec.source, own, name=f"{spec.name}-source", quiet=not progress)
-    if done.result["status"] == "diverged":
-        raise RunFailed(f"the parent run {done.run.path} diverged, so nothing can start from it")
-    return str(done.run.path.relative_to(runs_root(runtime.runs_root)))
-
-
-def parent_run(name: str | None, spec: StudySpec, root: Path | None) -> ParentRun | None:
-    """What ``study.json`` keeps of the parent run called ``name``."""
-    if name is None or spec.source is None:
+    if spec.source is None:
         return None
-    run = RunDir(runs_root(root) / name)
-    result = run.result()
-    if result is None:
-        raise BadInput(f"the parent run {run.path} is {run.status()}")
+    root, name = runs_root(runtime.runs_root), find_parent_run(spec, runtime)
+    if name is None:
+        own = dataclasses.replace(runtime, trackers=(), fresh=False, sealed=False)
+        made = run(spec.source, own, name=f"{spec.name}-source", quiet=not progress)
+        name = str(made.run.path.relative_to(root))
+    result = RunDir(root / name).result()
+    assert result is not None
+    if result["status"] == "diverged":
+        raise RunFailed(f"the parent run {root / name} diverged, so nothing can start from it")
     which = result["reported"]
     return ParentRun(
         run=name,

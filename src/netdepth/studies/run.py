@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,38 +14,21 @@ from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.files.atomic import storage
 from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir, runs_root
-from netdepth.studies.folder import (
-    ChosenValue,
-    PlannedRun,
-    StudyDir,
-    StudyDocument,
-    TriedValue,
-    Tuning,
-    unplanned_runs,
-)
-from netdepth.studies.plan import Group, Plan
+from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
 from netdepth.studies.pool import execute, execute_here
-from netdepth.studies.resolve import ResolvedCell, make_parent_run, parent_run, plan_runs, resolve_cells
+from netdepth.studies.resolve import Phase, ResolvedCell, make_parent_run, resolve_cells, tuned_nuisance
 from netdepth.studies.worker import Done, Event, Job, Progress, Report, Retry, Started, Waiting
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.training.launch import Outcome
 from netdepth.training.parallel import only_alone
 
-__all__ = [
-    "Phase", "StudyOutcome", "choose_values", "default_workers", "locate_study", "run_study", "tuned_nuisance",
-    "values_per_cell",
-]  # fmt: skip
+__all__ = ["StudyOutcome", "choose_values", "default_workers", "locate_study", "run_study"]
 
 Executor = Callable[[Sequence[Job], Report, Path], None]
 """Executes jobs, calls back with their events, and may keep logs in a folder."""
 
 GPU_WORKERS = 2
 """Processes that share a GPU unless ``--workers`` says otherwise: each needs memory of its own."""
-
-TUNING_RULE = (
-    "per cell the value with the smallest mean of the last validation loss over the tuning seeds; a diverged run "
-    "counts as infinite; among equals the smallest value; the test part stays sealed"
-)
 
 
 @dataclass
@@ -61,51 +44,8 @@ class StudyOutcome:
         return [outcome for outcome in self.outcomes if outcome.error is not None]
 
 
-@dataclass(frozen=True)
-class Phase:
-    """Runs that are made together, as planned: the tuning, or the study itself."""
-
-    plan: Plan
-    runs: Sequence[PlannedRun]
-    cells: Mapping[tuple[str, int, float | None], ResolvedCell]
-
-    @classmethod
-    def planned(cls, cells: Sequence[ResolvedCell], seeds: Sequence[int], stored: StudyDocument | Tuning) -> Phase:
-        """``cells`` at ``seeds``, which continue the plan that is ``stored``."""
-        from netdepth.training.process import available_cores
-
-        plan, runs = plan_runs(cells, seeds, available_cores(), stored.plan, stored.runs)
-        return cls(plan, runs, {cell.key: cell for cell in cells})
-
-    def cell(self, group: Group) -> ResolvedCell:
-        """The cell that the runs of ``group`` belong to."""
-        return self.cells[group.condition, group.depth, group.value]
-
-    def folders(self, group: Group) -> tuple[str, ...]:
-        """The run folders of ``group``, one per seed."""
-        key = self.cell(group).key
-        by_seed = {run.seed: str(run.folder) for run in self.runs if run.cell == key}
-        return tuple(by_seed[seed] for seed in group.seeds)
-
-    def unfinished(self, study: Path) -> set[str]:
-        """The run folders that hold no result."""
-        return {name for name in {str(run.folder) for run in self.runs} if RunDir(study / name).result() is None}
-
-    def containing(self, folders: Collection[str]) -> list[Group]:
-        """The groups that have one of the ``folders`` or more: those to make when the folders are unfinished."""
-        return [group for group in self.plan.groups if any(name in folders for name in self.folders(group))]
-
-    def job(self, group: Group, study: Path, runtime: Runtime) -> Job:
-        """``group`` as a worker takes it: one thread, no trackers, nothing removed."""
-        cell = self.cell(group)
-        root = study.parent.absolute()
-        own = dataclasses.replace(runtime, runs_root=root, threads=1, trackers=(), fresh=False)
-        configs = tuple(cell.resolved.config.with_seed(seed) for seed in group.seeds)
-        return Job(group.group, group.kind, cell.name, study.name, configs, self.folders(group), own)
-
-
-def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudySpec, list[str]]:
-    """The folder of ``spec``, the study with the seeds that it will have there, and notes about these.
+def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudyDocument, list[str]]:
+    """The folder of ``spec``, its document with the seeds that it will have, and notes about these.
 
     Nothing is written. New seeds make one more interim analysis; planned seeds stay.
 
@@ -115,16 +55,17 @@ def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudySpec
     study = StudyDir.locate(runs_root(runtime.runs_root), spec)
     document = None if runtime.fresh else study.read()
     if document is None:
-        return study, spec, []
+        return study, StudyDocument.unplanned(spec), []
     there = document.spec
     if set(spec.seeds) <= set(there.seeds):
         note = f"{study.path} has {len(there.seeds)} seeds planned; a plan is not shortened, all of them are used"
-        return study, there, [note] if len(spec.seeds) < len(there.seeds) else []
+        return study, document, [note] if len(spec.seeds) < len(there.seeds) else []
     dropped = not set(there.seeds) <= set(spec.seeds)  # refused by `extended`, in its own words
     new = tuple(seed for seed in spec.seeds if seed not in there.seeds)
     more = there.extended(spec.seeds if dropped else (*there.seeds, *new))
     note = f"{len(new)} more seeds than planned make interim analysis {more.looks}"
-    return study, more, [f"{note}: p-values are multiplied by {more.looks}"]
+    notes = [f"{note}: p-values are multiplied by {more.looks}"]
+    return study, dataclasses.replace(document, spec=more), notes
 
 
 def run_study(
@@ -152,33 +93,23 @@ def run_study(
     """
     only_alone("a study")
     execute_jobs = _executor(runtime, workers, ray)
-    where, spec, _ = locate_study(spec, runtime)
+    where, document, _ = locate_study(spec, runtime)
     nuisance = tuned_nuisance(spec)
-    parent = make_parent_run(spec, runtime, progress)
-    if nuisance is None:
-        cells = resolve_cells(spec, runtime, parent=parent)
-    else:
-        grid = values_per_cell(spec, nuisance, None)
-        cells = resolve_cells(spec, runtime, nuisance.path, grid, tuning=True, parent=parent)
+    source = make_parent_run(document.spec, runtime, progress)
+    parent = None if source is None else source.run
+    cells = resolve_cells(document.spec, runtime, parent, trying=True)
     with where.lock():
-        study, spec, _ = locate_study(spec, runtime)
+        study, document, _ = locate_study(spec, runtime)  # as it is now that nobody else writes
         if study.path != where.path:
             raise Locked(f"{where.path} became another study's meanwhile; run the command again")
-        document = study.read()
-        if document is not None and runtime.fresh:
-            _clear(study, document)
-            document = None
-        document = dataclasses.replace(
-            document or StudyDocument(fingerprint=spec.fingerprint(), spec=spec, runs=unplanned_runs(spec)), spec=spec
-        )
+        if runtime.fresh:
+            _clear(study)
         runner = _Runner(study, runtime, execute_jobs, progress)
         if nuisance is not None:
             document = runner.tune(document, nuisance, cells)
-            chosen = values_per_cell(spec, nuisance, document.tuning)
-            cells = resolve_cells(spec, runtime, nuisance.path, chosen, parent=parent)
-        phase = Phase.planned(cells, spec.seeds, document)
-        source = parent_run(parent, spec, runtime.runs_root)
-        study.write(dataclasses.replace(document, plan=phase.plan, runs=tuple(phase.runs), source=source))
+            cells = resolve_cells(document.spec, runtime, parent, document.tuning)
+        phase = Phase.planned(cells, document.spec.seeds, document)
+        study.write(dataclasses.replace(document, plan=phase.plan, runs=phase.runs, source=source))
         return runner.make(phase, runtime, spec.name)
 
 
@@ -191,9 +122,9 @@ class _Runner:
 
     def tune(self, document: StudyDocument, nuisance: Nuisance, cells: Sequence[ResolvedCell]) -> StudyDocument:
         """``document`` with a value of the tuned setting chosen for every cell."""
-        before = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds, TUNING_RULE)
+        before = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds)
         phase = Phase.planned(cells, nuisance.seeds, before)
-        tuning = dataclasses.replace(before, rule=TUNING_RULE, plan=phase.plan, runs=tuple(phase.runs))
+        tuning = dataclasses.replace(before, plan=phase.plan, runs=phase.runs)
         document = dataclasses.replace(document, tuning=tuning)
         if tuning.chosen is not None:
             return document
@@ -263,8 +194,11 @@ def default_workers(runtime: Runtime) -> int:
     return available_cores() if find_device(runtime.device).type == "cpu" else GPU_WORKERS
 
 
-def _clear(study: StudyDir, document: StudyDocument) -> None:
-    """Remove the run folders that ``document`` names (``--fresh``)."""
+def _clear(study: StudyDir) -> None:
+    """Remove the run folders that ``study.json`` names (``--fresh``)."""
+    document = study.read()
+    if document is None:
+        return
     for planned in [*document.runs, *(document.tuning.runs if document.tuning else ())]:
         run = RunDir(study.path / planned.folder) if planned.folder else None
         if run is not None and run.path.is_dir():
@@ -277,36 +211,14 @@ def _clear(study: StudyDir, document: StudyDocument) -> None:
 # --- tuning a nuisance setting, on validation and on seeds that the study does not use ----------
 
 
-def tuned_nuisance(spec: StudySpec) -> Nuisance | None:
-    """The setting of ``spec`` that is tuned, if one is.
-
-    Raises:
-        BadInput: more than one is.
-    """
-    tuned = [item for item in spec.nuisance if item.how == "tuned"]
-    if len(tuned) > 1:
-        names = ", ".join(item.path for item in tuned)
-        raise BadInput(f"study {spec.name!r} tunes {names}; one setting can be tuned, state the others as fixed")
-    return tuned[0] if tuned else None
-
-
-def values_per_cell(
-    spec: StudySpec, nuisance: Nuisance, tuning: Tuning | None
-) -> dict[tuple[str, int], tuple[float, ...]]:
-    """The value that ``tuning`` chose for every cell; all values to try where it has chosen none."""
-    if tuning is not None and tuning.chosen is not None:
-        return {(item.condition, item.depth): (item.value,) for item in tuning.chosen}
-    return {(cell.condition, cell.depth): nuisance.values for cell in spec.cells}
-
-
 def choose_values(study: Path, runs: Sequence[PlannedRun]) -> tuple[ChosenValue, ...]:
-    """The value of every cell by `TUNING_RULE`, from the tuning ``runs`` in the folder ``study``.
+    """The value of every cell by the rule of `Tuning`, from the tuning ``runs`` in the folder ``study``.
 
     Raises:
         RunFailed: a run is not finished.
         BadInput: a run has no validation loss, because its data have no validation images.
     """
-    losses: dict[tuple[str, int], dict[float, list[float]]] = {}
+    losses: dict[tuple[str, int], dict[int | float, list[float]]] = {}
     for run in runs:
         assert run.value is not None
         loss = _last_loss(study / str(run.folder))

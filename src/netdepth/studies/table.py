@@ -13,13 +13,13 @@ from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import COLUMNS, field_of, number_of, run_row
 from netdepth.studies.cells import PROBED, RATIO
-from netdepth.studies.folder import PlannedRun, StudyDir, unplanned_runs
+from netdepth.studies.folder import PlannedRun, StudyDir
 from netdepth.studyspec import StudySpec
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SOURCES", "frame_of", "planned_runs", "study_row", "study_table"]
+__all__ = ["SOURCES", "frame_of", "study_row", "study_table"]
 
 SOURCES = {
     **{column.name: f"{column.file}:{column.field}" for column in COLUMNS},
@@ -49,7 +49,7 @@ def study_table(study: StudyDir) -> pandas.DataFrame:
         BadInput: ``study.json`` is damaged.
     """
     spec = study.spec
-    return frame_of((study_row(study, run) for run in planned_runs(study, spec)), spec)
+    return frame_of((study_row(study, run) for run in study.runs()), spec)
 
 
 def frame_of(rows: Iterable[Mapping[str, Any]], spec: StudySpec) -> pandas.DataFrame:
@@ -62,11 +62,6 @@ def frame_of(rows: Iterable[Mapping[str, Any]], spec: StudySpec) -> pandas.DataF
     frame = pandas.DataFrame(list(rows), columns=columns).astype(dict.fromkeys(WHOLE, "Int64"))
     frame.attrs["sources"] = dict(SOURCES)
     return frame
-
-
-def planned_runs(study: StudyDir, spec: StudySpec) -> tuple[PlannedRun, ...]:
-    """The runs that ``study.json`` names; before they are planned, those that ``spec`` asks for, without a folder."""
-    return study.runs() or unplanned_runs(spec)
 
 
 def study_row(study: StudyDir, planned: PlannedRun) -> dict[str, Any]:
