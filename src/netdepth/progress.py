@@ -11,8 +11,8 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
 from urllib.parse import urlsplit
 
 from netdepth.text import duration, number, percent
@@ -32,82 +32,98 @@ QUIET_SECONDS = 1.0
 """Counted work that takes less time is not shown at all, and no time left is guessed from less."""
 
 
+class _Forgiving:
+    """A stream that may go away, or be closed: from then on it drops what is written."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = getattr(stream, "rich_proxied_file", stream)  # below the bars of another display
+        self.encoding = getattr(stream, "encoding", None)
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # a closed stream raises ValueError
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(OSError, ValueError):
+            return bool(self._stream.isatty())
+        return False
+
+
 class _Display:
     """Bars or lines on ``stream`` (standard error if None), as a context manager; nothing unless ``shown``."""
 
+    remaining = transient = False
+    """Whether bars tell the time that is left, and whether they vanish at the end."""
+
     def __init__(self, shown: bool, stream: TextIO | None) -> None:
-        self._stream = sys.stderr if stream is None else stream
-        self._on = shown
+        self._on_stderr = stream in (None, sys.stderr)
+        self._stream = _Forgiving(sys.stderr if stream is None else stream)
+        self._terminal = shown and self._stream.isatty()
+        self._plain = shown and not self._terminal
         self._bars: Progress | None = None
+        self._tasks: dict[object, TaskID] = {}
         self._drawn = self._said = -math.inf
+        self._started = time.monotonic()
 
     def __enter__(self) -> Self:
-        with self._harmless():
-            if self._on:
-                self._begin(self._stream.isatty())
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._harmless():
-            if self._bars is not None:
-                self._bars.stop()  # draws once more and gives the cursor back
-            elif self._on:
-                self._end()
+        if self._bars is not None:
+            self._bars.stop()  # draws once more and gives the cursor back
 
-    def _begin(self, terminal: bool) -> None:
-        """Open the bars, or write the first line."""
+    def _bar(self, key: object, title: str, total: float | None = 1.0, **fields: Any) -> None:
+        """On a terminal: change the bar of ``key``, or add it. Fields: ``completed``, ``place``, ``numbers``."""
+        if not self._terminal:
+            return
+        self._bars = self._bars or self._opened()
+        if key not in self._tasks:
+            self._tasks[key] = self._bars.add_task(title, total=total, place="", numbers="")
+        self._bars.update(self._tasks[key], total=total, **fields)
+        if time.monotonic() - self._drawn >= REFRESH_SECONDS:
+            self._drawn = time.monotonic()
+            self._bars.refresh()
 
-    def _end(self) -> None:
-        """Write the last line, where there are no bars."""
-
-    @contextlib.contextmanager
-    def _harmless(self) -> Iterator[None]:
-        try:
-            yield
-        except (OSError, ValueError):  # a closed stream raises ValueError
-            self._on, self._bars = False, None
-
-    def _open(self, *, remaining: bool = False, transient: bool = False) -> Progress:
-        """The bars, each with a title, a ``place`` and ``numbers``; ``remaining`` adds the time that is left."""
+    def _opened(self) -> Progress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
-
-        class Screen(Console):
-            def on_broken_pipe(self) -> None:
-                """Rich would end the process here and redirect its stdout; the work outlives its display."""
-                raise BrokenPipeError
 
         columns: list[ProgressColumn] = [
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=16),
             TextColumn("{task.fields[place]}", markup=False),
             TextColumn("{task.fields[numbers]}", markup=False, style="cyan"),
-            *([TimeRemainingColumn(compact=True)] if remaining else []),
+            *([TimeRemainingColumn(compact=True)] if self.remaining else []),
         ]
-        self._bars = Progress(
+        bars = Progress(
             *columns,
-            console=Screen(file=self._stream),
+            console=Console(file=cast(TextIO, self._stream)),
             auto_refresh=False,
             redirect_stdout=False,
-            redirect_stderr=self._stream is sys.stderr,
-            transient=transient,
+            redirect_stderr=self._on_stderr,
+            transient=self.transient,
         )
-        self._bars.start()
-        return self._bars
+        bars.start()
+        return bars
 
-    def _draw(self) -> None:
-        now = time.monotonic()
-        if self._bars is not None and now - self._drawn >= REFRESH_SECONDS:
-            self._drawn = now
-            self._bars.refresh()
+    def _above(self, text: str) -> None:
+        """On a terminal: a line above the bars."""
+        if self._bars is not None:
+            self._bars.console.print(text, markup=False, highlight=False)
 
-    def _line(self, text: str) -> None:
-        self._stream.write(text + "\n")
-        self._stream.flush()
-        self._said = time.monotonic()
-
-    def _silent_for(self) -> float:
-        return time.monotonic() - self._said
+    def _line(self, text: str, every: float = 0.0) -> bool:
+        """Elsewhere: a line, unless the last one is less than ``every`` seconds old; returns whether it was written."""
+        due = self._plain and time.monotonic() - self._said >= every
+        if due:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+            self._said = time.monotonic()
+        return due
 
 
 class TrainProgress(_Display):
@@ -119,47 +135,36 @@ class TrainProgress(_Display):
         steps_per_epoch: to show steps as epochs.
     """
 
+    remaining = True
+
     def __init__(
         self, title: str, total_steps: int, steps_per_epoch: int, *, shown: bool = True, stream: TextIO | None = None
     ) -> None:
         super().__init__(shown, stream)
         self.title, self.total_steps, self.steps_per_epoch = title, total_steps, steps_per_epoch
-        self._task: TaskID | None = None
-        self._pending: Mapping[str, Any] | None = None
+        self._pending = ""
 
-    def _begin(self, terminal: bool) -> None:
-        if terminal:
-            bars = self._open(remaining=True)
-            self._task = bars.add_task(self.title, total=self.total_steps, place=self._place(0), numbers="")
+    def __enter__(self) -> Self:
+        self.advance(0)
+        return self
 
-    def _end(self) -> None:
-        if self._pending is not None:
-            self._line(self._text(self._pending))
+    def __exit__(self, *error: object) -> None:
+        if self._pending:
+            self._line(self._pending)
+        super().__exit__(*error)
 
-    def advance(self, step: int) -> None:
+    def advance(self, step: int, **fields: str) -> None:
         """``step`` optimizer steps are done, counted from the start of the run."""
-        if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, completed=step, place=self._place(step))
-            with self._harmless():
-                self._draw()
+        place = _epochs(step, self.total_steps, self.steps_per_epoch)
+        self._bar("run", self.title, self.total_steps, completed=step, place=place, **fields)
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
         """Show one record of ``metrics.jsonl``."""
-        if self._bars is not None and self._task is not None:
-            self._bars.update(self._task, numbers=describe_record(record))
-            self.advance(int(record["step"]))
-        elif self._on and self._silent_for() < TRAIN_LINE_SECONDS:
-            self._pending = record
-        elif self._on:
-            self._pending = None
-            with self._harmless():
-                self._line(self._text(record))
-
-    def _place(self, step: int) -> str:
-        return _epochs(step, self.total_steps, self.steps_per_epoch)
-
-    def _text(self, record: Mapping[str, Any]) -> str:
-        return f"{self.title}: {self._place(int(record['step']))}, step {record['step']}, {describe_record(record)}"
+        step, numbers = int(record["step"]), describe_record(record)
+        self.advance(step, numbers=numbers)
+        place = _epochs(step, self.total_steps, self.steps_per_epoch)
+        text = f"{self.title}: {place}, step {step}, {numbers}"
+        self._pending = "" if self._line(text, TRAIN_LINE_SECONDS) else text
 
 
 class CountProgress(_Display):
@@ -171,6 +176,8 @@ class CountProgress(_Display):
         before: how many of them were done earlier; they say nothing about the pace.
         at_most: it may end before ``total``.
     """
+
+    transient = True
 
     def __init__(
         self,
@@ -185,7 +192,6 @@ class CountProgress(_Display):
         super().__init__(shown, stream)
         self.title, self.total, self.before, self.done = title, total, before, before
         self._word = "at most" if at_most else "about"
-        self._started = time.monotonic()
 
     def add(self, count: int) -> None:
         """``count`` more pieces are done."""
@@ -194,50 +200,33 @@ class CountProgress(_Display):
     def advance(self, done: int, note: str = "") -> None:
         """``done`` pieces are done, those of ``before`` among them; ``note`` is a word on the last one."""
         self.done, passed = done, time.monotonic() - self._started
-        if not self._on or passed < QUIET_SECONDS:
+        if passed < QUIET_SECONDS:
             return
-        notes = filter(None, [note, _time_left(passed, self.before, done, self.total, self._word)])
-        with self._harmless():
-            if self._stream.isatty():
-                bars = self._bars or self._open(transient=True)
-                if not bars.task_ids:
-                    bars.add_task(self.title, total=self.total, place="", numbers="")
-                place = f"{done:,}/{self.total:,}"
-                bars.update(bars.task_ids[0], completed=done, place=place, numbers=" · ".join(notes))
-                self._draw()
-            elif self._silent_for() >= COUNT_LINE_SECONDS:
-                self._line(", ".join([f"{self.title}: {done:,} of {self.total:,}", *notes]))
+        notes = [text for text in (note, _time_left(passed, self.before, done, self.total, self._word)) if text]
+        place = f"{done:,}/{self.total:,}"
+        self._bar("count", self.title, self.total, completed=done, place=place, numbers=" · ".join(notes))
+        self._line(", ".join([f"{self.title}: {done:,} of {self.total:,}", *notes]), COUNT_LINE_SECONDS)
 
 
 class DownloadProgress(_Display):
     """Progress of downloads: a line for each that begins and, on a terminal, a bar."""
 
+    remaining = transient = True
+
     def __init__(self, *, shown: bool = True, stream: TextIO | None = None) -> None:
         super().__init__(shown, stream)
-        self._tasks: dict[str, TaskID | None] = {}
-
-    def _begin(self, terminal: bool) -> None:
-        if terminal:
-            self._open(remaining=True, transient=True)
+        self._urls: set[str] = set()
 
     def received(self, url: str, received: int, total: int | None) -> None:
         """``received`` bytes of ``url`` are there, of ``total`` (None: the server did not say)."""
-        if not self._on:
-            return
-        name, task = url.rpartition("/")[2], self._tasks.get(url)
-        with self._harmless():
-            if url not in self._tasks:
-                begun = f"downloading {name} from {urlsplit(url).netloc}"
-                if self._bars is None:
-                    self._line(begun)
-                else:
-                    self._bars.console.print(begun, markup=False, highlight=False)
-                    task = self._bars.add_task(name, total=total, place="", numbers="")
-                self._tasks[url] = task
-            if self._bars is not None and task is not None:
-                of = "" if total is None else f"/{total / 1e6:.1f}"
-                self._bars.update(task, completed=received, total=total, place=f"{received / 1e6:.1f}{of} MB")
-                self._draw()
+        name = url.rpartition("/")[2]
+        place = f"{received / 1e6:.1f}{'' if total is None else f'/{total / 1e6:.1f}'} MB"
+        self._bar(url, name, total, completed=received, place=place)
+        if url not in self._urls:
+            self._urls.add(url)
+            begun = f"downloading {name} from {urlsplit(url).netloc}"
+            self._above(begun)
+            self._line(begun)
 
 
 class PlannedGroup(Protocol):
@@ -276,26 +265,21 @@ class StudyProgress(_Display):
         self._groups = {group.group: group for group in missing}
         self._runs = sum(len(group.seeds) for group in groups)
         self._runs_done = self._runs - sum(len(group.seeds) for group in missing)
-        self._total = sum(group.operations for group in groups)
-        self._before = self._total - sum(group.operations for group in missing)
+        self._total = max(1, sum(group.operations for group in groups))
         self._shares: dict[int, float] = {}
-        self._started = time.monotonic()
         self._begun: dict[int, float] = {}
-        self._all: TaskID | None = None
-        self._tasks: dict[int, TaskID] = {}
+        self._before = self.share
 
-    def _begin(self, terminal: bool) -> None:
-        if terminal:
-            self._all = self._open().add_task(self.title, total=1.0, place="", numbers="")
-            self._update_all()
-        else:
-            left = self._runs - self._runs_done
-            self._line(f"{self.title}: {left} of {self._runs} runs to train, in {len(self._groups)} groups")
+    def __enter__(self) -> Self:
+        self._bar_of_all()
+        left = self._runs - self._runs_done
+        self._line(f"{self.title}: {left} of {self._runs} runs to train, in {len(self._groups)} groups")
+        return self
 
     def started(self, group: int) -> None:
         """The work on a group begins."""
         self._begun[group] = time.monotonic()
-        self._update(group)
+        self._bar_of(group)
 
     def advanced(
         self, group: int, step: int, total_steps: int, steps_per_epoch: int, record: Mapping[str, Any] | None
@@ -305,61 +289,43 @@ class StudyProgress(_Display):
         loss = (record or {}).get("train_loss")
         numbers = {"numbers": f"loss {number(loss)}"} if isinstance(loss, int | float) else {}
         place = _epochs(step, total_steps, steps_per_epoch)
-        self._update(group, completed=self._shares[group], place=place, **numbers)
-        with self._harmless():
-            if self._on and self._bars is None and self._silent_for() >= STUDY_LINE_SECONDS:
-                self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}")
+        self._bar_of(group, completed=self._shares[group], place=place, **numbers)
+        self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}", STUDY_LINE_SECONDS)
 
     def trouble(self, group: int, text: str) -> None:
         """Say why a group waits or starts again."""
-        self._update(group, numbers=text)
-        with self._harmless():
-            if self._on and self._bars is None:
-                self._line(f"{self._groups[group].title}: {text}")
+        self._bar_of(group, numbers=text)
+        self._line(f"{self._groups[group].title}: {text}")
 
     def ended(self, group: int, statuses: Sequence[tuple[str, str | None]]) -> None:
         """A group has ended, with the status and the error, if any, of each of its runs."""
         self._shares[group] = 1.0
         self._runs_done += len(self._groups[group].seeds)
-        ended = f"{self._groups[group].title}: {_outcomes(statuses)}"
-        with self._harmless():
-            if self._bars is not None:
-                if group in self._tasks:
-                    self._bars.remove_task(self._tasks.pop(group))
-                if any(error for _, error in statuses):
-                    self._bars.console.print(ended, markup=False, highlight=False)
-                self._update_all()
-                self._draw()
-            elif self._on:
-                took = time.monotonic() - self._begun.get(group, self._started)
-                text = f"[{self._runs_done}/{self._runs} runs] {ended} in {duration(took)}"
-                self._line("; ".join(filter(None, [text, self._left()])))
+        text = f"{self._groups[group].title}: {_outcomes(statuses)}"
+        if self._bars is not None and group in self._tasks:
+            self._bars.remove_task(self._tasks.pop(group))
+        if any(error for _, error in statuses):
+            self._above(text)
+        self._bar_of_all()
+        took = duration(time.monotonic() - self._begun.get(group, self._started))
+        self._line("; ".join(filter(None, [f"[{self._runs_done}/{self._runs} runs] {text} in {took}", self._left()])))
 
     @property
     def share(self) -> float:
         """The part of the whole study that is done, 0 to 1, by multiply-adds."""
-        done = sum(share * self._groups[number].operations for number, share in self._shares.items())
-        return (self._before + done) / max(self._total, 1)
+        left = sum((1 - self._shares.get(key, 0.0)) * group.operations for key, group in self._groups.items())
+        return 1 - left / self._total
 
     def _left(self) -> str:
-        total = max(self._total, 1)
-        return _time_left(time.monotonic() - self._started, self._before / total, self.share, 1.0)
+        return _time_left(time.monotonic() - self._started, self._before, self.share, 1.0)
 
-    def _update(self, group: int, **fields: Any) -> None:
-        """Change the bar of a running group, where there are bars."""
-        with self._harmless():
-            if self._bars is not None:
-                if group not in self._tasks:
-                    title = f"  {self._groups[group].title}"
-                    self._tasks[group] = self._bars.add_task(title, total=1.0, place="", numbers="")
-                self._bars.update(self._tasks[group], **fields)
-                self._update_all()
-                self._draw()
+    def _bar_of(self, group: int, **fields: Any) -> None:
+        self._bar(group, f"  {self._groups[group].title}", **fields)
+        self._bar_of_all()
 
-    def _update_all(self) -> None:
-        if self._bars is not None and self._all is not None:
-            place = f"{self._runs_done}/{self._runs} runs"
-            self._bars.update(self._all, completed=self.share, place=place, numbers=self._left())
+    def _bar_of_all(self) -> None:
+        place = f"{self._runs_done}/{self._runs} runs"
+        self._bar("all", self.title, completed=self.share, place=place, numbers=self._left())
 
 
 def _outcomes(statuses: Sequence[tuple[str, str | None]]) -> str:
