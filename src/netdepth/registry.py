@@ -60,7 +60,7 @@ class Entry(Generic[T]):
     names those that never enter it, such as a path: what they lead to is hashed in another way.
     ``source`` is the sha256 of the file that holds the function, for code outside this package,
     whose changes no version number announces. ``example`` holds settings for trying it out, where
-    the defaults alone do not make one.
+    the defaults alone do not make one. ``package`` is the installed package that it cannot work without.
     """
 
     name: str
@@ -71,6 +71,7 @@ class Entry(Generic[T]):
     source: str | None = None
     example: Mapping[str, Any] = field(default_factory=dict)
     unhashed: frozenset[str] = frozenset()
+    package: str | None = None
 
     @property
     def summary(self) -> str:
@@ -93,6 +94,7 @@ class Registry(Generic[T]):
         added: Collection[str] = (),
         example: Mapping[str, Any] | None = None,
         unhashed: Collection[str] = (),
+        package: str | None = None,
     ) -> Callable[[Callable[..., T]], Callable[..., T]]:
         """Register the decorated function as ``name``; a duplicate name is an error.
 
@@ -104,7 +106,7 @@ class Registry(Generic[T]):
                 raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
             fields, source = _fields(function), _source_digest(function)
             self._entries[name] = Entry(
-                name, function, version, frozenset(added), fields, source, example or {}, frozenset(unhashed)
+                name, function, version, frozenset(added), fields, source, example or {}, frozenset(unhashed), package
             )
             return function
 

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,18 +39,10 @@ class Trace:
     @property
     def place(self) -> str:
         """Where it was at its end."""
-        return PHASES[self.letters[-1][0] if self.letters else "u"]
+        return self.place_at(float("inf"))
 
-    @property
-    def place_struck(self) -> str:
-        """Where it was when it was sent the signal."""
-        assert self.struck is not None
-        before = [letter for letter, second in self.letters if second <= self.struck]
-        return PHASES[before[-1] if before else "u"]
-
-    def entries(self) -> Counter[str]:
-        """How often each phase was entered."""
-        return Counter(letter for letter, _ in self.letters)
+    def place_at(self, second: float) -> str:
+        return PHASES[next((letter for letter, seen in reversed(self.letters) if seen <= second), "u")]
 
     def spans(self, letter: str) -> list[float]:
         """How long each stay in a phase took, in seconds."""
@@ -149,38 +140,22 @@ class Children:
             [sys.executable, "-m", "faults.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            bufsize=0,  # what is in a buffer cannot be waited for
             env=environment() | {"HOME": str(home), "XDG_CACHE_HOME": str(home), "MPLCONFIGDIR": str(home)},
         )
 
     def run(self, job: dict[str, Any], strike: Strike | None = None) -> Trace:
         """Do ``job`` in a fork, to its end or until it is struck down."""
-        assert self.process.stdin is not None
         with named_pipe() as (path, pipe):
             shims = [*job.get("shims", ()), ["faults.phases:mark", path]]
             self.process.stdin.write(json.dumps({**job, "shims": shims}).encode() + b"\n")
-            self.process.stdin.flush()
-            pid = int(self._answer())
-            assert self.process.stdout is not None
-            trace = follow(pid, pipe, self.process.stdout.fileno(), strike)
-            trace.status = int(self._answer())
+            answers = self.process.stdout
+            trace = follow(int(answers.readline()), pipe, answers.fileno(), strike)
+            trace.status = int(answers.readline())
         return trace
 
-    def _answer(self) -> bytes:
-        """A line, byte by byte: what is in a buffer cannot be waited for."""
-        assert self.process.stdout is not None
-        line = b""
-        while not line.endswith(b"\n"):
-            byte = os.read(self.process.stdout.fileno(), 1)
-            assert byte, "the process that forks is gone"
-            line += byte
-        return line
-
     def close(self) -> None:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.close()
-        self.process.wait(PATIENCE)
-        self.process.stdout.close()
+        self.process.communicate(timeout=PATIENCE)
 
 
 SHIM = (

@@ -33,13 +33,6 @@ SCHEMA = 1
 SHOWN_FAILURES = 20
 
 
-def scaled(scale: str, quick: int, long: int) -> int:
-    """How many faults to put in: ``--faults`` is "quick", "long", or a number N for N times the quick count."""
-    if scale == "quick":
-        return quick
-    return long if scale == "long" else quick * int(scale)
-
-
 class Missed(Exception):
     """Raised within an injection whose fault came too late to be one: it is not counted."""
 
@@ -83,18 +76,14 @@ class Drill:
 
     def as_json(self, scale: str, seconds: float) -> dict[str, Any]:
         """The drill as its file in ``docs/results/reliability`` has it."""
+        figures = {key: value for key, value in vars(self).items() if key != "count"}
         return {
             "schema": SCHEMA,
-            "row": self.row,
-            "name": self.name,
+            **figures,
             "scale": scale,
             "asked": self.count,
-            "injected": self.injected,
-            "held": self.held,
             "failures": self.failures[:SHOWN_FAILURES],
             "places": dict(sorted(self.places.items())),
-            "measured": self.measured,
-            "notes": self.notes,
             "seconds": round(seconds, 1),
             "netdepth": netdepth.__version__,
             "system": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
@@ -109,13 +98,14 @@ class Faults:
     recorded: bool
 
     @contextlib.contextmanager
-    def drill(self, row: int, name: str, quick: int, long: int) -> Iterator[Drill]:
-        """A drill of ``quick`` or ``long`` faults; use the same number for both where all are put in anyway.
+    def drill(self, row: int, name: str, quick: int = 1, long: int | None = None) -> Iterator[Drill]:
+        """A drill of ``quick`` or ``long`` faults, or of ``scale`` times ``quick``; ``long`` is ``quick`` if None.
 
         Raises:
             AssertionError: at its end, if a fault was not held or none was put in.
         """
-        drill = Drill(row, name, scaled(self.scale, quick, long))
+        counts = {"quick": quick, "long": quick if long is None else long}
+        drill = Drill(row, name, counts[self.scale] if self.scale in counts else quick * int(self.scale))
         begun = time.monotonic()
         try:
             yield drill

@@ -58,7 +58,7 @@ CASES = {
 def test_a_save_that_ends_at_any_step(children: Children, faults: Faults, tmp_path: Path, fault: str) -> None:
     """Saving and pruning, as the engine does: the old checkpoint loads or the new one, and none that is half there."""
     name = {"crash": "crash", "power": "power cut"}[fault]
-    with faults.drill(2, f"{name} at each step of a checkpoint save", quick=1, long=1) as drill:
+    with faults.drill(2, f"{name} at each step of a checkpoint save") as drill:
         for case, there in CASES.items():
             root = tmp_path / case.replace(" ", "-") / "run"
             job = {"call": "faults.subjects:save_and_prune", "args": [str(root), 20]}
@@ -98,7 +98,7 @@ def test_a_run_that_ends_at_any_change_of_the_disk(
     children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
     name = {"crash": "crash", "power": "power cut"}[fault]
     kinds = "wsrdm" if faults.scale == "long" else "r"  # after a rename something new is there
-    with faults.drill(2, f"{name} at changes of the disk during a whole run", quick=1, long=1) as drill:
+    with faults.drill(2, f"{name} at changes of the disk during a whole run") as drill:
         root = tmp_path / "struck"
         for struck in strikes(children, root, subject.job(root, root, []), fault, clear(root), kinds):
             kind = KINDS[struck.changes[-1]]
@@ -114,7 +114,7 @@ def test_a_disk_that_says_no(children: Children, faults: Faults, tmp_path: Path,
     subject = small(tmp_path)
     children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
     name = {"ENOSPC": "no space from the n-th write on", "EIO": "I/O error at the n-th write or fsync"}[fault]
-    with faults.drill(3, name, quick=1, long=1) as drill:
+    with faults.drill(3, name) as drill:
         root = tmp_path / "struck"
         kinds = {"ENOSPC": "wm", "EIO": "ws"}[fault]
         for struck in strikes(children, root, subject.job(root, root, []), fault, clear(root), kinds):
@@ -157,7 +157,7 @@ def test_a_file_system_of_one_megabyte(children: Children, faults: Faults, tmp_p
     children.run(subject.job(tmp_path / "whole", tmp_path / "whole.txt", []))
     with (
         small_disk(tmp_path / "disk", "1m") as disk,
-        faults.drill(3, "a file system of one megabyte", quick=1, long=1) as drill,
+        faults.drill(3, "a file system of one megabyte") as drill,
         drill.injection("1 MB"),
     ):
         root = disk / "runs"

@@ -288,7 +288,7 @@ def test_nothing_in_a_file_is_executed_and_nothing_outside_is_touched(
 ) -> None:
     count = len(CASES)
     assert count >= 25
-    with faults.drill(6, "hostile pickles, archives, weights and documents", quick=count, long=count) as drill:
+    with faults.drill(6, "hostile pickles, archives, weights and documents", quick=count) as drill:
         for number, (name, (place, case)) in enumerate(CASES.items()):
             root = tmp_path / str(number)
             root.mkdir()

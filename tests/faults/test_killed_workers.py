@@ -120,5 +120,5 @@ def test_killed_node(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with faults.drill(11, "Ray node killed", quick=1, long=1) as drill, drill.injection("a node of two", at="training"):
+    with faults.drill(11, "Ray node killed") as drill, drill.injection("a node of two", at="training"):
         test_launch_ray.lose_a_node(tmp_path, cluster, monkeypatch, capsys)

@@ -60,7 +60,7 @@ def test_a_store_elsewhere(faults: Faults, tmp_path: Path, monkeypatch: pytest.M
     assert answer("report", "tiny", "--runs", here).code == 0
     expected = documents(here, picture)
     assert expected["check"]["faults"] == []
-    with faults.drill(15, "store moved, copied, read-only, clock set back", quick=4, long=4) as drill:
+    with faults.drill(15, "store moved, copied, read-only, clock set back", quick=4) as drill:
         with drill.injection("moved: another path, with spaces", at="moved"):
             moved = tmp_path / "else where" / "ärger's runs"
             moved.parent.mkdir()

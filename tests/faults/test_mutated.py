@@ -138,7 +138,7 @@ def test_metrics_cut_at_every_byte(faults: Faults, tmp_path: Path, monkeypatch: 
     assert len(lines) == 3
     ends = [sum(map(len, lines[:n])) for n in range(len(lines) + 1)]
     followed = {0, *(end + by for end in ends for by in (-1, 0, 1))} | set(range(0, len(content), 397))
-    with faults.drill(8, "metrics.jsonl cut at every byte of its last three lines", quick=1, long=1) as drill:
+    with faults.drill(8, "metrics.jsonl cut at every byte of its last three lines") as drill:
         for cut in range(len(content)):
             with drill.injection(f"cut at byte {cut}", at="at a line's end" if cut in ends else "within a line"):
                 path.write_bytes(content[:cut])

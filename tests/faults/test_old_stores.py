@@ -39,7 +39,7 @@ def logits_agree(run: api.Run) -> None:
 
 def test_stores_of_earlier_releases(faults: Faults, tmp_path: Path) -> None:
     count = len(RELEASES)
-    with faults.drill(16, "stores of earlier releases", quick=count, long=count) as drill:
+    with faults.drill(16, "stores of earlier releases", quick=count) as drill:
         for release, store in releases(tmp_path):
             with drill.injection(f"{release}: every command that reads", at=release):
                 names = [run.path.name for run in list_runs(store)]
@@ -74,7 +74,7 @@ FILES = ("config.json", "result.json", "split.json", "study.json", "environment.
 
 def test_a_store_of_a_later_release(faults: Faults, tmp_path: Path) -> None:
     """Its number is named; nothing of it is guessed."""
-    with faults.drill(16, "files of a later release", quick=len(FILES), long=len(FILES)) as drill:
+    with faults.drill(16, "files of a later release", quick=len(FILES)) as drill:
         for name in FILES:
             store = store_at(tmp_path / name)
             of = INTERRUPTED if name == "environment.json" else FINISHED

@@ -39,7 +39,7 @@ def test_a_fault_that_is_not_held_fails_the_drill_at_its_end_and_is_written_down
 
 
 def test_a_fault_that_came_too_late_is_not_counted():
-    with Faults("quick", recorded=False).drill(1, "late", quick=1, long=1) as drill:
+    with Faults("quick", recorded=False).drill(1, "late") as drill:
         with drill.injection("late"):
             raise Missed
         with drill.injection("in time") as fell:

@@ -43,7 +43,7 @@ def test_sigterm_and_sigint_at_random_moments(children: Children, faults: Faults
                 trace = children.run(subject.job(root, root.with_suffix(".txt"), []), strike)
                 if trace.struck is None:
                     raise Missed
-                fell.append(trace.place_struck)
+                fell.append(trace.place_at(trace.struck))
                 seconds.append(trace.ended - trace.struck)
                 check_left(subject, root, trace, sent)
                 subject.complete(children, tmp_path / name, root)
@@ -72,7 +72,7 @@ def test_signals_to_a_command_of_its_own(children: Children, faults: Faults, tmp
                 trace = run_line(line, root.with_suffix(".txt"), Strike(moment, sent))
                 if trace.struck is None:
                     raise Missed
-                fell.append("study with workers" if with_workers else trace.place_struck)
+                fell.append("study with workers" if with_workers else trace.place_at(trace.struck))
                 seconds.append(trace.ended - trace.struck)
                 check_left(subject, root, trace, sent, fresh=not trace.letters)
                 subject.complete(children, whole, root)

@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from threading import Event
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -30,7 +32,7 @@ from netdepth.trackers.base import (
     mirror_folder,
     tracker_record,
 )
-from netdepth.trackers.follow import Tail
+from netdepth.trackers.follow import follow
 from netdepth.trackers.mirror import TOKEN, family
 
 
@@ -125,27 +127,40 @@ def test_sync_reads_the_valid_prefix_and_says_what_cannot_be_read(tmp_path: Path
         sync(run, "tensorboard")
 
 
-def test_tail_gives_each_step_once_and_only_whole_lines(tmp_path: Path) -> None:
-    run = new_run(tmp_path)
-    tail = Tail(run.path / "metrics.jsonl")
-    assert tail.new() == []
+def test_a_follower_logs_each_step_once_and_only_whole_lines(tmp_path: Path) -> None:
+    run, logged = new_run(tmp_path), []
+
+    class Resumed(Event):
+        """The run goes on while its follower sleeps: cut back, continued, a line in two pieces, a damaged one."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.events = [self.resume, lambda: self.append(b'ep": 200}\n'), self.damage, self.set]
+
+        def wait(self, timeout: float | None = None) -> bool:
+            self.events.pop(0)()
+            return True
+
+        def append(self, text: bytes) -> None:
+            with open(run.path / "metrics.jsonl", "ab") as handle:
+                handle.write(text)
+
+        def resume(self) -> None:
+            run.truncate_metrics(40)
+            for epoch in (2, 3, 4):
+                run.append_metrics({**record(epoch), "seconds": 12.345678})
+            self.append(b'{"schema": 1, "st')
+
+        def damage(self) -> None:
+            self.append(b'damage\n{"schema": 1, "step": 240}\n')
+
+    tracker = Mock()
+    tracker.log = lambda record, step: logged.append(step)
     for epoch in (1, 2, 3):
         run.append_metrics(record(epoch))
-    assert [line["step"] for line in tail.new()] == [40, 80, 120]
-    run.truncate_metrics(40)  # a resumed run; what it writes now is of another length
-    for epoch in (2, 3, 4):
-        run.append_metrics({**record(epoch), "seconds": 12.345678})
-    with open(tail.path, "ab") as handle:
-        handle.write(b'{"schema": 1, "st')
-    assert [line["step"] for line in tail.new()] == [160]
-    with open(tail.path, "ab") as handle:
-        handle.write(b'ep": 200}\n')
-    assert tail.new() == [{"schema": 1, "step": 200}]
-    with open(tail.path, "ab") as handle:
-        handle.write(b'damage\n{"schema": 1, "step": 240}\n')
-    assert tail.new() == []
-    run.append_metrics(record(7))
-    assert tail.new() == []
+    follow(run, tracker, Resumed())
+    assert logged == [40, 80, 120, 160, 200]
+    tracker.finish.assert_called_once_with({"status": "interrupted"})
 
 
 def test_starting_costs_the_training_next_to_nothing(tmp_path: Path) -> None:

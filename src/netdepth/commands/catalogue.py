@@ -162,8 +162,6 @@ def check(args: argparse.Namespace) -> Answer:
 
 # --- doctor ---
 
-TRACKER_PACKAGES = ("tensorboard", "wandb")
-
 
 @dataclass(frozen=True)
 class Check:
@@ -177,10 +175,12 @@ class Check:
 def examine(runtime: Runtime) -> list[Check]:
     """Versions, device, threads, trackers, data, and whether cache and runs folder can be written."""
     from netdepth.data.fetch import user_cache
+    from netdepth.trackers import TRACKERS
 
+    packages = [TRACKERS.entry(name).package for name in TRACKERS.names()]
     return [
         *_machine(runtime),
-        *(_tracker(package) for package in TRACKER_PACKAGES),
+        *(_tracker(package) for package in packages if package is not None),
         *_data(runtime),
         _writable("runs folder", runs_root(runtime.runs_root)),
         _writable("data cache", user_cache()),

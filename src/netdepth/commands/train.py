@@ -22,11 +22,12 @@ __all__ = ["train", "trained"]
 def train(args: argparse.Namespace) -> Answer:
     """One run per seed; the table of one, the comparison of several."""
     from netdepth import api
+    from netdepth.trackers.mirror import can_go_online
 
     if args.seed is not None and args.seeds is not None:
         raise BadInput(f"--seed {args.seed} and --seeds {args.seeds} are both given; use one of them")
     runtime = runtime_of(args, _trackers(args.track))
-    if args.wandb_online and "wandb" not in runtime.trackers:
+    if args.wandb_online and not any(map(can_go_online, runtime.trackers)):
         raise BadInput("--wandb-online needs --track wandb (or --track tensorboard,wandb)")
     made = api.train_runs(
         args.recipe,

@@ -24,7 +24,7 @@ from netdepth.config import Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.files.records import restored
 from netdepth.files.usercode import import_user
-from netdepth.runs.folder import RunDir, metrics_record
+from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, tracker_record
 from netdepth.trackers.mirror import TOKEN, end_family
 
@@ -35,39 +35,6 @@ GRACE_SECONDS = 30.0
 """How long this process outlives the one that started it; enough for the last upload."""
 
 
-class Tail:
-    """The whole, valid records that were appended to ``metrics.jsonl`` since the last call of `new`."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.inode, self.offset = 0, 0
-        self.step = -1
-        self.damaged = False
-
-    def new(self) -> list[dict[str, Any]]:
-        """A file that was replaced (a resumed run cuts it back) is read again; no step is given twice."""
-        if self.damaged or not self.path.exists():
-            return []
-        with open(self.path, "rb") as handle:
-            inode = os.fstat(handle.fileno()).st_ino
-            if inode != self.inode:
-                self.inode, self.offset = inode, 0
-            handle.seek(self.offset)
-            data = handle.read()
-        whole = data[: data.rfind(b"\n") + 1]
-        self.offset += len(whole)
-        records: list[dict[str, Any]] = []
-        for line in whole.splitlines():
-            record = metrics_record(line)
-            if record is None:  # as `RunDir.read_metrics`: what comes after damage is not trusted
-                self.damaged = True
-                break
-            if record["step"] > self.step:
-                self.step = record["step"]
-                records.append(record)
-        return records
-
-
 def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
     """Drive ``tracker`` over the whole life of ``run``; once ``stop`` is set, with what is there.
 
@@ -75,9 +42,9 @@ def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
         BadInput: the folder has no config.
         Exception: whatever the tracker raises.
     """
-    tail = Tail(run.path / "metrics.jsonl")
+    metrics = run.path / "metrics.jsonl"
     # split.json is written after config.json; a tracker wants the class names in it.
-    while not stop.is_set() and not (run.path / "split.json").exists() and not tail.path.exists():
+    while not stop.is_set() and not (run.path / "split.json").exists() and not metrics.exists():
         stop.wait(POLL_SECONDS)
     config = run.read_json("config.json")
     if config is None:
@@ -89,11 +56,17 @@ def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
     tracker.start(config)
     if not stop.is_set() and not (run.path / "result.json").exists():
         heatmap([[0.0]], "")  # matplotlib and its fonts, loaded now while there is time and not at the end
+    step, seen = -1, None
     while True:
         # Looked at before the metrics: what precedes the end is then complete.
         ended, result = stop.is_set(), run.result()
-        for record in tail.new():
-            tracker.log(tracker_record(record), record["step"])
+        state = metrics.stat() if metrics.exists() else None
+        if state is not None and (state.st_ino, state.st_size) != seen:
+            seen = state.st_ino, state.st_size
+            for record in run.read_metrics():
+                if record["step"] > step:  # a resumed run cuts its file back; no step is given twice
+                    step = record["step"]
+                    tracker.log(tracker_record(record), step)
         if ended or result is not None:
             break
         stop.wait(POLL_SECONDS)

@@ -14,13 +14,12 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, mirror_folder
 
-__all__ = ["TOKEN", "Mirrors", "end_family", "family", "sync"]
+__all__ = ["TOKEN", "Mirrors", "can_go_online", "end_family", "family", "sync"]
 
 TOKEN = "NETDEPTH_TRACKER_FAMILY"
 """Environment variable with a value of its own per run: children inherit it wherever they move."""
@@ -34,6 +33,20 @@ class Child:
     process: subprocess.Popen[bytes]
     log: Path
 
+    def no_more(self) -> None:
+        """Tell the follower that no more records will come."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Why a mirror is not complete, in one line; ``status`` is the exit status of its follower, if it has one."""
+
+    tracker: str
+    what: str
+    status: int | None = None
+
 
 class Mirrors:
     """The trackers of one run, each a process of its own that follows the run folder."""
@@ -42,7 +55,7 @@ class Mirrors:
         self.run_dir = run_dir
         self._token = uuid.uuid4().hex
         self._children: list[Child] = []
-        self._notes: list[str] = []
+        self._not_started: list[Fault] = []
 
     @classmethod
     def start(
@@ -64,13 +77,13 @@ class Mirrors:
             mirror_folder(run_dir, name)
         mirrors = cls(run_dir)
         for name in dict.fromkeys(trackers):
-            options = {"online": True} if name == "wandb" and wandb_online else {}
+            options = {"online": True} if wandb_online and can_go_online(name) else {}
             task = {"tracker": name, "options": options, "imports": list(imports), "once": once}
             command = [sys.executable, "-P", "-m", "netdepth.trackers.follow", str(run_dir), json.dumps(task)]
             try:
                 mirrors._children.append(mirrors._spawn(name, command))
             except OSError as error:
-                mirrors._notes.append(mirrors._note(name, f"could not start ({error.strerror or error})"))
+                mirrors._not_started.append(Fault(name, f"could not start ({error.strerror or error})"))
         return mirrors
 
     def _spawn(self, name: str, command: list[str]) -> Child:
@@ -78,12 +91,7 @@ class Mirrors:
         paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
         quiet = {"PYTHONPATH": paths, "PYTHONWARNINGS": "ignore", "OMP_NUM_THREADS": "1", TOKEN: self._token}
         log = self.run_dir / f"tracker-{name}.log"
-        with contextlib.ExitStack() as stack:
-            errors: IO[bytes] | int
-            try:
-                errors = stack.enter_context(open(log, "wb"))
-            except OSError:
-                errors = subprocess.DEVNULL
+        with open(log, "wb") as errors:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,
@@ -94,43 +102,36 @@ class Mirrors:
             )
         return Child(name, process, log)
 
-    def _note(self, tracker: str, what: str) -> str:
-        run = shlex.quote(str(self.run_dir))
-        return f"tracker {tracker}: {what}; rebuild it with: netdepth sync {run} --to {tracker}"
-
     def finish(self, deadline: float) -> list[str]:
         """Wait until every mirror is complete or ``deadline`` (of `time.monotonic`), then end what is left.
 
         Call it once the run has written ``result.json``, or will not. Returns one line per mirror
         that is not complete. Takes half a second past the deadline at most.
         """
+        for child in self._children:
+            child.no_more()
+        rebuild = f"rebuild it with: netdepth sync {shlex.quote(str(self.run_dir))} --to"
+        return [
+            f"tracker {fault.tracker}: {fault.what}; {rebuild} {fault.tracker}" for fault in self.wait_for(deadline)
+        ]
+
+    def wait_for(self, deadline: float) -> list[Fault]:
+        """Wait as `finish` does, also for followers that were not told that no more records come."""
         allowed = max(0.0, deadline - time.monotonic())
         try:
             for child in self._children:
-                if child.process.stdin is not None:
-                    child.process.stdin.close()  # tells the follower that no more will come
-            self._await(deadline)
-            for child in self._children:
-                status = child.process.returncode
-                if status is None:
-                    self._notes.append(self._note(child.tracker, _too_slow(allowed)))
-                elif status != 0:
-                    self._notes.append(self._note(child.tracker, _complaint(child)))
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.process.wait(max(0.0, deadline - time.monotonic()))
+            left = [child for child in self._children if child.process.returncode != 0]
+            return [*self._not_started, *(_fault(child, allowed) for child in left)]
         finally:
             self._end()
-        return self._notes
-
-    def _await(self, deadline: float) -> None:
-        for child in self._children:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.process.wait(max(0.0, deadline - time.monotonic()))
 
     def _end(self) -> None:
         """Leave no process running: neither a follower nor one that it started, in whatever session."""
         left = end_family(self._token)
         for child in self._children:
-            if child.process.stdin is not None:
-                child.process.stdin.close()
+            child.no_more()
             child.process.kill()  # a new process may not carry the token yet
             with contextlib.suppress(subprocess.TimeoutExpired):  # uninterruptible, on a dead disk
                 child.process.wait(0.1 if child.process.pid in left else 1.0)
@@ -139,42 +140,25 @@ class Mirrors:
                     child.log.unlink()
         self._children = []
 
-    def rebuild(self, timeout: float) -> None:
-        """Wait for the one follower that was started with ``once``.
 
-        Raises:
-            BadInput, RunFailed, StorageError: it failed or took too long, in one line.
-        """
-        try:
-            self._await(time.monotonic() + timeout)
-            if not self._children:
-                raise RunFailed(self._notes[0])
-            (child,) = self._children
-            status = child.process.returncode
-            if status is None:
-                raise RunFailed(f"tracker {child.tracker}: {_too_slow(timeout)}")
-            if status != 0:
-                kinds = {BadInput.exit_code: BadInput, StorageError.exit_code: StorageError}
-                raise kinds.get(status, RunFailed)(f"tracker {child.tracker}: {_complaint(child)}")
-        finally:
-            self._end()
+def can_go_online(tracker: str) -> bool:
+    """Whether the tracker has a setting ``online``, which is off unless the user asks for uploads."""
+    return any(setting.name == "online" for setting in TRACKERS.entry(tracker).fields)
 
 
-def _too_slow(seconds: float) -> str:
-    return f"stopped {f'after {seconds:.3g} s, ' if seconds >= 0.01 else ''}before the mirror was complete"
-
-
-def _complaint(child: Child) -> str:
-    """The last line that the follower left in its log, else its exit status."""
+def _fault(child: Child, allowed: float) -> Fault:
+    """Of a follower that was not complete after ``allowed`` seconds: the last line of its log, else its status."""
+    status = child.process.returncode
+    if status is None:
+        after = f"after {allowed:.2g} s, " if allowed >= 0.005 else ""
+        return Fault(child.tracker, f"stopped {after}before the mirror was complete")
     try:
         lines = child.log.read_text(errors="replace").splitlines()
     except OSError:
         lines = []
     faults = [line for line in lines if line.startswith("error: ")] or [line for line in lines if line.strip()]
-    if faults:
-        return faults[-1].removeprefix("error: ")
-    status = child.process.returncode
-    return "disk full or I/O error" if status == StorageError.exit_code else f"ended with status {status}"
+    full = "disk full or I/O error" if status == StorageError.exit_code else f"ended with status {status}"
+    return Fault(child.tracker, faults[-1].removeprefix("error: ") if faults else full, status)
 
 
 def sync(
@@ -191,7 +175,10 @@ def sync(
     if not (run.path / "config.json").is_file():
         raise BadInput(f"{run.path} has no config.json; is it a run folder?")
     with run.lock():
-        Mirrors.start(run.path, [to], wandb_online=wandb_online, imports=imports, once=True).rebuild(timeout)
+        mirrors = Mirrors.start(run.path, [to], wandb_online=wandb_online, imports=imports, once=True)
+        for fault in mirrors.wait_for(time.monotonic() + timeout):
+            kinds = {BadInput.exit_code: BadInput, StorageError.exit_code: StorageError}
+            raise kinds.get(fault.status or 1, RunFailed)(f"tracker {to}: {fault.what}")
     return mirror_folder(run.path, to)
 
 

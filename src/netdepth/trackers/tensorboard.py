@@ -24,7 +24,7 @@ from netdepth.trackers.base import (
 __all__ = ["board_command", "tensorboard"]
 
 
-@TRACKERS.register("tensorboard")
+@TRACKERS.register("tensorboard", package="tensorboard")
 def tensorboard(run_dir: Path) -> Tracker:
     """TensorBoard event files: curves, histograms, hyperparameters, confusion matrix."""
     return TensorBoard(run_dir)

@@ -21,7 +21,7 @@ FULL, LAST = 1, 4
 """Sizes and kinds of LevelDB's log format, after a header of 7 bytes."""
 
 
-@TRACKERS.register("wandb")
+@TRACKERS.register("wandb", package="wandb")
 def wandb(
     run_dir: Path,
     *,

@@ -189,14 +189,14 @@ def _computed(network: nn.Module, split: data.Split, device: torch.device, name:
 
 
 def _check(teacher: Weights, spec: data.DatasetSpec) -> None:
-    split = teacher.run.read_json("split.json") or {}
-    what = f"objective.teacher: run {teacher.run.path.name}"
-    if list(split["input_shape"]) != list(spec.input_shape) or list(split["classes"]) != list(spec.classes):
+    split, what = teacher.run.split(), f"objective.teacher: run {teacher.run.path.name}"
+    assert split is not None  # a run without one has no weights
+    if (split.input_shape, split.classes) != (tuple(spec.input_shape), tuple(spec.classes)):
         raise BadInput(
-            f"{what} knows {len(split['classes'])} classes of {split['name']} in images of {split['input_shape']}; "
+            f"{what} knows {len(split.classes)} classes of {split.name} in images of {list(split.input_shape or ())}; "
             f"{spec.name} has other ones: {len(spec.classes)} classes, {list(spec.input_shape)}"
         )
-    if split["data_digest"] == spec.data_digest and split["split_digest"] != spec.split_digest:
+    if split.data_digest == spec.data_digest and split.split_digest != spec.split_digest:
         raise BadInput(
             f"{what} was trained on another split of {spec.name}, which may hold images that are set aside for "
             "validation here; train it with the same dataset.val_size"
