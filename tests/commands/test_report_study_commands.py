@@ -105,8 +105,8 @@ def test_an_unfinished_study_says_so_everywhere(
 
     study = make_study(tmp_path, endings=ending)
     monkeypatch.setattr("netdepth.report.figures.pictures", lambda data, folder: [])
-    monkeypatch.setattr("netdepth.report.figures.curve_groups", lambda data: [])  # drawn elsewhere, and slow
-    monkeypatch.setattr("netdepth.report.figures.flow_groups", lambda data: [])
+    monkeypatch.setattr("netdepth.report.figures.curve_groups", lambda data: {})  # drawn elsewhere, and slow
+    monkeypatch.setattr("netdepth.report.figures.flow_groups", lambda data: {})
     warning = "netdepth: warning: unfinished: 1 of 24 planned runs have no result; what is said is preliminary\n"
     for command in ("verdict", "report"):
         code, _, err = answer([command, "made", "--runs", str(tmp_path)], capsys)

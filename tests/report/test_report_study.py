@@ -230,7 +230,7 @@ def test_failed_and_diverged_runs_are_shown(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("state", ["no run", "unfinished", "unplanned"])
 def test_a_study_that_has_only_begun_has_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str) -> None:
-    monkeypatch.setattr("netdepth.report.figures.curve_groups", lambda data: [])  # drawn elsewhere, and slow
+    monkeypatch.setattr("netdepth.report.figures.curve_groups", lambda data: {})  # drawn elsewhere, and slow
     monkeypatch.setattr("netdepth.report.figures.pictures", lambda data, folder: [])
     if state == "unplanned":
         study = unbegun_study(tmp_path)

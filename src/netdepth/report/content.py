@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
+import netdepth
 from netdepth.report import tables
 from netdepth.report.answer import Answer, answer_of
 from netdepth.report.data import StudyData
@@ -13,10 +15,9 @@ from netdepth.report.numbers import Number, Numbers, Shown
 from netdepth.report.paper import BesidePaper, beside_paper
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
-from netdepth.studyspec import StudySpec
-from netdepth.text import count
+from netdepth.text import count, printable, significant
 
-__all__ = ["SOURCES_NOTE", "Content", "grid_note", "method"]
+__all__ = ["Content", "rendered"]
 
 
 @dataclass(frozen=True)
@@ -90,68 +91,21 @@ class Content:
             facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
         return facts
 
-
-SOURCES_NOTE = (
-    "Runs are numbered as in this list. Every number on this page that comes from runs says which runs, and which file "
-    "and field of their folders it was read from: point at it, or see its data-runs and data-fields in the page's "
-    "source. A number marked data-kind=value changes whenever one of them does; a p-value, a label or a sentence "
-    "(data-kind=test) depends on them and nothing else. A corrected p-value depends on all comparisons of the family."
-)
-
-
-def grid_note(spec: StudySpec) -> str:
-    """What stands in the boxes of the first table."""
-    if spec.by_validation:
-        number = "the difference of the two mean validation errors"
-    else:
-        number = (
-            "the mean training loss (the geometric mean, in nats) or the difference of two of them; where training "
-            "explodes, the median loss as measured"
-        )
-    depth = any(item.family == "depth" for item in spec.primary)
-    reference = "The reference is the depth that the others are compared with. " if depth else ""
-    return (
-        f"Each box shows {number}. {reference}A box without a word was not tested: its comparison was not named "
-        "before the first run, so nothing is claimed about it."
-    )
+    @cached_property
+    def method(self) -> list[str]:
+        """How the verdict was reached, a paragraph each."""
+        spec = self.data.spec
+        families = Counter(item.family for item in spec.primary)
+        named = count(len(spec.primary), "comparison")
+        values = {"level": LEVEL, "chance_share": CHANCE_SHARE, "vanishing": VANISHING_RATIO}
+        return rendered("method.txt", spec=spec, families=families, primary=named, **values).strip().split("\n\n")
 
 
-def method(spec: StudySpec) -> list[str]:
-    """How the verdict was reached, a paragraph each."""
-    if spec.by_validation:
-        return _method_of_conditions(spec)
-    counts = Counter(item.family for item in spec.primary)
-    return [
-        "The verdict is about the training loss of the last weights over the whole training split. So worse means "
-        "harder to train, not overfitting. The validation error of the same weights is a second question with a "
-        "correction of its own.",
-        f"Every depth is compared with the smallest one, depth {spec.depths[0]}, by an exact permutation test "
-        "(unpaired). Residual and plain networks of the same depth are compared by an exact sign-flip test, paired by "
-        f"seed. The comparisons named before the first run ({counts['depth']} of depth, {counts['shortcut']} of "
-        f"shortcuts) are corrected by Holm's method, each family at {LEVEL}; all others are exploratory and claim "
-        "nothing.",
-        "A loss above that of guessing all classes equally often counts as guessing, also if the run diverged. "
-        "Intervals are 95 % intervals by Student's t, of losses on a logarithmic scale.",
-        "Explodes: at least half of the runs have a loss that is not finite, or more than twice that of guessing. "
-        f"Vanishes: at least half have a loss of at least {CHANCE_SHARE} of the entropy of the labels, and at "
-        f"initialisation the first layer received less than {VANISHING_RATIO:g} of the last layer's gradient. Worse, "
-        f"better: the corrected p-value is at most {LEVEL}. No difference: it is larger, and the interval lies within "
-        f"± {spec.smallest_effect:g} nats. Undecided: none of these.",
-    ]
+def rendered(template: str, **values: Any) -> str:
+    """A template of this package with ``values``; what they hold is escaped in HTML."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
-
-def _method_of_conditions(spec: StudySpec) -> list[str]:
-    """The same for a study that compares training conditions of one network."""
-    return [
-        "The verdict is about the validation error of the last weights. All conditions are the same network of the "
-        "same depth, trained for the same number of steps, so only the training conditions differ. Test images decide "
-        "nothing.",
-        "Two conditions are compared by an exact sign-flip test, paired by seed: both runs of a pair see the training "
-        f"images in the same order. The p-values of what was named before the first run "
-        f"({count(len(spec.primary), 'comparison')}) are corrected by Holm's method at {LEVEL}; all others are "
-        "exploratory and claim nothing. Intervals are 95 % intervals by Student's t.",
-        f"Better, worse: the corrected p-value is at most {LEVEL}. No difference: it is larger, and the interval lies "
-        f"within ± {100 * spec.smallest_effect:g} percentage points. Undecided: none of these.",
-        "The notes add McNemar's exact test of each pair of runs on the images that both were tested on. All pairs "
-        "share those images, so their p-values are not independent and are not combined.",
-    ]
+    loader = PackageLoader("netdepth.report", "templates")
+    environment = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined)
+    environment.filters |= {"printable": printable, "significant": significant}
+    return environment.get_template(template).render(version=netdepth.__version__, **values)

@@ -14,18 +14,17 @@ from typing import TYPE_CHECKING, Any, Literal
 from netdepth.report import line_figures as lines
 from netdepth.report import style
 from netdepth.report.data import Run, StudyData
+from netdepth.report.line_figures import labels_of
 from netdepth.report.numbers import STATUS, run_ranges
 from netdepth.runs.table import number_of
 from netdepth.studies.table import SOURCES
-from netdepth.text import printable, significant
+from netdepth.text import printable
 
 if TYPE_CHECKING:
-    from markupsafe import Markup
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["LegendEntry", "PageFigure", "Panels", "band_names", "curve_groups", "depth_group", "flow_groups", "legend",
-           "pictures"]  # fmt: skip
+__all__ = ["PageFigure", "band_names", "curve_groups", "depth_group", "flow_groups", "labels_of", "pictures"]
 
 When = Literal["first", "last"]
 """The layer statistics at initialisation, or the last ones of the run."""
@@ -33,68 +32,23 @@ When = Literal["first", "last"]
 EDGES = (-8.0, -6.0, -4.0, -2.0, -1.0, -0.3, 0.3, 1.0, 2.0, 4.0, 6.0)
 """Where the colours of the gradient map change, in decades of the ratio; the middle one is a factor of two."""
 
-MARKER_PATHS = {
-    "o": "M13.5 6a3.5 3.5 0 1 0 7 0a3.5 3.5 0 1 0-7 0z",
-    "s": "M14 3h6v6h-6z",
-    "^": "M17 2.2l4 7.3h-8z",
-    "v": "M17 9.8l4-7.3h-8z",
-    "D": "M17 1.8l4.2 4.2-4.2 4.2-4.2-4.2z",
-    "P": "M15.5 2h3v2.5h2.5v3h-2.5v2.5h-3v-2.5h-2.5v-3h2.5z",
-    "X": "M14.2 1.8L17 4.6l2.8-2.8 1.4 1.4L18.4 6l2.8 2.8-1.4 1.4L17 7.4l-2.8 2.8-1.4-1.4L15.6 6l-2.8-2.8z",
-}
-"""The markers of the lines, 34 × 12 with the middle at (17, 6)."""
-
 
 @dataclass(frozen=True)
 class PageFigure:
     """One figure: its SVG, the runs and fields it is drawn from, and the text above it."""
 
-    svg: Markup
+    svg: str
     runs: str
     fields: str
     title: str = ""
 
 
-@dataclass(frozen=True)
-class Panels:
-    """Figures side by side: ``size`` is how wide each wants to be."""
-
-    title: str
-    caption: str
-    size: Literal["large", "small"]
-    figures: tuple[PageFigure, ...]
-
-
-@dataclass(frozen=True)
-class LegendEntry:
-    """The line and marker of a condition, and its label."""
-
-    swatch: Markup
-    name: str
-
-
-def legend(data: StudyData) -> list[LegendEntry]:
-    """An entry for each condition, in the order of their colours."""
-    return [LegendEntry(_swatch(index), label) for index, label in enumerate(lines.labels_of(data))]
-
-
-def _swatch(index: int) -> Markup:
-    from markupsafe import Markup
-
-    dashes = [] if style.dash(index) == "-" else [f"{2 * part:g}" for part in style.dash(index)[1]]
-    pattern = f' stroke-dasharray="{" ".join(dashes)}"' if dashes else ""
-    return Markup(
-        f'<svg class="swatch" viewBox="0 0 34 12" aria-hidden="true" style="color: var(--c{index % 7})">'
-        f'<path d="M1 6H33"{pattern}/><path d="{MARKER_PATHS[style.marker(index)]}" stroke="none"/></svg>'
-    )
-
-
-def depth_group(data: StudyData) -> Panels | None:
+def depth_group(data: StudyData) -> list[PageFigure]:
     """Training and validation error and loss against depth."""
     if not any(run.finished for run in data.runs):
-        return None
+        return []
     every = [run.number for run in data.runs]
-    figures = [
+    return [
         _page_figure(
             lines.depth_figure(data, quantity),
             f"depth-{quantity.key}",
@@ -104,65 +58,40 @@ def depth_group(data: StudyData) -> Panels | None:
         )
         for quantity in lines.QUANTITIES
     ]
-    chance = lines.chance_of(data, lines.QUANTITIES[-1])
-    guessing = "" if chance is None else f"; guessing all classes equally often gives {significant(chance)}"
-    caption = (
-        "Each small mark is one run, measured with its last weights. A line joins the means over the seeds (of losses "
-        "the geometric mean); the band is the 95 % interval of the mean (Student's t). A cross at the top is a run "
-        "whose loss was not a finite number: the line is broken there. The loss is the cross-entropy in nats: 0 is "
-        f"perfect{guessing}. Losses are drawn as measured; the tests count none as higher than chance."
-    )
-    return Panels("Error and loss against depth", caption, "large", tuple(figures))
 
 
-def curve_groups(data: StudyData) -> list[Panels]:
-    """Learning curves per depth: error first, then loss."""
+def curve_groups(data: StudyData) -> dict[str, list[PageFigure]]:
+    """Learning curves per depth, by metric; empty while no run has been evaluated."""
     if not lines.has_curves(data):
-        return []
-    caption = (
-        "One panel per depth, all with the same axes. Dashed is training (the mean over an epoch while it ran), solid "
-        "is validation (at the end of the epoch). Thick lines are means over the finished runs, as far as all of them "
-        "trained; thin lines are single runs. A cross at the top: a run diverged there, its loss was no longer a "
-        "finite number. Drawn after He et al. 2016, Fig. 6, where solid is the test error."
-    )
+        return {}
     every = [run.number for run in data.runs]  # the axes are those of all depths
-    groups = []
+    groups: dict[str, list[PageFigure]] = {}
     for metric, (train, val) in lines.CURVES.items():
         fields = ("metrics.jsonl:epoch", f"metrics.jsonl:{train}", f"metrics.jsonl:{val}", STATUS)
-        figures = []
         for depth in data.spec.depths:
             words = f"Training and validation {metric} against epoch at depth {depth}, a colour per condition"
-            drawn = lines.curve_figure(data, depth, metric)
-            figures.append(_page_figure(drawn, f"curve-{metric}-{depth}", words, every, fields))
-        groups.append(Panels("Learning curves", caption, "small", tuple(figures)))
+            figure = lines.curve_figure(data, depth, metric)
+            made = _page_figure(figure, f"curve-{metric}-{depth}", words, every, fields)
+            groups.setdefault(metric, []).append(made)
     return groups
 
 
-def flow_groups(data: StudyData) -> list[Panels]:
-    """Gradient flow per condition, at initialisation and at the end."""
-    caption = (
-        "A column is a network, from its first layer at the bottom to its last at the top. The colour compares the "
-        "gradient of a layer's weights (its norm, on one fixed batch; the median over the seeds) with that of the last "
-        "layer. Grey: both are alike, so all layers learn at a similar pace. Blue: the gradient gets smaller on its "
-        "way back to the first layer (it vanishes). Orange: it gets larger (it explodes)."
-    )
+def flow_groups(data: StudyData) -> dict[str, list[PageFigure]]:
+    """Gradient flow per condition, by when it was measured: at initialisation, at the end."""
     titles: dict[When, str] = {"first": "At initialisation", "last": "At the last measurement of each run"}
-    groups = []
+    groups: dict[str, list[PageFigure]] = {}
     for when, title in titles.items():
         if not _has_flow(data, when):
             continue
-        figures = []
-        for index, (name, label) in enumerate(zip(data.spec.conditions, lines.labels_of(data), strict=True)):
+        groups[title] = []
+        for index, (name, label) in enumerate(zip(data.spec.conditions, labels_of(data), strict=True)):
             runs = [run for depth in data.spec.depths for run in data.cells[name, depth]]
             files = {"probes/init.json"} if when == "first" else {run.last_probe_file for run in runs}
             fields = sorted(f"{file}:layers" for file in files if file is not None)
-            figure, (axes,) = style.figure_of(3.5, 2.5, left=0.07, right=0.99, top=0.97, bottom=0.17)
+            figure, (axes,) = style.figure_of(3.5, 2.5)
             _draw_flow(axes, data, name, when)
-            words = _flow_words(data, name, when)
-            figures.append(
-                _page_figure(figure, f"flow-{when}-{index}", words, (run.number for run in runs), fields, label)
-            )
-        groups.append(Panels(title, caption, "small", tuple(figures)))
+            key, words, numbers = f"flow-{when}-{index}", _flow_words(data, name, when), [run.number for run in runs]
+            groups[title].append(_page_figure(figure, key, words, numbers, fields, label))
     return groups
 
 
@@ -179,16 +108,14 @@ def pictures(data: StudyData, folder: Path) -> list[tuple[str, Path]]:
 def _page_figure(
     figure: Figure, key: str, words: str, runs: Iterable[int], fields: Iterable[str], title: str = ""
 ) -> PageFigure:
-    from markupsafe import Markup
-
-    return PageFigure(Markup(style.svg(figure, key, words)), run_ranges(runs), " ".join(fields), title)
+    return PageFigure(style.svg(figure, key, words), run_ranges(runs), " ".join(fields), title)
 
 
 def _depth_words(data: StudyData, quantity: lines.Quantity) -> str:
     """The figure in words: each condition's mean at the smallest and at the largest depth."""
     cells = lines.values_of(data, quantity)
     parts = []
-    for name, label in zip(data.spec.conditions, lines.labels_of(data), strict=True):
+    for name, label in zip(data.spec.conditions, labels_of(data), strict=True):
         shown = []
         for depth in (data.spec.depths[0], data.spec.depths[-1]):
             mean = lines.mean_of(cells[name, depth], quantity)
@@ -245,7 +172,7 @@ def _flow_overview(data: StudyData) -> Figure:
 
     conditions = data.spec.conditions
     figure, panels = style.grid_of(len(conditions), 3, 3.4)
-    for condition, label, axes in zip(conditions, lines.labels_of(data), panels, strict=True):
+    for condition, label, axes in zip(conditions, labels_of(data), panels, strict=True):
         _draw_flow(axes, data, condition, "first")
         axes.set_title(printable(label), loc="left", fontsize=10, color=style.INK, parse_math=False)
     bands = [Patch(facecolor=shade, label=name) for shade, name in zip(style.HEAT, band_names(), strict=True)]

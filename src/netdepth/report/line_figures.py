@@ -100,14 +100,14 @@ def chance_of(data: StudyData, quantity: Quantity) -> float | None:
 
 def depth_figure(data: StudyData, quantity: Quantity) -> Figure:
     """One panel of its own."""
-    figure, (axes,) = figure_of(4.4, 3.2, left=0.105, right=0.985, top=0.89, bottom=0.15)
+    figure, (axes,) = figure_of(4.4, 3.2)
     _draw_depth(axes, data, quantity)
     return figure
 
 
 def depth_overview(data: StudyData) -> Figure:
     """All four panels with a legend, for a page without styles."""
-    figure, panels = figure_of(10, 8.2, 2, 2, left=0.055, right=0.985, top=0.955, bottom=0.14, hspace=0.27, wspace=0.13)
+    figure, panels = figure_of(10, 8.2, 2, 2)
     for quantity, axes in zip(QUANTITIES, panels, strict=True):
         _draw_depth(axes, data, quantity)
     add_legend(figure, [condition_line(i, label) for i, label in enumerate(labels_of(data))], 3, size=10)
@@ -204,7 +204,7 @@ def has_curves(data: StudyData) -> bool:
 
 def curve_figure(data: StudyData, depth: int, metric: str) -> Figure:
     """The learning curves at one depth; all depths have the same axes, so that they can be compared."""
-    figure, (axes,) = figure_of(3.5, 2.75, left=0.115, right=0.985, top=0.885, bottom=0.155)
+    figure, (axes,) = figure_of(3.5, 2.75)
     _draw_curves(axes, data, depth, metric, _all_values(data, metric))
     return figure
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA
-from netdepth.report.content import Content, method
+from netdepth.report.content import Content
 from netdepth.report.numbers import Number, Shown, run_ranges, shown_text
 from netdepth.report.run_text import markdown_text
 from netdepth.report.tables import Chip, Grid, Table
@@ -50,7 +50,7 @@ def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
             parts += ["\n".join(f"- {_text(reason)}" for reason in content.paper.reasons), _text(content.paper.caption)]
     settings = [([label], value) for label, value in content.settings]
     parts += ["## What was run", _table(Table("", ("setting", "value"), tuple(settings)))]
-    parts += ["## How this was judged", *map(_text, method(data.spec))]
+    parts += ["## How this was judged", *map(_text, content.method)]
     parts.append(
         "Each number's runs and fields stand in `sources.json` beside the run folders, the runs with their folders in "
         "`table.csv`."

@@ -13,7 +13,7 @@ import statistics
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from netdepth.report.data import Run, StudyData
 from netdepth.stats.intervals import Estimate
@@ -22,10 +22,7 @@ from netdepth.studies.contrasts import CellVerdict, Contrast
 from netdepth.studies.sentences import Sentence
 from netdepth.studies.table import SOURCES
 from netdepth.studyspec import Family
-from netdepth.text import NO_BREAK, p_value, percent, points, printable, significant
-
-if TYPE_CHECKING:
-    from markupsafe import Markup
+from netdepth.text import NO_BREAK, p_value, percent, points, significant
 
 __all__ = [
     "STATUS", "Element", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges", "shown_estimate",
@@ -46,20 +43,15 @@ class Number:
     kind: Kind = "value"
     tag: Literal["data", "span"] = "data"
 
-    def attributes(self) -> Markup:
-        """What the element carries, as HTML attributes."""
-        from markupsafe import Markup, escape
+    @property
+    def ranges(self) -> str:
+        """Its runs as `run_ranges`."""
+        return run_ranges(self.runs)
 
-        ranges, fields = run_ranges(self.runs), " ".join(self.fields)
-        where = f"runs {ranges}: {', '.join(self.fields)}" if ranges else ", ".join(self.fields)
-        value = f'value="{escape(_exact(self.value))}" ' if self.tag == "data" else ""
-        made_of = f'data-runs="{ranges}" data-fields="{escape(fields)}"'
-        return Markup(f'{value}data-kind="{self.kind}" {made_of} title="{escape(where)}"')
-
-    def __html__(self) -> str:
-        from markupsafe import escape
-
-        return f"<{self.tag} {self.attributes()}>{escape(printable(self.text))}</{self.tag}>"
+    @property
+    def exact(self) -> str:
+        """Its value with every digit, so that the smallest change shows."""
+        return "" if self.value is None else str(self.value)
 
     def __str__(self) -> str:
         return self.text
@@ -259,13 +251,6 @@ class Numbers:
 
 def _plain(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
-
-
-def _exact(value: float | int | str | None) -> str:
-    """With every digit, so that the smallest change shows."""
-    if isinstance(value, float):
-        return repr(float(value))
-    return "" if value is None else str(value)
 
 
 @dataclass

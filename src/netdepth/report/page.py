@@ -10,17 +10,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import netdepth
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.report import figures
-from netdepth.report.content import SOURCES_NOTE, Content, grid_note, method
+from netdepth.report.content import Content, rendered
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.markdown import markdown, sources
 from netdepth.report.numbers import Element, read_numbers
 from netdepth.studies.folder import StudyDir
 
-__all__ = ["HTML", "check_report", "page", "rendered", "write_files", "write_report", "write_verdict"]
+__all__ = ["HTML", "check_report", "page", "write_files", "write_report", "write_verdict"]
 
 HTML = "report.html"
 
@@ -56,28 +55,15 @@ def page(content: Content, drawn: bool = True) -> str:
     data = content.data
     return rendered(
         "study.html",
-        title=("Unfinished: " if content.incomplete else "") + f"{data.spec.name}: {data.spec.question}",
         content=content,
         spec=data.spec,
-        legend=figures.legend(data),
-        depth_figures=figures.depth_group(data) if drawn else None,
-        curve_figures=figures.curve_groups(data) if drawn else [],
-        flow_figures=figures.flow_groups(data) if drawn else [],
+        labels=figures.labels_of(data),
+        depth_figures=figures.depth_group(data) if drawn else [],
+        curve_figures=figures.curve_groups(data) if drawn else {},
+        flow_figures=figures.flow_groups(data) if drawn else {},
         bands=figures.band_names(),
-        grid_note=grid_note(data.spec),
-        method=method(data.spec),
-        sources_note=SOURCES_NOTE,
         **content.tables,
     )
-
-
-def rendered(template: str, **values: Any) -> str:
-    """A template of this package with ``values``; what they hold is escaped."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    loader = PackageLoader("netdepth.report", "templates")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template(template).render(version=netdepth.__version__, **values)
 
 
 def write_verdict(data: StudyData, folder: Path | None = None) -> None:

@@ -72,12 +72,15 @@ def dash(index: int) -> Any:
 
 
 def figure_of(width: float, height: float, rows: int = 1, columns: int = 1, **grid: Any) -> tuple[Figure, list[Axes]]:
-    """A figure in inches and its panels, row by row."""
+    """A figure in inches and its panels, row by row: laid out by Matplotlib unless ``grid`` says where they stand."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER)
+    layout = None if grid else ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08)
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor=PAPER, layout=layout)
     panels = figure.subplots(rows, columns, squeeze=False)
-    figure.subplots_adjust(**grid)
+    if grid:
+        figure.subplots_adjust(**grid)
     return figure, list(panels.flat)
 
 
@@ -85,13 +88,9 @@ def grid_of(count: int, most: int, width: float) -> tuple[Figure, list[Axes]]:
     """``count`` panels of ``width`` inches, at most ``most`` side by side, with room for a legend below."""
     columns = min(most, count)
     rows = math.ceil(count / columns)
-    height = 2.55 * rows + 1.0
-    figure, panels = figure_of(
-        max(width * columns, 7.0), height, rows, columns,
-        left=0.05, right=0.99, top=1 - 0.3 / height, bottom=1.35 / height, hspace=0.45, wspace=0.18,
-    )  # fmt: skip
+    figure, panels = figure_of(max(width * columns, 7.0), 2.55 * rows + 1.0, rows, columns)
     for axes in panels[count:]:
-        axes.set_visible(False)
+        axes.remove()
     return figure, panels[:count]
 
 
@@ -139,7 +138,7 @@ def condition_line(index: int, label: str, dashed: bool = True) -> Line2D:
 
 def add_legend(figure: Figure, handles: Sequence[Artist], columns: int, size: float = 9.5) -> None:
     """A legend below the panels; a "$" in a name stays a "$"."""
-    legend = figure.legend(handles=handles, loc="lower center", ncols=columns, frameon=False, fontsize=size)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=size)
     for text in legend.get_texts():
         text.set_parse_math(False)
 

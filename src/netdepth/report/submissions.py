@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.errors import BadInput
-from netdepth.report.content import Content
+from netdepth.report.content import Content, rendered
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.numbers import shown_text
-from netdepth.report.page import check_report, rendered
+from netdepth.report.page import check_report
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
