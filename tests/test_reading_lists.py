@@ -1,7 +1,8 @@
-"""The reading lists of docs/architecture.md: few files say how a run or a study works, and no file is left out."""
+"""The reading lists of docs/architecture.md: few files say how a run or a study works; checked by imports."""
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -10,8 +11,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "netdepth"
 MOST_FILES, MOST_LINES = 12, 2600
-SECTIONS = {"To understand one run": "training", "To understand one study": "studies"}
-"""A section of the page, and the package whose files it sorts into needed and not needed."""
+SECTIONS = {
+    "To understand one run": ("training/run.py",),
+    "To understand one study": ("studies/run.py", "studies/table.py", "studies/verdict.py"),
+}
+"""A section of the page, and where reading starts: what these files import is sorted into needed and not needed."""
 
 
 def tables(title: str) -> list[list[str]]:
@@ -25,12 +29,43 @@ def tables(title: str) -> list[list[str]]:
     return found
 
 
-@pytest.mark.parametrize(("title", "package"), SECTIONS.items())
-def test_few_files_are_needed_and_every_other_is_named_with_a_reason(title: str, package: str) -> None:
+def imported(name: str) -> set[str]:
+    """The files of netdepth that the file ``name`` imports, also inside functions."""
+    modules = set()
+    for node in ast.walk(ast.parse((SOURCE / name).read_text())):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            modules |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
+    paths = {module.removeprefix("netdepth.").replace(".", "/") + ".py" for module in modules}
+    return {path for path in paths if (SOURCE / path).is_file()}
+
+
+def reached(starts: tuple[str, ...], package: str) -> set[str]:
+    """``starts`` and all that they import within ``package``, directly or not."""
+    found: set[str] = set()
+    waiting = [*starts]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += [other for other in imported(name) if other.startswith(f"{package}/")]
+    return found
+
+
+@pytest.mark.parametrize(("title", "starts"), SECTIONS.items())
+def test_few_files_are_needed_and_every_other_is_named_with_a_reason(title: str, starts: tuple[str, ...]) -> None:
+    package = starts[0].partition("/")[0]
     needed, others = tables(title)
     for name in (*needed, *others):
         assert (SOURCE / name).is_file(), name
     assert len(needed) == len(set(needed)) <= MOST_FILES
     assert sum(len((SOURCE / name).read_text().splitlines()) for name in needed) <= MOST_LINES
+    inside = {name for name in needed if name.startswith(f"{package}/")}
     modules = {f"{package}/{path.name}" for path in (SOURCE / package).glob("*.py") if path.name != "__init__.py"}
-    assert modules - {*needed} == {*others}, "each file of the package stands in one of the two tables"
+    assert modules - inside == {*others}, "each file of the package stands in one of the two tables"
+    through = reached(starts, package)
+    assert {*starts} <= inside <= through, "nothing is to be read that has no part in it"
+    assert through <= {*needed, *others}, "what is imported is needed, or a reason says why not"
+    assert {*needed} - inside <= set().union(*map(imported, inside)), "a file outside the package is used by one in it"
