@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -38,14 +38,14 @@ def probe_batch(split: Split, size: int = BATCH_SIZE) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class _Layer:
-    """A weight layer as it runs; the numbers stay on the device until all are there."""
+    """A weight layer as it runs."""
 
     name: str
     kind: str
     shape: list[int]
-    representation: Tensor = field(default_factory=lambda: torch.empty(0))
+    representation: tuple[float, float, float | None] = (math.nan, math.nan, None)
     """What `_measured` says of it, once the next layer has run."""
-    dead: Tensor | None = None
+    dead: float | None = None
 
 
 def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
@@ -88,23 +88,21 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         weights = [parameters[f"{layer.name}.weight"] for layer in layers]
         gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     grad_norms, weight_norms = _norms(gradients), _norms(weights)
-    described = _described([layer.representation for layer in layers])
-    dead = _floats([layer.dead for layer in layers])
     rows = []
-    for index, layer in enumerate(layers):
-        mean, variance, cosine, count = described[index]
+    for layer, grad_norm, weight_norm in zip(layers, grad_norms, weight_norms, strict=True):
+        mean, variance, cosine = layer.representation
         rows.append(
             {
                 "name": layer.name,
                 "kind": layer.kind,
                 "shape": layer.shape,
-                "grad_norm": grad_norms[index],
-                "weight_norm": weight_norms[index],
-                "grad_to_weight": grad_norms[index] / weight_norms[index] if weight_norms[index] else None,
+                "grad_norm": grad_norm,
+                "weight_norm": weight_norm,
+                "grad_to_weight": grad_norm / weight_norm if weight_norm else None,
                 "activation_mean": mean,
                 "activation_var": variance,
-                "dead_fraction": None if layer.dead is None else dead[index],
-                "cosine": cosine if count >= 2 else None,
+                "dead_fraction": layer.dead,
+                "cosine": cosine,
             }
         )
     ratio = grad_norms[0] / grad_norms[-1] if grad_norms and grad_norms[-1] else math.nan
@@ -155,7 +153,7 @@ def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
         if layers and layers[-1].dead is None and output.dim() > 1:
             largest = output.detach().amax([d for d in range(output.dim()) if d != 1])  # [units], never below zero
             silent = torch.where(largest.isnan(), math.nan, (largest == 0).double())
-            layers[-1].dead = silent.mean()
+            layers[-1].dead = float(silent.mean())
 
     hooks = [module.register_forward_pre_hook(before, with_kwargs=True) for module in names]
     hooks += [module.register_forward_hook(after) for module in names]
@@ -168,44 +166,23 @@ def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
 
 
 @torch.no_grad()
-def _measured(representation: Tensor) -> Tensor:
-    """Of ``[B, ...]`` in float64 ``[3 + B]``: its size, its mean, |Σ u_i|² of the unit rows u_i, the rows' lengths.
+def _measured(representation: Tensor) -> tuple[float, float, float | None]:
+    """Mean, variance and mean cosine over the pairs of rows that are not zero (None below two) of ``[B, ...]``.
 
-    Few operations, since they run for every layer; what can be done for all layers at once is in `_described`.
+    In float64: squares of large or small float32 values are beyond float32. The pairs i < j need no product of their
+    own: for the n unit rows u_i, |Σ u_i|² = n + 2 Σ u_i·u_j.
     """
-    # Squares of large or small float32 values are beyond float32.
     rows = representation.detach().reshape(len(representation), -1).double()
     lengths = torch.linalg.vector_norm(rows, dim=1)
     total = lengths.clamp(min=SMALLEST).reciprocal() @ rows  # a zero row adds nothing
-    size = torch.full((1,), rows.numel(), dtype=rows.dtype, device=rows.device)
-    return torch.cat([size, rows.mean()[None], total.dot(total)[None], lengths])
-
-
-@torch.no_grad()
-def _described(measured: Sequence[Tensor]) -> list[list[float]]:
-    """Mean, variance, mean cosine over pairs and number of rows that are not zero, of each layer.
-
-    The pairs i < j need no product of their own: |Σ u_i|² = n + 2 Σ u_i·u_j.
-    """
-    if not measured:
-        return []
-    table = nn.utils.rnn.pad_sequence(list(measured), batch_first=True)  # [L, 3 + B]; a layer may see other rows
-    size, mean, square, lengths = table[:, 0], table[:, 1], table[:, 2], table[:, 3:]
-    variance = (lengths.square().sum(1) / size - mean.square()).clamp(min=0)  # float64 bears the difference
-    count = (lengths != 0).sum(1)
-    cosine = ((square - count) / (count * (count - 1))).clamp(-1, 1)
-    described: list[list[float]] = torch.stack([mean, variance, cosine, count], dim=1).tolist()
-    return described
+    mean = rows.mean()
+    variance = (lengths.square().sum() / rows.numel() - mean.square()).clamp(min=0)
+    count = int((lengths != 0).sum())
+    cosine = ((total.dot(total) - count) / (count * (count - 1))).clamp(-1, 1) if count >= 2 else None
+    return float(mean), float(variance), None if cosine is None else float(cosine)
 
 
 @torch.no_grad()
 def _norms(tensors: Sequence[Tensor]) -> list[float]:
     """Frobenius norms in float64: a tiny gradient has squares that float32 cannot hold."""
-    return _floats([torch.linalg.vector_norm(tensor, dtype=torch.float64) for tensor in tensors])
-
-
-def _floats(scalars: Sequence[Tensor | None]) -> list[float]:
-    """Scalar tensors as numbers, NaN for None: read from the device in one go."""
-    known = [scalar for scalar in scalars if scalar is not None]
-    read = iter(torch.stack(known).tolist() if known else [])
-    return [math.nan if scalar is None else next(read) for scalar in scalars]
+    return [float(torch.linalg.vector_norm(tensor, dtype=torch.float64)) for tensor in tensors]

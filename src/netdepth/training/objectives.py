@@ -124,16 +124,10 @@ def set_teacher(objective: Distillation, config: RunConfig, splits: data.Splits,
     device = find_device(runtime.device)
     if objective.augmented:
         network = network_of(teacher).to(device).requires_grad_(False)
-
-        def of_batch(inputs: Tensor, indices: Tensor) -> Tensor:
-            with torch.no_grad():
-                logits: Tensor = network(inputs)
-            return logits
-
-        objective.soft_targets = of_batch
-        return
-    logits = cached_logits(teacher, splits, device).to(device)
-    objective.soft_targets = lambda inputs, indices: logits.index_select(0, indices)
+        objective.soft_targets = lambda inputs, indices: network(inputs)
+    else:
+        logits = cached_logits(teacher, splits, device).to(device)
+        objective.soft_targets = lambda inputs, indices: logits.index_select(0, indices)
 
 
 def cached_logits(teacher: Weights, splits: data.Splits, device: torch.device) -> Tensor:
@@ -145,15 +139,13 @@ def cached_logits(teacher: Weights, splits: data.Splits, device: torch.device) -
     about = {"teacher": teacher.sha256, "split": splits.spec.split_digest, "data": splits.spec.data_digest}
     key = digest({**about, "torch": torch.__version__, "device": device.type})[:32]
     path = user_cache() / "teachers" / f"{key}.safetensors"
-    shape = (len(splits.train), len(splits.spec.classes))
-    found = _read(path, shape)
-    if found is not None:
-        return found
-    logits = _computed(network_of(teacher), splits.train, device, teacher.run.path.name)
-    content = {"logits": logits.contiguous()}
-    with storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, safetensors.torch.save(content, {"sha256": data.splits.array_digest(logits.numpy())}))
+    logits = _read(path, (len(splits.train), len(splits.spec.classes)))
+    if logits is None:
+        logits = _computed(network_of(teacher), splits.train, device, teacher.run.path.name).contiguous()
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        mark = {"sha256": data.splits.array_digest(logits.numpy())}
+        write_atomic(path, safetensors.torch.save({"logits": logits}, mark))
     return logits
 
 

@@ -134,19 +134,15 @@ def run_stack(
         for folder in folders:
             held.enter_context(folder.lock())
         held.enter_context(signals_as_errors())
-        replicas = [
-            Replica(index, config.with_seed(seed), folder)
-            for index, (seed, folder) in enumerate(zip(seeds, folders, strict=True))
-        ]
-        for replica in replicas:
+        replicas = []
+        for index, (seed, folder) in enumerate(zip(seeds, folders, strict=True)):
             if runtime.fresh:
-                replica.folder.clear()
-            replica.result = replica.folder.result()
-            if replica.result is not None:  # it finished all the same where only the last sync of its result failed
+                folder.clear()
+            replicas.append(Replica(index, config.with_seed(seed), folder, folder.result()))
+            if replicas[-1].result is not None:  # it finished, though the last sync of its result may have failed
                 with contextlib.suppress(OSError):
-                    (replica.folder.path / "failure.json").unlink(missing_ok=True)
+                    (folder.path / "failure.json").unlink(missing_ok=True)
         missing = [replica for replica in replicas if replica.result is None]
-        cached = {replica.index for replica in replicas if replica.result is not None}
         trained_until = 0.0
         mirrors: dict[int, Mirrors] = {}
         try:
@@ -159,19 +155,10 @@ def run_stack(
     finished = []
     for replica in replicas:
         assert replica.result is not None
-        notes = list(replica.folder.notes)
-        if replica.index in cached:
-            notes = [*_version_notes(replica.folder), f"already finished: {replica.folder.path}"]
-        finished.append(
-            Finished(
-                run=replica.folder,
-                result=replica.result,
-                notes=notes,
-                mirrors=mirrors.get(replica.index),
-                trained_until=trained_until,
-                cached=replica.index in cached,
-            )
-        )
+        folder, cached = replica.folder, replica not in missing
+        notes = [*_version_notes(folder), f"already finished: {folder.path}"] if cached else list(folder.notes)
+        mirror = mirrors.get(replica.index)
+        finished.append(Finished(folder, replica.result, notes, mirror, trained_until, cached))
     return finished
 
 
