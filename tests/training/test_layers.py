@@ -10,13 +10,35 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics.pairwise import cosine_similarity
-from support.probed_networks import KINDS, SHAPE, batch, network
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from netdepth import models
 from netdepth.data import Split
 from netdepth.models.network import Network
 from netdepth.training.layers import probe, probe_batch
+from netdepth.training.stack import Stack
+
+SHAPE = (1, 8, 8)
+KINDS: dict[str, dict[str, Any]] = {
+    "plain": {"init": "he"},
+    "residual": {"init": "he", "shortcut": "identity", "branch_scale": "blocks^-1/2"},
+    "batch norm": {"norm": "batch"},
+    "layer norm": {"norm": "layer", "shortcut": "identity"},
+    "pre-activation": {"shortcut": "identity", "pre_activation": True, "norm": "batch", "block_layers": 2},
+    "rezero": {"shortcut": "identity", "branch_scale": "rezero"},
+    "fixup": {"shortcut": "identity", "branch_scale": "fixup", "block_layers": 2},
+    "tanh": {"activation": "tanh", "init": "xavier"},
+}
+
+
+def network(width: int = 16, depth: int = 6, seed: int = 0, **settings: Any) -> Network:
+    return models.build("mlp", SHAPE, 10, seed=seed, width=width, depth=depth, **settings)
+
+
+def batch(size: int = 32) -> tuple[Tensor, Tensor]:
+    inputs = torch.randint(0, 256, (size, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return inputs, torch.arange(size) % 10
 
 
 class Branchy(Network):
@@ -231,19 +253,6 @@ def test_the_batch_is_spread_evenly_over_the_split(size: int, count: int) -> Non
 # --- nothing is disturbed --------------------------------------------------------------------------
 
 
-def flattened(model: nn.Module) -> Tensor:
-    """Parameters as views into one vector, matrices transposed, each with a gradient."""
-    parameters = list(model.parameters())
-    vector = torch.cat([p.detach().t().reshape(-1) if p.dim() == 2 else p.detach().reshape(-1) for p in parameters])
-    offset = 0
-    for p in parameters:
-        piece = vector[offset : offset + p.numel()]
-        offset += p.numel()
-        p.data = piece.view(p.shape[::-1]).t() if p.dim() == 2 else piece.view(p.shape)
-        p.grad = torch.full_like(p, 3.0)
-    return vector
-
-
 def state(model: nn.Module) -> list[Any]:
     """All that a probe must leave alone."""
     tensors = [*model.parameters(), *model.buffers()]
@@ -257,24 +266,20 @@ def state(model: nn.Module) -> list[Any]:
     ]
 
 
-def equal(a: Any, b: Any) -> bool:
-    if isinstance(a, Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, list | tuple):
-        return len(a) == len(b) and all(map(equal, a, b))
-    return bool(a == b)
+def assert_same(found: Any, before: Any) -> None:
+    torch.testing.assert_close(found, before, rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_nothing_is_disturbed(kind: str) -> None:
     model, (inputs, labels) = network(dropout=0.3, **KINDS[kind]), batch()
-    flattened(model)
+    Stack([model]).gradient.fill_(3)
     model.train()
     model.get_submodule("hidden.1").eval()
     pixels = inputs.clone()
     before = state(model)
     found = probe(model, inputs, labels)
-    assert equal(state(model), before)
+    assert_same(state(model), before)
     assert torch.equal(inputs, pixels)
     torch.rand(3)
     with torch.no_grad():
@@ -285,7 +290,7 @@ def test_dropout_is_off_and_the_layout_does_not_matter() -> None:
     model, (inputs, labels) = network(dropout=0.5), batch()
     found = probe(model, inputs, labels)
     assert found["loss"] == probe(network(), inputs, labels)["loss"]
-    flattened(model)
+    Stack([model])  # its matrices lie transposed
     again = probe(model, inputs, labels)
     assert again["loss"] == pytest.approx(found["loss"], rel=1e-6)
     assert again["gradient_ratio"] == pytest.approx(found["gradient_ratio"], rel=1e-5)
@@ -296,4 +301,4 @@ def test_a_probe_that_fails_leaves_no_trace() -> None:
     before = state(model.eval())
     with pytest.raises(IndexError):
         probe(model, inputs, labels + 10)
-    assert equal(state(model), before)
+    assert_same(state(model), before)
