@@ -1,6 +1,5 @@
 """Running the same command again: finished runs stay, others continue, what does not fit is refused."""
 
-import dataclasses
 import json
 import signal
 import subprocess
@@ -9,19 +8,7 @@ import time
 
 import pytest
 from support.real_runs import CONFIG, make, same, weights
-from support.real_stacks import (
-    CONFIG as STACK,
-)
-from support.real_stacks import (
-    ENDING,
-    SEEDS,
-    folders,
-    make_alone,
-    make_stack,
-    poison,
-    same_stack,
-    stopping,
-)
+from support.real_stacks import ENDING, SEEDS, changed, folders, make_alone, make_stack, poison, same_stack, stopping
 
 from netdepth.config import EarlyStopping, RunConfig, Runtime, TrainConfig, to_json
 from netdepth.errors import BadInput, Interrupted, Locked, RunFailed, StorageError
@@ -31,20 +18,19 @@ from netdepth.training.launch import exit_code, launch
 from netdepth.training.run import run
 
 
-@pytest.fixture(scope="module")
-def single(tmp_path_factory):
-    return make(tmp_path_factory.mktemp("reference"))
+def lasting(budget):
+    return RunConfig(CONFIG.dataset, CONFIG.model, train=TrainConfig(budget=budget, batch_size=64))
 
 
 @pytest.mark.parametrize("damaged", [[141], [94, 141]])
 def test_what_was_damaged_is_written_anew(tmp_path, monkeypatch, damaged):
     """The run ends at step 141, whose damaged checkpoint must not stay; with both gone it starts from scratch."""
-    config = RunConfig(CONFIG.dataset, CONFIG.model, train=TrainConfig(budget="3ep", batch_size=64))
+    config = lasting("3ep")
     expected = make(tmp_path / "whole", config)
     monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", 0.0)
     with pytest.raises(Interrupted):
         make(tmp_path, config, watch=stopping(3))
-    folder = RunDir(next((tmp_path / "single").iterdir()))
+    (folder,) = folders(tmp_path)
     assert folder.checkpoints() == [94, 141]
     for step in damaged:
         path = folder.path / "checkpoints" / str(step) / "model.safetensors"
@@ -60,7 +46,7 @@ def test_a_run_begun_elsewhere_is_refused_in_one_line(tmp_path):
         make(tmp_path, watch=stopping(2))
     with pytest.raises(BadInput, match=r"begun with threads = 1, not 2.*--fresh"):
         run(CONFIG, Runtime(runs_root=tmp_path, threads=2), name="test", quiet=True)
-    folder = RunDir(next((tmp_path / "single").iterdir()))
+    (folder,) = folders(tmp_path)
     environment = folder.read_json("environment.json")
     folder.write_json("environment.json", {**environment, "torch": "2.0.0"})
     with pytest.raises(BadInput, match=r"begun with torch = 2\.0\.0"):
@@ -68,35 +54,25 @@ def test_a_run_begun_elsewhere_is_refused_in_one_line(tmp_path):
     assert make(tmp_path, fresh=True).result["status"] == "completed"
 
 
-def test_sigterm_saves_and_the_same_command_continues(single, tmp_path):
+def test_sigterm_saves_and_the_same_command_continues(tmp_path):
     path = tmp_path / "config.json"
-    slow = RunConfig(dataset=CONFIG.dataset, model=CONFIG.model, train=TrainConfig(budget="600ep", batch_size=64))
-    path.write_text(json.dumps(to_json(slow)))
-    code = (
-        "import sys; from netdepth import recipes; from netdepth.config import Runtime;"
-        "from netdepth.training.run import run; from netdepth.errors import NetdepthError\n"
-        f"name, config = recipes.resolve({str(path)!r})\n"
-        f"try: run(config, Runtime(runs_root={str(tmp_path)!r}, threads=1), name=name)\n"
-        "except NetdepthError as error: print(error); sys.exit(error.exit_code)"
-    )
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    metrics = tmp_path / "single"
+    path.write_text(json.dumps(to_json(lasting("600ep"))))
+    command = [sys.executable, "-m", "netdepth", "train", path, "--runs", tmp_path, "--threads", "1", "--device", "cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     until = time.monotonic() + 60
-    while not any(p.stat().st_size > 2000 for p in metrics.glob("*/metrics.jsonl")):
+    while not any(p.stat().st_size > 2000 for p in tmp_path.glob("single/*/metrics.jsonl")):
         assert time.monotonic() < until, "no evaluation within a minute"
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    output, _ = process.communicate(timeout=20)
-    assert process.returncode == 143, output
-    folder = RunDir(next(metrics.iterdir()))
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 143, said
+    (folder,) = folders(tmp_path)
     (newest, _) = folder.newest_checkpoint()
-    assert f"saved up to step {newest}" in output
+    assert f"saved up to step {newest}" in said
     assert newest >= 47
     # The weights of that moment are those of an uninterrupted run of the same length.
-    expected = make(tmp_path / "whole", RunConfig(
-        dataset=CONFIG.dataset, model=CONFIG.model, train=TrainConfig(budget=f"{newest}it", batch_size=64)
-    ))  # fmt: skip
+    expected = make(tmp_path / "whole", lasting(f"{newest}it"))
     assert weights(expected.run, newest) == weights(folder, newest)
 
 
@@ -111,8 +87,8 @@ def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path,
     (outcome,) = launch("test", [CONFIG], runtime, progress=False)
     assert (outcome.status, outcome.exit_code) == ("failed", 1)
     assert "RuntimeError: out of luck" in outcome.error
-    assert outcome.path == next((tmp_path / "single").iterdir())
-    folder = RunDir(next((tmp_path / "single").iterdir()))
+    (folder,) = folders(tmp_path)
+    assert outcome.path == folder.path
     assert folder.status() == "failed"
     assert folder.read_json("failure.json")["message"] == "out of\nluck"
 
@@ -125,32 +101,25 @@ def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path,
     assert not (folder.path / "failure.json").exists()
 
 
-def test_a_run_that_finished_all_the_same_is_not_called_failed(tmp_path):
-    made = make(tmp_path, CONFIG)
-    (made.run.path / "failure.json").write_text("{}")  # the result was there and its last sync failed
-    again = make(tmp_path, CONFIG)
-    assert again.cached
-    assert not (made.run.path / "failure.json").exists()
-
-
 # --- stacks ----------------------------------------------------------------------------------------
 
 
 def test_a_finished_replica_stays_in_the_stack(reference, tmp_path):
     """The others are made anew in a stack of the same size, with the same bits."""
     make_stack(tmp_path, probes=True)
-    first, _, last = folders(tmp_path)
+    first, second, last = folders(tmp_path)
     first.clear()
+    (second.path / "failure.json").write_text("{}")  # its result was there and the last sync of it failed
     (last.path / "result.json").unlink()
     made = make_stack(tmp_path, probes=True)
     assert [replica.cached for replica in made] == [False, True, False]
     assert made[1].run.notes == []
+    assert not (second.path / "failure.json").exists()
     same_stack(reference, made)
 
 
 def test_a_diverged_replica_stays_in_the_stack(tmp_path, monkeypatch):
-    train = dataclasses.replace(STACK.train, early_stopping=EarlyStopping(patience=9))  # so that the best is reported
-    config = dataclasses.replace(STACK, train=train)
+    config = changed(early_stopping=EarlyStopping(patience=9))  # so that the best is reported
     with monkeypatch.context() as patch:
         poison(patch, index=0, step=30)
         expected = make_stack(tmp_path / "whole", config, probes=True)

@@ -1,21 +1,20 @@
 """Convolutions lie channels-last: the same values, names, shapes and files, and a route that a resumed run keeps."""
 
 import copy
-import json
+import dataclasses
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
 from support.real_runs import make, same
-from support.real_stacks import digits, quickly, stopping
+from support.real_stacks import digits, folders, quickly, stopping
 from torch import nn
 
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data import Split
 from netdepth.errors import Interrupted
 from netdepth.models import Network, build
-from netdepth.runs.folder import RunDir
 from netdepth.training import loop, process
 from netdepth.training.evaluate import logits_of
 from netdepth.training.gradients import autograd_gradients
@@ -183,13 +182,6 @@ SMALL = RunConfig(
 )
 
 
-def stopped(tmp_path):
-    """The folder of a run that was interrupted after two evaluations."""
-    with quickly(), pytest.raises(Interrupted):
-        make(tmp_path, SMALL, watch=stopping(2))
-    return RunDir(next((tmp_path / "single").iterdir()))
-
-
 @pytest.fixture
 def layouts(monkeypatch):
     """How the stacks of runs were laid out, in the order they were made."""
@@ -204,50 +196,37 @@ def layouts(monkeypatch):
     return made
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def test_files_hold_contiguous_arrays_of_the_same_names_and_shapes(tmp_path, layouts):
     with quickly():
-        return make(tmp_path_factory.mktemp("whole"), SMALL).run
-
-
-def test_files_hold_contiguous_arrays_of_the_same_names_and_shapes(whole):
+        whole = make(tmp_path, SMALL).run
+        test = digits().for_another_run().test.open_test("comparing logits")
+    assert layouts == [True]
     assert whole.read_json("environment.json")["memory_format"] == "channels_last"
     data = (whole.path / "checkpoints" / "9" / "model.safetensors").read_bytes()
     model = build(SMALL.model, (1, 28, 28), 10)
     kept = safetensors.numpy.load(data)
     assert {k: v.shape for k, v in kept.items()} == {k: tuple(v.shape) for k, v in model.state_dict().items()}
     model.load_state_dict({k: torch.from_numpy(v) for k, v in kept.items()})
-    with quickly():
-        test = digits().for_another_run().test.open_test("comparing logits")
     with torch.no_grad():
         logits = model.eval()(test.inputs)
     saved = np.load(whole.path / "predictions.npz", allow_pickle=False)["logits"]
     assert np.allclose(logits.numpy(), saved, atol=1e-4)
 
 
-def test_a_stopped_run_continues_to_the_same_bits(whole, tmp_path, layouts):
-    stopped(tmp_path)
-    with quickly():
-        same(whole, make(tmp_path, SMALL).run)
-    assert layouts == [True, True]
-
-
 def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was_begun(tmp_path, monkeypatch, layouts):
     original = process.configure
-
-    def as_before(*args, **how):
-        made = original(*args, **how)
-        return process.Process(made.device, made.threads, made.matmul, "contiguous")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("netdepth.training.run.configure", as_before)
-        folder = stopped(tmp_path / "old")
-        with quickly():
-            uninterrupted = make(tmp_path / "whole", SMALL)
-    environment = json.loads((folder.path / "environment.json").read_text())
-    del environment["memory_format"]
-    (folder.path / "environment.json").write_text(json.dumps(environment))
     with quickly():
-        finished = make(tmp_path / "old", SMALL)
+        with monkeypatch.context() as patch:
+            before = {"memory_format": "contiguous"}
+            patch.setattr(
+                "netdepth.training.run.configure", lambda *args: dataclasses.replace(original(*args), **before)
+            )
+            uninterrupted = make(tmp_path / "whole", SMALL).run
+            with pytest.raises(Interrupted):
+                make(tmp_path / "old", SMALL, watch=stopping(2))
+        (folder,) = folders(tmp_path / "old")
+        environment = folder.read_json("environment.json")
+        del environment["memory_format"]
+        folder.write_json("environment.json", environment)
+        same(uninterrupted, make(tmp_path / "old", SMALL).run)
     assert layouts == [False, False, False]
-    same(uninterrupted.run, finished.run)

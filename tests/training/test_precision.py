@@ -1,19 +1,17 @@
 """bf16: what is computed in it and what is not, the rule behind "auto", and a step that never waits for its device."""
 
 import copy
-import dataclasses
 
 import pytest
 import torch
-from support.real_runs import make, same
-from support.real_stacks import digits, quickly, stackable, stopping
+from support.real_stacks import digits, stackable
 from torch import nn
 
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data import Split
 from netdepth.data.augment import AUGMENTATIONS
 from netdepth.data.batches import Batches
-from netdepth.errors import BadInput, Interrupted
+from netdepth.errors import BadInput
 from netdepth.models import build
 from netdepth.training import resolve
 from netdepth.training.evaluate import logits_of
@@ -159,26 +157,6 @@ def test_an_mlp_in_bf16_goes_through_autograd_and_is_not_stacked():
     assert not stackable(config(CNN, "float32"))
     with pytest.raises(BadInput, match="in bf16 has no stacked pass"):
         choose_gradients(stack(True, (1, 2)), CE)
-
-
-# --- in a run ---------------------------------------------------------------------------------
-
-SMALL = dataclasses.replace(
-    config(Component("resnet", {"depth": 8, "width": 2}), "bf16", budget="6it", eval_every="2it", batch_size=32),
-    optimizer=Component("sgd", {"lr": 0.05}),
-    augmentation=Component("crop-flip", {"pad": 2}),
-)
-
-
-def test_a_stopped_run_in_bf16_continues_to_the_same_bits(tmp_path):
-    with quickly():
-        expected = make(tmp_path / "whole", SMALL, probes=False)
-        with pytest.raises(Interrupted):
-            make(tmp_path / "stopped", SMALL, watch=stopping(2), probes=False)
-        finished = make(tmp_path / "stopped", SMALL, probes=False)
-    assert any("continued from step 4" in note for note in finished.notes)
-    same(expected.run, finished.run)
-    assert finished.run.read_json("config.json")["train"]["precision"] == "bf16"
 
 
 # --- on a GPU the host runs ahead ---------------------------------------------------------------

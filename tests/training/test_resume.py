@@ -11,6 +11,7 @@ from support.real_stacks import (
     SIGTERM,
     Killed,
     Watching,
+    changed,
     folders,
     make_alone,
     make_stack,
@@ -111,13 +112,36 @@ def test_other_optimizers_schedules_and_periods_continue_too(tmp_path, name):
     same_stack(expected, make_stack(tmp_path / "parts", OTHERS[name]))
 
 
-@pytest.mark.parametrize("model", [{"norm": "batch"}, {"dropout": 0.3, "norm": "layer"}], ids=str)
-def test_a_run_with_batch_norm_or_dropout_continues_alone(tmp_path, model):
-    config = dataclasses.replace(CONFIG, model=Component("mlp", {"hidden": [12, 12], **model}))
-    expected = make_alone(tmp_path / "whole", config, (3,), probes=True)
+SGD = Component("sgd", {"lr": 0.05})
+STEPS = {"budget": "24it", "eval_every": "4it"}
+ALONE = {
+    "batch norm": changed(model={"norm": "batch"}),
+    "dropout": changed(model={"dropout": 0.3, "norm": "layer"}),
+    "a schedule that watches": dataclasses.replace(
+        changed(**STEPS), optimizer=SGD, schedule=Component("paper-warmup", {"error": 0.75, "at": [0.75]})
+    ),
+    "channels-last": dataclasses.replace(
+        changed(**STEPS), model=Component("cnn", {"channels": [2, 4], "hidden": 4, "dropout": 0.2}), optimizer=SGD
+    ),
+    "bf16, augmented": dataclasses.replace(
+        changed(budget="6it", eval_every="2it", batch_size=32, precision="bf16"),
+        model=Component("resnet", {"depth": 8, "width": 2}),
+        optimizer=SGD,
+        augmentation=Component("crop-flip", {"pad": 2}),
+    ),
+}
+
+
+@pytest.mark.parametrize(("name", "evaluations"), [*((name, 2) for name in ALONE), ("a schedule that watches", 4)])
+def test_a_run_that_is_not_stacked_continues_to_the_same_bits(tmp_path, name, evaluations):
+    (expected,) = make_alone(tmp_path / "whole", ALONE[name], (3,), probes=True)
     with pytest.raises(Interrupted):
-        make_stack(tmp_path / "parts", config, (3,), probes=True, watch=stopping(2))
-    same_stack(expected, make_alone(tmp_path / "parts", config, (3,), probes=True))
+        make_stack(tmp_path / "parts", ALONE[name], (3,), probes=True, watch=stopping(evaluations))
+    (continued,) = make_alone(tmp_path / "parts", ALONE[name], (3,), probes=True)
+    assert any("continued from step" in note for note in continued.notes)
+    same_stack([expected], [continued])
+    precision = continued.run.read_json("config.json")["train"]["precision"]
+    assert precision == ("bf16" if "bf16" in name else "float32")
 
 
 # --- damaged --------------------------------------------------------------------------------------
