@@ -76,7 +76,7 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
 
 
 def progress(display: StudyProgress, group: int, step: int, loss: float | None = 0.25) -> None:
-    display.advanced(group, step, 50, 10, None if loss is None else {"train_loss": loss})
+    display.advanced(group, step, 50, 10, loss)
 
 
 def show_run(stream: io.StringIO, *, epochs: int = 10, shown: bool = True) -> None:

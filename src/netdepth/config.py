@@ -236,14 +236,14 @@ class Runtime:
 
 
 def to_json(value: Any) -> Any:
-    """Dataclasses as plain dicts, tuples as lists; the inverse of `from_json`."""
+    """Dataclasses as plain dicts, tuples as lists, paths as text; the inverse of `from_json`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: to_json(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {key: to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [to_json(item) for item in value]
-    return value
+    return str(value) if isinstance(value, Path) else value
 
 
 def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = None) -> Any:
@@ -283,6 +283,8 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
     elif (origin or kind) in (dict, Mapping, collections.abc.Mapping):
         if isinstance(data, Mapping) and all(isinstance(key, str) for key in data):
             return dict(data)
+    elif kind is Path and isinstance(data, str):
+        return Path(data)
     elif kind is float:
         with contextlib.suppress(OverflowError):  # an int can be too large
             if isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):

@@ -281,13 +281,10 @@ class StudyProgress(_Display):
         self._begun[group] = time.monotonic()
         self._bar_of(group)
 
-    def advanced(
-        self, group: int, step: int, total_steps: int, steps_per_epoch: int, record: Mapping[str, Any] | None
-    ) -> None:
-        """A group has done ``step`` steps; ``record`` is its newest evaluation."""
+    def advanced(self, group: int, step: int, total_steps: int, steps_per_epoch: int, train_loss: float | None) -> None:
+        """A group has done ``step`` steps; ``train_loss`` is that of its newest evaluation."""
         self._shares[group] = min(1.0, step / max(total_steps, 1))
-        loss = (record or {}).get("train_loss")
-        numbers = {"numbers": f"loss {number(loss)}"} if isinstance(loss, int | float) else {}
+        numbers = {} if train_loss is None else {"numbers": f"loss {number(train_loss)}"}
         place = _epochs(step, total_steps, steps_per_epoch)
         self._bar_of(group, completed=self._shares[group], place=place, **numbers)
         self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}", STUDY_LINE_SECONDS)

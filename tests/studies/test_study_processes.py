@@ -6,6 +6,7 @@ are a drill (tests/faults/test_killed.py).
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ import pandas as pd
 import pytest
 from support.tiny_studies import make, timeless, tiny_spec
 
-from netdepth.config import Component, RunConfig, Runtime
+from netdepth.config import Component, RunConfig, Runtime, from_json, to_json
 from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
 from netdepth.studies import pool as processes
@@ -69,7 +70,7 @@ def jobs(root: Path, *names: str) -> list[Job]:
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [4]}))
     runtime = Runtime(threads=1, runs_root=root)
     return [
-        Job(number, "alone", name, "study", (config.with_seed(number),), (f"run-{number}",), runtime)
+        Job(number, name, "study", (config.with_seed(number),), (f"run-{number}",), runtime)
         for number, name in enumerate(names)
     ]
 
@@ -86,7 +87,7 @@ def outcomes(events: list[Event]) -> dict[int, Outcome]:
 
 def test_a_job_is_the_same_after_its_way_through_the_pipe(tmp_path: Path) -> None:
     (job,) = jobs(tmp_path, "fine")
-    assert Job.from_json(job.as_json()) == job
+    assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job
 
 
 def test_every_job_has_its_outcome_and_longest_begin_first(stand_in: Path) -> None:
@@ -144,11 +145,12 @@ def test_an_error_here_ends_the_workers_too(stand_in: Path) -> None:
 
 @pytest.mark.slow
 def test_workers_of_a_killed_parent_save_and_leave(stand_in: Path) -> None:
-    (stand_in / "job.json").write_text(jobs(stand_in, "endless")[0].as_json())
+    (stand_in / "job.json").write_text(json.dumps(to_json(jobs(stand_in, "endless")[0])))
     code = (
-        "import sys\nfrom pathlib import Path\nfrom netdepth.studies import pool as processes, worker\n"
+        "import json, sys\nfrom pathlib import Path\nfrom netdepth.config import from_json\n"
+        "from netdepth.studies import pool as processes, worker\n"
         f"here = Path({str(stand_in)!r})\nprocesses.COMMAND = (sys.executable, str(here / 'stand_in.py'))\n"
-        "found = [worker.Job.from_json((here / 'job.json').read_text())]\n"
+        "found = [from_json(worker.Job, json.loads((here / 'job.json').read_text()))]\n"
         "processes.execute(found, 1, lambda event: print(event, flush=True), logs=here / 'logs')"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:

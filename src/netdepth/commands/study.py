@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["quickstart", "study"]
 
+TOLD = ("seed", "path", "status", "error", "exit_code", "notes")
+"""What ``--json`` says of the outcome of each run."""
+
 BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 
 
@@ -49,7 +52,6 @@ def study(args: argparse.Namespace) -> Answer:
 def answer_of(done: StudyOutcome, report: bool) -> Answer:
     """The answer about a study: what failed, the verdict, and where the report is."""
     from netdepth.report.page import write_report
-    from netdepth.studies.worker import outcome_json
 
     for outcome in done.failed:
         print(printable(f"netdepth: error: {outcome.path}: {outcome.error}"), file=sys.stderr)
@@ -70,7 +72,7 @@ def answer_of(done: StudyOutcome, report: bool) -> Answer:
 
     document = {
         "study": done.study.path,
-        "runs": [outcome_json(outcome) for outcome in done.outcomes],
+        "runs": [{name: getattr(outcome, name) for name in TOLD} for outcome in done.outcomes],
         "made": done.made,
         "failed": len(done.failed),
         "diverged": len(diverged),

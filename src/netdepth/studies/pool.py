@@ -12,23 +12,25 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import json
 import os
 import selectors
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
+from netdepth.config import to_json
 from netdepth.errors import Interrupted, NetdepthError
 from netdepth.files.atomic import storage
 from netdepth.runs.folder import RunDir
 from netdepth.studies.worker import Done, Event, Job, Report, Retry, failed_outcomes, read_event, work
 from netdepth.training.signals import signals_as_errors, signals_ignored
 
-__all__ = ["ATTEMPTS", "JobQueue", "execute", "execute_here"]
+__all__ = ["ATTEMPTS", "JobQueue", "execute", "execute_here", "saved_on_signals"]
 
 ATTEMPTS = 2
 """How often a group is started if its worker dies."""
@@ -59,12 +61,8 @@ def execute(jobs: Sequence[Job], workers: int, on_event: Report, *, logs: Path) 
     workers = min(workers, len(jobs))
     pool = _Pool(JobQueue(jobs, ATTEMPTS, on_event), on_event, logs, _cores(workers))
     try:
-        with signals_as_errors():
+        with saved_on_signals(lambda: pool.close(signal.SIGTERM)):
             pool.serve(workers)
-    except (KeyboardInterrupt, Interrupted) as error:
-        with signals_ignored():
-            pool.close(signal.SIGTERM)
-        raise interrupted(error) from None
     finally:
         pool.close()
 
@@ -83,18 +81,22 @@ def _cores(workers: int) -> list[int]:
 
 def execute_here(jobs: Sequence[Job], on_event: Report) -> None:
     """Make ``jobs`` one after another in this process: no process to start, but a crash ends everything."""
-    for job in jobs:
-        try:
-            outcomes = work(job, on_event)
-        except (KeyboardInterrupt, Interrupted) as error:
-            raise interrupted(error) from None
-        on_event(Done(job.group, outcomes))
+    with saved_on_signals(lambda: None):  # a run saves itself
+        for job in jobs:
+            on_event(Done(job.group, work(job, on_event)))
 
 
-def interrupted(error: BaseException) -> Interrupted:
-    """The error of a study that got a signal."""
-    number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
-    return Interrupted("interrupted; the runs are saved; the same command continues the study", number)
+@contextlib.contextmanager
+def saved_on_signals(save: Callable[[], None]) -> Iterator[None]:
+    """On SIGINT and SIGTERM call ``save``, then raise the `Interrupted` of a study."""
+    try:
+        with signals_as_errors():
+            yield
+    except (KeyboardInterrupt, Interrupted) as error:
+        with signals_ignored():
+            save()
+        number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
+        raise Interrupted("interrupted; the runs are saved; the same command continues the study", number) from None
 
 
 class JobQueue:
@@ -169,7 +171,7 @@ class _Worker:
     def give(self, job: Job) -> None:
         self.job = job
         with contextlib.suppress(OSError):  # it is dead: its closed stdout says so next
-            self.stdin.write(job.as_json().encode() + b"\n")
+            self.stdin.write(json.dumps(to_json(job)).encode() + b"\n")
             self.stdin.flush()
 
     def poll(self) -> list[Event] | None:

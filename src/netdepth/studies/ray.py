@@ -27,10 +27,9 @@ from typing import Any
 
 from netdepth.errors import BadInput, Interrupted, RunFailed
 from netdepth.files.atomic import write_atomic
-from netdepth.studies.pool import SAVING_SECONDS, JobQueue, interrupted
+from netdepth.studies.pool import SAVING_SECONDS, JobQueue, saved_on_signals
 from netdepth.studies.worker import Done, Event, Job, Report, work
 from netdepth.training.launch import Outcome
-from netdepth.training.signals import signals_as_errors, signals_ignored
 
 __all__ = ["ATTEMPTS", "check_address", "execute"]
 
@@ -79,12 +78,8 @@ def execute(jobs: Sequence[Job], workers: int | None, on_event: Report, *, addre
         queue = JobQueue([_with_absolute_paths(job) for job in jobs], ATTEMPTS, on_event)
         tasks = _Tasks(queue, on_event, marker, gpus)
         try:
-            with signals_as_errors():
+            with saved_on_signals(tasks.cancel):
                 tasks.serve(workers or len(jobs))
-        except (KeyboardInterrupt, Interrupted) as error:
-            with signals_ignored():
-                tasks.cancel()
-            raise interrupted(error) from None
         except RayError as error:  # the loss of a single task is handled in `_finish`
             raise RunFailed(f"the Ray at {address} is lost: {last_line(error)}; the same command continues") from None
 

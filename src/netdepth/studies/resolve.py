@@ -229,7 +229,7 @@ class Phase:
         root = study.parent.absolute()
         own = dataclasses.replace(runtime, runs_root=root, threads=1, trackers=(), fresh=False)
         configs = tuple(cell.resolved.config.with_seed(seed) for seed in group.seeds)
-        return Job(group.group, group.kind, cell.name, study.name, configs, self.folders(group), own)
+        return Job(group.group, cell.name, study.name, configs, self.folders(group), own)
 
 
 # --- the parent run -----------------------------------------------------------------------------

@@ -156,7 +156,7 @@ class _Runner:
                         shown.started(event.group)
                     case Progress():
                         shown.advanced(
-                            event.group, event.step, event.total_steps, event.steps_per_epoch, event.record or {}
+                            event.group, event.step, event.total_steps, event.steps_per_epoch, event.train_loss
                         )
                     case Waiting():
                         shown.trouble(event.group, f"waiting: {event.reason}")

@@ -18,10 +18,10 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING, Any
 
 from netdepth.config import Component, RunConfig, Runtime, from_json, to_json
 from netdepth.errors import Interrupted, Locked, NetdepthError
@@ -34,15 +34,13 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Done", "Event", "Job", "Progress", "Report", "Retry", "Started", "Waiting", "failed_outcomes", "main",
-    "outcome_json", "read_event", "work", "write_event",
+    "read_event", "work", "write_event",
 ]  # fmt: skip
 
 LOCK_SECONDS = 15.0
 """How long a group waits for a folder: a worker of a killed study may still be saving in it."""
 
 REPORT_SECONDS = 0.5
-SHOWN = ("seed", "step", "epoch", "train_loss", "val_loss", "train_accuracy", "val_accuracy", "best", "diverged")
-"""The fields of an evaluation's record that a `Progress` carries."""
 
 
 @dataclass(frozen=True)
@@ -53,27 +51,11 @@ class Job:
     """
 
     group: int
-    kind: Literal["cohort", "alone"]
     name: str
     study: str
     configs: tuple[RunConfig, ...]
     folders: tuple[str, ...]
     runtime: Runtime
-
-    def as_json(self) -> str:
-        """The job as one line of JSON."""
-        return json.dumps(to_json(self), default=str)
-
-    @classmethod
-    def from_json(cls, line: str | bytes) -> Job:
-        """The job that `as_json` wrote."""
-        fields = json.loads(line)
-        runtime = fields["runtime"]
-        paths = {key: runtime[key] and Path(runtime[key]) for key in ("runs_root", "data_dir")}
-        lists = {key: tuple(runtime[key]) for key in ("trackers", "imports")}
-        fields["runtime"] = Runtime(**{**runtime, **paths, **lists})
-        configs = tuple(from_json(RunConfig, config) for config in fields["configs"])
-        return cls(**{**fields, "configs": configs, "folders": tuple(fields["folders"])})
 
 
 @dataclass(frozen=True)
@@ -93,13 +75,13 @@ class Waiting:
 
 @dataclass(frozen=True)
 class Progress:
-    """Optimizer steps done so far; ``record`` is the newest evaluation that was not reported yet."""
+    """Optimizer steps done so far; ``train_loss`` is that of the newest evaluation, if it is finite."""
 
     group: int
     step: int
     total_steps: int
     steps_per_epoch: int
-    record: Mapping[str, Any] | None
+    train_loss: float | None
 
 
 @dataclass(frozen=True)
@@ -127,10 +109,7 @@ Report = Callable[[Event], None]
 
 def write_event(event: Event, out: IO[str]) -> None:
     """Write ``event`` as a line of JSON."""
-    fields = {field.name: getattr(event, field.name) for field in dataclasses.fields(event)}
-    if isinstance(event, Done):
-        fields["outcomes"] = [outcome_json(outcome) for outcome in event.outcomes]
-    out.write(json.dumps({"event": type(event).__name__, **fields}, allow_nan=False) + "\n")
+    out.write(json.dumps({"event": type(event).__name__, **to_json(event)}, allow_nan=False) + "\n")
     out.flush()
 
 
@@ -142,12 +121,6 @@ def read_event(line: bytes) -> Event:
         fields["outcomes"] = tuple(Outcome(**{**item, "path": Path(item["path"])}) for item in fields["outcomes"])
     event: Event = kind(**fields)
     return event
-
-
-def outcome_json(outcome: Outcome) -> dict[str, Any]:
-    """``outcome`` as JSON, its path as text."""
-    fields = ("status", "error", "exit_code", "notes")
-    return {"seed": outcome.seed, "path": str(outcome.path), **{name: getattr(outcome, name) for name in fields}}
 
 
 # --- the work -----------------------------------------------------------------------------------
@@ -186,18 +159,11 @@ def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
     for module in job.runtime.imports:
         import_user(module)
 
-    @contextlib.contextmanager
-    def watch(title: str, total_steps: int, steps_per_epoch: int) -> Iterator[_Watcher]:
-        yield _Watcher(Progress(job.group, 0, total_steps, steps_per_epoch, None), report)
+    def watch(title: str, total_steps: int, steps_per_epoch: int) -> contextlib.nullcontext[_Watcher]:
+        return contextlib.nullcontext(_Watcher(Progress(job.group, 0, total_steps, steps_per_epoch, None), report))
 
-    dataset = json.dumps(to_json(job.configs[0].dataset), sort_keys=True)
-    splits = _splits(dataset, job.runtime.data_dir)
-    stacks = [job.configs] if job.kind == "cohort" else [(config,) for config in job.configs]
-    finished = [
-        done
-        for stack in stacks
-        for done in run_stack(stack, job.runtime, name=job.name, study=job.study, watch=watch, splits=splits)
-    ]
+    splits = _splits(json.dumps(to_json(job.configs[0].dataset)), job.runtime.data_dir)
+    finished = run_stack(job.configs, job.runtime, name=job.name, study=job.study, watch=watch, splits=splits)
     return tuple(
         Outcome(done.run.path, config.seed, done.result["status"], notes=[] if done.cached else done.notes)
         for config, done in zip(job.configs, finished, strict=True)
@@ -240,13 +206,11 @@ class _Watcher:
         if time.monotonic() - self._sent >= REPORT_SECONDS:
             self._report(self._progress)
             self._sent = time.monotonic()
-            self._progress = dataclasses.replace(self._progress, record=None)
 
     def evaluated(self, record: Mapping[str, Any]) -> None:
-        """Take one record of ``metrics.jsonl``; numbers that are not finite become null."""
-        shown = {key: record[key] for key in SHOWN if key in record}
-        finite = {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in shown.items()}
-        self._progress = dataclasses.replace(self._progress, record=finite)
+        """Take one record of ``metrics.jsonl``."""
+        loss = record["train_loss"]
+        self._progress = dataclasses.replace(self._progress, train_loss=loss if math.isfinite(loss) else None)
         self.advance(int(record["step"]))
 
 
@@ -269,11 +233,11 @@ def main() -> int:
             raise Interrupted("the study that asked for this is gone", signal.SIGTERM)
 
     for line in sys.stdin:
-        job = Job.from_json(line)
+        job: Job = from_json(Job, json.loads(line), "job")
         try:
             report(Done(job.group, work(job, report)))
-        except (Interrupted, KeyboardInterrupt) as stop:
-            return stop.exit_code if isinstance(stop, Interrupted) else 128 + signal.SIGINT
+        except Interrupted as stop:
+            return stop.exit_code
     return 0
 
 
