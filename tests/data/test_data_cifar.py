@@ -33,7 +33,7 @@ from support.hostile_pickles import hostile_pickles
 
 from netdepth.config import Component
 from netdepth.data import cifar, load, manage
-from netdepth.data.fetch import SOURCES, Refused, Source, download, locate, user_cache
+from netdepth.data.fetch import SOURCES, Source, download, locate, user_cache
 from netdepth.data.splits import array_digest, stratified_choice
 from netdepth.errors import BadInput, StorageError
 
@@ -243,11 +243,11 @@ def serve(monkeypatch: pytest.MonkeyPatch, delivers: Callable[[str], bytes | Non
     """Downloads come from ``delivers``; returns the addresses asked for."""
     asked: list[str] = []
 
-    def received(url: str, limit: int, stall_seconds: float) -> Iterator[bytes]:
+    def received(url: str, limit: int) -> Iterator[bytes]:
         asked.append(url)
         content = delivers(url)
         if content is None:
-            raise Refused("answers HTTP 404")
+            raise BadInput("answers HTTP 404")
         yield content
 
     monkeypatch.setattr("netdepth.data.fetch._received", received)
@@ -286,7 +286,7 @@ def test_where_nothing_is_delivered_both_forms_are_named(world: World, monkeypat
         assert f"{form.name} (sha256 {form.sha256[:12]})" in line
     assert "shows the whole digests, of the archive as it is" in line
     assert "answers HTTP 404" in line
-    assert os.listdir(user_cache() / "cifar10") == []
+    assert os.listdir(world.root / "cifar10") == []
 
 
 # --- what is published -------------------------------------------------------------------------

@@ -64,7 +64,9 @@ def test_what_did_not_change_is_not_read_again(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(image_folder, "_read", lambda path: (read.append(path.name), original(path))[1])
     splits_of(root)
     splits_of(root)
-    assert len(read) == 8 + 8 + 8 + 1, "hashed twice because it is new, decoded once, and its first to know the size"
+    assert len(read) == 8 + 8 + 8 + 2, (
+        "hashed twice because it is new, decoded once, and the first of each part to know the size"
+    )
     monkeypatch.setattr(image_folder, "SETTLED_SECONDS", -60.0)  # as if it were old
     first = splits_of(root).spec
     read.clear()

@@ -6,6 +6,7 @@ import gzip
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,17 +18,17 @@ from netdepth.data.fetch import SOURCES, download, locate, obtain, user_cache
 from netdepth.errors import BadInput, StorageError
 from netdepth.progress import DownloadProgress
 
-STALL = 1.0
-
 
 @pytest.fixture
-def url() -> Iterator[str]:
+def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.delenv("NETDEPTH_MIRROR")
+    monkeypatch.setattr("netdepth.data.fetch.STALL_SECONDS", 1.0)
     with serving() as address:
         yield address
 
 
-def get(mirrors: list[str] | None, data_dir: Path | None = None) -> dict[str, bytes]:
-    download(TINY, data_dir, mirrors=mirrors, progress=False, stall_seconds=STALL)
+def get(*mirrors: str, data_dir: Path | None = None, progress: bool = False) -> dict[str, bytes]:
+    download(replace(TINY, mirrors=mirrors), data_dir, progress=progress)
     return obtain(TINY, data_dir)
 
 
@@ -44,8 +45,8 @@ FAULTS = {
     "other": "found sha256 .*which is 26 bytes",
     "swapped": "found sha256",
     "bomb": "gzip stream holds more than the 204800 bytes expected",
-    "circle": "redirects without end",
-    "elsewhere": "redirects .* to something other than a web page",
+    "circle": "answers HTTP 302",
+    "elsewhere": "answers HTTP 302",
     "silent": "stalls: nothing for 1 s after 0 bytes",
     "stall": "stalls",
     "trickle": "stalls",
@@ -57,8 +58,8 @@ FAULTS = {
 def test_a_bad_mirror_is_named_with_its_fault_and_leaves_nothing(fault: str, url: str) -> None:
     started = time.monotonic()
     with pytest.raises(StorageError, match=FAULTS[fault]) as caught:
-        get([f"{url}/{fault}"])
-    assert time.monotonic() - started < STALL + 5
+        get(f"{url}/{fault}")
+    assert time.monotonic() - started < 6
     assert cached() == []
     line = str(caught.value)
     assert "\n" not in line
@@ -71,7 +72,7 @@ def test_a_bad_mirror_is_named_with_its_fault_and_leaves_nothing(fault: str, url
 
 @pytest.mark.slow
 def test_after_every_bad_mirror_a_good_one_delivers(url: str) -> None:
-    assert get([f"{url}/{fault}" for fault in FAULTS] + [f"{url}/good"]) == dict(PARTS)
+    assert get(*(f"{url}/{fault}" for fault in FAULTS), f"{url}/good") == dict(PARTS)
     assert cached() == ["images.gz", "labels.gz"]
     assert (user_cache() / "tiny" / "images.gz").read_bytes() == GOOD
     # The mirror that delivered is asked first for the next file.
@@ -88,19 +89,19 @@ def test_after_every_bad_mirror_a_good_one_delivers(url: str) -> None:
     ],
 )
 def test_what_arrives_is_kept_under_a_name_that_fits_and_found_again(how: str, names: list[str], url: str) -> None:
-    assert get([f"{url}/{how}"]) == dict(PARTS)
+    assert get(f"{url}/{how}") == dict(PARTS)
     assert cached() == names
     Handler.asked.clear()
-    assert get([f"{url}/{how}"]) == dict(PARTS)
+    assert get(f"{url}/{how}") == dict(PARTS)
     assert Handler.asked == []
 
 
 def test_only_what_is_missing_is_downloaded(url: str, tmp_path: Path) -> None:
     (tmp_path / "tiny").mkdir()
     (tmp_path / "tiny" / "images").write_bytes(CONTENT)
-    assert get([f"{url}/good/"], tmp_path) == dict(PARTS)
+    assert get(f"{url}/good/", data_dir=tmp_path) == dict(PARTS)
     assert Handler.asked == ["/good/labels.gz"]
-    assert cached() == ["labels.gz"]
+    assert sorted(os.listdir(tmp_path / "tiny")) == ["images", "labels.gz"]
 
 
 def test_local_folders_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +124,7 @@ def test_an_interrupted_download_leaves_no_half_file(url: str, monkeypatch: pyte
 
     monkeypatch.setattr(DownloadProgress, "received", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        get([f"{url}/good"])
+        get(f"{url}/good")
     assert cached() == []
 
 
@@ -150,7 +151,7 @@ def test_loading_data_never_downloads(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_mirror_of_ones_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETDEPTH_MIRROR", f"{url}/good/")
-    assert get(None) == dict(PARTS)
+    assert get() == dict(PARTS)
     assert Handler.asked == ["/good/tiny/images.gz", "/good/tiny/labels.gz"]
 
 
@@ -158,12 +159,12 @@ def test_a_mirror_of_ones_own(url: str, monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_mirror_that_is_no_address_is_refused(mirror: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETDEPTH_MIRROR", mirror)
     with pytest.raises(BadInput, match="NETDEPTH_MIRROR") as caught:
-        get(None)
+        get()
     assert "\n" not in str(caught.value)
 
 
 def test_progress_goes_to_standard_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    download(TINY, None, mirrors=[f"{url}/good"])
+    get(f"{url}/good", progress=True)
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [f"downloading {name} from {url.removeprefix('http://')}" for name in dict(PARTS)]
@@ -180,7 +181,7 @@ def test_a_full_disk_is_no_fault_of_the_mirror(url: str, monkeypatch: pytest.Mon
     with monkeypatch.context() as patch:
         patch.setattr("builtins.open", full)
         with pytest.raises(StorageError, match=r"cannot write .*No space left"):
-            get([f"{url}/good"])
+            get(f"{url}/good")
     assert cached() == []
 
 
@@ -188,4 +189,4 @@ def test_a_cache_that_cannot_be_made_is_one_line(url: str) -> None:
     user_cache().parent.mkdir(parents=True, exist_ok=True)
     user_cache().write_text("a file where the folder should be")
     with pytest.raises(StorageError, match=r"cannot write .*tiny"):
-        get([f"{url}/good"])
+        get(f"{url}/good")

@@ -36,70 +36,48 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.asked.append(self.path)
         _, how, *_, name = self.path.split("/")
         body = gzip.compress(dict(PARTS)[name], mtime=0)
-        getattr(self, f"do_{how}")(name, body)
+        sent = {
+            "good": body,
+            "encoded": body,
+            "plain": gzip.decompress(body),
+            "short": body[: len(body) // 2],
+            "other": b"<html>please log in</html>",
+            "swapped": gzip.compress(CONTENT[::-1]),
+            "bomb": BOMB,
+        }
+        moved = {"redirect": f"/good/{name}", "circle": self.path, "elsewhere": "file:///etc/passwd"}
+        if how in sent:
+            self.head(200, len(sent[how]), **({"Content-Encoding": "gzip"} if how == "encoded" else {}))
+            self.wfile.write(sent[how])
+        elif how in moved:
+            self.head(302, 0, Location=moved[how])
+        elif how in ("forbidden", "broken"):
+            self.send_error(403 if how == "forbidden" else 500)
+        else:
+            getattr(self, f"do_{how}")(body)
 
     def head(self, status: int, length: int | None, **headers: str) -> None:
         self.send_response(status)
         if length is not None:
             self.send_header("Content-Length", str(length))
         for key, value in headers.items():
-            self.send_header(key.replace("_", "-"), value)
+            self.send_header(key, value)
         self.end_headers()
 
-    def send(self, body: bytes, **headers: str) -> None:
-        self.head(200, len(body), **headers)
-        self.wfile.write(body)
-
-    def do_good(self, name: str, body: bytes) -> None:
-        self.send(body)
-
-    def do_plain(self, name: str, body: bytes) -> None:
-        self.send(gzip.decompress(body))
-
-    def do_encoded(self, name: str, body: bytes) -> None:
-        self.send(body, Content_Encoding="gzip")
-
-    def do_forbidden(self, name: str, body: bytes) -> None:
-        self.send_error(403)
-
-    def do_broken(self, name: str, body: bytes) -> None:
-        self.send_error(500)
-
-    def do_truncated(self, name: str, body: bytes) -> None:
+    def do_truncated(self, body: bytes) -> None:
         self.head(200, len(body))
         self.wfile.write(body[: len(body) // 2])
 
-    def do_short(self, name: str, body: bytes) -> None:
-        self.send(body[: len(body) // 2])
-
-    def do_other(self, name: str, body: bytes) -> None:
-        self.send(b"<html>please log in</html>")
-
-    def do_swapped(self, name: str, body: bytes) -> None:
-        self.send(gzip.compress(CONTENT[::-1]))
-
-    def do_bomb(self, name: str, body: bytes) -> None:
-        self.send(BOMB)
-
-    def do_redirect(self, name: str, body: bytes) -> None:
-        self.head(302, 0, Location=f"/good/{name}")
-
-    def do_circle(self, name: str, body: bytes) -> None:
-        self.head(302, 0, Location=self.path)
-
-    def do_elsewhere(self, name: str, body: bytes) -> None:
-        self.head(302, 0, Location="file:///etc/passwd")
-
-    def do_silent(self, name: str, body: bytes) -> None:
+    def do_silent(self, body: bytes) -> None:
         self.released.wait(30)
 
-    def do_stall(self, name: str, body: bytes) -> None:
+    def do_stall(self, body: bytes) -> None:
         self.head(200, len(body))
         self.wfile.write(body[:10])
         self.wfile.flush()
         self.released.wait(30)
 
-    def do_trickle(self, name: str, body: bytes) -> None:
+    def do_trickle(self, body: bytes) -> None:
         self.head(200, len(body))
         for value in body:
             if self.released.wait(0.1):
@@ -107,7 +85,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(bytes([value]))
             self.wfile.flush()
 
-    def do_endless(self, name: str, body: bytes) -> None:
+    def do_endless(self, body: bytes) -> None:
         self.head(200, None)
         while not self.released.is_set():
             self.wfile.write(body)

@@ -27,6 +27,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import certifi
+import platformdirs
+
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import storage
 from netdepth.progress import DownloadProgress
@@ -42,10 +45,6 @@ STALL_SECONDS = 20.0
 CHUNK = 8192
 OVERHEAD = 65_536
 """Bytes by which a gzip file may exceed its content: header, a stored file name, incompressible blocks."""
-
-
-class Refused(Exception):
-    """A mirror does not deliver; the message says why in a few words."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +110,6 @@ def publish(source: Source) -> Source:
 
 def user_cache() -> Path:
     """The folder of downloads and decoded pictures (``~/.cache/netdepth`` on Linux)."""
-    import platformdirs
-
     return Path(platformdirs.user_cache_dir("netdepth"))
 
 
@@ -248,18 +245,10 @@ def archive_files(archive: bytes) -> dict[str, bytes]:
 # --- downloads --------------------------------------------------------------------------------
 
 
-def download(
-    source: Source,
-    data_dir: Path | None,
-    *,
-    into: Path | None = None,
-    mirrors: Sequence[str] | None = None,
-    progress: bool = True,
-    stall_seconds: float = STALL_SECONDS,
-) -> None:
-    """Verify the local files of ``source`` and download the missing ones to ``into`` (None: the user cache).
+def download(source: Source, data_dir: Path | None, *, progress: bool = True) -> None:
+    """Verify the local files of ``source`` and download the missing ones to ``data_dir``, else to the user cache.
 
-    Each comes from the first of ``mirrors`` (None: $NETDEPTH_MIRROR, else those of ``source``) that delivers it.
+    Each comes from the first mirror that delivers it: $NETDEPTH_MIRROR, else those of ``source``.
 
     Raises:
         BadInput: a local file has another content.
@@ -271,21 +260,20 @@ def download(
             missing.append(file)
         else:
             verified(path, file, source)
-    order = list(_own_mirror(source) or source.mirrors if mirrors is None else mirrors)
-    folder = into or user_cache() / source.name
+    mirrors = _own_mirror(source) or list(source.mirrors)
+    folder = (data_dir or user_cache()) / source.name
     for position, file in enumerate(missing):
         with storage(folder):
             folder.mkdir(parents=True, exist_ok=True)
         failures = []
-        for form, mirror in itertools.product(file.forms, list(order)):
+        for form, mirror in itertools.product(file.forms, mirrors):
             url = f"{mirror.rstrip('/')}/{form.name}"
             try:
-                _download_file(url, form, folder, progress, stall_seconds)
-            except (Refused, BadInput) as reason:
+                _download_file(url, form, folder, progress)
+            except BadInput as reason:
                 failures.append(f"{url}: {reason}")
                 continue
-            order.remove(mirror)
-            order.insert(0, mirror)  # the mirror that delivered is asked first for the next file
+            mirrors = sorted(mirrors, key=lambda other: other != mirror)  # this one is asked first for the next file
             break
         else:
             hint = _without_download(source, missing[position:], folder)
@@ -310,20 +298,17 @@ def _without_download(source: Source, missing: Sequence[OfficialFile], folder: P
     )
 
 
-def _download_file(url: str, file: OfficialFile, folder: Path, progress: bool, stall_seconds: float) -> None:
+def _download_file(url: str, file: OfficialFile, folder: Path, progress: bool) -> None:
     """Download to a temporary file, verify, rename: ``folder`` never shows an unverified file.
 
     Raises:
-        Refused: the mirror failed. BadInput: it sent something else. StorageError: the disk failed.
+        BadInput: the mirror failed or sent something else; the reason alone.
+        StorageError: the disk failed.
     """
     temporary = folder / f".{file.name}.{os.getpid()}.tmp"
     try:
-        with (
-            storage(temporary),
-            open(temporary, "wb") as handle,
-            DownloadProgress(shown=progress) as shown,
-        ):
-            for chunk in _received(url, file.size + OVERHEAD, stall_seconds):
+        with storage(temporary), open(temporary, "wb") as handle, DownloadProgress(shown=progress) as shown:
+            for chunk in _received(url, file.size + OVERHEAD):
                 handle.write(chunk)
                 shown.received(url, handle.tell(), file.size)
             handle.flush()
@@ -338,48 +323,37 @@ def _download_file(url: str, file: OfficialFile, folder: Path, progress: bool, s
             temporary.unlink(missing_ok=True)
 
 
-def _received(url: str, limit: int, stall_seconds: float) -> Iterator[bytes]:
+def _received(url: str, limit: int) -> Iterator[bytes]:
     """What ``url`` delivers, ``limit`` bytes at most; redirects are followed.
 
     Raises:
-        Refused: no answer, an error status, too many bytes, or fewer than `CHUNK` of them for ``stall_seconds``
+        BadInput: no answer, an error status, too many bytes, or fewer than `CHUNK` of them for `STALL_SECONDS`
             (a byte now and then does not keep a download alive).
     """
     request = urllib.request.Request(url, headers={"User-Agent": "netdepth"})
+    certificates = ssl.create_default_context()  # of the system, and of certifi for a Python installed without them
+    certificates.load_verify_locations(certifi.where())
     received = 0
     try:
-        with urllib.request.urlopen(request, timeout=stall_seconds, context=_certificates()) as response:
+        with urllib.request.urlopen(request, timeout=STALL_SECONDS, context=certificates) as response:
             counted, since = 0, time.monotonic()
             while chunk := response.read1(CHUNK):
                 received += len(chunk)
                 if received > limit:
-                    raise Refused(f"sends more than the {limit} bytes the file can have")
+                    raise BadInput(f"sends more than the {limit} bytes the file can have")
                 if received - counted >= CHUNK:
                     counted, since = received, time.monotonic()
-                elif time.monotonic() - since > stall_seconds:
+                elif time.monotonic() - since > STALL_SECONDS:
                     raise TimeoutError
                 yield chunk
             if response.length:  # still expected
                 raise http.client.IncompleteRead(b"")
-    except urllib.error.HTTPError as error:
+    except urllib.error.HTTPError as error:  # a redirect too, if it leads in a circle or to something other than a page
         error.close()
-        if error.code in (301, 302, 303, 307, 308):
-            raise Refused("redirects without end, or to something other than a web page") from None
-        raise Refused(f"answers HTTP {error.code}") from None
+        raise BadInput(f"answers HTTP {error.code}") from None
     except TimeoutError:
-        raise Refused(f"stalls: nothing for {stall_seconds:g} s after {received} bytes") from None
+        raise BadInput(f"stalls: nothing for {STALL_SECONDS:g} s after {received} bytes") from None
     except urllib.error.URLError:
-        raise Refused("cannot be reached") from None
-    except (http.client.IncompleteRead, ConnectionError):
-        raise Refused(f"breaks off after {received} bytes") from None
+        raise BadInput("cannot be reached") from None
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Refused(f"fails ({type(error).__name__})") from None
-
-
-def _certificates() -> ssl.SSLContext:
-    """The certificates of the system and, for a Python that was installed without them, those of certifi."""
-    import certifi
-
-    context = ssl.create_default_context()
-    context.load_verify_locations(certifi.where())
-    return context
+        raise BadInput(f"breaks off after {received} bytes ({type(error).__name__})") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from netdepth.config import Component
-from netdepth.data.fetch import SOURCES, Source, download, locate, unpacked, user_cache, verified
+from netdepth.data.fetch import SOURCES, Source, download, locate, unpacked, verified
 from netdepth.data.splits import DATASETS
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import storage
@@ -96,7 +96,7 @@ def fetch(name: str, data_dir: Path | None = None, progress: bool = True) -> Pat
             data_dir.mkdir(parents=True, exist_ok=True)
     if folder := _unpacked_instead(source, data_dir):
         return folder
-    download(source, data_dir, into=(data_dir or user_cache()) / source.name, progress=progress)
+    download(source, data_dir, progress=progress)
     last = list(locate(source, data_dir).values())[-1]
     return last.parent if last is not None else None
 
