@@ -120,14 +120,16 @@ def read_folder(root: Path) -> Folder:
         BadInput: another layout than the one above; the line names the file.
         StorageError: a file or folder cannot be read.
     """
-    for entry in _entries(root, "it takes a folder that holds train/<class>/*.jpg or *.png"):
+    for entry in _entries(root):
         if os.path.isdir(entry.path):
             choose(entry.name, PARTS, f"folder in {str(root)!r}:")
         elif entry.name in PARTS:
             raise BadInput(f"{entry.path!r} is no folder; it takes <class>/*.jpg or *.png")
     if not (root / "train").is_dir():
         raise BadInput(f"{str(root)!r} has no folder train; it takes train/<class>/*.jpg or *.png")
-    classes = _classes(root / "train")
+    classes = tuple(entry.name for entry in _class_folders(root / "train"))
+    if len(classes) < 2:
+        raise BadInput(f"{str(root / 'train')!r} holds {len(classes)} folders of classes; it takes 2 or more")
     started = time.time()
     listed = {part: _listed(root, part, classes) for part in PARTS if (root / part).is_dir()}
     lines = [str(root.resolve()), *(line for one in listed.values() for line in one.stamps)]
@@ -146,28 +148,27 @@ def read_folder(root: Path) -> Folder:
     return Folder(classes, {part: pictures(part, one) for part, one in listed.items()}, found.note)
 
 
-def _entries(folder: Path, takes: str) -> list[os.DirEntry[str]]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of ``folder``, sorted by name, without names that begin with a dot."""
     try:
         with os.scandir(folder) as entries:
             return sorted((entry for entry in entries if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise BadInput(f"{str(folder)!r} is not a folder; {takes}") from None
+        raise BadInput(
+            f"{str(folder)!r} is not a folder; it takes a folder that holds train/<class>/*.jpg or *.png"
+        ) from None
     except OSError as error:
         raise StorageError(f"cannot read {str(folder)!r}: {error.strerror or error}") from None
 
 
-def _classes(train: Path) -> tuple[str, ...]:
-    names = []
-    for entry in _entries(train, "it takes one folder per class"):
+def _class_folders(part: Path) -> list[os.DirEntry[str]]:
+    entries = _entries(part)
+    for entry in entries:
         if not os.path.isdir(entry.path):
-            raise BadInput(f"{entry.path!r} is no folder; {str(train)!r} takes one folder per class")
+            raise BadInput(f"{entry.path!r} is no folder; {str(part)!r} takes one folder per class")
         if not entry.name.isprintable():
             raise BadInput(f"{entry.path!r} cannot be a class: its name must be printable, for tables")
-        names.append(entry.name)
-    if len(names) < 2:
-        raise BadInput(f"{str(train)!r} holds {len(names)} folders of classes; it takes 2 or more")
-    return tuple(names)
+    return entries
 
 
 def _listed(root: Path, part: str, classes: Sequence[str]) -> _Listed:
@@ -176,12 +177,10 @@ def _listed(root: Path, part: str, classes: Sequence[str]) -> _Listed:
     labels: list[int] = []
     stamps: list[str] = []
     changed = 0.0
-    for folder in _entries(root / part, "it takes one folder per class"):
-        if not os.path.isdir(folder.path):
-            raise BadInput(f"{folder.path!r} is no folder; {str(root / part)!r} takes one folder per class")
+    for folder in _class_folders(root / part):
         choose(folder.name, classes, f"class in {str(root / part)!r}:")
         before = len(names)
-        for entry in _entries(Path(folder.path), "it takes pictures"):
+        for entry in _entries(Path(folder.path)):
             found = _checked(entry)
             name = f"{part}/{folder.name}/{entry.name}"
             names.append(name)

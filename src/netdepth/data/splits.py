@@ -191,15 +191,17 @@ def with_classes(splits: Splits, classes: Sequence[str] | None) -> Splits:
     train, val, sealed, test = part(splits.train), part(splits.val), splits.test, None
     sizes = {"train": len(train), "val": len(val)}
     if sealed is not None:
-        shown = sealed.again()  # to count labels is not to look at images
-        sizes["test"] = len(part(shown.open_test("counting the images of some classes")))
-        test = SealedTest(lambda: part(sealed.again().open_test("the images of some classes")), sizes["test"])
-    title = f"{spec.title}; classes {', '.join(classes)}"
+
+        def chosen() -> Split:
+            return part(sealed.again().open_test("the images of some classes"))
+
+        sizes["test"] = len(chosen())  # to count labels is not to look at images
+        test = SealedTest(chosen, sizes["test"])
     narrowed = dataclasses.replace(
         spec,
         classes=tuple(classes),
         sizes=sizes,
-        title=title,
+        title=f"{spec.title}; classes {', '.join(classes)}",
         data_digest=digest({"of": spec.data_digest, "classes": list(classes)}),
         split_digest=digest({"of": spec.split_digest, "classes": list(classes)}),
     )
@@ -274,12 +276,7 @@ def pixel_mean(split: Split) -> Tensor:
     """Mean image of ``split``, float64 ``[C, H, W]``, of pixels scaled to [0, 1] (He et al. 2016, §4.2).
 
     Counted in integers and divided once: exact to the last bit, as in `train_statistics`.
-
-    Raises:
-        BadInput: there is no pixel to count.
     """
-    if split.inputs.numel() == 0:
-        raise BadInput("the training part is empty: there are no pixels to take a mean of")
     total = torch.zeros(split.inputs.shape[1:], dtype=torch.int64, device=split.inputs.device)
     for images in torch.split(split.inputs, 1024):  # a sum converts its input, to eight times the size
         total += images.sum(0, dtype=torch.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 from typing import Annotated, Literal
 
 from torch import Generator, Tensor, nn
@@ -134,20 +135,12 @@ class CifarResNet(Network):
             self.normalize = Normalize(*input_shape)
         self.conv = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)
         outputs = [EXPANSION[layout] * width * 2**stage for stage in range(STAGES)]
+        block = partial(Block, layout=layout, shortcut=shortcut, pre_activation=pre_activation)
         self.stages = nn.ModuleList()
         for stage, (before, after) in enumerate(itertools.pairwise([width, *outputs])):
-            blocks = [
-                Block(
-                    (after if i else before, after),
-                    2 if stage and not i else 1,
-                    layout=layout,
-                    shortcut=shortcut,
-                    pre_activation=pre_activation,
-                    activates_skip=not stage and not i,
-                )
-                for i in range(blocks_per_stage)
-            ]
-            self.stages.append(nn.Sequential(*blocks))
+            first = block((before, after), 2 if stage else 1, activates_skip=stage == 0)
+            others = (block((after, after), 1, activates_skip=False) for _ in range(blocks_per_stage - 1))
+            self.stages.append(nn.Sequential(first, *others))
         self.norm = nn.BatchNorm2d(outputs[-1] if pre_activation else width)
         """After the first convolution; with ``pre_activation`` before the pooling."""
         self.relu = nn.ReLU(inplace=True)

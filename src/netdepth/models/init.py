@@ -5,9 +5,9 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,35 +21,17 @@ LSUV_TOLERANCE, LSUV_TRIES = 0.1, 10
 """Tol_var and T_max of Mishkin & Matas 2016, algorithm 1."""
 
 
-def _default(weight: Tensor, activation: str, generator: Generator) -> None:
-    """PyTorch's `nn.Linear.reset_parameters`: uniform within ± fan_in^-1/2."""
-    nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
-
-
-def _he(weight: Tensor, activation: str, generator: Generator) -> None:
-    """Normal with variance 2 / fan_in (He et al. 2015, "Delving Deep into Rectifiers", §2.2)."""
-    nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
-
-
-def _xavier(weight: Tensor, activation: str, generator: Generator) -> None:
-    """Uniform with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)."""
-    nn.init.xavier_uniform_(weight, generator=generator)
-
-
-def _orthogonal(weight: Tensor, activation: str, generator: Generator) -> None:
-    """Random orthogonal rows, with the activation's gain (Saxe et al. 2014, §3)."""
-    gain = nn.init.calculate_gain(activation if activation in ("relu", "tanh") else "linear")  # type: ignore[arg-type]
-    nn.init.orthogonal_(weight, gain=gain, generator=generator)
-
-
-_INITS: dict[str, Callable[[Tensor, str, Generator], None]] = {
-    "default": _default,
-    "he": _he,
-    "xavier": _xavier,
-    "orthogonal": _orthogonal,
-    "lsuv": _orthogonal,
-}
-assert set(_INITS) == set(get_args(Init))
+def _draw(weight: Tensor, name: Init, activation: str, generator: Generator) -> None:
+    match name:
+        case "default":  # PyTorch's `nn.Linear.reset_parameters`: uniform within ± fan_in^-1/2
+            nn.init.kaiming_uniform_(weight, a=math.sqrt(5), generator=generator)
+        case "he":  # normal with variance 2 / fan_in (He et al. 2015, "Delving Deep into Rectifiers", §2.2)
+            nn.init.kaiming_normal_(weight, nonlinearity="relu", generator=generator)
+        case "xavier":  # uniform with variance 2 / (fan_in + fan_out) (Glorot & Bengio 2010, eq. 16)
+            nn.init.xavier_uniform_(weight, generator=generator)
+        case "orthogonal" | "lsuv":  # random orthogonal rows, with the activation's gain (Saxe et al. 2014, §3)
+            gain = nn.init.calculate_gain("linear" if activation == "gelu" else activation)  # type: ignore[arg-type]
+            nn.init.orthogonal_(weight, gain=gain, generator=generator)
 
 
 def initialise(
@@ -68,7 +50,7 @@ def initialise(
     for module in itertools.chain.from_iterable(part.modules() for part in order or [model]):
         if not isinstance(module, nn.Linear | nn.Conv2d):
             continue
-        _INITS[name](module.weight, activation, generator)
+        _draw(module.weight, name, activation, generator)
         if module.bias is None:
             continue
         if name == "default":
