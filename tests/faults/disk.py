@@ -59,7 +59,7 @@ class _Disk:
             elif name in self.synced:
                 self.synced[name] = os.path.getsize(name)
 
-        builtins.open = io.open = open_  # type: ignore[assignment]
+        builtins.open = io.open = open_
         os.fsync = fsync
         for name, letter in (("rename", "r"), ("replace", "r"), ("unlink", "d"), ("rmdir", "d"), ("mkdir", "m")):
             setattr(os, name, self.wrapped(getattr(os, name), letter))
@@ -120,7 +120,7 @@ class _Writer(io.FileIO):
         super().__init__(path, mode)
         self.disk, self.path = disk, path
 
-    def write(self, data: Any) -> int:  # type: ignore[override]
+    def write(self, data: Any) -> int:
         half = bytes(data)[: len(data) // 2]
         self.disk.change("w", self.path, lambda: super(_Writer, self).write(half))
         return super().write(data)

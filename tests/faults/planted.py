@@ -21,7 +21,7 @@ def saved_without_rename() -> None:
             (folder / name).write_bytes(data)
             time.sleep(0.005)
 
-    RunDir.save_checkpoint = save  # type: ignore[method-assign]
+    RunDir.save_checkpoint = save
 
 
 def lost_generator() -> None:
@@ -31,7 +31,7 @@ def lost_generator() -> None:
     def derive_seed(seed: int, stream: str, *place: int) -> int:
         return original(seed, stream, *((next(periods),) if stream == "dropout" else place))
 
-    fit.derive_seed = derive_seed  # type: ignore[attr-defined]
+    fit.derive_seed = derive_seed
 
 
 def lost_optimizer() -> None:
@@ -41,7 +41,7 @@ def lost_optimizer() -> None:
         checkpoint.load_weights(stack.models[index], files[checkpoint.MODEL])
         return checkpoint.take_snapshot(step, stack, index, optimizer)
 
-    replica.restore = restore  # type: ignore[attr-defined]
+    replica.restore = restore
 
 
 def lost_patience() -> None:
@@ -52,4 +52,4 @@ def lost_patience() -> None:
         original(self, *args)
         self.early.waited = 0
 
-    replica.Replica.resume = resume  # type: ignore[method-assign]
+    replica.Replica.resume = resume

@@ -14,7 +14,6 @@ import shutil
 import struct
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,24 +33,12 @@ from netdepth.errors import BadInput
 pytestmark = pytest.mark.faults
 
 
-@dataclass
 class Field:
     """Where a case works: a store, a victim beside it, and the marker that nothing may make."""
 
-    root: Path
-    cifar: World
-
-    @property
-    def marker(self) -> Path:
-        return self.root / "marker"
-
-    @property
-    def victim(self) -> Path:
-        return self.root / "victim"
-
-    @property
-    def store(self) -> Path:
-        return self.root / "runs"
+    def __init__(self, root: Path, cifar: World) -> None:
+        self.root, self.cifar = root, cifar
+        self.marker, self.victim, self.store = root / "marker", root / "victim", root / "runs"
 
     def pickle(self) -> bytes:
         """A pickle that would make the marker."""
@@ -268,7 +255,7 @@ CASES: dict[str, tuple[str, Callable[[Field], None]]] = {
     "config.json: imports": ("document", config_naming(lambda f, d: d.update(imports=[str(f.python())]))),
     "config.json: a network from a file": (
         "document",
-        config_naming(lambda f, d: d["model"].update(name=f"{f.python()}:recipe")),  # type: ignore[attr-defined]
+        config_naming(lambda f, d: d["model"].update(name=f"{f.python()}:recipe")),
     ),
     "config.json: a data set from a file": (
         "document",
@@ -309,7 +296,7 @@ def test_nothing_in_a_file_is_executed_and_nothing_outside_is_touched(
 def test_the_payloads_work_where_a_pickle_is_loaded(tmp_path: Path) -> None:
     """Else the drill above would show nothing."""
     marker = tmp_path / "marker"
-    field = Field(tmp_path, None)  # type: ignore[arg-type]
+    field = Field(tmp_path, None)
     for data in (*hostile_pickles(marker).values(), field.pickle()):
         pickle.loads(data, encoding="latin1")
         assert marker.exists()

@@ -31,7 +31,6 @@ def releases(root: Path) -> Iterator[tuple[str, Path]]:
 def logits_agree(run: api.Run) -> None:
     """The weights give today what they gave then."""
     test = load(Component(**run.config["dataset"]), data_dir=None).test
-    assert test is not None
     with np.load(run.path / "predictions.npz", allow_pickle=False) as then, torch.inference_mode():
         now = run.model()(test.open_test("comparing with an earlier release").inputs)
         np.testing.assert_allclose(now.numpy(), then["logits"], rtol=1e-4, atol=1e-4)

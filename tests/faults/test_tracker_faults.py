@@ -30,7 +30,6 @@ def weights(root: Path, trackers: tuple[str, ...] = (), imports: tuple[str, ...]
     outcomes = launch("tracked", [CONFIG], runtime, progress=False)
     settle(outcomes)
     (outcome,) = outcomes
-    assert outcome.finished is not None
     cost = time.monotonic() - outcome.finished.trained_until
     return outcome.finished.result["weights_sha256"], outcome.notes, cost
 

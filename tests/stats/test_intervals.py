@@ -136,7 +136,6 @@ def power_of_t(n: int, margin: float, variances: list[float], level: float) -> f
 @pytest.mark.parametrize("level", [0.05, 0.025 / 6])
 def test_the_seeds_needed_have_the_power_asked_for(variances: list[float], margin: float, level: float) -> None:
     n = seeds_needed(margin, variances, level)
-    assert n is not None
     assert power_of_t(n + 1, margin, variances, level) >= 0.8
     assert power_of_t(n - 2, margin, variances, level) < 0.8
 

@@ -243,6 +243,5 @@ def make_world(root: Path, patch: pytest.MonkeyPatch) -> World:
 
 
 def parts(splits: Splits) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
-    assert splits.test is not None
     opened = {"train": splits.train, "val": splits.val, "test": splits.test.open_test("a test")}
     return {name: (split.inputs, split.labels) for name, split in opened.items()}

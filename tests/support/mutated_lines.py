@@ -63,7 +63,7 @@ def build_safe_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr("netdepth.data.manage.fetch", refuse)
     monkeypatch.setattr("netdepth.runs.folder.remove", refuse)
     monkeypatch.setattr("subprocess.call", lambda command: 0)
-    world.launch("warm", [], None)  # type: ignore[arg-type]
+    world.launch("warm", [], None)
     return world
 
 
@@ -162,17 +162,17 @@ json_values = st.recursive(
 )
 
 
-def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """Every key path in ``value``, the empty one for the whole included."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [path, *(place for key, item in items for place in _places(item, (*path, key)))]
+    return [path, *(place for key, item in items for place in places(item, (*path, key)))]
 
 
 def check_mutated_config(world: World, data: st.DataObject) -> None:
     """Train from a config with up to three places replaced, removed or added."""
     config = json.loads((world.folder / "config.json").read_text())
     for _ in range(data.draw(st.integers(1, 3))):
-        place = data.draw(st.sampled_from(_places(config)))
+        place = data.draw(st.sampled_from(places(config)))
         parent = config
         for key in place[:-1]:
             parent = parent[key]

@@ -58,7 +58,6 @@ def stackable(config: RunConfig) -> bool:
 def digits() -> data.Splits:
     """Every fourth of the embedded digits, prepared once for all tests of a process."""
     splits = LOAD(CONFIG.dataset, data_dir=None)
-    assert splits.test is not None
     test = fourth(splits.test.open_test("taking a fourth of it for tests"))
     return dataclasses.replace(
         splits, train=fourth(splits.train), val=fourth(splits.val), test=data.SealedTest(lambda: test, len(test))

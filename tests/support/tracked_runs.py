@@ -90,14 +90,11 @@ def finish_run(run: RunDir, epochs: int, *, status: str = "completed", test: boo
     return result
 
 
-def finished_run(root: Path, epochs: int = 5, *, nan_epoch: int | None = None) -> RunDir:
-    """A whole finished run; in ``nan_epoch`` the training loss and one layer's norm are not finite."""
+def finished_run(root: Path, epochs: int) -> RunDir:
+    """A whole finished run."""
     run = new_run(root)
     for epoch in range(1, epochs + 1):
-        line = record(epoch, train_loss=math.nan if epoch == nan_epoch else None)
-        if epoch == nan_epoch:
-            line["layer_grad_norms"]["layers.0.weight"] = math.inf
-        run.append_metrics(line)
+        run.append_metrics(record(epoch))
     finish_run(run, epochs)
     return run
 

@@ -119,7 +119,6 @@ def test_tensorboard_scalars_are_the_metrics(which: str, request: pytest.Fixture
 def test_tensorboard_final_metrics_and_figures(live: RunDir) -> None:
     events = read_events(live)
     result = live.result()
-    assert result is not None
     for name, value in result["test"]["best"].items():
         (event,) = events.Scalars(f"test/{name}")
         assert (event.step, event.value) == (result["steps"], np.float32(value))
@@ -183,28 +182,15 @@ def test_board_serves_the_runs_on_loopback(live: RunDir) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.2)
         assert "train/loss" in _fetch(port, "plugin/scalars/tags")[name]
-        sessions = _fetch(
-            port,
-            "plugin/hparams/session_groups",
-            {"startIndex": 0, "sliceSize": 9, "allowedStatuses": ["STATUS_SUCCESS"], "colParams": []},
-        )["sessionGroups"]
-        assert [group["hparams"]["model"] for group in sessions] == ["mlp"]
     finally:
         board.kill()
         board.wait()
 
 
-def _fetch(port: int, path: str, post: dict[str, Any] | None = None) -> Any:
-    body = None if post is None else json.dumps(post).encode()
-    request = urllib.request.Request(f"http://127.0.0.1:{port}/data/{path}", body, {"Content-Type": "application/json"})
+def _fetch(port: int, path: str) -> Any:
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(request, timeout=10) as answer:
+    with opener.open(f"http://127.0.0.1:{port}/data/{path}", timeout=10) as answer:
         return json.load(answer)
-
-
-def test_board_command_without_port_leaves_the_choice_to_tensorboard(tmp_path: Path) -> None:
-    assert "--port" not in board_command(tmp_path)
-    assert board_command(tmp_path)[-1] == "127.0.0.1"
 
 
 # --- W&B -------------------------------------------------------------------------------------------
@@ -237,7 +223,6 @@ def test_wandb_config_summary_and_artifact(live: RunDir) -> None:
     assert config["environment"]["threads"] == 2
 
     result = live.result()
-    assert result is not None
     summary = {}
     for update in kinds["summary"]:
         summary.update({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in update.update})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import re
 import sys
 import traceback
@@ -45,9 +44,7 @@ def import_user(text: str) -> ModuleType:
     name = f"netdepth_user_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(path))
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
+    module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # before running: dataclasses look their module up by name
     try:

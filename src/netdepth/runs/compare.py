@@ -28,6 +28,8 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError)
 """What an archive raises that was cut, altered or encrypted, or claims an array that no memory holds."""
 
 UNFINISHED = ("unfinished", "failed", "unreadable")
+SHOWN = ("run", "folder", "seed", "status", "error", "epochs", "best_epoch", "reported", "seconds")
+"""Columns of a run in the JSON of a comparison, beside its quantities."""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,7 @@ class Comparison:
                     "estimates": {key: asdict(estimate) for key, estimate in group.estimates.items()},
                     "runs": [
                         {
-                            **{key: _finite(row[key]) for key in ("run", "folder", "seed", "status", "error")},
-                            **{key: _finite(row[key]) for key in ("epochs", "best_epoch", "reported", "seconds")},
+                            **{key: _finite(row[key]) for key in SHOWN},
                             **{q.key: _finite(q.of(row)) for q in QUANTITIES},
                             "sources": {q.key: source(row, q.column(row)) for q in QUANTITIES},
                         }

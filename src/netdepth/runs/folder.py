@@ -346,10 +346,7 @@ def find_run(text: str, root: Path) -> RunDir:
 
 def folder_size(path: Path) -> int:
     """Bytes of all files below ``path``; links are counted as links."""
-    total = 0
-    for folder, _, files in os.walk(path):
-        total += sum(os.lstat(os.path.join(folder, name)).st_size for name in files)
-    return total
+    return sum(os.lstat(os.path.join(folder, name)).st_size for folder, _, files in os.walk(path) for name in files)
 
 
 def check_removable(run: RunDir, root: Path) -> None:

@@ -26,15 +26,8 @@ from numpy.typing import NDArray
 from netdepth.errors import BadInput
 
 __all__ = [
-    "ExactTest",
-    "McNemar",
-    "holm",
-    "mcnemar",
-    "permutation_test",
-    "seeds_to_reach",
-    "sign_flip_test",
-    "smallest_p",
-]
+    "ExactTest", "McNemar", "holm", "mcnemar", "permutation_test", "seeds_to_reach", "sign_flip_test", "smallest_p",
+]  # fmt: skip
 
 Array = NDArray[np.float64]
 Design = Literal["unpaired", "paired"]

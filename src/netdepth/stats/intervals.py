@@ -6,20 +6,15 @@ import bisect
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 from netdepth.errors import BadInput
 
 __all__ = [
-    "BOOTSTRAP_FROM",
-    "Estimate",
-    "Scale",
-    "bootstrap_interval",
-    "difference_interval",
-    "mean_interval",
-    "prediction_interval",
-    "seeds_needed",
-]
+    "BOOTSTRAP_FROM", "Estimate", "Scale", "bootstrap_interval", "difference_interval", "mean_interval",
+    "prediction_interval", "seeds_needed",
+]  # fmt: skip
 
 Scale = Literal["linear", "log"]
 
@@ -83,7 +78,7 @@ def difference_interval(
     if n == 0:
         return Estimate(statistic, None, None, None, level, 0, "none: no value in a group")
     back = math.exp if scale == "log" else float
-    difference = _mean(groups[0]) - _mean(groups[1])
+    difference = fmean(groups[0]) - fmean(groups[1])
     if n == 1:
         return Estimate(statistic, back(difference), None, None, level, 1, "none: one value in a group")
     parts = [_variance(points) / len(points) for points in groups]
@@ -112,7 +107,7 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> Estimate
 
     resamples = np.random.Generator(np.random.PCG64(0)).choice(sorted(points), size=(9_999, n))
     low, high = np.quantile(resamples.mean(axis=1), [(1 - level) / 2, (1 + level) / 2])
-    return Estimate("mean", _mean(points), float(low), float(high), level, n, "percentile bootstrap, 9999 resamples")
+    return Estimate("mean", fmean(points), float(low), float(high), level, n, "percentile bootstrap, 9999 resamples")
 
 
 def seeds_needed(
@@ -153,7 +148,7 @@ def _student(values: Sequence[float], level: float, scale: Scale, one_more: bool
     if n == 0:
         return Estimate(statistic, None, None, None, level, 0, "none: no value")
     back = math.exp if scale == "log" else float
-    mean = _mean(points)
+    mean = fmean(points)
     if n == 1:
         return Estimate(statistic, back(mean), None, None, level, 1, "none: one value")
     spread = math.sqrt(_variance(points) * (1 / n + one_more))
@@ -171,12 +166,8 @@ def _points(values: Sequence[float], level: float, scale: Scale) -> list[float]:
     return [math.log(value) for value in values] if scale == "log" else [float(value) for value in values]
 
 
-def _mean(points: Sequence[float]) -> float:
-    return math.fsum(points) / len(points)
-
-
 def _variance(points: Sequence[float]) -> float:
-    mean = _mean(points)
+    mean = fmean(points)
     return math.fsum((point - mean) ** 2 for point in points) / (len(points) - 1)
 
 

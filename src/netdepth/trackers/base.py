@@ -16,17 +16,9 @@ from netdepth.runs.folder import slug
 from netdepth.runs.table import METRICS
 
 __all__ = [
-    "NAMES",
-    "TRACKERS",
-    "Tracker",
-    "Values",
-    "confusion_matrix",
-    "final_metrics",
-    "flat_config",
-    "heatmap",
-    "mirror_folder",
-    "tracker_record",
-]
+    "NAMES", "TRACKERS", "Tracker", "Values", "confusion_matrix", "final_metrics", "flat_config", "heatmap",
+    "mirror_folder", "tracker_record",
+]  # fmt: skip
 
 
 class Tracker(Protocol):
@@ -90,11 +82,11 @@ def tracker_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Values:
-    """A record sorted by shape; what is no number is left out."""
+    """A record sorted by shape, matrices as PNG; what is no number is left out."""
 
     scalars: dict[str, float] = field(default_factory=dict)
     vectors: dict[str, list[float]] = field(default_factory=dict)
-    matrices: dict[str, list[list[float]]] = field(default_factory=dict)
+    pictures: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Values:
@@ -108,9 +100,10 @@ class Values:
             if not isinstance(items, list) or not items:
                 continue
             if all(_number(x) or x is None for x in items):
-                values.vectors[name] = [x for x in items if x is not None and math.isfinite(x)]
+                finite = [x for x in items if x is not None and math.isfinite(x)]
+                values.vectors.update({name: finite} if finite else {})
             elif all(isinstance(row, list) and row and all(map(_number, row)) for row in items):
-                values.matrices[name] = items
+                values.pictures[name] = heatmap(items, name)
         return values
 
 

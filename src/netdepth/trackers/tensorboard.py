@@ -17,7 +17,6 @@ from netdepth.trackers.base import (
     confusion_matrix,
     final_metrics,
     flat_config,
-    heatmap,
     mirror_folder,
 )
 
@@ -73,10 +72,9 @@ class TensorBoard:
         self.wall_time += seconds if math.isfinite(seconds) else 0.0
         self._scalars(values.scalars)
         for name, vector in values.vectors.items():
-            if vector:
-                self._event(summary=histogram_pb(name, vector))
-        for name, matrix in values.matrices.items():
-            self._image(name, heatmap(matrix, name))
+            self._event(summary=histogram_pb(name, vector))
+        for name, picture in values.pictures.items():
+            self._image(name, picture)
 
     def artifact(self, path: Path) -> None:
         if path.suffix == ".png":

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from netdepth.errors import StorageError
-from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, heatmap, mirror_folder
+from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, mirror_folder
 
 __all__ = ["read_log", "require_complete", "wandb"]
 
@@ -100,8 +100,8 @@ class WeightsAndBiases:
 
         values = Values.of(record)
         row: dict[str, Any] = dict(values.scalars)
-        row.update({name: wandb.Histogram(vector) for name, vector in values.vectors.items() if vector})
-        row.update({name: self._image(heatmap(matrix, name)) for name, matrix in values.matrices.items()})
+        row.update({name: wandb.Histogram(vector) for name, vector in values.vectors.items()})
+        row.update({name: self._image(picture) for name, picture in values.pictures.items()})
         self.run.log(row, step=step)
         self.steps.add(step)
 
