@@ -110,7 +110,7 @@ def test_other_data_or_another_release_is_another_key(
             changed.setattr(asked, "__file__", str(source / "asked.py"))
             keys.add(key_of(CONFIG, Runtime()))
     with monkeypatch.context() as changed:
-        changed.setattr("importlib.metadata.version", lambda _: "0.0")
+        changed.setattr(asked, "_torch_version", lambda: "0.0")
         keys.add(key_of(CONFIG, Runtime()))
     keys.add(key_of(CONFIG, Runtime()))
     assert len(keys) == 6

@@ -1,15 +1,30 @@
 """What each command does: it works, and answers with a JSON document and a way to show it to a person."""
 
-from netdepth.commands.answer import Answer
-from netdepth.commands.catalogue import check, data_fetch, data_list, data_verify, doctor, list_components
-from netdepth.commands.report import report, verdict
-from netdepth.commands.runs import board, compare, runs_gc, runs_list, runs_rm, sync
-from netdepth.commands.study import quickstart, study
-from netdepth.commands.tools import convert, explain, export, inspect, landscape, predict, probe
-from netdepth.commands.train import train
+from __future__ import annotations
 
-__all__ = [
-    "Answer", "board", "check", "compare", "convert", "data_fetch", "data_list", "data_verify", "doctor", "explain",
-    "export", "inspect", "landscape", "list_components", "predict", "probe", "quickstart", "report", "runs_gc",
-    "runs_list", "runs_rm", "study", "sync", "train", "verdict",
-]  # fmt: skip
+import argparse
+import importlib
+from collections.abc import Callable
+
+from netdepth.commands.answer import Answer
+
+__all__ = ["Answer", "command"]
+
+MODULES = {
+    "train": ("train",),
+    "study": ("quickstart", "study"),
+    "report": ("report", "verdict"),
+    "runs": ("board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"),
+    "tools": ("convert", "explain", "export", "inspect", "landscape", "predict", "probe"),
+    "catalogue": ("check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"),
+}
+"""The commands by the module of this package that has them. Only the module of the command that runs is imported."""
+
+
+def command(name: str) -> Callable[[argparse.Namespace], Answer]:
+    """The function of the command ``name``."""
+    module = next(module for module, names in MODULES.items() if name in names)
+    function: Callable[[argparse.Namespace], Answer] = getattr(
+        importlib.import_module(f"netdepth.commands.{module}"), name
+    )
+    return function

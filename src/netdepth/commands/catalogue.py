@@ -6,78 +6,73 @@ import argparse
 import dataclasses
 import importlib.metadata
 import importlib.util
+import inspect
 import json
 import platform
 import tempfile
-import time
+import timeit
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from netdepth.commands.answer import Answer, runtime_of
+from netdepth.commands.answer import Answer, runtime_of, say
 from netdepth.config import Component, Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
 from netdepth.registry import REGISTRIES, Entry, registry_of
 from netdepth.runs.folder import runs_root
 from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
-from netdepth.text import print_table, printable
+from netdepth.text import print_table
 
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
 
 
 def list_components(args: argparse.Namespace) -> Answer:
     """Names and summaries of one kind or all; with -v every setting."""
-    import inspect
-
-    registries = {
-        kind: registry_of(kind.removesuffix("s"))
-        for kind in ([args.kind] if args.kind else [f"{kind}s" for kind in REGISTRIES])
-    }
-    entries = {kind: [registry.entry(name) for name in registry.names()] for kind, registry in registries.items()}
-
-    def default(value: Any) -> Any:
-        return "required" if value is inspect.Parameter.empty else value
+    document = {}
+    for kind in [args.kind] if args.kind else [f"{kind}s" for kind in REGISTRIES]:
+        registry = registry_of(kind.removesuffix("s"))
+        document[kind] = [_component(kind, registry.entry(name)) for name in registry.names()]
 
     def show() -> None:
-        for kind, found in entries.items():
+        for kind, found in document.items():
             if not args.verbose:
-                print_table((kind, ""), [[f"{entry.name}{_mark(entry)}", entry.summary] for entry in found])
-                continue
-            for entry in found:
-                print(f"{printable(entry.name)} (version {entry.version})")
-                for line in (inspect.getdoc(entry.function) or "").splitlines():
-                    print(f"    {printable(line)}")
-                rows = [[f.name, type_name(f.type), json.dumps(default(f.default)), f.meaning] for f in entry.fields]
-                if rows:
+                rows = [[f"{row['name']}{' (study)' * row.get('study', False)}", row["summary"]] for row in found]
+                print_table((kind, ""), rows)
+            for row in found if args.verbose else ():
+                function = registry_of(kind.removesuffix("s")).entry(row["name"]).function
+                say(f"{row['name']} (version {row['version']})")
+                say(*(f"    {line}" for line in (inspect.getdoc(function) or "").splitlines()))
+                if row["settings"]:
+                    rows = [[s["name"], s["type"], json.dumps(s["default"]), s["meaning"]] for s in row["settings"]]
                     print_table(("setting", "type", "default", "meaning"), rows)
                 elif kind == "recipes":
-                    for key, value in _settings(entry.function()).items():
-                        print(printable(f"    {key:<10} {describe_component(value) or json.dumps(value)}"))
+                    for key, value in _settings(function()).items():
+                        say(f"    {key:<10} {describe_component(value) or json.dumps(value)}")
                 print()
 
-    document = {
-        kind: [
-            {
-                "name": entry.name,
-                **({"study": bool(_mark(entry))} if kind == "recipes" else {}),
-                "version": entry.version,
-                "summary": entry.summary,
-                "settings": [
-                    {"name": f.name, "type": type_name(f.type), "default": default(f.default), "meaning": f.meaning}
-                    for f in entry.fields
-                ],
-            }
-            for entry in found
-        ]
-        for kind, found in entries.items()
-    }
     return Answer(document, show)
 
 
-def _mark(entry: Entry[Any]) -> str:
-    """`` (study)`` behind the name of a recipe that says it returns one."""
-    return " (study)" if entry.function.__annotations__.get("return") in (StudySpec, StudySpec.__name__) else ""
+def _component(kind: str, entry: Entry[Any]) -> dict[str, Any]:
+    """What ``--json`` says of a component; ``study``: whether a recipe says that it returns one."""
+    study = entry.function.__annotations__.get("return") in (StudySpec, StudySpec.__name__)
+    settings = [
+        {
+            "name": field.name,
+            "type": type_name(field.type),
+            "default": "required" if field.default is inspect.Parameter.empty else field.default,
+            "meaning": field.meaning,
+        }
+        for field in entry.fields
+    ]
+    return {
+        "name": entry.name,
+        **({"study": study} if kind == "recipes" else {}),
+        "version": entry.version,
+        "summary": entry.summary,
+        "settings": settings,
+    }
 
 
 def _settings(made: Any) -> dict[str, Any]:
@@ -96,10 +91,10 @@ def data_list(args: argparse.Namespace) -> Answer:
     found = list_datasets(args.data)
 
     def show() -> None:
-        cells = []
-        for row in found:
-            parts = " / ".join(f"{count:,}" for count in row.sizes.values())
-            cells.append([row.name, row.title, parts, row.where, row.licence])
+        cells = [
+            [row.name, row.title, " / ".join(f"{count:,}" for count in row.sizes.values()), row.where, row.licence]
+            for row in found
+        ]
         print_table(("name", "title", "train / val / test", "where", "licence"), cells)
 
     return Answer({"datasets": [dataclasses.asdict(row) for row in found]}, show)
@@ -112,8 +107,7 @@ def data_fetch(args: argparse.Namespace) -> Answer:
     places = {name: fetch(name, args.data) for name in args.names}
 
     def show() -> None:
-        for name, path in places.items():
-            print(printable(f"{name}: {path if path is not None else 'comes with the package'}"))
+        say(*(f"{name}: {'comes with the package' if path is None else path}" for name, path in places.items()))
 
     return Answer({"datasets": places}, show)
 
@@ -155,7 +149,7 @@ def check(args: argparse.Namespace) -> Answer:
     def show() -> None:
         rows = [(f"{f.kind} {f.name}", f.promise, "ok" if f.kept else "FAILED", f.detail) for f in findings]
         print_table(("component", "requirement", "", "seen"), rows)
-        print(printable(f"{args.file}: {len(findings) - len(broken)} of {len(findings)} checks passed"))
+        say(f"{args.file}: {len(findings) - len(broken)} of {len(findings)} checks passed")
 
     return Answer({"findings": [dataclasses.asdict(f) for f in findings]}, show, 1 if broken else 0)
 
@@ -199,17 +193,17 @@ def _machine(runtime: Runtime) -> list[Check]:
         found = environment(configure(runtime, ONE_THREAD_BELOW), seeds=(0,))
     except NetdepthError as error:
         return [*checks, Check("device", "bad", str(error))]
-    name = found["device_name"] or found["cpu"]
-    checks.append(Check("device", "ok", f"{found['device']} ({name})"))
     few = "" if runtime.threads else ", 1 for small networks"
     threads = f"{found['threads']} of {found['cores']} cores{few}; matrix products by {found['matmul']}"
-    checks.append(Check("threads", "ok", threads))
-    checks.append(Check("cost", "ok", f"an epoch of the baseline on MNIST takes about {_baseline_epoch():.1f} s"))
-    if found["deterministic"]:
-        checks.append(Check("repeatable", "ok", "the same seed on this machine gives the same bits"))
-    else:
-        checks.append(Check("repeatable", "missing", "the same seed may give other bits on this device"))
-    return checks
+    same = found["deterministic"]
+    bits = "the same seed on this machine gives the same bits" if same else "the same seed may give other bits here"
+    return [
+        *checks,
+        Check("device", "ok", f"{found['device']} ({found['device_name'] or found['cpu']})"),
+        Check("threads", "ok", threads),
+        Check("cost", "ok", f"an epoch of the baseline on MNIST takes about {_baseline_epoch():.1f} s"),
+        Check("repeatable", "ok" if same else "missing", bits),
+    ]
 
 
 def _baseline_epoch() -> float:
@@ -222,23 +216,21 @@ def _baseline_epoch() -> float:
     from netdepth.training.optim import OPTIMIZERS
     from netdepth.training.stack import Stack
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # as a run of this size does
     model = models.build("mlp", (1, 28, 28), 10, hidden=[256, 128])
     stack = Stack([model])
     gradients = choose_gradients(stack, CrossEntropy(0.0))
     optimizer = OPTIMIZERS.build(Component("adam"), stack.flat)
-    images = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8)
-    labels = torch.arange(64) % 10
-    trials = []
-    for _ in range(3):
-        start = time.perf_counter()
-        for _ in range(40):
-            gradients(images, labels)
-            optimizer.step(1e-3)
-        trials.append(time.perf_counter() - start)
+    images, labels = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
+
+    def step() -> None:
+        gradients(images, labels)
+        optimizer.step(1e-3)
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as a run of this size does
+    seconds = min(timeit.repeat(step, repeat=3, number=40)) / 40
     torch.set_num_threads(threads)
-    return min(trials) / 40 * 860
+    return 860 * seconds
 
 
 def _tracker(package: str) -> Check:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netdepth.commands.answer import Answer
+from netdepth.commands.answer import Answer, say, warn
 from netdepth.errors import BadInput, StorageError
 from netdepth.runs.folder import runs_root
-from netdepth.text import print_table, printable
+from netdepth.text import print_table
 
 if TYPE_CHECKING:
     from netdepth.report.content import Content
@@ -46,22 +44,18 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
     content = Content(data)
 
     def show() -> None:
-        print(printable(data.spec.question))
-        print(printable(content.answer.short.text) + "\n")
-        for line in content.answer.lines:
-            print(printable(f"{line.name}: {line.said.text}"))
+        say(data.spec.question, content.answer.short.text, "")
+        say(*(f"{line.name}: {line.said.text}" for line in content.answer.lines))
         _print_grids(content)
-        for sentence in () if brief else content.answer.primary:
-            print(printable(f"- {sentence.text}"))
-        for note in (*content.answer.notes, *content.answer.same_images):
-            print(printable(f"note: {note.text}"))
+        say(*(f"- {sentence.text}" for sentence in content.answer.primary if not brief))
+        say(*(f"note: {note.text}" for note in (*content.answer.notes, *content.answer.same_images)))
         _warn(data)
         if brief:
-            print(printable(f"each comparison in words and numbers: netdepth verdict {data.study.path}"))
+            say(f"each comparison in words and numbers: netdepth verdict {data.study.path}")
         elif unwritten:
-            print(printable(f"note: {unwritten}; the verdict is shown and not kept"))
+            say(f"note: {unwritten}; the verdict is shown and not kept")
         else:
-            print(printable(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}"))
+            say(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}")
 
     return Answer(data.verdict.as_json(), show)
 
@@ -76,8 +70,8 @@ def report(args: argparse.Namespace) -> Answer:
     path = (args.out or study.path) / page.HTML
     if args.check:
         faults = page.check_report(study, path)
-        document: dict[str, Any] = {"report": path, "faults": faults}
-        return Answer(document, lambda: _show_faults(str(path), faults), 1 if faults else 0)
+        word = "does not match the run folders, or a part of it is missing" if faults else "matches the run folders"
+        return Answer({"report": path, "faults": faults}, lambda: say(*faults, f"{path} {word}"), int(bool(faults)))
     data = read_study(study)
     try:
         page.write_files(data, args.out)
@@ -88,7 +82,7 @@ def report(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         _warn(data)
-        print(printable(f"written: {path} (and report.md, figures, table.csv, verdict.json beside it)"))
+        say(f"written: {path} (and report.md, figures, table.csv, verdict.json beside it)")
 
     return Answer({"report": path, "planned": len(data.runs), "missing": missing}, show)
 
@@ -103,11 +97,4 @@ def _print_grids(content: Content) -> None:
 def _warn(data: StudyData) -> None:
     if data.missing:
         count = f"{len(data.missing)} of {len(data.runs)} planned runs have no result"
-        print(f"netdepth: warning: unfinished: {count}; what is said is preliminary", file=sys.stderr)
-
-
-def _show_faults(path: str, faults: Sequence[str]) -> None:
-    for fault in faults:
-        print(printable(fault))
-    word = "does not match the run folders, or a part of it is missing" if faults else "matches the run folders"
-    print(printable(f"{path} {word}"))
+        warn(f"unfinished: {count}; what is said is preliminary")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netdepth.commands.answer import Answer
+from netdepth.commands.answer import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.folder import find_run, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, study_at
@@ -35,7 +35,7 @@ def compare(args: argparse.Namespace) -> Answer:
         else:
             print(render(made, args.style), end="")
         for warning in made.warnings:
-            print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
+            warn(warning)
 
     return Answer(made.as_json(), show)
 
@@ -60,7 +60,7 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
         else:
             print(text, end="")
         for warning in made.warnings:
-            print(printable(f"netdepth: warning: {warning}"), file=sys.stderr)
+            warn(warning)
         if args.html is not None:
             print(printable(f"written: {args.html}"), file=sys.stderr)
 
@@ -84,7 +84,7 @@ def runs_list(args: argparse.Namespace) -> Answer:
             place = str(Path(row["folder"]).relative_to(root))
             cells.append([place, row["status"], epochs, percent(accuracy), size(row["bytes"])])
         print_table(("run", "status", "epochs", "test accuracy", "size"), cells, right=(2, 3, 4))
-        print(printable(f"{len(rows)} runs in {root}, {size(sum(row['bytes'] for row in rows))}"))
+        say(f"{len(rows)} runs in {root}, {size(sum(row['bytes'] for row in rows))}")
 
     return Answer({"root": root, "runs": [{key: row[key] for key in keys} for row in rows]}, show)
 
@@ -101,7 +101,7 @@ def runs_rm(args: argparse.Namespace) -> Answer:
         if args.json or not sys.stdin.isatty():
             raise BadInput("runs rm asks before it removes; add --yes where nobody can answer")
         for run in chosen:
-            print(printable(f"{run.path}  {size(folder_size(run.path))}  {run.status()}"))
+            say(f"{run.path}  {size(folder_size(run.path))}  {run.status()}")
         if input(f"Remove {len(chosen)} run folder(s)? [y/N] ").strip().lower() not in ("y", "yes"):
             return Answer({"removed": [], "bytes": 0}, lambda: print("nothing removed"))
     freed = sum(remove(run, root) for run in chosen)
@@ -122,11 +122,8 @@ def runs_gc(args: argparse.Namespace) -> Answer:
             skipped[str(run.path)] = str(error)
 
     def show() -> None:
-        for path, count in freed.items():
-            if count:
-                print(printable(f"{path}: {size(count)} freed"))
-        for reason in skipped.values():
-            print(printable(f"skipped: {reason}"))
+        say(*(f"{path}: {size(count)} freed" for path, count in freed.items() if count))
+        say(*(f"skipped: {reason}" for reason in skipped.values()))
         print(f"{size(sum(freed.values()))} freed in {sum(count > 0 for count in freed.values())} runs")
 
     return Answer({"freed": freed, "skipped": skipped, "bytes": sum(freed.values())}, show)
@@ -151,4 +148,4 @@ def sync(args: argparse.Namespace) -> Answer:
     from netdepth import api
 
     made = [api.sync(run, to=args.to, runs_dir=args.runs_root, wandb_online=args.wandb_online) for run in args.runs]
-    return Answer({"to": args.to, "folders": made}, lambda: print("\n".join(printable(path) for path in made)))
+    return Answer({"to": args.to, "folders": made}, lambda: say(*made))

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from netdepth.commands.answer import Answer, runtime_of
+from netdepth.commands.answer import Answer, given, runtime_of, say, warn
 from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
@@ -33,16 +33,8 @@ def study(args: argparse.Namespace) -> Answer:
 
     if args.threads not in (None, 1):
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
-    spec, runtime = api.prepared(
-        args.recipe,
-        runtime_of(args),
-        seeds=args.seeds,
-        depths=args.depths,
-        dataset=args.dataset,
-        overrides=args.overrides,
-        tune=args.tune,
-        source=args.source,
-    )
+    changes = given(args, "seeds", "depths", "dataset", "overrides", "tune", "source")
+    spec, runtime = api.prepared(args.recipe, runtime_of(args), **changes)
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)
     done = run_study(spec, runtime, workers=args.workers, ray=args.ray)
@@ -58,7 +50,7 @@ def answer_of(done: StudyOutcome, report: bool) -> Answer:
     diverged = [outcome for outcome in done.outcomes if outcome.status == "diverged"]
     if diverged:
         which = f"{len(diverged)} of {len(done.outcomes)} runs diverged: their loss is not finite"
-        print(f"netdepth: warning: {which}", file=sys.stderr)
+        warn(which)
     finished = len(done.outcomes) - len(done.failed)
     page = write_report(done.study) if report and finished else None
     found = judged(done.study, brief=True) if finished else None
@@ -66,9 +58,9 @@ def answer_of(done: StudyOutcome, report: bool) -> Answer:
     def show() -> None:
         if found is not None:
             found.show()
-        print(printable(f"{finished} of {len(done.outcomes)} runs finished ({done.made} begun now): {done.study.path}"))
+        say(f"{finished} of {len(done.outcomes)} runs finished ({done.made} begun now): {done.study.path}")
         if page is not None:
-            print(printable(f"report: {page}"))
+            say(f"report: {page}")
 
     document = {
         "study": done.study.path,
@@ -108,7 +100,7 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
             right=(2, 3, 4, 6, 7, 8, 9),
         )  # fmt: skip
         print(f"{runs} runs, {missing} of them to make: {ahead.operations:.3g} multiply-adds (forward and backward)")
-        print(printable(f"study folder: {ahead.path}"))
+        say(f"study folder: {ahead.path}")
         if ahead.seconds is None:
             print("nothing is missing")
         else:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import textwrap
-from pathlib import Path
 
-from netdepth.commands.answer import Answer, runtime_of
+from netdepth.commands.answer import Answer, given, runtime_of, say
 from netdepth.errors import BadInput, StorageError
 from netdepth.text import percent, print_table, printable, size
 
@@ -26,10 +25,9 @@ def inspect(args: argparse.Namespace) -> Answer:
     def show() -> None:
         print_statistics(seen.title, seen.description.layers, seen.statistics)
         print(textwrap.fill(printable(seen.words), width=100))
-        for note in seen.notes:
-            print(printable(f"note: {note}"))
+        say(*(f"note: {note}" for note in seen.notes))
         if seen.figure is not None:
-            print(printable(f"picture: {seen.figure}"))
+            say(f"picture: {seen.figure}")
 
     return Answer(seen.as_json(), show)
 
@@ -40,13 +38,8 @@ def landscape(args: argparse.Namespace) -> Answer:
 
     seen = landscape(
         *args.names,
-        grid=args.grid,
-        radius=args.radius,
-        images=args.images,
-        seed=args.seed,
-        weights=args.weights,
+        **given(args, "grid", "radius", "images", "seed", "weights", "out"),
         curvature=not args.no_curvature,
-        out=args.out,
         data_dir=args.data,
         runs_dir=args.runs_root,
         runtime=runtime_of(args),
@@ -54,9 +47,7 @@ def landscape(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         print(textwrap.fill(printable(seen.words), 110, break_on_hyphens=False))
-        for file in seen.files:
-            print(printable(f"numbers: {file}"))
-        print(printable(f"picture: {seen.figure}"))
+        say(*(f"numbers: {file}" for file in seen.files), f"picture: {seen.figure}")
 
     document = {"records": seen.records, "words": seen.words, "files": list(seen.files), "figure": seen.figure}
     return Answer(document, show)
@@ -71,31 +62,24 @@ def probe(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--images {args.images} and --all-images are both given; use one of them")
     found = api.probe(
         args.run,
-        dataset=args.dataset,
-        overrides=args.overrides,
-        weights=args.weights,
+        **given(args, "dataset", "overrides", "weights", "fresh"),
         images=None if args.all_images else args.images or api.IMAGES,
         data_dir=args.data,
         runs_dir=args.runs_root,
         threads=args.threads or 1,
-        fresh=args.fresh,
     )
-    figure: Path | None = None
     notes = ["found there already; --fresh makes it again"] if found.cached else []
     try:
         figure = found.figure
     except StorageError as error:
+        figure = None
         notes.append(f"no picture: {error}")
 
     def show() -> None:
         print_result(found.result)
-        for sentence in found.sentences:
-            print(printable(sentence))
-        for note in notes:
-            print(printable(f"note: {note}"))
-        print(printable(f"kept in: {found.path}"))
+        say(*found.sentences, *(f"note: {note}" for note in notes), f"kept in: {found.path}")
         if figure is not None:
-            print(printable(f"picture: {figure}"))
+            say(f"picture: {figure}")
 
     document = {**found.document, "folder": found.path, "sentences": found.sentences, "figure": figure, "notes": notes}
     return Answer(document, show)
@@ -122,25 +106,15 @@ def explain(args: argparse.Namespace) -> Answer:
     from netdepth.tools import explain as api
 
     found = api.explain(
-        args.run,
-        images=args.images,
-        classes=args.classes,
-        count=args.count,
-        out=args.out,
-        names=args.names,
-        invert=args.invert,
-        runtime=runtime_of(args),
+        args.run, **given(args, "images", "classes", "count", "out", "names", "invert"), runtime=runtime_of(args)
     )
 
     def show() -> None:
         print(textwrap.fill(printable(found.words), width=100))
-        for note in found.notes[:SHOWN_NOTES]:
-            print(printable(f"note: {note}"))
+        say(*(f"note: {note}" for note in found.notes[:SHOWN_NOTES]))
         if len(found.notes) > SHOWN_NOTES:
             print(f"note: and {len(found.notes) - SHOWN_NOTES} more such")
-        for name, path in found.figures.items():
-            print(printable(f"{name}: {path}"))
-        print(printable(f"numbers: {found.file}"))
+        say(*(f"{name}: {path}" for name, path in found.figures.items()), f"numbers: {found.file}")
 
     paths = {"figures": {name: str(path) for name, path in found.figures.items()}, "file": str(found.file)}
     return Answer({**found.numbers, **paths, "notes": found.notes}, show)
@@ -154,12 +128,12 @@ def export(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         parity = made.parity
-        print(printable(f"{made.file}: {size(made.bytes)}, sha256 {made.sha256}"))
+        say(f"{made.file}: {size(made.bytes)}, sha256 {made.sha256}")
         print(
             f"the same network on {parity.images:,} images: logits to {parity.logit:.1e} of the largest, "
             f"probabilities to {parity.probability:.1e}, the same class {parity.same_class:,} times"
         )
-        print(printable(f"model card: {made.card}"))
+        say(f"model card: {made.card}")
 
     return Answer(dataclasses.asdict(made), show)
 
@@ -183,6 +157,6 @@ def convert(args: argparse.Namespace) -> Answer:
             left = ", ".join(made.dropped) + (more if made.dropped_count > len(made.dropped) else "")
             lines.append(f"left out: {left}")
         lines.append(f"made from {made.source} with sha256 {made.sha256}")
-        print("\n".join(printable(line) for line in lines))
+        say(*lines)
 
     return Answer(dataclasses.asdict(made), show)

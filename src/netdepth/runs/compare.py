@@ -15,11 +15,11 @@ import numpy as np
 
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import run_row, source
+from netdepth.runs.table import QUANTITIES, run_row, source
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
-__all__ = ["QUANTITIES", "ComparedRuns", "Comparison", "Quantity", "compare", "correct_of", "mcnemar_of_runs"]
+__all__ = ["ComparedRuns", "Comparison", "compare", "correct_of", "mcnemar_of_runs"]
 
 MOST_BYTES = 512 * 2**20
 """Of unpacked predictions: those for 50,000 images of 1,000 classes are 200 MB. Files from elsewhere may have more."""
@@ -30,34 +30,6 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError)
 UNFINISHED = ("unfinished", "failed", "unreadable")
 SHOWN = ("run", "folder", "seed", "status", "error", "epochs", "best_epoch", "reported", "seconds")
 """Columns of a run in the JSON of a comparison, beside its quantities."""
-
-
-@dataclass(frozen=True)
-class Quantity:
-    """A compared metric of the weights that a run reports; a ``percent`` one is a fraction until shown."""
-
-    key: str
-    title: str
-    part: str
-    metric: str
-    percent: bool = False
-
-    def column(self, row: Mapping[str, Any]) -> str:
-        """The column of the table: best or last weights, as the run reports."""
-        return f"{self.part}_{'last' if row.get('reported') == 'last' else 'best'}_{self.metric}"
-
-    def of(self, row: Mapping[str, Any]) -> float | None:
-        """The run's value, None where it has none yet."""
-        value = row[self.column(row)]
-        return None if value is None else float(value)
-
-
-QUANTITIES = (
-    Quantity("test_accuracy", "test accuracy", "test", "accuracy", percent=True),
-    Quantity("test_precision_weighted", "weighted precision", "test", "precision_weighted", percent=True),
-    Quantity("test_loss", "test loss", "test", "loss"),
-    Quantity("val_loss", "val loss", "val", "loss"),
-)
 
 
 @dataclass(frozen=True)

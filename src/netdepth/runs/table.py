@@ -13,7 +13,8 @@ from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 
 __all__ = [
-    "COLUMNS", "METRICS", "Column", "describe_component", "field_of", "number_of", "run_row", "source",
+    "COLUMNS", "METRICS", "QUANTITIES", "Column", "Quantity", "describe_component", "field_of", "number_of", "run_row",
+    "source",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
@@ -56,6 +57,35 @@ COLUMNS = (
     Column("epochs", "metrics.jsonl", "epoch", number=True),
 )
 """Besides these a row holds ``run`` and ``folder`` (name and path), ``status`` and ``error``."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A compared metric of the weights that a run reports; a ``percent`` one is a fraction until shown."""
+
+    key: str
+    title: str
+    part: str
+    metric: str
+    percent: bool = False
+
+    def column(self, row: Mapping[str, Any]) -> str:
+        """The column of the table: best or last weights, as the run reports."""
+        return f"{self.part}_{'last' if row.get('reported') == 'last' else 'best'}_{self.metric}"
+
+    def of(self, row: Mapping[str, Any]) -> float | None:
+        """The run's value, None where it has none yet."""
+        value = row[self.column(row)]
+        return None if value is None else float(value)
+
+
+QUANTITIES = (
+    Quantity("test_accuracy", "test accuracy", "test", "accuracy", percent=True),
+    Quantity("test_precision_weighted", "weighted precision", "test", "precision_weighted", percent=True),
+    Quantity("test_loss", "test loss", "test", "loss"),
+    Quantity("val_loss", "val loss", "val", "loss"),
+)
+"""What `netdepth.runs.compare` shows and compares of every run."""
 
 
 def run_row(run: RunDir) -> dict[str, Any]:
