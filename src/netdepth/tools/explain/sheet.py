@@ -1,17 +1,13 @@
-"""What `explain` shows: contact sheets of pictures beside their maps, the check's curves, and both in words.
-
-The pictures of a sheet are put together as one array and laid into the figure unscaled, so that every pixel of a small
-picture is a square of equal size; Matplotlib adds the words.
-"""
+"""What `explain` shows: contact sheets of pictures beside their maps, the check's curves, and both in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from torch import Tensor
 
 from netdepth.report.style import (
@@ -28,14 +24,13 @@ from netdepth.report.style import (
     tidy,
 )  # fmt: skip
 from netdepth.stats.intervals import Estimate
-from netdepth.text import capitalised, count, interval, percent
+from netdepth.text import capitalised, count, interval, percent, printable
 from netdepth.tools.explain.examine import ACTS, Act, Check, Examination, Order, heat, spread
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.axes import Axes
 
-__all__ = ["Cell", "Sheet", "SheetRow", "answer_words", "class_sheet", "draw_check", "draw_sheet", "mean_sheet",
-           "picture_sheet"]  # fmt: skip
+__all__ = ["Cell", "Sheet", "answer_words", "class_sheet", "draw_check", "draw_sheet", "mean_sheet", "picture_sheet"]
 
 METHODS = {
     "cam": "class activation maps (Zhou et al. 2016)",
@@ -52,15 +47,10 @@ RIGHT_CELLS, WRONG_CELLS, GRID_COLUMNS, MEAN_COLUMNS = 4, 2, 4, 5
 MAX_GRID = 40
 """Pictures on the sheet of files that the user names."""
 
-TILE = 96
-"""About how many pixels the side of a picture has on the sheet."""
-MAP_SHARE = 0.6
-"""Share of the map's colour in a pixel under the map; the rest is the picture in grey."""
+SMALL = 64
+"""Pixels of a side up to which each is drawn as a square."""
 COLOURMAP = "inferno"  # perceptually uniform, and as bright as the map is high
 RIGHT, WRONG = "#00714f", "#b34700"  # the green and the vermillion of the other figures, darker to be read as text
-EDGE, HEAD, FOOT, CAPTION, GAP, GROUP = 22, 96, 62, 24, 14, 26
-"""Pixels: around the sheet, above and below the pictures, under each, between them, between right and wrong."""
-TITLE_SIZE, TEXT_SIZE, SMALL_SIZE = 12.0, 8.5, 7.5
 
 
 # --- in words ---
@@ -175,7 +165,7 @@ def draw_check(title: str, check: Check, path: Path) -> tuple[int, int]:
     return round(width * DPI), round(height * DPI)
 
 
-# --- what stands on a contact sheet ---
+# --- contact sheets ---
 
 
 @dataclass(frozen=True)
@@ -185,91 +175,80 @@ class Cell:
     ``right``: the prediction is the true class; None where that is unknown.
     """
 
-    picture: np.ndarray
-    heat: np.ndarray
+    picture: Tensor
+    heat: Tensor
     caption: str
     right: bool | None = None
 
 
 @dataclass(frozen=True)
-class SheetRow:
-    """A class and its cells, in groups; ``note`` stands small under its name."""
-
-    name: str
-    note: str
-    groups: Sequence[Sequence[Cell]]
-
-
-@dataclass(frozen=True)
 class Sheet:
-    """Rows of cells. ``columns`` is how many cells each group may have, ``headings`` what stands above each.
+    """Rows of cells, of which some may be empty, with a name before each row and headings by column.
 
     ``scale`` says what the colours mean, for the bar below.
     """
 
     title: str
     subtitle: str
-    columns: Sequence[int]
-    headings: Sequence[str]
-    rows: Sequence[SheetRow]
     scale: str
+    rows: Sequence[Sequence[Cell | None]]
+    names: Sequence[str] = ()
+    headings: Mapping[int, str] = field(default_factory=dict)
 
 
 def class_sheet(found: Examination, names: Sequence[str], shown: Sequence[int], title: str) -> tuple[Sheet, list[int]]:
     """A row per class: correct and wrong predictions, evenly drawn, not selected. Also the pictures' indices."""
     labels, right = found.pictures.labels, found.right
-    groups = []
+    chosen, row_names = [], []
     for label in shown:
         same = labels == label
         parts = [(same & kind).nonzero()[:, 0].tolist() for kind in (right, ~right)]
-        chosen = [spread(part, most) for part, most in zip(parts, (RIGHT_CELLS, WRONG_CELLS), strict=True)]
-        groups.append((label, chosen, f"{int((same & right).sum())} of {int(same.sum())} correct"))
-    indices = [index for _, chosen, _ in groups for part in chosen for index in part]
+        chosen.append([spread(part, most) for part, most in zip(parts, (RIGHT_CELLS, WRONG_CELLS), strict=True)])
+        row_names.append(f"{printable(shortened(names[label], 13))}\n{len(parts[0])} of {int(same.sum())} correct")
+    indices = [index for parts in chosen for part in parts for index in part]
     cells = dict(zip(indices, _cells(found, names, indices, in_row=True), strict=True))
+    width = max(1, *(len(parts[0]) for parts in chosen))
     rows = [
-        SheetRow(names[label], note, [[cells[index] for index in part] for part in chosen])
-        for label, chosen, note in groups
+        [*map(cells.get, parts[0]), *[None] * (width - len(parts[0])), *map(cells.get, parts[1] or [-1])]
+        for parts in chosen
     ]
-    headings = ("correct", "wrong, and the probability of the true class")
-    columns = [max(1, *(len(row.groups[group]) for row in rows)) for group in (0, 1)]
-    return _sheet(found, title, columns, headings, rows), indices
+    headings = {0: "correct", width: "wrong, and the probability\nof the true class"}
+    return _sheet(found, title, rows, row_names, headings), indices
 
 
 def picture_sheet(found: Examination, names: Sequence[str], title: str) -> tuple[Sheet, list[int]]:
     """Pictures in the order in which the user named them, at most `MAX_GRID`; also their indices."""
     indices = list(range(min(len(found.answers), MAX_GRID)))
-    cells = _cells(found, names, indices, in_row=False)
-    return _sheet(found, title, (min(GRID_COLUMNS, len(cells)),), ("",), _grid(cells, GRID_COLUMNS)), indices
+    return _sheet(found, title, _grid(_cells(found, names, indices, in_row=False), GRID_COLUMNS)), indices
 
 
 def mean_sheet(found: Examination, names: Sequence[str], shown: Sequence[int], title: str) -> Sheet | None:
     """Per predicted class the mean picture and the mean map; None if none of ``shown`` was predicted."""
-    cells = []
-    for label in shown:
-        if label in found.means:
-            mean = found.means[label]
-            picture = mean.picture.round().byte().numpy()
-            cells.append(Cell(picture, mean.map.numpy(), f"{names[label]}, n = {mean.count}"))
+    means = {names[label]: found.means[label] for label in shown if label in found.means}
+    cells = [Cell(one.picture.round().byte(), one.map, f"{name}, n = {one.count}") for name, one in means.items()]
     if not cells:
         return None
     subtitle = "per predicted class: the mean picture, and the mean of the maps over it"
-    columns = min(MEAN_COLUMNS, len(cells))
     scale = "0 to 1: the mean share of the most evidence in a picture"
-    return Sheet(title, subtitle, (columns,), ("",), _grid(cells, MEAN_COLUMNS), scale)
+    return Sheet(title, subtitle, scale, _grid(cells, MEAN_COLUMNS))
 
 
 def _sheet(
-    found: Examination, title: str, columns: Sequence[int], headings: Sequence[str], rows: Sequence[SheetRow]
+    found: Examination,
+    title: str,
+    rows: Sequence[Sequence[Cell | None]],
+    row_names: Sequence[str] = (),
+    headings: Mapping[int, str] | None = None,
 ) -> Sheet:
     saliency = found.evidence.method == "saliency"
-    drawn = "; correct and wrong predictions evenly drawn" if len(headings) > 1 else ""
+    drawn = "; correct and wrong predictions evenly drawn" if headings else ""
     subtitle = f"{METHODS[found.evidence.method]}, {len(found.answers):,} {found.pictures.kind}{drawn}"
     scale = "how much the prediction depends on a pixel" if saliency else "evidence for the predicted class"
-    return Sheet(title, subtitle, columns, headings, rows, f"{scale}: from none to the most in its picture")
+    return Sheet(title, subtitle, f"{scale}: from none to the most in its picture", rows, row_names, headings or {})
 
 
-def _grid(cells: Sequence[Cell], columns: int) -> list[SheetRow]:
-    return [SheetRow("", "", [cells[start : start + columns]]) for start in range(0, len(cells), columns)]
+def _grid(cells: Sequence[Cell], columns: int) -> list[Sequence[Cell]]:
+    return [cells[start : start + columns] for start in range(0, len(cells), columns)]
 
 
 def _cells(found: Examination, names: Sequence[str], indices: Sequence[int], *, in_row: bool) -> list[Cell]:
@@ -290,11 +269,8 @@ def _cells(found: Examination, names: Sequence[str], indices: Sequence[int], *, 
             caption += f", {'true' if in_row else names[label]} {share(probabilities[label])}"
         if not in_row:
             caption = f"{shortened(Path(found.pictures.names[index]).stem, 14)}: {caption}"
-        cells.append(Cell(found.pictures.inputs[index].numpy(), one.numpy(), caption, right))
+        cells.append(Cell(found.pictures.inputs[index], one, caption, right))
     return cells
-
-
-# --- a contact sheet as a picture ---
 
 
 def draw_sheet(sheet: Sheet, path: Path) -> tuple[int, int]:
@@ -303,102 +279,48 @@ def draw_sheet(sheet: Sheet, path: Path) -> tuple[int, int]:
     Raises:
         StorageError: the file cannot be written.
     """
+    from matplotlib.cm import ScalarMappable
     from matplotlib.figure import Figure
 
-    layout = _Layout(sheet)
-    background = [int(PAPER[i : i + 2], 16) for i in (1, 3, 5)]
-    canvas = np.full((layout.height, layout.width, 3), background, np.uint8)
-    figure = Figure(figsize=(layout.width / DPI, layout.height / DPI), dpi=DPI, facecolor=PAPER)
-    for number, row in enumerate(sheet.rows):
-        for group, cells in enumerate(row.groups):
-            for column, cell in enumerate(cells):
-                left, top = layout.cell(number, group, column)
-                _put(canvas, cell, left, top, (layout.tile_height, layout.tile_width))
-    _put_colour_bar(canvas, layout)
-    figure.figimage(canvas)
-    _write_texts(figure, sheet, layout)
+    first = next(cell for row in sheet.rows for cell in row if cell is not None)
+    high, wide = first.heat.shape
+    inch = (0.8 if max(high, wide) <= SMALL else 1.2) / max(high, wide)
+    rows, columns = len(sheet.rows), max(map(len, sheet.rows))
+    width = max(columns * (2.05 * wide * inch + 0.15) + (1.2 if sheet.names else 0.2), 4.8)
+    height = rows * (high * inch + 0.22) + (1.5 if sheet.headings else 1.15)
+    figure = Figure((width, height), DPI, facecolor=PAPER, layout="constrained")
+    title = f"{printable(sheet.title)}\n{textwrap.fill(printable(sheet.subtitle), round(14 * width))}"
+    figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=INK, parse_math=False)
+    panels = figure.subplots(rows, columns, squeeze=False)
+    for axes in panels.flat:
+        axes.set(xticks=[], yticks=[], frame_on=False)
+    for row, line in zip(sheet.rows, panels, strict=True):
+        for cell, axes in zip(row, line, strict=False):
+            if cell is not None:
+                _draw_cell(axes, cell)
+    for column, heading in sheet.headings.items():
+        panels[0, column].set_title(heading, loc="left", fontsize=8.5, color=INK)
+    for axes, name in zip(panels[:, 0], sheet.names, strict=False):
+        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7.5, color=INK, parse_math=False)
+    bar = figure.colorbar(
+        ScalarMappable(cmap=COLOURMAP), ax=panels, location="bottom", ticks=[], aspect=40, shrink=0.5, pad=0.02
+    )
+    bar.set_label(sheet.scale, fontsize=7.5, color=MUTED)
     save_png(figure, path, photographs=True)
-    return layout.width, layout.height
+    return figure.canvas.get_width_height()
 
 
-class _Layout:
-    """Positions on a sheet, in pixels from its upper left corner."""
-
-    def __init__(self, sheet: Sheet) -> None:
-        first = next(cell for row in sheet.rows for group in row.groups for cell in group)
-        self.tile_height, self.tile_width = _tile(first.picture.shape[1:])
-        self.head = HEAD + (22 if any(sheet.headings) else 0)
-        self.pair = 2 * self.tile_width + 2
-        self.row_height = self.tile_height + CAPTION + 8
-        self.starts = []
-        left = EDGE + (132 if any(row.name for row in sheet.rows) else 0)
-        for cells in sheet.columns:
-            self.starts.append(left)
-            left += cells * (self.pair + GAP) - GAP + GROUP
-        self.width = max(left - GROUP + EDGE, 560)
-        self.height = self.head + len(sheet.rows) * self.row_height + FOOT
-
-    def cell(self, row: int, group: int, column: int) -> tuple[int, int]:
-        return self.starts[group] + column * (self.pair + GAP), self.head + row * self.row_height
-
-
-def _tile(shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width on the sheet: a whole multiple of a small picture, a large one made smaller."""
-    height, width = shape
-    longest = max(height, width)
-    if longest <= 1.5 * TILE:
-        times = max(1, round(TILE / longest))
-        return times * height, times * width
-    share = 1.5 * TILE / longest
-    return max(1, round(share * height)), max(1, round(share * width))
-
-
-def _put(canvas: np.ndarray, cell: Cell, left: int, top: int, tile: tuple[int, int]) -> None:
+def _draw_cell(axes: Axes, cell: Cell) -> None:
     """The picture, and right of it the map over the picture in grey."""
-    from matplotlib import colormaps
-    from PIL import Image
-
-    height, width = tile
-    pixels = cell.picture.transpose(1, 2, 0)
-    pixels = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else np.ascontiguousarray(pixels[:, :, :3])
-    grey = np.asarray(Image.fromarray(pixels).convert("L"), dtype=np.float32)[:, :, None]
-    colours = 255 * colormaps[COLOURMAP](cell.heat.clip(0, 1))[:, :, :3]
-    over = (MAP_SHARE * colours + (1 - MAP_SHARE) * grey).round().astype(np.uint8)
-    kind = Image.Resampling.NEAREST if height >= len(pixels) else Image.Resampling.LANCZOS
-    for start, shown in ((left, pixels), (left + width + 2, over)):
-        resized = Image.fromarray(shown).resize((width, height), kind)
-        canvas[top : top + height, start : start + width] = np.asarray(resized)
-
-
-def _put_colour_bar(canvas: np.ndarray, layout: _Layout) -> None:
-    """The colours from none to most, as they look over a medium grey."""
-    from matplotlib import colormaps
-
-    colours = colormaps[COLOURMAP](np.linspace(0, 1, 160))[:, :3]
-    over = MAP_SHARE * 255 * colours + (1 - MAP_SHARE) * 127
-    top = layout.height - 40
-    canvas[top : top + 12, layout.starts[0] : layout.starts[0] + 160] = over.round().astype(np.uint8)
-
-
-def _write_texts(figure: Figure, sheet: Sheet, layout: _Layout) -> None:
-    def text(left: float, top: float, words: str, **style: Any) -> None:
-        add_text(figure, left / layout.width, 1 - top / layout.height, words, va="center", **style)
-
-    text(EDGE, 30, shortened(sheet.title, (layout.width - 2 * EDGE) // 12), fontsize=TITLE_SIZE, color=INK)
-    text(EDGE, 60, sheet.subtitle, fontsize=TEXT_SIZE, color=MUTED)
-    for left, heading in zip(layout.starts, sheet.headings, strict=True):
-        text(left, layout.head - 14, heading, fontsize=TEXT_SIZE, color=INK)
-    for number, row in enumerate(sheet.rows):
-        _, top = layout.cell(number, 0, 0)
-        middle, below = top + layout.tile_height / 2, top + layout.tile_height + 13
-        text(EDGE, middle - 10, shortened(row.name, 13), fontsize=TEXT_SIZE + 1, color=INK)
-        text(EDGE, middle + 12, row.note, fontsize=SMALL_SIZE, color=MUTED)
-        for group, cells in enumerate(row.groups):
-            for column, cell in enumerate(cells):
-                left, _ = layout.cell(number, group, column)
-                colour_of_text = MUTED if cell.right is None else RIGHT if cell.right else WRONG
-                caption = shortened(cell.caption, max(6, round(layout.pair / 7)))
-                text(left, below, caption, fontsize=SMALL_SIZE, color=colour_of_text)
-            if not cells and len(sheet.columns) > 1:
-                text(layout.starts[group], middle, "none", fontsize=SMALL_SIZE, color=MUTED)
-    text(layout.starts[0] + 168, layout.height - 34, sheet.scale, fontsize=SMALL_SIZE, color=MUTED)
+    high, wide = cell.heat.shape
+    small = max(high, wide) <= SMALL
+    grain: Any = {"interpolation": "nearest" if small else "antialiased"}
+    left, right = (0, wide, high, 0), (1.05 * wide, 2.05 * wide, high, 0)
+    grey = cell.picture.float().mean(0).numpy()
+    axes.imshow(cell.picture.expand(3, -1, -1).permute(1, 2, 0).numpy(), extent=left, **grain)
+    axes.imshow(grey, extent=right, cmap="gray", vmin=0, vmax=255, **grain)
+    axes.imshow(cell.heat.numpy(), extent=right, cmap=COLOURMAP, vmin=0, vmax=1, alpha=0.6, **grain)
+    axes.set(xlim=(0, 2.05 * wide), ylim=(high, 0))
+    shade = MUTED if cell.right is None else RIGHT if cell.right else WRONG
+    caption = printable(shortened(cell.caption, 28 if small else 42))
+    axes.set_xlabel(caption, loc="left", fontsize=7, labelpad=2, color=shade, parse_math=False)

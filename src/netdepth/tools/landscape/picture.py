@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,16 +18,13 @@ from netdepth.tools.landscape.surface import Curvature, Eigenvalue, Slice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.contour import QuadContourSet
-    from matplotlib.figure import Figure
+    from matplotlib.colors import BoundaryNorm
 
 __all__ = ["draw_landscape", "landscape_words", "short_names"]
 
 COLUMNS = 3
-PANEL, LINE, LEFT, RIGHT, TOP, BOTTOM, GAP = 3.1, 2.0, 0.75, 1.05, 1.2, 0.85, 0.55  # inches
 LOG_FROM = 20.0
 """Highest over lowest loss from which levels are spaced by factors."""
-FRAME = "#AAAAAA"
 
 
 # --- in words ---
@@ -127,24 +125,38 @@ def draw_landscape(runs: Sequence[RunDir], slices: Sequence[Slice], out: Path | 
     Raises:
         StorageError: the file cannot be written.
     """
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import BoundaryNorm
+    from matplotlib.figure import Figure
+
     levels, log = _levels(slices)
+    names = [printable(shortened(name, 40)) for name in short_names(slices)]
     columns = min(len(slices), COLUMNS)
     rows = math.ceil(len(slices) / columns)
-    figure, panels, line = _figure(columns, rows)
-    names = short_names(slices)
-    filled = [_contours(panel, found, levels) for panel, found in zip(panels, slices, strict=False)]
-    for panel, name, found in zip(panels, names, slices, strict=False):
-        centre = None if found.summary is None else found.summary.centre
-        title = f"{printable(shortened(name, 40))}\nloss {number(centre)} at +"
-        panel.set_title(title, fontsize=10, loc="left", parse_math=False)
-    panels[0].set_ylabel("second direction", fontsize=9.5, labelpad=0)
-    for panel in panels[len(slices) :]:
+    figure = Figure((3.4 * columns + 1.4, 3.7 * rows + 3.4), DPI, facecolor="white", layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(3.7 * rows, 2.5))
+    grid = above.subplots(rows, columns, squeeze=False)
+    for panel in grid.flat[len(slices) :]:
         panel.remove()
-    drawn = next((contours for contours in filled if contours is not None), None)
-    if drawn is not None:
-        _colour_bar(figure, drawn, levels, rows)
-    _lines(line, slices, names, log)
-    _headline(figure, slices[0])
+    panels = list(grid.flat[: len(slices)])
+    norm = BoundaryNorm(levels, 256) if levels else None
+    for panel, name, found in zip(panels, names, slices, strict=True):
+        _contours(panel, found, levels, norm)
+        centre = None if found.summary is None else found.summary.centre
+        panel.set_title(f"{name}\nloss {number(centre)} at +", fontsize=10, loc="left", parse_math=False)
+    panels[0].set_ylabel("second direction", fontsize=9.5)
+    if norm is not None:
+        bar = above.colorbar(ScalarMappable(norm, "viridis"), ax=panels, ticks=levels, aspect=20 * rows, pad=0.02)
+        bar.ax.set_yticklabels([compact(level, 3) for level in levels], fontsize=8)
+        bar.ax.set_title("loss", fontsize=9.5)
+    _lines(below.subplots(), slices, names, log)
+    first = slices[0]
+    images = f"{first.images:,} training images of {first.dataset}, directions of seed {first.seed}"
+    text = printable(f"{first.grid} × {first.grid} points, {images}")
+    title = f"The loss around the weights\n{textwrap.fill(text, 17 * columns + 30)}"
+    figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=INK, parse_math=False)
+    note = "random directions, filters as long as the weights' (Li et al. 2018)"
+    figure.supxlabel(note, x=0.02, ha="left", fontsize=8, color=MUTED)
     return save_png(figure, out or _path(runs))
 
 
@@ -157,80 +169,40 @@ def _path(runs: Sequence[RunDir]) -> Path:
 
 def _levels(slices: Sequence[Slice]) -> tuple[list[float], bool]:
     """Contour levels around every finite loss of all ``slices``, and whether they are spaced by factors."""
-    from matplotlib.ticker import MaxNLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     losses = np.concatenate([np.asarray(found.loss, dtype=float).ravel() for found in slices])
     finite = losses[np.isfinite(losses)]
     if not len(finite):
-        return [0.0, 1.0], False
+        return [], False
     low, high = float(finite.min()), float(finite.max())
-    if low > 0 and high > LOG_FROM * low:
-        return _powers(low, high), True
-    levels = MaxNLocator(nbins=14).tick_values(low, high if high > low else low + max(abs(low), 1.0) / 10)
-    return [float(level) for level in levels], False
+    log = low > 0 and high > LOG_FROM * low
+    if log:
+        decades = math.log10(high / low)
+        subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 2.5 else (1.0, 2.0, 5.0) if decades < 5 else (1.0, 3.0)
+        levels = LogLocator(subs=subs if decades < 9 else (1.0,), numticks=15).tick_values(low, high)
+    else:
+        levels = MaxNLocator(nbins=14).tick_values(low, high if high > low else low + max(abs(low), 1.0) / 10)
+    around = slice(np.searchsorted(levels, low, "right") - 1, np.searchsorted(levels, high) + 1)
+    return levels[around].tolist(), log
 
 
-def _powers(low: float, high: float) -> list[float]:
-    """Round numbers from below ``low`` to above ``high``, about a constant factor apart, twenty at most."""
-    decades = math.log10(high / low)
-    wide = decades >= 9
-    steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 2.5 else (1.0, 2.0, 5.0) if decades < 5 else (1.0, 3.0)
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    levels = [step * 10.0**power for power in powers for step in ((1.0,) if wide else steps)]
-    levels = levels[:: math.ceil(decades / 15)] if wide else levels
-    first = max(i for i, level in enumerate(levels) if level <= low or i == 0)
-    last = next((i for i, level in enumerate(levels) if level >= high), len(levels) - 1)
-    return levels[first : last + 1]
-
-
-def _figure(columns: int, rows: int) -> tuple[Figure, list[Axes], Axes]:
-    """Square panels in a grid and the line's panel below, all placed in inches."""
-    from matplotlib.figure import Figure
-
-    width = LEFT + columns * PANEL + (columns - 1) * GAP + RIGHT
-    height = TOP + rows * PANEL + (rows - 1) * (GAP + 0.3) + 0.75 + LINE + BOTTOM
-    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white")
-
-    def place(x: float, y: float, w: float, h: float) -> Axes:
-        axes: Axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
-        axes.tick_params(labelsize=9, color=FRAME)
-        for spine in axes.spines.values():
-            spine.set_color(FRAME)
-        return axes
-
-    panels = [
-        place(LEFT + (PANEL + GAP) * column, TOP + (PANEL + GAP + 0.3) * row, PANEL, PANEL)
-        for row in range(rows)
-        for column in range(columns)
-    ]
-    line = place(LEFT, height - BOTTOM - LINE, columns * PANEL + (columns - 1) * GAP, LINE)
-    return figure, panels, line
-
-
-def _contours(panel: Axes, found: Slice, levels: Sequence[float]) -> QuadContourSet | None:
+def _contours(panel: Axes, found: Slice, levels: Sequence[float], norm: BoundaryNorm | None) -> None:
     """One slice: filled contours, thin lines labelled with some of the levels, a cross at the weights."""
-    from matplotlib.colors import BoundaryNorm
-
     steps = found.coordinates
     losses = np.ma.masked_invalid(np.asarray(found.loss, dtype=float))
-    panel.set_facecolor("#DDDDDD")
-    panel.set_aspect("equal")
-    panel.set_xlabel("first direction", fontsize=9.5, labelpad=2)
-    panel.set_xlim(steps[0], steps[-1])
-    panel.set_ylim(steps[0], steps[-1])
-    panel.set_xticks(_five(steps))
-    panel.set_yticks(_five(steps))
-    contours = None
+    ends = (steps[0], steps[-1])
+    panel.set(facecolor="#DDDDDD", aspect="equal", xlim=ends, ylim=ends, xticks=_five(steps), yticks=_five(steps))
+    panel.set_xlabel("first direction", fontsize=9.5)
+    panel.tick_params(labelsize=9)
     if losses.count():
-        colours = BoundaryNorm(levels, 256)
-        contours = panel.contourf(steps, steps, losses, levels=levels, norm=colours, cmap="viridis")
+        panel.contourf(steps, steps, losses, levels=levels, norm=norm, cmap="viridis")
         inside = [level for level in levels if losses.min() < level < losses.max()]
         if inside:
             lines = panel.contour(steps, steps, losses, levels=inside, colors="white", linewidths=0.5, alpha=0.75)
             labelled = inside[:: max(1, math.ceil(len(inside) / 7))]
             panel.clabel(lines, levels=labelled, fontsize=7.5, fmt=lambda level: compact(level, 3), colors="white")
     panel.plot([0], [0], "+", color="white", markersize=9, markeredgewidth=1.6)
-    return contours
 
 
 def _five(steps: Sequence[float]) -> list[float]:
@@ -238,24 +210,12 @@ def _five(steps: Sequence[float]) -> list[float]:
     return [steps[-1] * share for share in (-1, -0.5, 0, 0.5, 1)]
 
 
-def _colour_bar(figure: Figure, contours: QuadContourSet, levels: Sequence[float], rows: int) -> None:
-    """The one scale of all panels, right of them."""
-    width, height = figure.get_size_inches()
-    tall = rows * PANEL + (rows - 1) * (GAP + 0.3)
-    place = figure.add_axes(((width - RIGHT + 0.18) / width, 1 - (TOP + tall) / height, 0.16 / width, tall / height))
-    bar = figure.colorbar(contours, cax=place, spacing="uniform")
-    bar.set_ticks(list(levels), labels=[compact(level, 3) for level in levels])
-    place.tick_params(labelsize=8, color=FRAME, length=2)
-    bar.outline.set_edgecolor(FRAME)
-    place.set_title("loss", fontsize=9.5, pad=6)
-
-
 def _lines(panel: Axes, slices: Sequence[Slice], names: Sequence[str], log: bool) -> None:
     """The loss along the first direction through the weights."""
     for order, (found, name) in enumerate(zip(slices, names, strict=True)):
         middle = [value if math.isfinite(value) else math.nan for value in found.loss[len(found.loss) // 2]]
         style: dict[str, Any] = {"color": colour(order), "linestyle": dash(order), "linewidth": 2}
-        panel.plot(found.coordinates, middle, label=printable(shortened(name, 40)), **style)
+        panel.plot(found.coordinates, middle, label=name, **style)
     steps = slices[0].coordinates
     if slices[0].guessing is not None:
         panel.axhline(slices[0].guessing, color=MUTED, linewidth=0.9, linestyle=":")
@@ -268,16 +228,3 @@ def _lines(panel: Axes, slices: Sequence[Slice], names: Sequence[str], log: bool
     quiet(panel, 9)
     for text in panel.legend(fontsize=8.5, frameon=False, loc="best").get_texts():
         text.set_parse_math(False)
-
-
-def _headline(figure: Figure, found: Slice) -> None:
-    width, height = figure.get_size_inches()
-
-    def write(y: float, text: str, **style: Any) -> None:
-        figure.text(0.3 / width, y / height, printable(text), parse_math=False, **style)
-
-    write(height - 0.38, "The loss around the weights", fontsize=13, weight="bold", color=INK)
-    grid = f"{found.grid} × {found.grid} points"
-    text = f"{grid}, {found.images:,} training images of {found.dataset}, directions of seed {found.seed}"
-    write(height - 0.64, shortened(text, round(10.5 * width) + 30), fontsize=9, color=MUTED)
-    write(0.2, "random directions, filters as long as the weights' (Li et al. 2018)", fontsize=8, color=MUTED)
