@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 import re
 import textwrap
@@ -180,11 +181,11 @@ def _levels(slices: Sequence[Slice]) -> tuple[list[float], bool]:
     if log:
         decades = math.log10(high / low)
         subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 2.5 else (1.0, 2.0, 5.0) if decades < 5 else (1.0, 3.0)
-        levels = LogLocator(subs=subs if decades < 9 else (1.0,), numticks=15).tick_values(low, high)
+        ticks = LogLocator(subs=subs if decades < 9 else (1.0,), numticks=15).tick_values(low, high)
     else:
-        levels = MaxNLocator(nbins=14).tick_values(low, high if high > low else low + max(abs(low), 1.0) / 10)
-    around = slice(np.searchsorted(levels, low, "right") - 1, np.searchsorted(levels, high) + 1)
-    return levels[around].tolist(), log
+        ticks = MaxNLocator(nbins=14).tick_values(low, high if high > low else low + max(abs(low), 1.0) / 10)
+    levels = [float(tick) for tick in ticks]
+    return levels[bisect.bisect(levels, low) - 1 : bisect.bisect_left(levels, high) + 1], log
 
 
 def _contours(panel: Axes, found: Slice, levels: Sequence[float], norm: BoundaryNorm | None) -> None:
