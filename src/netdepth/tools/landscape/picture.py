@@ -135,7 +135,8 @@ def draw_landscape(runs: Sequence[RunDir], slices: Sequence[Slice], out: Path | 
     columns = min(len(slices), COLUMNS)
     rows = math.ceil(len(slices) / columns)
     figure = Figure((3.4 * columns + 1.4, 3.7 * rows + 3.4), DPI, facecolor="white", layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(3.7 * rows, 2.5))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(3.7 * rows, 2.5))
+    above, below = halves
     grid = above.subplots(rows, columns, squeeze=False)
     for panel in grid.flat[len(slices) :]:
         panel.remove()
