@@ -246,11 +246,12 @@ def to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = None) -> Any:
+def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = None, *, finite: bool = True) -> Any:
     """``data``, parsed from JSON, as the annotated type ``kind``; refuses rather than guesses.
 
     ``kind`` is a dataclass or what a field of one, or a setting of a component, is annotated with. An int is accepted
     where a float is asked for, a bool never for a number. ``takes`` says in words what is accepted (else `type_name`).
+    NaN and infinities are numbers unless ``finite``.
 
     Raises:
         BadInput: naming ``path``, the bad value and the good ones: an unknown key (with the nearest), a missing one, a
@@ -260,7 +261,7 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
     if kind is Any:
         return data
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _dataclass_from_json(kind, data, path)
+        return _dataclass_from_json(kind, data, path, finite)
     if origin is Literal:
         if type(data) is int and str(data) in args:
             return str(data)  # --set reads branch_scale=1 as the number
@@ -274,12 +275,13 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
         *others, last = (a for a in args if a is not type(None))
         for member in others:
             with contextlib.suppress(BadInput):
-                return from_json(member, data, path, takes)
+                return from_json(member, data, path, takes, finite=finite)
         if data is not None:
-            return from_json(last, data, path, takes)
+            return from_json(last, data, path, takes, finite=finite)
     elif origin in (list, tuple):
         if isinstance(data, list | tuple):
-            return origin(from_json(args[0], item, f"{path}[{index}]") for index, item in enumerate(data))
+            items = (from_json(args[0], item, f"{path}[{i}]", finite=finite) for i, item in enumerate(data))
+            return origin(items)
     elif (origin or kind) in (dict, Mapping, collections.abc.Mapping):
         if isinstance(data, Mapping) and all(isinstance(key, str) for key in data):
             return dict(data)
@@ -287,14 +289,16 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
         return Path(data)
     elif kind is float:
         with contextlib.suppress(OverflowError):  # an int can be too large
-            if isinstance(data, int | float) and not isinstance(data, bool) and math.isfinite(data):
-                return float(data)
+            if isinstance(data, int | float) and not isinstance(data, bool):
+                found = float(data)
+                if math.isfinite(found) or not finite:
+                    return found
     elif isinstance(kind, type) and isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data
     raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {takes or type_name(kind)}")
 
 
-def _dataclass_from_json(kind: type, data: Any, path: str) -> Any:
+def _dataclass_from_json(kind: type, data: Any, path: str, finite: bool) -> Any:
     if isinstance(data, str) and kind is Component:
         return Component(data)
     if not isinstance(data, Mapping):
@@ -303,7 +307,7 @@ def _dataclass_from_json(kind: type, data: Any, path: str) -> Any:
     values = {}
     for key, item in data.items():
         choose(key, fields, f"key in {path}:")
-        values[key] = from_json(hints[key], item, f"{path}.{key}", fields[key].metadata.get("takes"))
+        values[key] = from_json(hints[key], item, f"{path}.{key}", fields[key].metadata.get("takes"), finite=finite)
     missing = sorted(name for name, field in fields.items() if field.default is field.default_factory)
     missing = [name for name in missing if name not in values]
     if missing:

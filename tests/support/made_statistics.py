@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from netdepth.config import from_json
+from netdepth.files.records import restored
 from netdepth.tools.inspect.statistics import Statistics
 
 
@@ -35,4 +37,9 @@ def made(
 
 def statistics(*args: Any, **settings: Any) -> Statistics:
     """The same as `inspect` reads it."""
-    return Statistics.from_json(made(*args, **settings))
+    return read(made(*args, **settings))
+
+
+def read(content: dict[str, Any]) -> Statistics:
+    found: Statistics = from_json(Statistics, restored(content), finite=False)
+    return found

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support.cli_world import answer
 from support.made_runs import make_run
-from support.made_statistics import made, statistics
+from support.made_statistics import made, read, statistics
 
 from netdepth import data, models
 from netdepth.config import Component, RunConfig, derive_seed, to_json
@@ -23,7 +23,7 @@ from netdepth.errors import BadInput
 from netdepth.models import Network
 from netdepth.runs.folder import RunDir
 from netdepth.tools.inspect.picture import draw_layers
-from netdepth.tools.inspect.statistics import Statistics, print_statistics, read_statistics, words
+from netdepth.tools.inspect.statistics import print_statistics, read_statistics, words
 from netdepth.training.layers import probe, probe_batch
 
 # --- layer statistics as files -----------------------------------------------------------------------------
@@ -37,7 +37,7 @@ def test_files_come_back_in_order_with_what_is_not_finite(tmp_path: Path) -> Non
         run.write_json(f"probes/step-{content['step']}.json" if content["step"] else "probes/init.json", content)
     found = read_statistics(run)
     assert [one.step for one in found] == [0, 200, 1000]
-    assert repr(found[2]) == repr(Statistics.from_json(bad))  # NaN equals nothing, its text does
+    assert repr(found[2]) == repr(read(bad))  # NaN equals nothing, its text does
     assert math.isnan(found[2].loss)
     assert [layer.activation_var for layer in found[2].layers] == [1.0, math.inf, -math.inf, 1.0]
     assert read_statistics(make_run(tmp_path, seed=1)) == []
@@ -187,7 +187,7 @@ def test_inspect_shows_table_picture_and_words(
     assert "hidden.2" in out
     assert ("measured now" in out) == (not kept)
     document = json.loads(answer(["inspect", str(run.path), "--json"], capsys)[1])
-    assert document["words"] == words([Statistics.from_json(one) for one in document["probes"]], "unfinished")
+    assert document["words"] == words([read(one) for one in document["probes"]], "unfinished")
     assert " ".join(out.split()).count(document["words"]) == 1
     assert document["layers"][0] == {
         "name": "hidden.0", "kind": "Linear", "output_shape": [8], "parameters": 6280, "multiply_adds": 6272,

@@ -95,7 +95,7 @@ WORDS = {
     ),
     "no gradient": ([made(gradient=0.0, ratio=math.nan)], "not even the last layer has a gradient: it receives"),
     "one layer": ([made(variances=()), TRAINED], "The network has one layer: nothing lies between the images and the"),
-    "no layer": ([dataclasses.replace(made(), layers=[])], "The network has no linear or convolution layer to"),
+    "no layer": ([dataclasses.replace(made(), layers=())], "The network has no linear or convolution layer to"),
     "ends in nan": (
         [made(), made(20, gradient=math.nan, loss=math.nan, ratio=math.nan)],
         "After step 20 the gradient of layer 1 is not finite.",

@@ -119,12 +119,12 @@ def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statis
     torch.set_num_threads(1)  # initial weights are drawn on one thread
     model = build_model(config, splits, runs_root=root)
     batch = probe_batch(splits.train)
-    found = [Statistics.from_json({"step": 0, "epoch": 0.0, **probe(model, *batch)})]
+    found = [from_json(Statistics, {"step": 0, "epoch": 0.0, **probe(model, *batch)}, finite=False)]
     newest = run.dir.newest_checkpoint()
     if newest is not None:
         step, files = newest
         load_weights(model, files[MODEL])
         epochs = {record["step"]: record["epoch"] for record in run.dir.read_metrics()}
         at = {"step": step, "epoch": epochs.get(step, float("nan"))}
-        found.append(Statistics.from_json({**at, **probe(model, *batch)}))
+        found.append(from_json(Statistics, {**at, **probe(model, *batch)}, finite=False))
     return found

@@ -5,17 +5,16 @@ They are measured at initialisation and at some steps of training (`netdepth.tra
 
 from __future__ import annotations
 
-import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import TextIO
 
+from netdepth.config import from_json
 from netdepth.errors import BadInput
 from netdepth.files.records import restored
 from netdepth.models import LayerInfo
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import number_of
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.text import capitalised, compact, number, percent, print_table
 
@@ -45,7 +44,7 @@ class Layer:
 
     name: str
     kind: str
-    shape: Sequence[int]
+    shape: tuple[int, ...]
     grad_norm: float
     weight_norm: float
     grad_to_weight: float | None
@@ -53,6 +52,12 @@ class Layer:
     activation_var: float
     dead_fraction: float | None
     cosine: float | None
+
+    def __post_init__(self) -> None:
+        measured = (self.grad_norm, self.weight_norm, self.grad_to_weight, self.activation_var, self.dead_fraction)
+        sizes = all(0 < size < LARGEST for size in self.shape) and self.shape
+        if not sizes or any(LARGEST < abs(value) < math.inf for value in measured if value is not None):
+            raise ValueError(f"layer {self.name!r} has numbers that were not measured")
 
 
 @dataclass(frozen=True)
@@ -64,32 +69,7 @@ class Statistics:
     batch: int
     loss: float
     gradient_ratio: float
-    layers: Sequence[Layer]
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Statistics:
-        """Statistics from the values of such a file, with NaN and infinities in their places.
-
-        Raises:
-            AttributeError, KeyError, TypeError, ValueError: something is missing, or has another type.
-        """
-        layers = []
-        for row in document["layers"]:
-            shape = row["shape"]
-            if not (isinstance(row["name"], str) and isinstance(shape, list) and shape):
-                raise TypeError
-            if not all(type(size) is int and 0 < size < LARGEST for size in shape):
-                raise TypeError
-            layers.append(Layer(**{field.name: row.get(field.name) for field in dataclasses.fields(Layer)}))
-            for value in (row[key] for key in MEASURED):
-                _check_number(value)
-        for value in (document["loss"], document["gradient_ratio"]):
-            _check_number(value)
-        step, epoch = document["step"], number_of(document["epoch"])
-        if not isinstance(step, int) or epoch is None:
-            raise TypeError
-        numbers = document["loss"], document["gradient_ratio"]
-        return cls(step, epoch, document.get("batch", 0), *numbers, tuple(layers))
+    layers: tuple[Layer, ...]
 
     @property
     def moment(self) -> str:
@@ -128,16 +108,6 @@ class Statistics:
         return None if math.isfinite(self.loss) else "the loss is not finite"
 
 
-MEASURED = ("grad_norm", "weight_norm", "grad_to_weight", "activation_var", "dead_fraction", "cosine")
-
-
-def _check_number(value: Any) -> None:
-    """Raise unless ``value`` is None or a number that can have been measured."""
-    found = number_of(value)
-    if value is not None and (found is None or LARGEST < abs(found) < math.inf):
-        raise TypeError
-
-
 def read_statistics(run: RunDir) -> list[Statistics]:
     """The layer statistics in ``probes/*.json`` in the order of their steps.
 
@@ -148,8 +118,8 @@ def read_statistics(run: RunDir) -> list[Statistics]:
     for path in sorted((run.path / "probes").glob("*.json")):
         document = run.read_json(f"probes/{path.name}") or {}
         try:
-            found.append(Statistics.from_json(restored(document)))
-        except (AttributeError, LookupError, TypeError, ValueError):
+            found.append(from_json(Statistics, restored(document), finite=False))
+        except (BadInput, AttributeError, ValueError):
             raise BadInput(
                 f"{path} does not hold the layer statistics of this release; remove it, and inspect measures again"
             ) from None

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from netdepth.config import MAX_SEED, Runtime
+from netdepth.config import MAX_SEED, Runtime, from_json
 from netdepth.data import Splits
 from netdepth.errors import BadInput
 from netdepth.files.records import restored
@@ -229,8 +229,8 @@ def _saved(job: _Job) -> Slice | None:
     """The slice in the job's file; None if there is none, or the file is damaged or of another setting."""
     try:
         document = job.run.dir.read_json(job.file)
-        found = None if document is None else Slice.from_json(restored(document))
-    except (BadInput, AttributeError, LookupError, TypeError, ValueError, ZeroDivisionError):
+        found: Slice | None = None if document is None else from_json(Slice, restored(document), finite=False)
+    except (BadInput, AttributeError, ValueError, ZeroDivisionError):
         return None  # damaged: it is computed again
     return found if found is not None and found.is_of(job.setting) else None
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,39 +121,23 @@ class Slice(Setting):
     the rest is None. ``guessing`` is ln C.
     """
 
-    coordinates: Sequence[float]
+    coordinates: list[float]
     complete: bool
-    loss: Sequence[Sequence[float]]
+    loss: list[list[float]]
     summary: Summary | None = None
     guessing: float | None = None
     curvature: Curvature | None = None
+
+    def __post_init__(self) -> None:
+        width = len(self.coordinates)
+        whole, rest = divmod(sum(map(len, self.loss)), width)
+        if [len(row) for row in self.loss] != [width] * whole + [rest] * (rest > 0):
+            raise ValueError("a row of losses is too short or too long")
 
     def as_json(self) -> dict[str, Any]:
         """The content of the file; NaN and infinities are in their places."""
         document = dataclasses.asdict(self)
         return document if self.complete else {k: v for k, v in document.items() if v is not None}
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Slice:
-        """The slice of such a document.
-
-        Raises:
-            AttributeError, LookupError, TypeError, ValueError: something is missing, or has another type.
-        """
-        values = {key: document[key] for key in (field.name for field in dataclasses.fields(cls)) if key in document}
-        if values.get("summary") is not None:
-            values["summary"] = Summary(**values["summary"])
-        if values.get("curvature") is not None:
-            parts = dict(values["curvature"])
-            parts["largest"] = Eigenvalue(**parts["largest"])
-            parts["smallest"] = None if parts["smallest"] is None else Eigenvalue(**parts["smallest"])
-            values["curvature"] = Curvature(**parts)
-        found = cls(**values)
-        width = len(found.coordinates)
-        whole, rest = divmod(sum(map(len, found.loss)), width)
-        if [len(row) for row in found.loss] != [width] * whole + [rest] * (rest > 0):
-            raise ValueError("a row of losses is too short or too long")
-        return found
 
     def is_of(self, setting: Setting) -> bool:
         """Whether ``setting`` decided these numbers."""

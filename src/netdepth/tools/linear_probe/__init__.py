@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from netdepth import data
-from netdepth.config import Component, RunConfig, digest
+from netdepth.config import Component, RunConfig, digest, to_json
 from netdepth.data import Split, Splits
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
@@ -74,11 +74,8 @@ class LinearProbe:
         """One row per features and classifier."""
         import pandas
 
-        rows = self.result.as_json()["probes"]
+        rows = to_json(self.result.probes)
         return pandas.DataFrame([{key: value for key, value in row.items() if key != "tried"} for row in rows])
-
-    def __repr__(self) -> str:
-        return f"LinearProbe({str(self.path)!r})"
 
 
 def probe(
@@ -144,7 +141,7 @@ def probe(
             for name in ("validation.json", "probe.png"):
                 (folder.path / name).unlink(missing_ok=True)
         result = _probed(folder, network, found, splits, images, threads, progress)
-        folder.write_json("probe.json", result.as_json())
+        folder.write_json("probe.json", to_json(result))
     return LinearProbe(folder.path, result, cached=False)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,10 +90,6 @@ class Result:
     chance: float
     most_frequent_class: float | None
     probes: tuple[Row, ...]
-
-    def as_json(self) -> dict[str, Any]:
-        """The content of ``probe.json``."""
-        return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Result:
