@@ -37,6 +37,9 @@ __all__ = ["Folder", "Pictures", "content_digest", "decoded", "picture_splits"]
 BATCH_BYTES = 2**26
 """So many bytes of pixels at most are decoded before they are written (one picture at least)."""
 
+FEW_PICTURES = 16
+"""So many are decoded without threads."""
+
 MAPPED_SHARE = 0.25
 """A decoded array that is larger than this share of the machine's memory is memory-mapped, not read."""
 
@@ -233,8 +236,12 @@ def _decode_all(
 ) -> Iterator[tuple[np.ndarray, str]]:
     """`_decode` of all ``files``, in their order; of several that are refused the first is named.
 
-    Threads decode side by side, as Pillow holds the interpreter's lock for a small part of the work.
+    Threads decode side by side, as Pillow holds the interpreter's lock for a small part of the work. A few pictures
+    are decoded one after the other: each thread keeps memory, up to half a gigabyte for the largest pictures.
     """
+    if len(files) <= FEW_PICTURES:
+        yield from (_decode(file, channels, size, shape) for file in files)
+        return
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     count = max(1, BATCH_BYTES // (channels * math.prod(shape)))
     with concurrent.futures.ThreadPoolExecutor(cores) as threads:
