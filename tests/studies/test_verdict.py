@@ -52,20 +52,73 @@ def test_without_validation_images_there_is_no_validation_error() -> None:
     assert '"val_error": null' in json.dumps(found.as_json())
 
 
-def test_helps_and_no_evidence() -> None:
-    found = judged({("plain", 32): around(0.05)})
-    it = cell(found, "plain", 32)
-    assert (it.label, it.cause, it.harm) == ("helps", None, None)
-    assert "plain: trains better at depth 32 than at depth 2; no evidence of a difference at depth 8." in said(found)
-    same = cell(found, "residual", 8)
-    assert (same.label, same.cause, same.harm) == ("no_evidence", None, None)
-    assert "lies inside ± 0.02 nats" in words_of(found, same)
-    assert cell(found, "residual", 2).label == "reference"
+DEEP = ("plain", 32)
+
+CASES = {
+    "helps": ({"losses": around(0.05)}, "helps", None, None, []),
+    "no evidence": ({}, "no_evidence", None, None, ["lies inside ± 0.02 nats"]),
+    "exploded in part": (
+        {"losses": [NAN, NAN, *around(0.5, 8)]},
+        "degraded", "mixed", "training",
+        ["2 of 10 exploded", "some runs of plain at depth 32 explode or stay at chance"],
+    ),
+    "vanished": (
+        {"losses": around(2.3, sd=0.001), "ratio": 3e-9},
+        "vanished", "vanishing", "training", ["the first layer receives 3.00e-09 of the last layer's gradient"],
+    ),
+    # The gradient alone does not make the label: at depth 20 it is 5e-6 and the net trains. Nor does chance alone.
+    "a small gradient": ({"losses": around(0.5), "ratio": 5e-6}, "degraded", "optimisation", "training", []),
+    "at chance, not measured": (
+        {"losses": around(2.3, sd=0.001)}, "degraded", "stuck", "training", ["no vanishing gradient was measured"]
+    ),
+    "at chance": (
+        {"losses": around(2.3, sd=0.001), "ratio": 2e-4},
+        "degraded", "stuck", "training", ["no vanishing gradient was measured"],
+    ),
+    "exploded comes before vanished": (
+        {"losses": [NAN] * 5 + [2.3] * 5, "ratio": 1e-9},
+        "exploded", "explosion", "training", ["5 of 10 exploded", "In 5 of them the signal vanishes"],
+    ),
+    "worse on validation only": (
+        {"errors": around(0.08)},
+        "no_evidence", "overfitting", "validation only", ["Only the validation error is worse, 8.00 % against 3.00 %"],
+    ),
+    "better on validation only": ({"errors": around(0.01)}, "no_evidence", None, None, []),
+    "fits better, worse on validation": (
+        {"losses": around(0.01), "errors": around(0.08)}, "helps", "overfitting", "validation only", []
+    ),
+    "worse on both": (
+        {"losses": around(0.5), "errors": around(0.08)},
+        "degraded", "optimisation", "training", ["not overfitting (validation error 8.00 % against 3.00 %)"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("runs", "label", "cause", "harm", "words"), CASES.values(), ids=CASES)
+def test_a_cell_has_its_label_cause_and_words(runs, label, cause, harm, words) -> None:
+    by_place = {name: {DEEP: value} for name, value in runs.items()}
+    found = judged(by_place.get("losses"), errors=by_place.get("errors"), ratios=by_place.get("ratio"))
+    it = cell(found, *DEEP)
+    assert (it.label, it.cause, it.harm) == (label, cause, harm)
+    for part in words:
+        assert part in words_of(found, it)
+
+
+@pytest.mark.parametrize(
+    ("runs", "sentence"),
+    [
+        ({"losses": around(0.05)}, "better at depth 32 than at depth 2; no evidence of a difference at depth 8."),
+        ({"losses": around(2.3, sd=0.001), "ratios": 1e-9}, "plain: the signal vanishes at depth 32 (all runs)"),
+        ({"errors": around(0.08)}, "plain: no evidence of a difference from depth 8 on; overfits at depth 32"),
+    ],
+)
+def test_a_condition_has_one_sentence(runs, sentence) -> None:
+    assert sentence in said(judged(**{name: {DEEP: value} for name, value in runs.items()}))
 
 
 def test_undecided_says_how_many_more_seeds() -> None:
-    found = judged({("plain", 32): around(0.13, sd=0.06)})
-    it, tested = cell(found, "plain", 32), contrast(found, "depth", "plain", 32)
+    found = judged({DEEP: around(0.13, sd=0.06)})
+    it, tested = cell(found, *DEEP), contrast(found, "depth", *DEEP)
     assert (it.label, it.cause, it.harm) == ("undecided", None, None)
     assert tested.more_seeds is not None
     assert 5 < tested.more_seeds < 100
@@ -110,10 +163,7 @@ def test_more_seeds_may_be_those_that_narrow_the_interval() -> None:
 @pytest.mark.parametrize("bad", [NAN, INF, 411.0, 2 * CHANCE + 1e-6])
 @pytest.mark.parametrize(("count", "label"), [(5, "exploded"), (10, "exploded"), (4, None)])
 def test_exploded_takes_half_of_the_seeds(bad: float, count: int, label: str | None) -> None:
-    losses = (
-        {("residual", 32): [*[bad] * count, *around(0.1, 10 - count)]} if count < 10 else {("residual", 32): [bad] * 10}
-    )
-    found = judged(losses)
+    found = judged({("residual", 32): [*[bad] * count, *around(0.1, 10 - count)] if count < 10 else [bad] * 10})
     it = cell(found, "residual", 32)
     assert len(it.cell.of_kind("exploded")) == count
     assert f"{count} of 10 exploded" in words_of(found, it)
@@ -128,43 +178,11 @@ def test_exploded_takes_half_of_the_seeds(bad: float, count: int, label: str | N
         assert "the largest finite one is 411" in words_of(found, it)
 
 
-def test_a_worse_cell_with_some_exploded_runs_is_degraded_with_a_mixed_cause() -> None:
-    found = judged({("plain", 32): [NAN, NAN, *around(0.5, 8)]})
-    it = cell(found, "plain", 32)
-    assert (it.label, it.cause, it.harm) == ("degraded", "mixed", "training")
-    assert "some runs of plain at depth 32 explode or stay at chance" in words_of(found, it)
-
-
-def test_a_diverged_run_counts_as_chance_whatever_was_last_measured() -> None:
-    status = {("plain", 32, 0): "diverged"}
-    found = judged({("plain", 32): [0.05] * 10}, status=status)
-    run = cell(found, "plain", 32).cell.runs[0]
+def test_a_diverged_run_counts_as_chance_and_as_guessing_whatever_was_last_measured() -> None:
+    found = judged({DEEP: [0.05, *[NAN] * 9]}, status={(*DEEP, 0): "diverged"})
+    run, *others = cell(found, *DEEP).cell.runs
     assert (run.kind, run.loss, run.capped) == ("exploded", 0.05, CHANCE)
-
-
-def test_a_run_without_a_validation_error_counts_as_guessing() -> None:
-    found = judged({("plain", 32): [NAN] * 10})
-    assert {run.val_error for run in cell(found, "plain", 32).cell.runs} == {0.9}
-
-
-def test_vanished_needs_chance_and_a_small_gradient() -> None:
-    place = ("plain", 32)
-    chance = {place: around(2.3, sd=0.001)}
-    found = judged(chance, ratios={place: 3e-9})
-    it = cell(found, *place)
-    assert (it.label, it.cause, it.harm) == ("vanished", "vanishing", "training")
-    assert "the first layer receives 3.00e-09 of the last layer's gradient" in words_of(found, it)
-    assert "plain: the signal vanishes at depth 32 (all runs)" in said(found)
-
-    # The gradient alone does not make the label: at depth 20 it is 5e-6 and the net trains.
-    trains = cell(judged({place: around(0.5)}, ratios={place: 5e-6}), *place)
-    assert (trains.label, trains.cause) == ("degraded", "optimisation")
-    # Nor does chance alone.
-    for ratios in (None, {place: 2e-4}):
-        found = judged(chance, ratios=ratios)
-        stuck = cell(found, *place)
-        assert (stuck.label, stuck.cause) == ("degraded", "stuck")
-        assert "no vanishing gradient was measured" in words_of(found, stuck)
+    assert {run.val_error for run in others} == {0.9}
 
 
 @pytest.mark.parametrize(
@@ -193,35 +211,8 @@ def test_the_entropy_of_the_labels_is_used_where_it_is_known() -> None:
     assert cell(verdict(table, SPEC), *place).label == "vanished"
 
 
-def test_exploded_comes_before_vanished_in_a_cell_of_both() -> None:
-    place = ("plain", 32)
-    found = judged({place: [NAN] * 5 + [2.3] * 5}, ratios={place: 1e-9})
-    it = cell(found, *place)
-    assert it.label == "exploded"
-    assert "5 of 10 exploded" in words_of(found, it)
-    assert "In 5 of them the signal vanishes" in words_of(found, it)
-
-
 def test_the_shallowest_depth_can_explode_too() -> None:
     found = judged({("plain", 2): [INF] * 10})
     assert cell(found, "plain", 2).label == "exploded"
     assert (cell(found, "plain", 8).label, cell(found, "plain", 8).cause) == ("helps", "explosion")
     assert found.answer.startswith("Plain explodes at depth 2. Depth helps plain from depth 8 on.")
-
-
-def test_harm_on_validation_only_is_overfitting() -> None:
-    errors = {("plain", 32): around(0.08, sd=0.002)}
-    found = judged(errors=errors)
-    it = cell(found, "plain", 32)
-    assert (it.label, it.cause, it.harm) == ("no_evidence", "overfitting", "validation only")
-    assert "Only the validation error is worse, 8.00 % against 3.00 %" in words_of(found, it)
-    assert "plain: no evidence of a difference from depth 8 on; overfits at depth 32" in said(found)
-    better = cell(judged(errors={("plain", 32): around(0.01)}), "plain", 32)
-    assert (better.label, better.cause, better.harm) == ("no_evidence", None, None)
-    fits_better = judged({("plain", 32): around(0.01)}, errors=errors)
-    it = cell(fits_better, "plain", 32)
-    assert (it.label, it.cause, it.harm) == ("helps", "overfitting", "validation only")
-    found = judged({("plain", 32): around(0.5)}, errors=errors)
-    worse = cell(found, "plain", 32)
-    assert (worse.label, worse.cause, worse.harm) == ("degraded", "optimisation", "training")
-    assert "not overfitting (validation error 8.00 % against 3.00 %)" in words_of(found, worse)

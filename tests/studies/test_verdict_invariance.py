@@ -9,10 +9,10 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from support.made_studies import CONDITIONS, DEPTHS, around, make_spec, make_table, renamed, said, shuffled
+from support.made_studies import CONDITIONS, DEPTHS, around, contrast, make_spec, make_table, renamed, said, shuffled
 
 from netdepth.studies.verdict import verdict
-from netdepth.studyspec import Axis, Primary, StudySpec
+from netdepth.studyspec import Axis, Primary
 
 SPEC = make_spec()
 
@@ -67,14 +67,11 @@ def test_exchanging_the_runs_of_the_two_families_turns_the_sentence_round() -> N
     table = make_table(SPEC, {("plain", 32): around(0.5), ("residual", 32): around(0.08)})
     ours, theirs = verdict(table, SPEC), verdict(renamed(table, {"plain": "residual", "residual": "plain"}), SPEC)
     exchange = {"plain": "residual", "residual": "plain"}
+    there = {(exchange[item.cell.condition], item.cell.depth): item for item in theirs.cells}
     for a in ours.cells:
-        (b,) = [
-            c for c in theirs.cells if (c.cell.condition, c.cell.depth) == (exchange[a.cell.condition], a.cell.depth)
-        ]
+        b = there[a.cell.condition, a.cell.depth]
         assert (a.label, a.cause, a.harm) == (b.label, b.cause, b.harm)
-    a, b = (
-        next(c for c in found.contrasts if c.family == "shortcut" and c.cell.depth == 32) for found in (ours, theirs)
-    )
+    a, b = (contrast(found, "shortcut", "residual", 32) for found in (ours, theirs))
     assert (a.label, b.label) == ("helps", "degraded")
     assert a.p == b.p
     assert a.cause == b.cause == "optimisation"
@@ -105,10 +102,3 @@ def test_the_verdict_leaves_its_table_alone() -> None:
     before = table.copy(deep=True)
     verdict(table, SPEC)
     pd.testing.assert_frame_equal(table, before)
-
-
-def test_the_spec_survives_its_json_and_judges_the_same() -> None:
-    from netdepth.config import from_json, to_json
-
-    again = from_json(StudySpec, json.loads(json.dumps(to_json(SPEC))))
-    assert verdict(interesting(), again) == verdict(interesting(), SPEC)
