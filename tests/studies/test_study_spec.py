@@ -101,6 +101,8 @@ DEPTH_AXIS = Axis.of_depths([2, 8])
         ({"primary": (Primary("depth", 8, "plain", "residual"),)}, "compared with the shallowest"),
         ({"primary": (Primary("shortcut", 8, "plain"),)}, "condition against None"),
         ({"primary": (Primary("shortcut", 8, "plain", "plain"),)}, "condition against 'plain'"),
+        ({"primary": (Primary("condition", 8, "plain"),)}, "condition against None"),
+        ({"primary": (Primary("condition", 8, "plain", "residual"), SPEC.primary[-1])}, "mixes the family 'condition'"),
         ({"primary": (Primary("depth", 8, "plain"),) * 2}, "names a comparison twice"),
         ({"nuisance": (Nuisance("optimizer.lr", "tuned", (0.1,)),)}, "tuned takes values and seeds"),
         ({"nuisance": (Nuisance("optimizer.lr", "fixed", (0.1,)),)}, "fixed neither"),

@@ -144,13 +144,6 @@ def test_a_run_of_ones_own_can_be_the_source(made, tmp_path):
         ask(other, source="another")
 
 
-def test_families_are_not_mixed_and_a_comparison_needs_another_condition():
-    with pytest.raises(BadInput, match="mixes the family 'condition' with 'shortcut'"):
-        spec(primary=(*spec().primary, Primary("shortcut", 2, "head only", "from scratch")))
-    with pytest.raises(BadInput, match="condition against"):
-        spec(primary=(Primary("condition", 2, "head only"),))
-
-
 def test_some_classes_are_a_data_set_of_their_own():
     whole = data.load(Component("mnist5k"), data_dir=None)
     first, second = (with_classes(whole, classes) for classes in (FIRST, ["9", "5"]))

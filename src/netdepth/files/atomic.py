@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from netdepth.errors import StorageError
+from netdepth.errors import Locked, StorageError
 
 __all__ = [
-    "fsync_file", "fsync_folder", "one_at_a_time", "remove_folder", "storage", "write_atomic", "write_folder",
+    "fsync_file", "fsync_folder", "locked", "one_at_a_time", "remove_folder", "storage", "write_atomic", "write_folder",
     "write_synced",
 ]  # fmt: skip
 
@@ -32,6 +32,27 @@ def fsync_folder(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(folder: Path, in_use: str) -> Iterator[None]:
+    """Hold ``folder/.lock``; the lock dies with its process.
+
+    Raises:
+        Locked: another process holds it; ``in_use`` says so.
+    """
+    import filelock
+
+    lock = filelock.FileLock(folder / ".lock")
+    with storage(folder / ".lock"):
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout:
+            raise Locked(in_use) from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA
-from netdepth.errors import BadInput, Locked, choose_folder
-from netdepth.files.atomic import fsync_file, one_at_a_time, remove_folder, storage, write_atomic, write_folder
+from netdepth.errors import BadInput, choose_folder
+from netdepth.files.atomic import fsync_file, locked, one_at_a_time, remove_folder, storage, write_atomic, write_folder
 from netdepth.files.records import jsonable, read_json
 
 __all__ = [
@@ -122,23 +122,13 @@ class RunDir:
             Locked: another process holds it.
             BadInput: it is a link or holds one: files elsewhere would be written or removed.
         """
-        import filelock
-
         with storage(self.path):
             link = next((path for path in (self.path, *self.path.iterdir()) if path.is_symlink()), None)
         if link is not None:
             raise BadInput(f"{link} is a link; a run is continued or removed only in a folder of its own files")
-        lock = filelock.FileLock(self.path / ".lock")
-        with storage(self.path / ".lock"):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise Locked(f"{self.path} is in use by another process; wait for it or use another --runs") from None
-        try:
+        with locked(self.path, f"{self.path} is in use by another process; wait for it or use another --runs"):
             self._sweep()
             yield
-        finally:
-            lock.release()
 
     def _sweep(self) -> None:
         """Remove the temporary files of a killed process; the lock is held, so nobody else writes."""

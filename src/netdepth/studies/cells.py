@@ -24,16 +24,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "CHANCE_SHARE",
-    "VANISHING_RATIO",
-    "CellRun",
-    "CellRuns",
-    "Missing",
-    "Scale",
-    "cells_of",
-    "fields_of",
-    "val_errors",
-]
+    "CHANCE_SHARE", "VANISHING_RATIO", "CellRun", "CellRuns", "Missing", "Scale", "cells_of", "fields_of", "val_errors",
+]  # fmt: skip
 
 LOSS, ACCURACY, RATIO = "train_last_loss", "val_last_accuracy", "gradient_ratio"
 """Columns of the table (see `netdepth.runs.table`); the last is the norm of the first layer's weight

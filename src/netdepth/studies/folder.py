@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA, from_json, require, to_json
-from netdepth.errors import BadInput, Locked, choose_folder
-from netdepth.files.atomic import storage, write_atomic
+from netdepth.errors import BadInput, choose_folder
+from netdepth.files.atomic import locked, storage, write_atomic
 from netdepth.files.records import read_json
 from netdepth.runs.folder import slug
 from netdepth.studies.plan import Plan
@@ -227,20 +227,10 @@ class StudyDir:
         Raises:
             Locked: another process holds it.
         """
-        import filelock
-
         with storage(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.path / ".lock")
-        with storage(self.path / ".lock"):
-            try:
-                lock.acquire(timeout=0)
-            except filelock.Timeout:
-                raise Locked(f"study {self.path} is being run by another process; wait for it to end") from None
-        try:
+        with locked(self.path, f"study {self.path} is being run by another process; wait for it to end"):
             yield
-        finally:
-            lock.release()
 
     def __repr__(self) -> str:
         return f"StudyDir({str(self.path)!r})"

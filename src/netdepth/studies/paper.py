@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from netdepth.config import RunConfig
-from netdepth.errors import BadInput
 from netdepth.runs.table import field_of, number_of
 from netdepth.stats.intervals import Estimate, mean_interval, prediction_interval
 from netdepth.studyspec import Reproduced
@@ -31,6 +30,9 @@ Outcome = Literal["agrees", "higher", "lower", "too few"]
 
 ALIKE = {"cifar10-jpeg": "CIFAR-10 (JPEG), compressed with loss"}
 """Data sets that could be taken for another, and what they are called."""
+
+LEVEL = 0.95
+"""Of all intervals here."""
 
 STOPPING = ("train.early_stopping", "train.overfitting.action")
 
@@ -169,14 +171,13 @@ def beside(published: Published, errors: Sequence[float]) -> Beside:
     Raises:
         BadInput: an error that is not finite.
     """
-    mean, p, target = mean_interval(errors), None, published.error
+    p, target = None, published.error
     if published.kind == "one run":
         held = prediction_interval(errors)
     elif published.kind == "best":
         held = best_of(errors, published.n)
     else:
-        if published.std is None:
-            raise BadInput(f"a published mean needs a standard deviation; depth {published.depth} has none")
+        assert published.std is not None, "a mean is published with its standard deviation"
         held, p = welch(errors, published.error, published.std, published.n)
         target = 0.0
     outcome: Outcome = "agrees"
@@ -184,7 +185,7 @@ def beside(published: Published, errors: Sequence[float]) -> Beside:
         outcome = "too few"
     elif not held.low <= target <= held.high:
         outcome = "higher" if held.low > target else "lower"
-    return Beside(published, tuple(errors), mean, held, p, outcome)
+    return Beside(published, tuple(errors), mean_interval(errors), held, p, outcome)
 
 
 def error_of(row: Mapping[str, Any]) -> float | None:
@@ -199,7 +200,7 @@ def error_of(row: Mapping[str, Any]) -> float | None:
     return None if accuracy is None or not math.isfinite(accuracy) else 1 - accuracy
 
 
-def best_of(errors: Sequence[float], k: int, level: float = 0.95) -> Estimate:
+def best_of(errors: Sequence[float], k: int) -> Estimate:
     """The best of ``k`` runs: its mean over all subsets of ``k`` of ours, and where that of ``k`` more would fall.
 
     The value needs k errors: sorted, the i-th from below is the best of C(n-i, k-1) of the C(n, k)
@@ -208,47 +209,39 @@ def best_of(errors: Sequence[float], k: int, level: float = 0.95) -> Estimate:
     that share m and s. For k = 1 it is `prediction_interval`.
 
     Raises:
-        BadInput: a k below 1, an error that is not finite.
+        BadInput: an error that is not finite.
     """
-    if k < 1:
-        raise BadInput(f"k = {k!r} is out of range; it takes 1 or more")
-    found = mean_interval(errors, level)  # checks its input
+    found = mean_interval(errors)  # checks its input
     n, name = len(errors), f"best of {k}"
     value = None
     if n >= k:
         ways = (error * math.comb(n - i, k - 1) for i, error in enumerate(sorted(errors), 1))
         value = math.fsum(ways) / math.comb(n, k)
     if found.value is None or n < 2:
-        return Estimate(name, value, None, None, level, n, "none: fewer than two values")
+        return Estimate(name, value, None, None, LEVEL, n, "none: fewer than two values")
     spread = statistics.stdev(errors)
-    low, high = (found.value + spread * _best_quantile(q, n, k) for q in ((1 - level) / 2, (1 + level) / 2))
-    return Estimate(name, value, low, high, level, n, f"order statistics of a normal sample, of {k} more runs")
+    low, high = (found.value + spread * _best_quantile(q, n, k) for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return Estimate(name, value, low, high, LEVEL, n, f"order statistics of a normal sample, of {k} more runs")
 
 
-def welch(
-    errors: Sequence[float], mean: float, std: float, n: int, level: float = 0.95
-) -> tuple[Estimate, float | None]:
+def welch(errors: Sequence[float], mean: float, std: float, n: int) -> tuple[Estimate, float | None]:
     """Mean of ``errors`` minus a published ``mean`` of ``n`` runs with ``std``, by Welch's t, and its two-sided p.
 
     Raises:
-        BadInput: fewer than two published runs, an error that is not finite.
+        BadInput: an error that is not finite.
     """
-    if n < 2 or not std > 0:
-        raise BadInput(f"a mean of {n} runs with standard deviation {std!r} cannot be tested; it takes 2 and above 0")
-    ours = mean_interval(errors, level)
-    name = "difference of means"
-    if ours.value is None or ours.n < 2:
-        value = None if ours.value is None else ours.value - mean
-        return Estimate(name, value, None, None, level, ours.n, "none: fewer than two values"), None
+    ours, name = mean_interval(errors), "difference of means"
+    difference = None if ours.value is None else ours.value - mean
+    if difference is None or ours.n < 2:
+        return Estimate(name, difference, None, None, LEVEL, ours.n, "none: fewer than two values"), None
     from scipy.special import stdtr, stdtrit
 
     parts = statistics.variance(errors) / ours.n, std**2 / n
     error = math.sqrt(sum(parts))
     freedom = error**4 / (parts[0] ** 2 / (ours.n - 1) + parts[1] ** 2 / (n - 1))  # Welch and Satterthwaite
-    difference = ours.value - mean
-    half = float(stdtrit(freedom, (1 + level) / 2)) * error
+    half = float(stdtrit(freedom, (1 + LEVEL) / 2)) * error
     p = 2 * float(stdtr(freedom, -abs(difference) / error))
-    return Estimate(name, difference, difference - half, difference + half, level, ours.n, "Welch t"), p
+    return Estimate(name, difference, difference - half, difference + half, LEVEL, ours.n, "Welch t"), p
 
 
 def _best_quantile(probability: float, n: int, k: int) -> float:
