@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.errors import BadInput
-from netdepth.report.style import MUTED, add_text, colour, figure_of, quiet, save_png, shortened, ticks
+from netdepth.report.style import MUTED, add_legend, colour, figure_of, quiet, save_png, shortened, ticks
 from netdepth.runs.folder import RunDir, slug
-from netdepth.runs.table import run_row
-from netdepth.text import status_words
+from netdepth.runs.table import number_of, run_row
+from netdepth.text import printable, status_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["learning_curves", "learning_curves_many", "run_title"]
 
-COLOURS = {"train": colour(0), "val": colour(1)}
-NAMES = {"train": "train", "val": "validation"}
-PANELS = (("loss", "loss (nats)", 1.0), ("accuracy", "accuracy (%)", 100.0))
-"""Metric, the label of its axis, and what its values are multiplied by."""
+PARTS = {"train": ("train", colour(0)), "val": ("validation", colour(1))}
+"""The name and the colour of each part of the data."""
+METRICS = {"loss": ("loss (nats)", 1.0), "accuracy": ("accuracy (%)", 100.0)}
+"""The label of a metric's axis, and what its values are multiplied by."""
+NOTE = "train: mean over the epoch while it ran; validation: at its end"
 
 
 @dataclass(frozen=True)
@@ -33,15 +34,6 @@ class _Curves:
     row: dict[str, Any]
     epochs: list[float]
     values: dict[str, list[float]]
-
-
-@dataclass(frozen=True)
-class _Mark:
-    """A vertical line at an epoch, and its name."""
-
-    text: str
-    epoch: float
-    colour: str
 
 
 def learning_curves(run: RunDir) -> Path:
@@ -57,23 +49,26 @@ def learning_curves(run: RunDir) -> Path:
     curves = _read(run)
     row, best = curves.row, curves.row["best_epoch"]
     figure, panels = _figure(f"{run_title(row)}, seed {row['seed']}", status_words(row))
-    epochs = {
-        ("best weights: epoch", colour(2)): best,
-        ("overfits since epoch", colour(3)): row["overfit_onset_epoch"],
-        ("diverged at epoch", "black"): row["epochs"] if row["status"] == "diverged" else None,
-    }
-    marks = [_Mark(text, epoch, shade) for (text, shade), epoch in epochs.items() if epoch is not None]
-    for (metric, _, _), axes in zip(PANELS, panels, strict=True):
-        for part in COLOURS:
+    marks = (
+        ("best weights: epoch", colour(2), best),
+        ("overfits since epoch", colour(3), row["overfit_onset_epoch"]),
+        ("diverged at epoch", "black", row["epochs"] if row["status"] == "diverged" else None),
+    )
+    for metric, axes in panels.items():
+        for part in PARTS:
             _line(axes, curves, part, metric, linewidth=2.2)
-        for mark in marks:
-            axes.axvline(mark.epoch, color=mark.colour, linewidth=1.6, linestyle="--", zorder=1)
+        lines = [
+            axes.axvline(epoch, color=shade, linewidth=1.6, linestyle="--", zorder=1, label=f"{text} {epoch:g}")
+            for text, shade, epoch in marks
+            if epoch is not None
+        ]
         if best in curves.epochs:
             value = curves.values[f"val_{metric}"][curves.epochs.index(best)]
             axes.plot([best], [value], "o", color=colour(2), markersize=9, markeredgecolor="white", zorder=4)
         _scale(axes, metric, [curves])
-        _end_labels(axes, {part: curves.values[f"{part}_{metric}"] for part in COLOURS})
-    _mark_labels(panels[0], marks)
+        _name_lines(axes, {part: curves.values[f"{part}_{metric}"] for part in PARTS})
+    if lines:
+        add_legend(figure, lines, len(lines))
     return save_png(figure, run.path / "figures" / "learning_curves.png")
 
 
@@ -95,9 +90,9 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
     subtitle = f"thin: single runs, thick: their mean{f'; {diverged} diverged' if diverged else ''}{missing}"
     figure, panels = _figure(f"{run_title(row)}, {len(drawn)} runs", subtitle)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
-    for (metric, _, _), axes in zip(PANELS, panels, strict=True):
+    for metric, axes in panels.items():
         ends = {}
-        for part, shade in COLOURS.items():
+        for part, (_, shade) in PARTS.items():
             key = f"{part}_{metric}"
             for curves in drawn:
                 _line(axes, curves, part, metric, linewidth=0.9, alpha=0.45)
@@ -106,7 +101,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
             axes.plot(common, mean, color=shade, linewidth=3, marker="o" if len(common) == 1 else None)
             ends[part] = mean if common else drawn[0].values[key]
         _scale(axes, metric, drawn)
-        _end_labels(axes, ends)
+        _name_lines(axes, ends)
     name = f"{slug(str(row['recipe'] or 'runs'))}-{slug(str(row['fingerprint']))}-{len(runs)}-runs.png"
     return save_png(figure, runs[0].path.parent / "figures" / name)
 
@@ -123,40 +118,41 @@ def _read(run: RunDir) -> _Curves:
         raise BadInput(f"{run.path} has no evaluation yet; there is nothing to draw")
 
     def column(key: str, scale: float = 1.0) -> list[float]:
-        found = [record.get(key) for record in records]
-        return [scale * v if isinstance(v, int | float) and not isinstance(v, bool) else math.nan for v in found]
+        found = [number_of(record.get(key)) for record in records]
+        return [math.nan if value is None else scale * value for value in found]
 
-    values = {f"{part}_{metric}": column(f"{part}_{metric}", scale) for part in COLOURS for metric, _, scale in PANELS}
+    values = {
+        f"{part}_{metric}": column(f"{part}_{metric}", METRICS[metric][1]) for part in PARTS for metric in METRICS
+    }
     return _Curves(run_row(run), column("epoch"), values)
 
 
-def _figure(title: str, subtitle: str) -> tuple[Figure, Sequence[Axes]]:
-    figure, panels = figure_of(6.0, 7.6, 2, left=0.135, right=0.815, top=0.85, bottom=0.105, hspace=0.1)
-    add_text(figure, 0.03, 0.965, shortened(title, 52), size=14, weight="bold")
-    add_text(figure, 0.03, 0.932, shortened(subtitle, 74), size=10.5, color=MUTED)
-    note = "train: mean over the epoch while it ran; validation: at its end"
-    add_text(figure, 0.03, 0.014, note, size=8.5, color=MUTED)
-    for (_, label, _), axes in zip(PANELS, panels, strict=True):
+def _figure(title: str, subtitle: str) -> tuple[Figure, dict[str, Axes]]:
+    """The figure and its panel of each metric."""
+    figure, panels = figure_of(6.0, 7.6, 2)
+    figure.suptitle(shortened(printable(title), 52), x=0.03, ha="left", size=14, weight="bold", parse_math=False)
+    style: dict[str, Any] = {"loc": "left", "fontsize": 10.5, "color": MUTED, "parse_math": False}
+    panels[0].set_title(shortened(printable(subtitle), 64), **style)
+    for (label, _), axes in zip(METRICS.values(), panels, strict=True):
         axes.set_ylabel(label, fontsize=12)
         quiet(axes, 11)
     panels[0].tick_params(labelbottom=False)
-    panels[1].set_xlabel("epoch", fontsize=12)
-    figure.align_ylabels(panels)
-    return figure, panels
+    panels[1].set_xlabel(f"epoch\n{NOTE}", fontsize=10)
+    return figure, dict(zip(METRICS, panels, strict=True))
 
 
 def _line(axes: Axes, curves: _Curves, part: str, metric: str, **style: Any) -> None:
     values = curves.values[f"{part}_{metric}"]
     dots = "o" if sum(map(math.isfinite, values)) <= 2 else None  # a line needs two points
-    axes.plot(curves.epochs, values, color=COLOURS[part], marker=dots, markersize=6, **style)
+    axes.plot(curves.epochs, values, color=PARTS[part][1], marker=dots, markersize=6, **style)
 
 
-def _scale(axes: Axes, metric: str, drawn: Iterable[_Curves]) -> None:
+def _scale(axes: Axes, metric: str, drawn: Sequence[_Curves]) -> None:
     """Epochs as whole numbers; a loss that spans more than a factor of 30 on a log axis."""
     from matplotlib.ticker import MaxNLocator
 
     axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-    values = [y for curves in drawn for part in COLOURS for y in curves.values[f"{part}_{metric}"] if math.isfinite(y)]
+    values = [y for curves in drawn for part in PARTS for y in curves.values[f"{part}_{metric}"] if math.isfinite(y)]
     if metric == "loss" and values and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
         shown = ticks(*axes.get_ylim())
@@ -167,36 +163,14 @@ def _scale(axes: Axes, metric: str, drawn: Iterable[_Curves]) -> None:
         axes.set_xlim(low - 0.5, high + 0.5)
 
 
-def _mark_labels(axes: Axes, marks: Sequence[_Mark]) -> None:
-    """Name the marks above the upper panel, one above the other, each beside its line."""
-    low, high = axes.get_xlim()
-    for line, mark in enumerate(marks):
-        place = (mark.epoch - low) / (high - low)
-        align = "left" if place < 0.3 else "right" if place > 0.7 else "center"
-        axes.text(
-            place, 1.02 + 0.075 * line, f"{mark.text} {mark.epoch:g}", transform=axes.transAxes, ha=align, va="bottom",
-            fontsize=10.5, color=mark.colour, weight="bold",
-        )  # fmt: skip
+def _name_lines(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
+    """Each curve's name and last finite value right of the panel."""
+    from matplotlib.lines import Line2D
 
-
-def _end_labels(axes: Axes, ends: dict[str, list[float]]) -> None:
-    """Write each curve's name and last value right of the panel, moved apart where they would touch."""
-    gap = 0.13
-    low, high = axes.get_ylim()
-    warp = math.log if axes.get_yscale() == "log" else float
-    labels: list[tuple[float, str, str]] = []
+    handles = []
     for part, values in ends.items():
-        finite = [value for value in values if math.isfinite(value)]
-        if finite:
-            height = (warp(finite[-1]) - warp(low)) / (warp(high) - warp(low))
-            labels.append((min(max(height, 0.0), 1.0), part, f"{finite[-1]:.4g}"))
-    labels.sort()
-    heights = [height for height, _, _ in labels]
-    if len(labels) == 2 and heights[1] - heights[0] < gap:
-        middle = min(max(sum(heights) / 2, gap / 2), 1 - gap / 2)
-        heights = [middle - gap / 2, middle + gap / 2]
-    for height, (_, part, value) in zip(heights, labels, strict=True):
-        axes.text(
-            1.02, height, f"{NAMES[part]}\n{value}", transform=axes.transAxes, va="center", fontsize=11,
-            color=COLOURS[part], weight="bold", linespacing=1.05,
-        )  # fmt: skip
+        name, shade = PARTS[part]
+        if finite := [value for value in values if math.isfinite(value)]:
+            handles.append(Line2D([], [], color=shade, linewidth=2.2, label=f"{name}\n{finite[-1]:.4g}"))
+    place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False, "handlelength": 1}
+    axes.legend(handles=handles, labelcolor="linecolor", fontsize=11, **place)
