@@ -107,5 +107,6 @@ def rendered(template: str, **values: Any) -> str:
 
     loader = PackageLoader("netdepth.report", "templates")
     environment = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined)
+    environment.trim_blocks = environment.lstrip_blocks = template.endswith(".md")
     environment.filters |= {"printable": printable, "significant": significant}
     return environment.get_template(template).render(version=netdepth.__version__, **values)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA
-from netdepth.report.content import Content
-from netdepth.report.numbers import Number, Shown, run_ranges, shown_text
-from netdepth.report.run_text import markdown_text
+from netdepth.report.content import Content, rendered
+from netdepth.report.numbers import Number, Shown, shown_text
+from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 
 __all__ = ["markdown", "sources"]
 
-SHOWN = {
+TITLES = {
     "primary": "Comparisons named beforehand",
     "cells": "Every condition at every depth",
     "paper": "Beside the paper",
@@ -24,38 +25,9 @@ SHOWN = {
 
 def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
     """``report.md``; ``pictures`` are titles and paths of figures in the folder ``figures`` beside it."""
-    data = content.data
-    parts = [
-        f"# {_text(data.spec.question)}",
-        f"{'Study' if data.spec.by_validation else 'Depth study'} {_text(data.spec.name)}.",
-    ]
-    if content.incomplete:
-        parts.append(f"> **Unfinished.** {_shown(content.incomplete)}")
-    parts.append(_text(content.answer.short.text))
-    parts.append("\n".join(f"- **{_text(line.name)}**: {_text(line.said.text)}" for line in content.answer.lines))
-    parts.append("\n".join(f"- {_shown(fact)}" for fact in content.facts))
-    parts += [_grid(grid) for grid in content.grids]
-    parts.append("\n".join(f"- {_text(note.text)}" for note in content.answer.notes))
-    if content.tables["trouble"].rows:
-        parts += ["## Runs that failed, are missing, or diverged", _table(content.tables["trouble"])]
-    for title, path in pictures:
-        parts += [f"## {title}", f"![{title}](figures/{path.name})"]
-    if content.answer.same_images:
-        said = [f"- {_text(note.text)}" for note in content.answer.same_images]
-        parts += ["## Runs on the same test images", "\n".join(said)]
-    for name, title in SHOWN.items():
-        if content.tables[name].rows:
-            parts += [f"## {title}", _table(content.tables[name])]
-        if name == "paper":
-            parts += ["\n".join(f"- {_text(reason)}" for reason in content.paper.reasons), _text(content.paper.caption)]
-    settings = [([label], value) for label, value in content.settings]
-    parts += ["## What was run", _table(Table("", ("setting", "value"), tuple(settings)))]
-    parts += ["## How this was judged", *map(_text, content.method)]
-    parts.append(
-        "Each number's runs and fields stand in `sources.json` beside the run folders, the runs with their folders in "
-        "`table.csv`."
-    )
-    return "\n\n".join(part for part in parts if part) + "\n"
+    words = {"text": _text, "table": _table, "grid": _grid, "titles": TITLES}
+    page = rendered("study.md", content=content, spec=content.data.spec, pictures=pictures, **words)
+    return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
 
 def sources(content: Content) -> dict[str, Any]:
@@ -63,14 +35,8 @@ def sources(content: Content) -> dict[str, Any]:
     what it was made of."""
     runs = {str(run.number): run.row["folder"] if run.row["run"] else None for run in content.data.runs}
     numbers = [
-        {
-            "where": where,
-            "text": number.text,
-            "kind": number.kind,
-            "runs": run_ranges(number.runs),
-            "fields": list(number.fields),
-        }
-        for where, number in _numbers(content)
+        {"where": where, "text": it.text, "kind": it.kind, "runs": it.ranges, "fields": list(it.fields)}
+        for where, it in _numbers(content)
     ]
     return {"schema": SCHEMA, "runs": runs, "numbers": numbers}
 
@@ -91,7 +57,7 @@ def _numbers(content: Content) -> Iterator[tuple[str, Number]]:
                     yield from _of(f"{grid.caption} / {line.name} / depth {depth}", [chip.word, *chip.number])
     for note in (*answer.notes, *answer.same_images):
         yield "notes", note
-    for key in ("trouble", *SHOWN):
+    for key in ("trouble", *TITLES):
         table = content.tables[key]
         for row in table.rows:
             for title, cell in zip(table.header, row, strict=True):
@@ -108,30 +74,20 @@ def _of(where: str, cell: Shown) -> Iterator[tuple[str, Number]]:
 
 def _grid(grid: Grid) -> str:
     """A table with a word in bold where a comparison was tested."""
-    lines = [[_text(line.name), *("" if chip is None else _chip(chip) for chip in line.chips)] for line in grid.lines]
-    head = ["", *(f"depth {depth}" for depth in grid.depths)]
-    return f"{_text(grid.caption)}:\n\n{_lines([head, ['---', *['---'] * len(grid.depths)], *lines])}"
+    rows = [[_text(line.name), *("" if chip is None else _chip(chip) for chip in line.chips)] for line in grid.lines]
+    return markdown_table(["", *(f"depth {depth}" for depth in grid.depths)], rows)
 
 
 def _chip(chip: Chip) -> str:
     word = _text(chip.word)
     marked = f"**{word}**" if word and chip.label not in ("reference", "missing") else word
-    return f"{marked} {_shown(chip.number)}".strip()
+    return f"{marked} {_text(chip.number)}".strip()
 
 
 def _table(table: Table) -> str:
-    rule = ["---:" if index in table.right else "---" for index in range(len(table.header))]
-    rows = [[_shown(cell) for cell in row] for row in table.rows]
-    return _lines([[_text(title) for title in table.header], rule, *rows])
+    return markdown_table([*map(_text, table.header)], [[*map(_text, row)] for row in table.rows], table.right)
 
 
-def _lines(rows: Sequence[Sequence[str]]) -> str:
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
-
-
-def _shown(cell: Shown) -> str:
-    return _text(shown_text(cell))
-
-
-def _text(text: object) -> str:
-    return markdown_text(text)
+def _text(shown: Number | Shown) -> str:
+    """A name, a number or a cell as literal Markdown."""
+    return markdown_text(shown_text([shown] if isinstance(shown, Number) else shown))

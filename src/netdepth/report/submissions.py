@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -85,7 +87,11 @@ class Submissions:
 
     def agreement(self, place: str) -> Counter[str]:
         """How many studies say which word there."""
-        return Counter(row.chips[place].word for row in self.rows if place in row.chips and row.chips[place].word)
+        return Counter(row.chips[place].word for row in self.rows if place in row.chips)
+
+    def agreed(self, place: str) -> str:
+        """The same in words."""
+        return ", ".join(f"{count} {word}" for word, count in self.agreement(place).most_common())
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -113,14 +119,13 @@ def _read(study: StudyDir, name: str) -> Submission:
     try:
         data = read_study(study)
         content = Content(data)
-        chips, labels = {}, {}
-        for grid in content.grids:
-            for line in grid.lines:
-                for depth, chip in zip(grid.depths, line.chips, strict=True):
-                    if chip is not None:
-                        place = f"{line.key}, depth {depth}"
-                        chips[place] = Chip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
-                        labels[place] = f"{line.name}, depth {depth}"
+        found = {
+            f"{line.key}, depth {depth}": (f"{line.name}, depth {depth}", chip)
+            for grid in content.grids
+            for line in grid.lines
+            for depth, chip in zip(grid.depths, line.chips, strict=True)
+            if chip is not None
+        }
         made_with = Counter(
             f"netdepth {run.environment.get('netdepth', '?')}, torch {run.environment.get('torch', '?')}"
             for run in data.runs
@@ -137,8 +142,11 @@ def _read(study: StudyDir, name: str) -> Submission:
             report=_report(study),
             made_with=tuple(pair for pair, _ in made_with.most_common()),
             answer=content.answer.short.text,
-            chips=chips,
-            labels=labels,
+            chips={
+                place: Chip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
+                for place, (_, chip) in found.items()
+            },
+            labels={place: label for place, (label, _) in found.items()},
             weights=frozenset(_weights(data)),
         )
     except BadInput as error:
@@ -162,15 +170,14 @@ def _report(study: StudyDir) -> str:
 
 
 def _names(paths: Sequence[Path]) -> list[str]:
-    """The shortest part of each path that tells all apart: from the first folder in which they differ on."""
-    parts = [path.resolve().parts for path in paths]
-    shared = 0
-    while len(paths) > 1 and len({p[: shared + 1] for p in parts}) == 1:
-        shared += 1
-    names = [p[shared:] or p[-1:] for p in parts] if len(paths) > 1 else [p[-1:] for p in parts]
-    while all(len(name) > 1 for name in names) and len({name[-1] for name in names}) == 1:
-        names = [name[:-1] for name in names]
-    return ["/".join(name) for name in names]
+    """The shortest part of each path that tells all apart: below the folder that they share, above a common name."""
+    if len(paths) == 1:
+        return [paths[0].resolve().name]
+    shared = os.path.commonpath([path.resolve() for path in paths])
+    names = [path.resolve().relative_to(shared) for path in paths]
+    while len({name.name for name in names}) == 1 and all(len(name.parts) > 1 for name in names):
+        names = [name.parent for name in names]
+    return [name.as_posix() for name in names]
 
 
 def _warnings(rows: Sequence[Submission]) -> list[str]:
@@ -181,13 +188,12 @@ def _warnings(rows: Sequence[Submission]) -> list[str]:
         usual = questions.most_common(1)[0][0]
         others = ", ".join(row.name for row in readable if row.fingerprint != usual)
         found.append(f"{len(questions)} different studies: {others} asked another question (other axes or settings)")
-    for index, row in enumerate(readable):
-        for other in readable[index + 1 :]:
-            if shared := len(row.weights & other.weights):
-                found.append(
-                    f"{row.name} and {other.name} hold the same weights in {shared} runs: they used the same seeds "
-                    "on the same kind of machine, or one is a copy of the other"
-                )
+    for row, other in itertools.combinations(readable, 2):
+        if shared := len(row.weights & other.weights):
+            found.append(
+                f"{row.name} and {other.name} hold the same weights in {shared} runs: they used the same seeds "
+                "on the same kind of machine, or one is a copy of the other"
+            )
     return found
 
 
@@ -198,15 +204,13 @@ def print_submissions(found: Submissions) -> None:
     """A table of the submissions, one of their verdicts, and the answer of each."""
     print_table(HEADER, [row.cells for row in found.rows], title="submissions")
     if found.places:
-        lines = [[label, *(str(row.chips.get(place, "-")) for row in found.rows), _agreed(found, place)]
-                 for place, label in found.places.items()]  # fmt: skip
+        lines = [
+            [label, *(str(row.chips.get(place, "-")) for row in found.rows), found.agreed(place)]
+            for place, label in found.places.items()
+        ]
         print_table(("", *(row.name for row in found.rows), "together"), lines, title="verdicts")
     for row in found.rows:
         print(printable(f"{row.name}: {row.answer}"))
-
-
-def _agreed(found: Submissions, place: str) -> str:
-    return ", ".join(f"{count} {word}" for word, count in found.agreement(place).most_common())
 
 
 def render(found: Submissions, style: str) -> str:
@@ -229,4 +233,4 @@ def render(found: Submissions, style: str) -> str:
 
 def page(found: Submissions) -> str:
     """One HTML file without scripts or requests: who submitted what, what each found, where they agree."""
-    return rendered("submissions.html", found=found, header=HEADER, agreed=lambda place: _agreed(found, place))
+    return rendered("submissions.html", found=found, header=HEADER)
