@@ -11,9 +11,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas
@@ -30,7 +32,6 @@ ROOT = Path(__file__).resolve().parents[1]
 STUDIES = ROOT / "docs" / "studies"
 FILES = ("study.json", "table.csv", "verdict.json", "report.md", "cost.json")
 """What docs/ keeps of a study. `netdepth report` makes report.html and sources.json again from the run folders."""
-BLOCK = re.compile(r"(<!-- (finding|answer): ([a-z0-9-]+) -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 FIGURE, SAME_IMAGES = "Error and loss against depth", "Runs on the same test images"
 FROM_RUNS = (SAME_IMAGES, "Beside the paper", "How the runs were made", "What was run")
 """Sections of a report that are made of files which docs/ does not keep."""
@@ -45,24 +46,22 @@ def add(folder: Path) -> None:
     write_report(study)
     target = STUDIES / slug(study.spec.name)
     shutil.rmtree(target, ignore_errors=True)
-    target.mkdir(parents=True)
-    for name in FILES:
-        if (folder / name).exists():
-            copy_small(folder / name, target / name)
+    copy_small(folder, target, FILES)
     shutil.copytree(folder / "figures", target / "figures")
 
 
-def copy_small(source: Path, target: Path) -> None:
-    """Copy one file to docs/: JSON without white space, records without the gradient norm of each layer."""
-    if source.suffix not in (".json", ".jsonl"):
-        shutil.copyfile(source, target)
-        return
-    text = source.read_text()
-    records = [json.loads(line) for line in (text.splitlines() if source.suffix == ".jsonl" else [text])]
-    if source.suffix == ".jsonl":
-        for record in records:
+def copy_small(source: Path, target: Path, names: Iterable[str]) -> None:
+    """Copy the files of a folder that exist: JSON without white space, records without the gradients of each layer."""
+    target.mkdir(parents=True)
+    for file in filter(Path.exists, (source / name for name in names)):
+        if file.suffix not in (".json", ".jsonl"):
+            shutil.copyfile(file, target / file.name)
+            continue
+        text = file.read_text()
+        records = [json.loads(line) for line in (text.splitlines() if file.suffix == ".jsonl" else [text])]
+        for record in records if file.suffix == ".jsonl" else []:
             record.pop("layer_grad_norms", None)
-    target.write_text("".join(json.dumps(record, separators=(",", ":")) + "\n" for record in records))
+        (target / file.name).write_text("".join(json.dumps(it, separators=(",", ":")) + "\n" for it in records))
 
 
 def reword(folder: Path) -> None:
@@ -97,7 +96,7 @@ def published(folder: Path) -> StudyData:
 def finding(name: str, page: Path, whole: bool) -> str:
     """The beginning of a published study's page: the answer, the figure and, if ``whole``, the tables between."""
     folder = STUDIES / name
-    where = Path(*[".."] * len(page.parent.relative_to(ROOT).parts)) / folder.relative_to(ROOT)
+    where = os.path.relpath(folder, page.parent)
     data, told = published(folder), sections((folder / "report.md").read_text())
     assert data.verdict is not None, "a published study has runs"
     begin = told[""].partition("\n")[2] if whole else data.verdict.answer
@@ -117,11 +116,6 @@ def _cost(folder: Path) -> list[str]:
         f"({cost['cpu']}), report included, at most {memory / 2**30:.1f} GiB of memory over all its processes, "
         f"and {disk / 2**20:,.0f} MiB on disk, of which {kept / 2**20:,.0f} are checkpoints."
     ]
-
-
-def refreshed(text: str, page: Path) -> str:
-    """``text`` of ``page`` with every finding as it is now."""
-    return BLOCK.sub(lambda m: f"{m[1]}\n{finding(m[3], page, m[2] == 'finding')}\n{m[4]}", text)
 
 
 if __name__ == "__main__":

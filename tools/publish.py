@@ -1,21 +1,26 @@
-"""Make the published tables from run folders, so that no number is typed by hand.
+"""Make the published tables from run folders and measurements, so that no number is typed by hand.
 
-    python tools/publish.py add NAME RUN...   copy the runs' JSON to docs/results/NAME
-    python tools/publish.py render            refresh every table in README.md and docs/
-    python tools/publish.py check             exit 1 if a table is not what its runs say
+    python tools/publish.py add NAME RUN...           copy the runs' JSON to docs/results/NAME
+    python tools/publish.py add-probe NAME FOLDER     copy a linear probe (RUN/transfer/...) to docs/results/probes/NAME
+    python tools/publish.py render                    refresh every table in README.md and docs/
+    python tools/publish.py check                     exit 1 if a table is not what its runs say
 
-A table stands between ``<!-- compare: NAME -->`` and ``<!-- /compare -->``; what is between them is
-the output of ``netdepth compare docs/results/NAME/* --markdown``. ``<!-- benchmark: SIZE -->`` holds the
-short form of benchmarks/results/epoch.json for one batch size, ``<!-- study-benchmark: SEEDS -->`` that of
-benchmarks/results/study.json for one number of seeds, or with ``all`` for SEEDS all its tables, and
-``<!-- conv-benchmark: FILE -->`` the table of benchmarks/results/FILE.json, made by benchmarks/conv.py.
-``<!-- explain: NAME -->`` holds the words of docs/results/explain/NAME.json, which ``netdepth explain`` wrote, and
-``<!-- landscape: NAME -->`` those of the records in docs/results/landscape/NAME, which ``netdepth landscape`` wrote.
+A table stands between ``<!-- KIND: NAME -->`` and ``<!-- /KIND -->``:
+
+    finding, answer      a published study (tools/findings.py), whole or its answer and figure alone
+    compare              ``netdepth compare docs/results/NAME/* --markdown``
+    probe                the linear probe in docs/results/probes/NAME
+    explain, landscape   the words of docs/results/explain/NAME.json, of the records in docs/results/landscape/NAME
+    benchmark            benchmarks/results/epoch.json in short, for the batch size NAME
+    study-benchmark      benchmarks/results/study.json in short, for NAME seeds; all its tables if NAME is ``all``
+    conv-benchmark       benchmarks/results/NAME.json
+    reliability, checkpoint-cost (without NAME)    what the fault drills recorded (tools/reliability.py)
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -26,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import conv_report
 import findings
-import probes
+import reliability
 import report
 import study_report
 
@@ -37,49 +42,64 @@ from netdepth.runs.compare import compare
 from netdepth.runs.folder import RunDir
 from netdepth.tools.landscape.picture import landscape_words
 from netdepth.tools.landscape.surface import Slice
+from netdepth.tools.linear_probe.page import Result, draw, markdown
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "docs" / "results"
-FILES = ("config.json", "environment.json", "split.json", "metrics.jsonl", "result.json", "test_access.json")
 MEASURED = ROOT / "benchmarks" / "results"
-BENCHMARK = MEASURED / "epoch.json"
-STUDY = MEASURED / "study.json"
-CONV_BLOCK = re.compile(r"(<!-- conv-benchmark: ([a-z0-9-]+) -->\n).*?(<!-- /conv-benchmark -->)", re.DOTALL)
-STUDY_BLOCK = re.compile(r"(<!-- study-benchmark: (\d+|all) -->\n).*?(<!-- /study-benchmark -->)", re.DOTALL)
-BENCHMARK_BLOCK = re.compile(r"(<!-- benchmark: (\d+) -->\n).*?(<!-- /benchmark -->)", re.DOTALL)
-LANDSCAPE_BLOCK = re.compile(r"(<!-- landscape: ([a-z0-9-]+) -->\n).*?(<!-- /landscape -->)", re.DOTALL)
-EXPLAIN_BLOCK = re.compile(r"(<!-- explain: ([a-z0-9-]+) -->\n).*?(<!-- /explain -->)", re.DOTALL)
-BLOCK = re.compile(r"(<!-- compare: ([a-z0-9-]+) -->\n).*?(<!-- /compare -->)", re.DOTALL)
+RUN_FILES = ("config.json", "environment.json", "split.json", "metrics.jsonl", "result.json", "test_access.json")
+PROBE_FILES = ("probe.json", "probe.png", "test_access.json")
+BLOCK = re.compile(r"(<!-- ([a-z-]+)(?:: ([a-z0-9-]+))? -->\n).*?(<!-- /\2 -->)", re.DOTALL)
 
 
 def add(name: str, runs: list[str]) -> None:
     """Copy what the tables need of finished runs; weights and predictions stay behind."""
-    target = RESULTS / name
-    shutil.rmtree(target, ignore_errors=True)
+    shutil.rmtree(RESULTS / name, ignore_errors=True)
     for run in map(Path, runs):
         if RunDir(run).result() is None:
             raise SystemExit(f"{run} is not a finished run")
-        (target / run.name).mkdir(parents=True)
-        for file in FILES:
-            if (run / file).exists():  # a run with sealed test data has no test_access.json
-                findings.copy_small(run / file, target / run.name / file)
+        findings.copy_small(run, RESULTS / name / run.name, RUN_FILES)
 
 
-def table(name: str) -> str:
-    """The comparison of the published runs called ``name``, as Markdown."""
-    folders = sorted(p for p in (RESULTS / name).iterdir() if (p / "config.json").exists())
-    return render(compare([RunDir(p) for p in folders]), "markdown")
+def add_probe(name: str, folder: Path) -> None:
+    """Copy a finished linear probe."""
+    draw(folder, probe(folder))
+    shutil.rmtree(RESULTS / "probes" / name, ignore_errors=True)
+    findings.copy_small(folder, RESULTS / "probes" / name, PROBE_FILES)
 
 
-def said(name: str) -> str:
-    """The words of a published ``explain.json``, as a quotation."""
-    return quoted(json.loads((RESULTS / "explain" / f"{name}.json").read_text())["words"])
+def probe(folder: Path) -> Result:
+    """The linear probe in ``folder``."""
+    return Result.from_json(json.loads((folder / "probe.json").read_text()))
 
 
-def around(name: str) -> str:
-    """The words of published landscapes, side by side, as a quotation."""
-    files = sorted((RESULTS / "landscape" / name).iterdir())
-    return quoted(landscape_words([Slice.from_json(restored(json.loads(file.read_text()))) for file in files]))
+def block(kind: str, name: str, page: Path) -> str:
+    """What stands between the markers of a block of ``page``."""
+    match kind:
+        case "finding" | "answer":
+            return findings.finding(name, page, whole=kind == "finding")
+        case "compare":
+            folders = sorted(path.parent for path in (RESULTS / name).glob("*/config.json"))
+            return render(compare(map(RunDir, folders)), "markdown")
+        case "probe":
+            folder = RESULTS / "probes" / name
+            picture = os.path.relpath(folder / "probe.png", page.parent)
+            return f"{markdown(probe(folder))}\n![accuracy of every classifier]({picture})"
+        case "explain":
+            return quoted(json.loads((RESULTS / "explain" / f"{name}.json").read_text())["words"])
+        case "landscape":
+            files = sorted((RESULTS / "landscape" / name).iterdir())
+            return quoted(landscape_words([Slice.from_json(restored(json.loads(file.read_text()))) for file in files]))
+        case "benchmark":
+            return report.summary(json.loads((MEASURED / "epoch.json").read_text()), name)
+        case "study-benchmark":
+            return study_report.block(MEASURED / "study.json", name)
+        case "conv-benchmark":
+            return conv_report.block(MEASURED / f"{name}.json")
+        case "reliability":
+            return reliability.table()
+        case _:
+            return reliability.cost()
 
 
 def quoted(words: str) -> str:
@@ -88,31 +108,22 @@ def quoted(words: str) -> str:
 
 def refreshed(page: Path) -> str:
     """The text of ``page`` with every table as it is now."""
-    text = probes.refreshed(findings.refreshed(page.read_text(), page), page)
-    text = BLOCK.sub(lambda match: f"{match[1]}\n{table(match[2])}\n{match[3]}", text)
-    text = EXPLAIN_BLOCK.sub(lambda match: f"{match[1]}\n{said(match[2])}\n\n{match[3]}", text)
-    text = LANDSCAPE_BLOCK.sub(lambda match: f"{match[1]}\n{around(match[2])}\n\n{match[3]}", text)
-    measured = json.loads(BENCHMARK.read_text())
-    text = BENCHMARK_BLOCK.sub(lambda match: f"{match[1]}\n{report.summary(measured, match[2])}\n\n{match[3]}", text)
-    text = STUDY_BLOCK.sub(lambda match: f"{match[1]}\n{study_report.block(STUDY, match[2])}\n\n{match[3]}", text)
-    text = CONV_BLOCK.sub(lambda m: f"{m[1]}\n{conv_report.block(MEASURED / f'{m[2]}.json')}\n\n{m[3]}", text)
-    return report.rendered(text, measured) if report.BEGIN in text else text
-
-
-def pages() -> list[Path]:
-    """The Markdown files that may hold tables."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = BLOCK.sub(lambda m: f"{m[1]}\n{block(m[2], m[3], page).strip()}\n\n{m[4]}", page.read_text())
+    return report.rendered(text, json.loads((MEASURED / "epoch.json").read_text())) if report.BEGIN in text else text
 
 
 def main(arguments: list[str]) -> int:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     match arguments:
         case ["add", name, *runs] if runs:
             add(name, runs)
+        case ["add-probe", name, folder]:
+            add_probe(name, Path(folder))
         case ["render"]:
-            for page in pages():
+            for page in pages:
                 page.write_text(refreshed(page))
         case ["check"]:
-            stale = [str(page.relative_to(ROOT)) for page in pages() if refreshed(page) != page.read_text()]
+            stale = [str(page.relative_to(ROOT)) for page in pages if refreshed(page) != page.read_text()]
             if stale:
                 print(f"tables are not what their runs say: {', '.join(stale)}; run: python tools/publish.py render")
                 return 1

@@ -10,7 +10,7 @@ A drill belongs to one row of the table in ``docs/reliability.md``::
 
 One fault that is not held does not end the drill; the drill fails when it is over, with all of them.
 With ``--faults-record`` it leaves its figures in ``docs/results/reliability/<row>-<name>.json``, from
-which ``python tools/reliability.py render`` makes the table.
+which ``python tools/publish.py render`` makes the table.
 """
 
 from __future__ import annotations
