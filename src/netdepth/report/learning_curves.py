@@ -87,7 +87,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
     row = drawn[0].row
     missing = f"; {len(runs) - len(drawn)} without any evaluation" if len(drawn) < len(runs) else ""
     diverged = sum(curves.row["status"] == "diverged" for curves in drawn)
-    subtitle = f"thin: single runs, thick: their mean{f'; {diverged} diverged' if diverged else ''}{missing}"
+    subtitle = f"thin: runs, thick: mean{f'; {diverged} diverged' if diverged else ''}{missing}"
     figure, panels = _figure(f"{run_title(row)}, {len(drawn)} runs", subtitle)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
     for metric, axes in panels.items():
