@@ -79,10 +79,6 @@ CASES = {
         {"losses": [NAN] * 5 + [2.3] * 5, "ratio": 1e-9},
         "exploded", "explosion", "training", ["5 of 10 exploded", "In 5 of them the signal vanishes"],
     ),
-    "worse on validation only": (
-        {"errors": around(0.08)},
-        "no_evidence", "overfitting", "validation only", ["Only the validation error is worse, 8.00 % against 3.00 %"],
-    ),
     "better on validation only": ({"errors": around(0.01)}, "no_evidence", None, None, []),
     "fits better, worse on validation": (
         {"losses": around(0.01), "errors": around(0.08)}, "helps", "overfitting", "validation only", []
@@ -109,7 +105,6 @@ def test_a_cell_has_its_label_cause_and_words(runs, label, cause, harm, words) -
     [
         ({"losses": around(0.05)}, "better at depth 32 than at depth 2; no evidence of a difference at depth 8."),
         ({"losses": around(2.3, sd=0.001), "ratios": 1e-9}, "plain: the signal vanishes at depth 32 (all runs)"),
-        ({"errors": around(0.08)}, "plain: no evidence of a difference from depth 8 on; overfits at depth 32"),
     ],
 )
 def test_a_condition_has_one_sentence(runs, sentence) -> None:
@@ -216,3 +211,11 @@ def test_the_shallowest_depth_can_explode_too() -> None:
     assert cell(found, "plain", 2).label == "exploded"
     assert (cell(found, "plain", 8).label, cell(found, "plain", 8).cause) == ("helps", "explosion")
     assert found.answer.startswith("Plain explodes at depth 2. Depth helps plain from depth 8 on.")
+
+
+def test_harm_on_validation_only_is_overfitting() -> None:
+    found = judged(errors={DEEP: around(0.08)})
+    it = cell(found, *DEEP)
+    assert (it.label, it.cause, it.harm) == ("no_evidence", "overfitting", "validation only")
+    assert "Only the validation error is worse, 8.00 % against 3.00 %" in words_of(found, it)
+    assert "plain: no evidence of a difference from depth 8 on; overfits at depth 32" in said(found)
