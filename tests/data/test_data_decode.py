@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from netdepth.errors import BadInput
-from netdepth.files.pictures import decode_picture
+from netdepth.files.pictures import decode_picture, pillow_rules
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
 """A picture four pixels wide and six high."""
@@ -28,7 +28,8 @@ def saved(image: Image.Image, kind: str = "PNG", **settings: Any) -> bytes:
 
 def pixels(content: bytes, channels: int = 3, size: int | None = None) -> np.ndarray:
     """What `decode_picture` makes of it, as [H, W, C]."""
-    made = decode_picture(content, channels=channels, size=size)
+    with pillow_rules():
+        made = decode_picture(content, channels=channels, size=size)
     assert made.dtype == np.uint8
     return made.transpose(1, 2, 0)
 
@@ -152,13 +153,12 @@ ANIMATED = saved(Image.new("L", (2, 2)), save_all=True, append_images=[Image.new
         (PNG[:30] + b"\xff\xff" + PNG[32:], "neither JPEG nor PNG"),
         (ANIMATED, "it is animated"),
         (made_png(9_000, 9_000, 8, 0, b""), "9000 × 9000 pixels; at most 50,000,000"),
-        (made_png(10_000, 10_000, 8, 0, b""), "10000 × 10000 pixels; at most 50,000,000"),
-        (made_png(60_000, 60_000, 8, 0, b""), "3600000000 pixels"),
+        (made_png(10_000, 10_000, 8, 0, b""), "too many pixels; at most 50,000,000"),
+        (made_png(60_000, 60_000, 8, 0, b""), "too many pixels"),
         (made_png(2**31 - 1, 2**31 - 1, 8, 0, b""), "pixels"),
         (made_png(0, 0, 8, 0, b""), "it "),
     ],
 )
-@pytest.mark.filterwarnings("ignore:Image size")
 def test_what_is_no_usable_picture_is_refused_in_one_line(content: bytes, words: str) -> None:
     with pytest.raises(BadInput, match=words) as caught:
         pixels(content)

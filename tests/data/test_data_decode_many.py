@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -14,12 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_data_decode import saved
+from test_data_decode import PNG, saved
 
 from netdepth.data import decode
 from netdepth.data.decode import Pictures, content_digest, decoded
 from netdepth.data.fetch import user_cache
-from netdepth.errors import BadInput, StorageError
+from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.files import pictures
 
 
@@ -36,16 +37,17 @@ def colours(count: int, part: str = "train") -> tuple[Pictures, np.ndarray, dict
     return made, np.broadcast_to(values[:, :, None, None], (count, 3, 2, 3)), files
 
 
-def test_pictures_come_in_their_order_and_the_first_that_is_refused_is_named(
+def test_processes_decode_what_one_process_does_and_name_the_first_that_is_refused(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(decode, "BATCH_BYTES", 10 * 18)
+    monkeypatch.setattr(decode, "WORTH_SECONDS", -1.0)
+    monkeypatch.setattr(decode, "CHUNK_PICTURES", 10)
     monkeypatch.setattr("netdepth.progress.QUIET_SECONDS", 0.0)
     some, expected, files = colours(300)
     order = np.random.default_rng(5).permutation(300)
     made = decoded([(some, order[:200]), (some, order[200:])], channels=3, size=None)
     np.testing.assert_array_equal(made, expected[order])
-    assert "decoding pictures: 1 of 300" in capfd.readouterr().err
+    assert "decoding pictures: 16 of 300" in capfd.readouterr().err
     files["train/c/250.png"] = b"broken"
     files["train/c/120.png"] = saved(Image.new("RGB", (5, 7)))
     with pytest.raises(BadInput) as caught:
@@ -54,6 +56,13 @@ def test_pictures_come_in_their_order_and_the_first_that_is_refused_is_named(
         "'here/train/c/120.png' is not acceptable: it is 5 × 7 pixels where others are 3 × 2; "
         "bring all to one size, such as --set dataset.size=2"
     )
+
+
+def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with contextlib.closing(decode._Process({"channels": 3, "size": None, "shape": (2, 3)})) as process:
+        process.process.kill()
+        with pytest.raises(RunFailed, match="a process that decodes pictures ended with -9"):
+            process(1, iter([PNG]))
 
 
 def test_pictures_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Picture files as `Splits`: decoded once, in several threads, and kept in the user cache.
+"""Picture files as `Splits`: decoded once, in several processes where that pays, and kept in the user cache.
 
     <user cache>/decoded/<key>-<sha256>.npy
 
@@ -8,37 +8,43 @@ is read. The files may be removed at any time: they are decoded again when they 
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import hashlib
+import json
 import math
 import os
+import queue
+import subprocess
+import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import psutil
 import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import user_cache
 from netdepth.data.splits import DatasetSpec, SealedTest, Split, Splits, array_digest, set_aside
-from netdepth.errors import BadInput, StorageError
+from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.files.atomic import fsync_folder, storage
-from netdepth.files.pictures import decode_picture, decoder
+from netdepth.files.pictures import decode_picture, decode_pictures, decoder, pillow_rules
 from netdepth.progress import CountProgress
 
 __all__ = ["Folder", "Pictures", "content_digest", "decoded", "picture_splits"]
 
-BATCH_BYTES = 2**26
-"""So many bytes of pixels at most are decoded before they are written (one picture at least)."""
+CHUNK_PICTURES, CHUNK_BYTES = 128, 2**23
+"""So many pictures or bytes of pixels at most are decoded at a time (one picture at least)."""
 
-FEW_PICTURES = 16
-"""So many are decoded without threads."""
+TRIED_PICTURES, WORTH_SECONDS = 16, 0.5
+"""After the first so many, other processes are started if the rest would take longer than this."""
 
 MAPPED_SHARE = 0.25
 """A decoded array that is larger than this share of the machine's memory is memory-mapped, not read."""
@@ -138,9 +144,6 @@ def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
 
 # --- the cache --------------------------------------------------------------------------------
 
-File = tuple[Pictures, int]
-"""One picture: its part and its place in it."""
-
 
 def decoded(
     pool: Sequence[tuple[Pictures, np.ndarray]],
@@ -148,6 +151,7 @@ def decoded(
     channels: int,
     size: int | None,
     shape: tuple[int, int] | None = None,
+    progress: bool = True,
 ) -> np.ndarray:
     """uint8 ``[N, C, H, W]`` of the pictures in ``pool``, from the cache or decoded now.
 
@@ -158,6 +162,7 @@ def decoded(
     Raises:
         BadInput: a picture that cannot be decoded or has another size; the line names the file.
         StorageError: a file cannot be read or changed meanwhile, or the cache cannot be written.
+        RunFailed: a decoding process was killed.
     """
     pictures = [[one.content, array_digest(order)] for one, order in pool]
     settings = {"channels": channels, "size": size, "shape": shape and list(shape), "decoder": decoder()}
@@ -168,9 +173,8 @@ def decoded(
         array = _verified(path, len(files), channels)
         if array is not None:
             return array
-    with warnings.catch_warnings(action="ignore"):  # Pillow's, about odd files
-        first, _ = _decode(files[0], channels, size, shape)  # before the threads: an archive is unpacked once
-        path = _write(files, folder, key, channels, size, (first.shape[1], first.shape[2]))
+    shape = (size, size) if size is not None else shape or _shape_of(files[0], channels)
+    path = _write(files, folder, key, channels, size, shape, progress)
     array = _verified(path, len(files), channels)
     if array is None:
         raise StorageError(f"{str(path)!r} does not hold what was written to it")
@@ -180,7 +184,8 @@ def decoded(
 def _verified(path: Path, count: int, channels: int) -> np.ndarray | None:
     """The array in ``path`` if it is whole, else None."""
     try:
-        mapped = path.stat().st_size > MAPPED_SHARE * psutil.virtual_memory().total
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        mapped = path.stat().st_size > MAPPED_SHARE * memory
         array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # removed meanwhile, cut short, no array
         return None
@@ -189,12 +194,18 @@ def _verified(path: Path, count: int, channels: int) -> np.ndarray | None:
 
 
 def _write(
-    files: Sequence[File], folder: Path, key: str, channels: int, size: int | None, shape: tuple[int, int]
+    files: Sequence[File],
+    folder: Path,
+    key: str,
+    channels: int,
+    size: int | None,
+    shape: tuple[int, int],
+    progress: bool,
 ) -> Path:
     """Decode ``files`` into a file that gets its name when it is whole; two processes may do so at once."""
     whole = (len(files), channels, *shape)
-    sha = hashlib.sha256(f"{np.dtype(np.uint8).str}{whole}".encode())  # `array_digest`, picture by picture
-    digests: dict[Pictures, dict[str, str]] = {pictures: {} for pictures, _ in files}
+    sha = hashlib.sha256(f"{np.dtype(np.uint8).str}{whole}".encode())  # `array_digest`, chunk by chunk
+    found: dict[Pictures, dict[str, str]] = {pictures: {} for pictures, _ in files}
     temporary = folder / f".{key}.{os.getpid()}.{threading.get_ident()}.tmp"
     with storage(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -205,18 +216,17 @@ def _write(
     try:
         with storage(temporary), open(temporary, "wb") as handle:
             np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": whole})
-            with CountProgress("decoding pictures", len(files)) as report:
-                each = zip(files, _decode_all(files, channels, size, shape), strict=True)
-                for (pictures, index), (pixels, sha256) in each:
-                    digests[pictures][pictures.names[index]] = sha256
-                    content = pixels.tobytes()
-                    handle.write(content)
-                    sha.update(content)
-                    report.add(1)
+            with CountProgress("decoding pictures", len(files), shown=progress) as report:
+                for chunk, pixels, digests in _chunks(files, channels, size, shape):
+                    handle.write(pixels.data)
+                    sha.update(pixels.data)
+                    for (pictures, index), one in zip(chunk, digests, strict=True):
+                        found[pictures][pictures.names[index]] = one
+                    report.add(len(chunk))
             handle.flush()
             os.fsync(handle.fileno())
-        for pictures, found in digests.items():
-            if digest(found) != pictures.content:
+        for pictures, digests_of in found.items():
+            if digest(digests_of) != pictures.content:
                 raise StorageError(f"{pictures.place!r} changed while its pictures were decoded; try again")
         path = folder / f"{key}-{sha.hexdigest()}.npy"
         with storage(path):
@@ -230,38 +240,122 @@ def _write(
 
 # --- decoding ---------------------------------------------------------------------------------
 
+File = tuple[Pictures, int]
+"""One picture: its part and its place in it."""
 
-def _decode_all(
-    files: Sequence[File], channels: int, size: int | None, shape: tuple[int, int]
-) -> Iterator[tuple[np.ndarray, str]]:
-    """`_decode` of all ``files``, in their order; of several that are refused the first is named.
+Chunk = tuple[Sequence[File], np.ndarray, list[str]]
+"""Files, their pixels uint8 ``[n, C, H, W]`` and the sha256 of each."""
 
-    Threads decode side by side, as Pillow holds the interpreter's lock for a small part of the work. A few pictures
-    are decoded one after the other: each thread keeps memory, up to half a gigabyte for the largest pictures.
-    """
-    if len(files) <= FEW_PICTURES:
-        yield from (_decode(file, channels, size, shape) for file in files)
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    count = max(1, BATCH_BYTES // (channels * math.prod(shape)))
-    with concurrent.futures.ThreadPoolExecutor(cores) as threads:
-        for start in range(0, len(files), count):  # pixels must not pile up before a slow disk
-            yield from threads.map(lambda file: _decode(file, channels, size, shape), files[start : start + count])
+Decode = Callable[[int, Iterable[bytes]], tuple[np.ndarray, tuple[int, str] | None]]
+"""`decode_pictures` with its settings, here or in another process."""
 
 
-def _decode(file: File, channels: int, size: int | None, shape: tuple[int, int] | None) -> tuple[np.ndarray, str]:
-    """The pixels of one picture, uint8 ``[C, H, W]``, and the sha256 of its file; ``shape`` None allows any size."""
+def _refusal(file: File, reason: str) -> BadInput:
     pictures, index = file
-    content = pictures.read(index)
+    return BadInput(f"{os.path.join(pictures.place, pictures.names[index])!r} is not acceptable: {reason}")
+
+
+def _shape_of(file: File, channels: int) -> tuple[int, int]:
+    """Height and width of one picture."""
+    pictures, index = file
     try:
-        pixels = decode_picture(content, channels=channels, size=size)
-        _, height, width = pixels.shape
-        if shape is not None and shape != (height, width):
-            raise BadInput(
-                f"it is {width} × {height} pixels where others are {shape[1]} × {shape[0]}; bring all to one size, "
-                f"such as --set dataset.size={min(shape)}"
-            )
+        with pillow_rules():
+            _, height, width = decode_picture(pictures.read(index), channels=channels, size=None).shape
     except BadInput as reason:
-        path = os.path.join(pictures.place, pictures.names[index])
-        raise BadInput(f"{path!r} is not acceptable: {reason}") from None
-    return pixels, hashlib.sha256(content).hexdigest()
+        raise _refusal(file, str(reason)) from None
+    return height, width
+
+
+def _chunks(files: Sequence[File], channels: int, size: int | None, shape: tuple[int, int]) -> Iterator[Chunk]:
+    """``files`` decoded chunk by chunk, in their order; of several refused pictures the first is named."""
+    settings: dict[str, Any] = {"channels": channels, "size": size, "shape": shape}
+    here = partial(decode_pictures, **settings)
+    began = time.perf_counter()
+    tried, rest = files[:TRIED_PICTURES], files[TRIED_PICTURES:]
+    yield _chunk(tried, here)
+    expected = (time.perf_counter() - began) / len(tried) * len(rest)
+    per = max(1, min(CHUNK_PICTURES, CHUNK_BYTES // (channels * math.prod(shape))))
+    parts = [rest[start : start + per] for start in range(0, len(rest), per)]
+    if expected < WORTH_SECONDS:
+        yield from (_chunk(part, here) for part in parts)
+    else:
+        yield from _in_processes(parts, settings)
+
+
+def _chunk(files: Sequence[File], decode: Decode) -> Chunk:
+    """One chunk: its files are read one at a time, hashed and given to ``decode``."""
+    digests: list[str] = []
+
+    def contents() -> Iterator[bytes]:
+        for pictures, index in files:
+            content = pictures.read(index)
+            digests.append(hashlib.sha256(content).hexdigest())
+            yield content
+
+    pixels, refused = decode(len(files), contents())
+    if refused is not None:
+        raise _refusal(files[refused[0]], refused[1])
+    return files, pixels, digests
+
+
+def _in_processes(parts: Sequence[Sequence[File]], settings: dict[str, Any]) -> Iterator[Chunk]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = min(cores, len(parts))
+    free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
+
+    def elsewhere(part: Sequence[File]) -> Chunk:
+        process = free.get()
+        try:
+            return _chunk(part, process)
+        finally:
+            free.put(process)
+
+    with contextlib.ExitStack() as held:
+        threads = held.enter_context(concurrent.futures.ThreadPoolExecutor(count))
+        for _ in range(count):
+            free.put(held.enter_context(contextlib.closing(_Process(settings))))
+        waiting: collections.deque[concurrent.futures.Future[Chunk]] = collections.deque()
+        for part in parts:
+            waiting.append(threads.submit(elsewhere, part))
+            if len(waiting) > 2 * count:  # pixels must not pile up before a slow disk
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class _Process:
+    """``python -m netdepth.files.pictures``, which decodes for others.
+
+    Threads would wait for each other: a small picture keeps the interpreter's lock. A pool of `concurrent.futures`
+    would run the user's script once more in every process that it starts. A file that crashes the decoder
+    takes this process with it, not the training.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        command = [sys.executable, "-m", "netdepth.files.pictures", json.dumps(settings)]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.jobs, self.answers = self.process.stdin, self.process.stdout
+
+    def close(self) -> None:
+        """Kill it, also in the middle of a job."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.jobs, self.answers):
+            with contextlib.suppress(OSError):  # bytes that it did not read
+                pipe.close()
+
+    def __call__(self, count: int, contents: Iterable[bytes]) -> tuple[np.ndarray, tuple[int, str] | None]:
+        try:
+            self.jobs.write(count.to_bytes(4, "big"))
+            for content in contents:
+                self.jobs.write(len(content).to_bytes(8, "big"))
+                self.jobs.write(content)
+            self.jobs.flush()
+            answer = json.loads(self.answers.readline())
+            pixels = np.frombuffer(self.answers.read(math.prod(answer["shape"])), np.uint8).reshape(answer["shape"])
+        except (OSError, ValueError):  # a pipe without a process, an answer that breaks off
+            code = self.process.wait()
+            raise RunFailed(f"a process that decodes pictures ended with {code}; is the memory used up?") from None
+        return pixels, answer["refused"] and tuple(answer["refused"])
