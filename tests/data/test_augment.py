@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 from torch.overrides import TorchFunctionMode
 
 from netdepth.config import Component
@@ -102,53 +101,6 @@ def test_none_returns_its_input():
 
 
 # -- what is random ------------------------------------------------------------------------------
-
-
-def offsets(n, pad, flip=True):
-    """Where crops began and whether they were mirrored, read off pictures of which every pixel is another number."""
-    shape = (1, 16, 15)
-    batch = torch.arange(1, 241, dtype=torch.uint8).view(shape).expand(n, *shape)
-    made = make(shape, pad=pad, flip=flip)(batch, 0).int()
-    centre = made[:, 0, 8, 7] - 1  # inside the picture for every pad up to 7
-    assert (centre >= 0).all()
-    mirrored = made[:, 0, 8, 8] < made[:, 0, 8, 7]
-    row, column = centre // 15, centre % 15
-    return row - 8 + pad, torch.where(mirrored, 14 - column, column) - 7 + pad, mirrored
-
-
-def test_offsets_are_uniform_and_independent_and_half_of_the_images_are_mirrored():
-    n, pad = 20_000, 4
-    tops, lefts, mirrored = offsets(n, pad)
-    counts = torch.bincount(tops * 9 + lefts, minlength=81)
-    assert len(counts) == 81
-    assert stats.chisquare(counts.numpy()).pvalue > 1e-3
-    halves = torch.bincount((tops * 9 + lefts) * 2 + mirrored, minlength=162)
-    assert stats.chisquare(halves.numpy()).pvalue > 1e-3
-    assert stats.binomtest(int(mirrored.sum()), n, 0.5).pvalue > 1e-3
-    assert not offsets(n, pad, flip=False)[2].any()
-
-
-def test_the_centre_of_the_square_is_uniform_and_the_border_cuts_it_off():
-    n, (_, h, w) = 20_000, SHAPE
-    white = torch.full((n, *SHAPE), 255, dtype=torch.uint8)
-    dots = make(pad=0, cutout=1)(white, 0)[:, 0] == 0
-    assert (dots.sum((1, 2)) == 1).all()
-    assert stats.chisquare(dots.sum(0).flatten().numpy()).pvalue > 1e-3
-    holes = make(pad=0, cutout=4)(white, 0) == 0
-    assert torch.equal(holes.any(1), holes.all(1))
-    areas = holes[:, 0].sum((1, 2)).unique().tolist()
-    assert areas[0] == 2 * 2
-    assert areas[-1] == 4 * 4
-    assert holes.shape == (n, 3, h, w)
-
-
-def test_padding_is_black_unless_told_otherwise():
-    for fill in (0, 120):
-        made = make((1, 8, 8), pad=4, fill=fill, flip=False)(torch.full((500, 1, 8, 8), 255, dtype=torch.uint8), 0)
-        assert made.unique().tolist() == [fill, 255]
-        kept = (made == 255).sum((1, 2, 3))
-        assert kept.min() == 16  # a corner of 4 x 4
-        assert kept.max() == 64
 
 
 # -- refusals and operations -----------------------------------------------------------------------

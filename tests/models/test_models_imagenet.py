@@ -99,13 +99,6 @@ def test_forward_equals_an_independent_one(depth):
             assert torch.allclose(model.features(images), features, rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-def test_every_depth_is_registered(depth):
-    model = build(f"resnet{depth}", (3, 32, 32), 5, width=4)
-    assert (model.depth, len(model.stages), model.head) == (depth, 4, model.fc)
-    assert [len(stage) for stage in model.stages] == TABLE_1[depth]
-
-
 def test_resnet50_has_the_multiply_adds_that_are_published():
     """4.09 thousand million at 224 x 224 (torchvision's table of weights)."""
     model = build("resnet50", (3, 224, 224), 1000, width=8)
