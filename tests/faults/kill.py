@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from faults.phases import PHASES
 
 TESTS = Path(__file__).resolve().parents[1]
@@ -76,19 +78,11 @@ class Strike:
     whole_tree: bool = False
 
     def send(self, pid: int) -> None:
-        for one in [pid, *(descendants(pid) if self.whole_tree else [])]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, self.number)
-
-
-def descendants(pid: int) -> list[int]:
-    """The processes that ``pid`` started, and those that these started."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):  # ended meanwhile
-            for child in map(int, task.read_text().split()):
-                found += [child, *descendants(child)]
-    return found
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process = psutil.Process(pid)
+            for one in [process, *(process.children(recursive=True) if self.whole_tree else [])]:
+                with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
+                    one.send_signal(self.number)
 
 
 @contextlib.contextmanager

@@ -3,14 +3,13 @@ would have."""
 
 from __future__ import annotations
 
-import os
 import random
 import signal
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import test_parallel_torchrun
 import test_ray as test_launch_ray
@@ -23,13 +22,6 @@ from netdepth.studies.worker import Event, Progress, Retry, Started
 SAID_WITHIN_SECONDS = 30
 
 
-def children() -> list[int]:
-    """The processes that this one has started."""
-    return [
-        int(pid) for pid in Path(f"/proc/self/task/{threading.main_thread().native_id}/children").read_text().split()
-    ]
-
-
 def eager(folder: Path) -> str:
     """A user's file that lets checkpoints be written at once, so that there is something to continue from."""
     file = folder / "eager.py"
@@ -38,12 +30,11 @@ def eager(folder: Path) -> str:
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="finds workers in /proc, which this system lacks")
 def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
     """One worker makes the groups in turn; it is killed once in each, at a moment drawn at random."""
     rng = random.Random(11)
     with faults.drill(11, "worker killed, its group is begun again", quick=4, long=50) as drill:
-        imports, before = [eager(tmp_path)], set(children())  # of other tests
+        imports, before = [eager(tmp_path)], set(psutil.Process().children())  # of other tests
         jobs = jobs_in(tmp_path / "runs", small(80), drill.count, imports)
         events: list[Event] = []
         killed: dict[int, float] = {}
@@ -55,8 +46,8 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
             group, step = event.group, event.step if isinstance(event, Progress) else 0
             under_way = isinstance(event, Started | Progress) and step >= moment[group]
             if under_way and group not in killed:
-                (worker,) = set(children()) - before
-                os.kill(worker, signal.SIGKILL)
+                (worker,) = set(psutil.Process().children()) - before
+                worker.kill()
                 killed[group] = time.monotonic()
             if isinstance(event, Retry):
                 late[group] = time.monotonic() - killed[group]

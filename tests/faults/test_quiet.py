@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from netdepth.trackers.tensorboard import board_command
@@ -92,29 +93,22 @@ def test_no_secret_is_in_any_file(quiet: tuple[Path, str]) -> None:
     assert not [name for name, secret in SECRETS.items() if secret in said]
 
 
-@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="looks into /proc/net, which this system lacks")
 def test_the_board_listens_on_loopback_alone(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with subprocess.Popen(board_command(tmp_path, port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
         try:
             deadline = time.monotonic() + 120
-            while not (found := listening(port)):
+            while not (found := listening(psutil.Process(server.pid), port)):
                 assert server.poll() is None, "it ended"
                 assert time.monotonic() < deadline, "it did not begin to listen"
                 time.sleep(0.1)
         finally:
             server.kill()
-    assert found == {"0100007F"}, "127.0.0.1 in the order of bytes that Linux writes"
+    assert found == {"127.0.0.1"}
 
 
-def listening(port: int) -> set[str]:
-    """The addresses at which something listens on ``port``, as /proc/net has them."""
-    found = set()
-    for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
-            local, state = line.split()[1], line.split()[3]
-            address, _, text = local.partition(":")
-            if state == "0A" and int(text, 16) == port:
-                found.add(address)
-    return found
+def listening(server: psutil.Process, port: int) -> set[str]:
+    """The addresses at which ``server`` or what it started listens on ``port``."""
+    found = [one for process in (server, *server.children(True)) for one in process.net_connections("tcp")]
+    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN and one.laddr.port == port}

@@ -1,5 +1,7 @@
 """The run folder: atomic, digested, found by prefix, honest about damage."""
 
+import hashlib
+import json
 import math
 import os
 import shutil
@@ -89,9 +91,6 @@ def test_every_flipped_bit_is_noticed(folder, name):
 def test_a_manifest_cannot_name_files_elsewhere(folder, tmp_path):
     (tmp_path / "secret").write_bytes(b"secret")
     folder.save_checkpoint(10, {"model": b"x"})
-    import hashlib
-    import json
-
     manifest = {"schema": 1, "step": 10, "sha256": {"../../../../secret": hashlib.sha256(b"secret").hexdigest()}}
     (folder.path / "checkpoints" / "10" / "MANIFEST.json").write_text(json.dumps(manifest))
     assert folder.load_checkpoint(10) is None

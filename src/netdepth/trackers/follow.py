@@ -83,11 +83,6 @@ def _artifacts(run: RunDir, result: dict[str, Any]) -> list[Path]:
     return [weights, *pictures] if weights.exists() else pictures
 
 
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
-
-
 def _watch_parent(stop: threading.Event) -> None:
     """Set ``stop`` when standard input closes, and end this process `GRACE_SECONDS` later in any case."""
     # os.read and not sys.stdin: a thread inside a buffered read aborts the interpreter's exit.
@@ -131,20 +126,16 @@ def main(run_dir: str, task: str) -> int:
         threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
         _mirror(Path(run_dir), settings, stop)
-    except NetdepthError as error:
-        return _complain(str(error), error.exit_code)
-    except OSError as error:
-        return _complain(_line(error), StorageError.exit_code)
     except Exception as error:  # a tracker may raise anything; one line is what the user needs
-        return _complain(_line(error), 1)
+        text = " ".join(str(error).split())
+        if not isinstance(error, NetdepthError):
+            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
+        # Past sys.stderr, whose buffer would fail once more at exit: the log may lie on the disk that is full.
+        with contextlib.suppress(OSError):
+            os.write(2, f"error: {text}\n".encode())
+        status = StorageError.exit_code if isinstance(error, OSError) else 1
+        return error.exit_code if isinstance(error, NetdepthError) else status
     return 0
-
-
-def _complain(text: str, status: int) -> int:
-    # Past sys.stderr, whose buffer would fail once more at exit: the log may lie on the disk that is full.
-    with contextlib.suppress(OSError):
-        os.write(2, f"error: {text}\n".encode())
-    return status
 
 
 if __name__ == "__main__":
