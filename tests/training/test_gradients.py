@@ -1,4 +1,4 @@
-"""The hand-written pass against autograd, alone and for several seeds at once, and who gets it."""
+"""The handwritten pass against autograd, alone and for several seeds at once, and who gets it."""
 
 import copy
 
@@ -48,7 +48,7 @@ def batch(step, size=9):
 
 
 @pytest.mark.parametrize("args", NETS, ids=str)
-def test_the_hand_written_pass_equals_autograd_in_float64(args):
+def test_the_handwritten_pass_equals_autograd_in_float64(args):
     stack, other = twins(**args)
     handwritten, reference = mlp_gradients(stack), autograd_gradients(other, CE)
     for step, size in enumerate([9, 9, 4, 1, 9]):
@@ -79,15 +79,15 @@ def test_several_seeds_at_once_equal_each_alone_in_float64(args):
 
 def test_stacking_changes_no_value_and_shares_memory_both_ways():
     models = [network(seed, hidden=[16, 8]) for seed in (1, 2)]
-    before = [{name: tensor.clone() for name, tensor in model.state_dict().items()} for model in models]
+    before = copy.deepcopy(models)
     stack = Stack(models)
     assert stack.flat.numel() == 2 * sum(p.numel() for p in models[0].parameters())
     with torch.no_grad():
         stack.flat.add_(1)
         stack.gradient.fill_(2)
-    for model, values in zip(models, before, strict=True):
-        for name, parameter in model.named_parameters():
-            assert torch.equal(parameter, values[name] + 1)
+    for model, other in zip(models, before, strict=True):
+        for parameter, value in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(parameter, value + 1)
             assert torch.equal(parameter.grad, torch.full_like(parameter, 2))
 
 
@@ -132,7 +132,7 @@ def test_large_logits_stay_finite():
         ({"shortcut": "identity", "branch_scale": "fixup"}, 0.0, False),
     ],
 )
-def test_what_the_hand_written_pass_does_not_know_goes_through_autograd_and_is_not_stacked(args, smoothing, hand):
+def test_what_the_handwritten_pass_does_not_know_goes_through_autograd_and_is_not_stacked(args, smoothing, hand):
     stack, _ = twins(hidden=[8, 8, 8], **args)
     objective = OBJECTIVES.build(Component("cross-entropy", {"label_smoothing": smoothing}))
     assert has_handwritten_pass(stack.models[0], objective) is hand

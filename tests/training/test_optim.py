@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, OneCycleLR
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.errors import BadInput
 from netdepth.models import build
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES
 from netdepth.training.stack import Stack
 
 STEPS = 400
@@ -73,55 +73,33 @@ def test_every_schedule_is_positive_and_bounded_on_short_budgets(name, total):
 
 
 @pytest.mark.parametrize(
-    ("name", "args"),
-    [("step", {"at": [1.5]}), ("step", {"at": [0.5, 0.5]}), ("step", {"gamma": 0.0}), ("cosine", {"warmup": 1.0}),
-     ("one-cycle", {"rise": -0.1}), ("warmup", {"steps": 0})],
-)  # fmt: skip
-def test_bad_schedules_are_refused(name, args):
-    with pytest.raises(BadInput):
-        trace(name, **args)
-
-
-@pytest.mark.parametrize(
-    ("name", "args", "reference"),
+    ("kind", "name", "args"),
     [
-        ("adam", {"lr": 0.01, "weight_decay": 0.1}, lambda p: torch.optim.Adam(p, 0.01, weight_decay=0.1)),
-        ("adamw", {"lr": 0.01, "beta1": 0.8}, lambda p: torch.optim.AdamW(p, 0.01, (0.8, 0.999))),
-        ("sgd", {"lr": 0.1, "nesterov": True, "weight_decay": 1e-3},
-         lambda p: torch.optim.SGD(p, 0.1, 0.9, nesterov=True, weight_decay=1e-3)),
+        ("optimizer", "adam", {"lr": -1.0}),
+        ("optimizer", "adam", {"beta1": 1.0}),
+        ("optimizer", "sgd", {"nesterov": True, "momentum": 0.0}),
+        ("optimizer", "adamw", {"weight_decay": -1.0}),
+        ("schedule", "step", {"at": [1.5]}),
+        ("schedule", "step", {"at": [0.5, 0.5]}),
+        ("schedule", "step", {"gamma": 0.0}),
+        ("schedule", "cosine", {"warmup": 1.0}),
+        ("schedule", "one-cycle", {"rise": -0.1}),
+        ("schedule", "warmup", {"steps": 0}),
+        ("schedule", "paper-warmup", {"start": 0.0}),
+        ("schedule", "paper-warmup", {"start": 1.5}),
+        ("schedule", "paper-warmup", {"error": 0.0}),
+        ("schedule", "paper-warmup", {"error": 80}),
+        ("schedule", "paper-warmup", {"at": [0.5, 0.5]}),
     ],
-)  # fmt: skip
-def test_one_flat_update_equals_pytorchs_per_layer_update(name, args, reference):
-    def network():
-        torch.manual_seed(0)
-        return nn.Sequential(nn.Linear(6, 5), nn.Tanh(), nn.Linear(5, 3)).double()
-
-    ours, theirs = network(), network()
-    flat = Stack([ours]).flat
-    mine, other = OPTIMIZERS.build(Component(name, args), flat), reference(theirs.parameters())
-    for step in range(20):
-        x = torch.randn(8, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(step))
-        flat.grad.zero_()
-        other.zero_grad()
-        for model in (ours, theirs):
-            model(x).square().mean().backward()
-        mine.step(mine.lr)
-        other.step()
-    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
-        assert torch.allclose(a, b, atol=1e-12, rtol=0)
+)
+def test_settings_out_of_range_are_refused_by_their_name(kind, name, args):
+    registry = OPTIMIZERS if kind == "optimizer" else SCHEDULES
+    context = [nn.Parameter(torch.zeros(1))] if kind == "optimizer" else [100, 10]
+    with pytest.raises(BadInput, match=rf"^{kind}\.{next(iter(args))} = "):
+        registry.build(Component(name, args), *context)
 
 
-@pytest.mark.parametrize(
-    ("name", "args"),
-    [("adam", {"lr": -1.0}), ("adam", {"beta1": 1.0}), ("sgd", {"momentum": 0.0, "nesterov": True}),
-     ("adamw", {"weight_decay": -1.0})],
-)  # fmt: skip
-def test_bad_optimizers_are_refused(name, args):
-    with pytest.raises(BadInput):
-        OPTIMIZERS.build(Component(name, args), nn.Parameter(torch.zeros(1)))
-
-
-# --- weight decay with and without the norms -------------------------------------------------------
+# --- updates ---------------------------------------------------------------------------------------
 
 
 NETS = {
@@ -131,19 +109,20 @@ NETS = {
     "none": (Component("mlp", {"hidden": [6, 5]}), (1, 4, 4)),
 }
 NORMS = nn.BatchNorm2d | nn.BatchNorm1d | nn.LayerNorm
+UPDATES = [
+    ("adam", {}, torch.optim.Adam, {}),
+    ("adamw", {"beta1": 0.8}, torch.optim.AdamW, {"betas": (0.8, 0.999)}),
+    ("adamw", {"decay_norms": False}, torch.optim.AdamW, {}),
+    ("sgd", {"momentum": 0.0}, torch.optim.SGD, {}),
+    ("sgd", {"nesterov": True}, torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    ("sgd", {"decay_norms": False}, torch.optim.SGD, {"momentum": 0.9}),
+]
+"""Ours with its settings, PyTorch's with the same ones."""
 
 
-def filled(model, step):
-    """Gradients that depend on the step and the parameter, the same for both networks."""
-    generator = torch.Generator().manual_seed(step)
-    for parameter in model.parameters():
-        parameter.grad.copy_(torch.randn(parameter.shape, dtype=parameter.dtype, generator=generator))
-
-
-@pytest.mark.parametrize("decays", [True, False])
-@pytest.mark.parametrize("name", ["sgd", "adamw"])
+@pytest.mark.parametrize(("name", "args", "kind", "settings"), UPDATES)
 @pytest.mark.parametrize("net", NETS)
-def test_updates_equal_pytorchs_with_a_group_for_the_norms(net, name, decays):
+def test_one_flat_update_equals_pytorchs_per_parameter_with_a_group_for_the_norms(net, name, args, kind, settings):
     component, shape = NETS[net]
     ours = build(component, shape, 5).double()
     theirs = copy.deepcopy(ours)
@@ -151,23 +130,22 @@ def test_updates_equal_pytorchs_with_a_group_for_the_norms(net, name, decays):
     others = [p for p in theirs.parameters() if all(p is not norm for norm in norms)]
     assert bool(norms) == (net != "none")
     groups = [{"params": others, "weight_decay": 0.1}]
-    groups += [{"params": norms, "weight_decay": 0.1 if decays else 0.0}] if norms else []
-    reference = torch.optim.SGD(groups, 0.1, 0.9) if name == "sgd" else torch.optim.AdamW(groups, 0.1)
-    for parameter in theirs.parameters():
-        parameter.grad = torch.zeros_like(parameter)
+    groups += [{"params": norms, "weight_decay": 0.1 if args.get("decay_norms", True) else 0.0}] if norms else []
+    reference = kind(groups, 0.1, **settings)
     flat = Stack([ours], channels_last=True).flat
-    component = Component(name, {"lr": 0.1, "weight_decay": 0.1, "decay_norms": decays})
-    optimizer = OPTIMIZERS.build(component, flat)
+    optimizer = OPTIMIZERS.build(Component(name, {"lr": 0.1, "weight_decay": 0.1, **args}), flat)
     for step in range(6):
-        filled(ours, step)
-        filled(theirs, step)
+        generator = torch.Generator().manual_seed(step)
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            other.grad = torch.randn(mine.shape, dtype=mine.dtype, generator=generator)
+            mine.grad.copy_(other.grad)
         optimizer.step(0.1)
         reference.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.allclose(a, b, atol=1e-12, rtol=0)
 
 
-def test_spans_of_norms_hold_exactly_their_parameters_in_every_lane():
+def test_spans_of_norms_hold_exactly_their_parameters_in_every_replica():
     models = [build("mlp", (1, 4, 4), 5, seed=seed, hidden=[6, 5], norm="layer") for seed in (0, 1)]
     stack = Stack(models)
     inside = torch.zeros_like(stack.flat.data)
@@ -235,17 +213,6 @@ def test_the_trace_is_a_function_of_the_records():
     asked_backwards = [schedules[0](step) for step in reversed(range(100))][::-1]
     assert asked_backwards == [schedules[1](step) for step in range(100)]
     assert asked_backwards[19] < asked_backwards[20] == 1.0
-
-
-@pytest.mark.parametrize("args", [{"start": 0.0}, {"start": 1.5}, {"error": 0.0}, {"error": 80}, {"at": [0.5, 0.5]}])
-def test_bad_settings_are_refused(args):
-    with pytest.raises(BadInput, match=f"schedule.{next(iter(args))}"):
-        SCHEDULES.build(Component("paper-warmup", args), 100, 10)
-
-
-def test_no_other_schedule_watches():
-    watching = [n for n in SCHEDULES.names() if isinstance(SCHEDULES.build(Component(n), 100, 10), WatchingSchedule)]
-    assert watching == ["paper-warmup"]
 
 
 # --- in a run -----------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from support.real_stacks import (
 )
 
 from netdepth import data
-from netdepth.config import Component, Overfitting, RunConfig, TrainConfig
+from netdepth.config import Component, Overfitting, Runtime
 from netdepth.data.batches import Batches
 from netdepth.errors import BadInput
 from netdepth.training import loop
@@ -31,6 +31,7 @@ from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import mlp_gradients
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
 from netdepth.training.resolve import build_model, fill_in
+from netdepth.training.run import run_stack
 from netdepth.training.stack import Stack
 
 
@@ -73,11 +74,12 @@ def test_initial_weights_and_batches_are_those_of_runs_made_alone(tmp_path, monk
     assert not torch.equal(states[0]["hidden.0.weight"], states[1]["hidden.0.weight"])
 
 
-NETS = [
-    {"hidden": [12] * 5, "init": "he"},
-    {"hidden": None, "width": 12, "depth": 8, "shortcut": "identity", "branch_scale": "blocks^-1/2", "init": "he"},
-    {"hidden": None, "width": 12, "depth": 8, "shortcut": "identity", "block_layers": 2, "init": "he"},
-]
+RESIDUAL = {"hidden": None, "width": 12, "depth": 8, "shortcut": "identity"}
+NETS = pytest.mark.parametrize(
+    "net",
+    [{"hidden": [12] * 5}, {**RESIDUAL, "branch_scale": "blocks^-1/2"}, {**RESIDUAL, "block_layers": 2}],
+    ids=["plain", "scaled residual", "blocks of two"],
+)
 
 
 def trained(config, seeds):
@@ -100,7 +102,7 @@ def trained(config, seeds):
     return torch.stack(losses), torch.stack([stack.row(stack.flat.detach(), index) for index in range(len(seeds))])
 
 
-@pytest.mark.parametrize("net", NETS, ids=["plain", "scaled residual", "blocks of two"])
+@NETS
 def test_in_float64_a_hundred_steps_differ_by_rounding_alone(net):
     config = fill_in(changed(model=net, budget="100it", precision="float64"))
     losses, together = trained(config, SEEDS)
@@ -112,7 +114,7 @@ def test_in_float64_a_hundred_steps_differ_by_rounding_alone(net):
         assert expected[-10:].mean() < 0.8 * expected[:10].mean(), "it learned something"
 
 
-@pytest.mark.parametrize("net", NETS, ids=["plain", "scaled residual", "blocks of two"])
+@NETS
 def test_in_float32_the_first_steps_agree(net):
     config = fill_in(changed(model=net, budget="5it"))
     losses, _ = trained(config, SEEDS)
@@ -224,28 +226,30 @@ def test_the_last_probe_is_of_the_last_weights(pair):
 # --- divergence -----------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def healthy(tmp_path_factory):
-    return make_stack(tmp_path_factory.mktemp("healthy"), probes=True)
-
-
 @pytest.mark.parametrize("step", [0, PER_EPOCH, 3 * PER_EPOCH - 1])
-def test_one_replica_diverges_and_the_others_keep_every_bit(healthy, tmp_path, monkeypatch, step):
-    with monkeypatch.context() as patch:
-        poison(patch, index=1, step=step)
-        stack = make_stack(tmp_path, probes=True)
-    same(healthy[0].run, stack[0].run)
-    same(healthy[2].run, stack[2].run)
+def test_one_replica_diverges_and_the_others_keep_every_bit(reference, tmp_path, monkeypatch, step):
+    poison(monkeypatch, index=1, step=step)
+    stack = make_stack(tmp_path, probes=True)
+    same(reference[0].run, stack[0].run)
+    same(reference[2].run, stack[2].run)
     lost = stack[1]
     assert [replica.result["status"] for replica in stack] == ["completed", "diverged", "completed"]
     *before, last = lost.run.read_metrics()
-    expected = healthy[1].run.read_metrics()
+    expected = reference[1].run.read_metrics()
     assert [timeless(r) for r in before] == [timeless(r) for r in expected[: step // PER_EPOCH]]
     assert (last["step"], last["diverged"], last["val_loss"]) == (step, True, None)
     assert lost.result["steps"] == step // PER_EPOCH * PER_EPOCH, "the last weights that were evaluated"
     assert lost.run.checkpoints() == sorted({r["step"] for r in (before[-1:] + [r for r in before if r["best"]][-1:])})
     assert lost.run.result()["test"]["last"]["loss"] is None
     assert make_stack(tmp_path)[1].cached
+
+
+def test_several_replicas_may_diverge_in_one_period(reference, tmp_path, monkeypatch):
+    poison(monkeypatch, index=0, step=14)
+    poison(monkeypatch, index=2, step=17)
+    stack = make_stack(tmp_path, probes=True)
+    assert [replica.run.read_metrics()[-1]["step"] for replica in stack] == [14, 4 * PER_EPOCH, 17]
+    same(reference[1].run, stack[1].run)
 
 
 def test_a_stack_of_which_all_diverge_ends_at_once(tmp_path):
@@ -258,15 +262,6 @@ def test_a_stack_of_which_all_diverge_ends_at_once(tmp_path):
         assert record["nonfinite"]
 
 
-def test_a_period_may_hold_the_divergence_of_several_replicas_at_several_steps(healthy, tmp_path, monkeypatch):
-    with monkeypatch.context() as patch:
-        poison(patch, index=0, step=14)
-        poison(patch, index=2, step=17)
-        stack = make_stack(tmp_path, probes=True)
-    assert [replica.run.read_metrics()[-1]["step"] for replica in stack] == [14, 4 * PER_EPOCH, 17]
-    same(healthy[1].run, stack[1].run)
-
-
 # --- test data, probes, what cannot be stacked ----------------------------------------------------
 
 
@@ -274,23 +269,18 @@ def test_the_test_set_is_opened_once_for_each_replica_after_its_training(tmp_pat
     original = data.SealedTest.open_test
     opened = []
 
-    def open_test(self, purpose, on_open=None):
-        ends = [len(p.read_text().splitlines()) for p in sorted(tmp_path.glob("single/*/metrics.jsonl"))]
-        opened.append(ends)
-        return original(self, purpose, on_open)
+    def open_test(*given):
+        opened.append([len(path.read_text().splitlines()) for path in tmp_path.glob("single/*/metrics.jsonl")])
+        return original(*given)
 
     monkeypatch.setattr(data.SealedTest, "open_test", open_test)
     stack = make_stack(tmp_path, ENDING)
     assert len(opened) == len(SEEDS)
     for replica in stack:
-        assert replica.run.read_json("test_access.json")["opened"] == [
-            "final evaluation of the best and the last weights"
-        ]
-    lengths = [len(replica.run.read_metrics()) for replica in stack]
-    for ends, length in zip(opened, sorted(lengths), strict=True):
+        assert len(replica.run.read_json("test_access.json")["opened"]) == 1
+    lengths = sorted(len(replica.run.read_metrics()) for replica in stack)
+    for ends, length in zip(opened, lengths, strict=True):
         assert length in ends, "test was opened before the training of that replica had ended"
-    make_stack(tmp_path, ENDING)
-    assert len(opened) == len(SEEDS), "cached runs opened test again"
 
 
 def test_a_sealed_stack_never_opens_test_and_lies_apart(tmp_path, monkeypatch):
@@ -305,7 +295,7 @@ def test_a_sealed_stack_never_opens_test_and_lies_apart(tmp_path, monkeypatch):
         assert replica.run.read_json("test_access.json") is None
 
 
-def test_probes_are_made_on_time_and_change_no_bit(healthy, tmp_path):
+def test_probes_are_made_on_time_and_change_no_bit(reference, tmp_path):
     config = changed(budget="5ep")
     looked = make_stack(tmp_path / "probes", config, probes=True)
     for replica, blind in zip(looked, make_stack(tmp_path / "none", config, probes=False), strict=True):
@@ -318,7 +308,7 @@ def test_probes_are_made_on_time_and_change_no_bit(healthy, tmp_path):
             assert found["step"] == (0 if name == "init.json" else int(name[5:-5]))
             assert found["epoch"] == found["step"] / PER_EPOCH
             assert [layer["name"] for layer in found["layers"]] == ["hidden.0", "hidden.1", "head"]
-    assert {p.name for p in (healthy[0].run.path / "probes").iterdir()} == {
+    assert {p.name for p in (reference[0].run.path / "probes").iterdir()} == {
         "init.json", "step-12.json", "step-24.json", "step-48.json"
     }  # fmt: skip
 
@@ -329,12 +319,8 @@ def test_what_cannot_be_a_stack_is_refused_in_one_line(tmp_path):
     assert not list(tmp_path.glob("single/*/failure.json"))
     with pytest.raises(BadInput, match="differ in their seeds"):
         make_stack(tmp_path, seeds=(0, 1, 0))
-    from netdepth.config import Runtime
-    from netdepth.training.run import run_stack
-
     mixed = [CONFIG, changed(budget="5ep").with_seed(1)]
     with pytest.raises(BadInput, match="and in nothing else"):
         run_stack(mixed, Runtime(runs_root=tmp_path / "mixed"), name="test", study="single")
     assert not (tmp_path / "mixed").exists()
-    train = TrainConfig(budget="2ep")
-    assert stackable(RunConfig(CONFIG.dataset, Component("mlp", {"width": 8, "depth": 4}), train=train))
+    assert stackable(CONFIG)
