@@ -1,16 +1,10 @@
 """A stack killed at any moment continues to the bits of the uninterrupted one."""
 
-import dataclasses
 import itertools
-import json
 import random
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from support.real_stacks import (
-    CONFIG,
     ENDING,
     PER_EPOCH,
     SEEDS,
@@ -21,7 +15,6 @@ from support.real_stacks import (
     same_stack,
 )
 
-from netdepth.config import to_json
 from netdepth.files import atomic
 from netdepth.runs import folder as store
 from netdepth.runs.folder import RunDir
@@ -109,64 +102,3 @@ def test_killed_while_some_replicas_are_saved_and_others_are_not(reference, tmp_
     common = min(newest)
     assert notes(made) == [f"continued from step {common * PER_EPOCH} (epoch {common})"] * len(SEEDS)
     same_stack(reference, made)
-
-
-KILLED = """
-import json, os, random, signal, sys, time
-from pathlib import Path
-from netdepth.config import RunConfig, from_json
-from netdepth.training import loop
-from support.real_stacks import digits, make_stack
-
-config, whole, killed, rounds, stream = json.loads(sys.argv[1])
-config = from_json(RunConfig, config)
-loop.WRITE_EVERY_SECONDS = 0.0
-digits()
-draw = random.Random(stream)
-
-def begin(root):
-    child = os.fork()
-    if child == 0:
-        make_stack(Path(root), config, probes=True)
-        os._exit(0)
-    return child
-
-began = time.monotonic()
-if os.waitpid(begin(whole), 0)[1]:
-    sys.exit("the uninterrupted stack failed")
-seconds = time.monotonic() - began
-kills = 0
-while True:
-    child = begin(killed)
-    if kills < rounds:
-        time.sleep(seconds * draw.uniform(0.1, 0.6))  # a fixed time may be longer than a stack takes here
-        os.kill(child, signal.SIGKILL)
-    status = os.waitpid(child, 0)[1]
-    if not os.WIFSIGNALED(status):
-        print(kills)
-        sys.exit(status != 0)
-    kills += 1
-"""
-
-
-def killed_from_outside(folder, config, rounds, stream):
-    """Make the stack at ``whole``, and at ``killed`` with SIGKILLs at random moments; returns how many fell."""
-    given = json.dumps([to_json(config), str(folder / "whole"), str(folder / "killed"), rounds, stream])
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, given],
-        cwd=Path(__file__).parents[1],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return int(done.stdout)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("budget", "rounds", "stream"), [("12ep", 3, 0), ("60ep", 10, 1), ("60ep", 10, 2)])
-def test_sigkill_at_random_moments(tmp_path, budget, rounds, stream):
-    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget=budget))
-    assert killed_from_outside(tmp_path, config, rounds, stream) > 0
-    expected = make_stack(tmp_path / "whole", config, probes=True)
-    same_stack(expected, make_stack(tmp_path / "killed", config, probes=True))

@@ -61,8 +61,7 @@ def close(value, other, tolerance):
 @pytest.mark.parametrize("name", RUNS)
 def test_two_processes_give_the_run_of_one(together, tmp_path, name):
     folder, ended = together
-    assert list_runs(folder / name), ended
-    (two,) = list_runs(folder / name)
+    (two,) = list_runs(folder / name) or [pytest.fail(str(ended))]
     one = make(tmp_path, RUNS[name], probes=False).run
     tolerance = TOLERANCE[RUNS[name].train.precision]
     records, others = one.read_metrics(), two.read_metrics()
@@ -72,22 +71,11 @@ def test_two_processes_give_the_run_of_one(together, tmp_path, name):
     result, other = timeless(one.result()), timeless(two.result())
     assert result.pop("weights_sha256") != other.pop("weights_sha256") or name == "diverged"
     assert close(result, other, tolerance)
+    assert result["status"] == {"stopped early": "stopped_early", "diverged": "diverged"}.get(name, "completed")
     assert two.path.name == one.path.name, "the world is no part of the fingerprint"
-    made_in = two.read_json("environment.json")
-    assert (made_in["world_size"], made_in["backend"]) == (2, "gloo")
-    assert {key: one.read_json("environment.json")[key] for key in ("world_size", "backend")} == {
-        "world_size": 1,
-        "backend": None,
-    }
+    made_in = [run.read_json("environment.json") for run in (one, two)]
+    assert [(made["world_size"], made["backend"]) for made in made_in] == [(1, None), (2, "gloo")]
     assert two.read_json("test_access.json")["opened"] == one.read_json("test_access.json")["opened"]
-
-
-def test_the_runs_are_of_the_kinds_they_are_called(together, tmp_path):
-    folder, _ = together
-    status = {name: list_runs(folder / name)[0].result()["status"] for name in RUNS}
-    assert status.pop("stopped early") == "stopped_early"
-    assert status.pop("diverged") == "diverged"
-    assert set(status.values()) == {"completed"}
 
 
 def test_why_a_follower_cannot_go_on_is_said_by_rank_0(together):
@@ -164,26 +152,22 @@ def test_what_torchrun_cannot_share_is_refused_in_one_line(torchrun, capsys, com
 
 @pytest.mark.parametrize(
     ("batch_size", "ranks", "refused"),
-    [
-        (128, 1, False),
-        (2999, 1, True),
-        (128, 2, False),
-        (2998, 2, True),
-        (2997, 2, True),
-        (2996, 2, False),
-        (3, 2, True),
-    ],
-)
+    [(128, 1, False), (2999, 1, True),
+     (128, 2, False), (2998, 2, True), (2997, 2, True), (2996, 2, False), (3, 2, True)],
+)  # fmt: skip
 def test_batch_norm_never_sees_a_single_image(splits, batch_size, ranks, refused):
     model = Component("mlp", {"hidden": [4], "norm": "batch"})
-    config = fill_in(RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=batch_size)))
+
+    def built(size):
+        config = RunConfig(Component("mnist5k"), model, train=TrainConfig(batch_size=size))
+        return build_model(fill_in(config), splits, ranks)
+
     if not refused:
-        build_model(config, splits, ranks)
+        built(batch_size)
         return
     with pytest.raises(BadInput, match="leaves a batch of one") as error:
-        build_model(config, splits, ranks)
-    better = int(str(error.value).rpartition(" ")[2])
-    build_model(fill_in(RunConfig(config.dataset, model, train=TrainConfig(batch_size=better))), splits, ranks)
+        built(batch_size)
+    built(int(str(error.value).rpartition(" ")[2]))  # what the message proposes
 
 
 def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
