@@ -47,11 +47,9 @@ def network(seed=1):
 @pytest.mark.parametrize(
     ("capabilities", "expected"),
     [
-        ({"avx512_bf16": True}, "bf16"),
         ({"amx_bf16": True, "avx512_bf16": False}, "bf16"),
         ({"bf16": True, "neon": True}, "bf16"),
         ({"avx512_f": True, "avx512_bf16": False}, "float32"),
-        ({"neon": True}, "float32"),
         ({}, "float32"),
     ],
     ids=str,
