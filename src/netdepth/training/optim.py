@@ -83,7 +83,7 @@ class FusedOptimizer:
             for inside, chosen in ((False, settings), (True, {**settings, "weight_decay": 0.0})):
                 spans = [span for whole in group.spans for span in _cut(whole, norms, inside=inside)]
                 if spans:
-                    tensors: list[Any] = [_views(vector, spans) for vector in vectors]
+                    tensors: list[Any] = [[vector[start:end] for start, end in spans] for vector in vectors]
                     if counts:
                         tensors += [[], [self._counts[index][1]] * len(spans)]  # the empty list is for amsgrad
                     elif not moments:
@@ -105,11 +105,6 @@ def _cut(whole: tuple[int, int], norms: Spans, *, inside: bool) -> Iterator[tupl
     edges = [start, *(min(max(edge, start), end) for span in norms for edge in span), end]
     pairs = zip(edges[1::2], edges[2::2], strict=False) if inside else zip(edges[::2], edges[1::2], strict=True)
     return ((low, high) for low, high in pairs if low < high)
-
-
-def _views(tensor: Tensor, spans: Sequence[tuple[int, int]]) -> list[Tensor]:
-    """Views of ``tensor``; itself where the span is the whole."""
-    return [tensor if end - start == tensor.numel() else tensor[start:end] for start, end in spans]
 
 
 def _adam(
