@@ -143,8 +143,8 @@ def ending(tmp_path_factory):
     from support.real_stacks import ENDING, make_stack
 
     made = make_stack(tmp_path_factory.mktemp("ending"), ENDING, probes=True)
-    steps = [member.result["steps"] for member in made]
-    assert steps[1] < steps[0] < steps[2], "this is about members that stop before others"
+    steps = [replica.result["steps"] for replica in made]
+    assert steps[1] < steps[0] < steps[2], "this is about replicas that stop before others"
     return made
 
 

@@ -27,7 +27,7 @@ def config(batch_size: int = 127, precision: str = "float64", model: Component =
 
 
 RUNS = {
-    "by hand": config(),
+    "handwritten": config(),
     "autograd": config(
         objective=Component("cross-entropy", {"label_smoothing": 0.1}),
         augmentation=Component("crop-flip", {"cutout": 6}),
@@ -83,7 +83,7 @@ def main(folder: Path) -> None:
     if follower:
         resolve.data.load = refuse
     try:
-        make(folder / "refused", RUNS["by hand"], probes=False)
+        make(folder / "refused", RUNS["handwritten"], probes=False)
     except RankLost as error:
         print(f"{error.exit_code}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

@@ -1,4 +1,4 @@
-"""Distillation against a formula written by hand, its cached targets, and what it refuses."""
+"""Distillation against a formula written out, its cached targets, and what it refuses."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def test_alpha_0_is_cross_entropy_to_the_bit(teacher, tmp_path):
     labels = torch.arange(9) % 5
     loss = Distillation(4.0, 0.0, False)(logits, labels, torch.zeros(9, 5))
     assert torch.equal(loss, F.cross_entropy(logits, labels))
-    normed = Component("mlp", {"hidden": [6], "norm": "batch"})  # not by hand, so that both take the same pass
+    normed = Component("mlp", {"hidden": [6], "norm": "batch"})  # no handwritten pass, so that both take the same one
     plain = make(tmp_path / "plain", dataclasses.replace(STUDENT, model=normed))
     soft = make(tmp_path / "soft", dataclasses.replace(learning(teacher.run.path, alpha=0.0), model=normed))
     assert weights(plain.run, 48) == weights(soft.run, 48)

@@ -4,16 +4,7 @@ import itertools
 import random
 
 import pytest
-from support.real_stacks import (
-    ENDING,
-    PER_EPOCH,
-    SEEDS,
-    Killed,
-    folders,
-    make_stack,
-    notes,
-    same_stack,
-)
+from support.real_stacks import ENDING, PER_EPOCH, SEEDS, Killed, folders, make_stack, notes, same_stack
 
 from netdepth.files import atomic
 from netdepth.runs import folder as store

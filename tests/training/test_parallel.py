@@ -197,12 +197,12 @@ def test_every_rank_has_the_card_of_its_number(monkeypatch, asked, cuda, device)
 def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path):
     """Nor the other way round; what is finished is returned as it is."""
     folder, _ = together
-    recorded = list_runs(folder / "by hand")[0].read_json("environment.json")
+    recorded = list_runs(folder / "handwritten")[0].read_json("environment.json")
     with pytest.raises(BadInput, match=r"begun in 2 processes, not 1.*with torchrun --nproc-per-node 2 or start again"):
         configure(Runtime(), recorded=recorded)
     with pytest.raises(BadInput, match=r"begun in one process, not 2.*without torchrun"):
         configure(Runtime(), recorded={**recorded, "world_size": 1}, team=Leader(0, 2))
-    assert make(folder / "by hand", RUNS["by hand"]).cached
+    assert make(folder / "handwritten", RUNS["handwritten"]).cached
 
 
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -217,7 +217,7 @@ def test_gloo_and_nccl_carry_a_step(name):
     try:
         device = torch.device(team.device(name))
         team.connect(device)
-        model = build_model(fill_in(RUNS["by hand"]), data.load(Component("mnist5k"), data_dir=None)).to(device)
+        model = build_model(fill_in(RUNS["handwritten"]), data.load(Component("mnist5k"), data_dir=None)).to(device)
         stack = Stack([model])
         inputs = torch.randint(0, 256, (8, 1, 28, 28), dtype=torch.uint8, device=device)
         labels = torch.arange(8, device=device)
