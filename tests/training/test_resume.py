@@ -1,6 +1,7 @@
 """A stopped or damaged stack continues to the bits of the uninterrupted one."""
 
 import dataclasses
+import functools
 
 import pytest
 from support.real_stacks import (
@@ -23,6 +24,7 @@ from support.real_stacks import (
 from netdepth.config import Component, TrainConfig
 from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
+from netdepth.training import layers
 
 # --- stopped by a signal --------------------------------------------------------------------------
 
@@ -69,10 +71,8 @@ def test_a_signal_while_the_replicas_are_finished_loses_nothing(reference, tmp_p
 
 
 def test_a_signal_during_a_probe_does_not_lose_the_probe(reference, tmp_path, monkeypatch):
-    from netdepth.training import layers as probes
-
     calls = iter(range(100))
-    original = probes.probe
+    original = layers.probe
 
     def probe(*args):
         if next(calls) == len(SEEDS) + 1:  # of the second replica, after its first evaluation
@@ -80,7 +80,7 @@ def test_a_signal_during_a_probe_does_not_lose_the_probe(reference, tmp_path, mo
         return original(*args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(probes, "probe", probe)
+        patch.setattr(layers, "probe", probe)
         with pytest.raises(Interrupted):
             make_stack(tmp_path, probes=True)
     same_stack(reference, make_stack(tmp_path, probes=True))
@@ -186,33 +186,40 @@ def test_a_replica_with_a_damaged_checkpoint_takes_all_back_to_the_newest_common
         assert all(replica.run.load_checkpoint(step) for step in replica.run.checkpoints())
 
 
-@pytest.mark.usefixtures("eager")
-def test_probes_beyond_the_common_checkpoint_are_removed(reference, tmp_path):
-    made = half_made(tmp_path)
+def leave_probes_beyond(made):
+    """Replica 2 takes all back to step 24; what the others measured after it is made again."""
     made[0].write_json("probes/step-36.json", {"step": 36, "left": "over"})
-    made[0].write_json("probes/step-24.json", {**made[0].read_json("probes/step-24.json")})
     path = made[2].path / "checkpoints" / "36" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    same_stack(reference, make_stack(tmp_path, probes=True))
 
 
-@pytest.mark.usefixtures("eager")
-def test_without_a_common_checkpoint_all_start_again(reference, tmp_path):
-    made = half_made(tmp_path)
+def leave_no_common_checkpoint(made):
     for step in made[1].checkpoints():
         (made[1].path / "checkpoints" / str(step) / "MANIFEST.json").unlink()
-    continued = make_stack(tmp_path, probes=True)
-    assert not any("continued" in note for note in notes(continued))
-    same_stack(reference, continued)
 
 
-@pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("line", [0, 2])
-def test_a_damaged_record_takes_all_back_to_before_it(reference, tmp_path, line):
+def cut_a_record(made, line):
     """A checkpoint whose records are not there cannot tell which evaluation was the best."""
-    made = half_made(tmp_path)
     path = made[1].path / "metrics.jsonl"
     lines = path.read_bytes().splitlines(keepends=True)
     lines[line] = lines[line][:20] + b"\n"
     path.write_bytes(b"".join(lines))
-    same_stack(reference, make_stack(tmp_path, probes=True))
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    ("damage", "step"),
+    [
+        (leave_probes_beyond, 24),
+        (leave_no_common_checkpoint, 0),
+        (functools.partial(cut_a_record, line=0), 0),
+        (functools.partial(cut_a_record, line=2), 24),
+    ],
+    ids=["probes beyond the common checkpoint", "no common checkpoint", "first record", "last record"],
+)
+def test_all_go_back_to_the_newest_step_that_is_whole_for_each(reference, tmp_path, damage, step):
+    damage(half_made(tmp_path))
+    continued = make_stack(tmp_path, probes=True)
+    assert notes(continued).count("continued from step 24 (epoch 2)") == (len(SEEDS) if step else 0)
+    assert any("continued" in note for note in notes(continued)) == (step > 0)
+    same_stack(reference, continued)
