@@ -8,7 +8,7 @@ import io
 import pickle
 import struct
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import torch
 
 from netdepth.config import Component
 from netdepth.data import Splits, cifar, load
-from netdepth.data.fetch import SOURCES, Source
+from netdepth.data.fetch import SOURCES
 from netdepth.errors import BadInput
 
 PIXELS = 3072
@@ -44,24 +44,14 @@ class Shape:
 
 SHAPES = {
     "cifar10": Shape(
-        "cifar-10-batches-bin",
-        "cifar-10-batches-py",
-        tuple(f"data_batch_{i}" for i in range(1, 6)),
-        "test_batch",
-        {"labels": 10},
-        train_size=100,
-        test_size=20,
+        "cifar-10-batches-bin", "cifar-10-batches-py",
+        tuple(f"data_batch_{i}" for i in range(1, 6)), "test_batch", {"labels": 10}, train_size=100, test_size=20,
     ),
     "cifar100": Shape(
-        "cifar-100-binary",
-        "cifar-100-python",
-        ("train",),
-        "test",
-        {"coarse_labels": 20, "fine_labels": 100},
-        train_size=200,
-        test_size=100,
+        "cifar-100-binary", "cifar-100-python",
+        ("train",), "test", {"coarse_labels": 20, "fine_labels": 100}, train_size=200, test_size=100,
     ),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -90,8 +80,7 @@ def batches(name: str) -> dict[str, Batch]:
 
 def binary_rows(batch: Batch) -> bytes:
     """A batch of the binary version: label bytes and pixels, picture after picture."""
-    columns = [np.array(values, dtype=np.uint8)[:, None] for values in batch.labels.values()]
-    return np.concatenate([*columns, batch.images], axis=1).tobytes()
+    return np.column_stack([*batch.labels.values(), batch.images]).astype(np.uint8).tobytes()
 
 
 class Python2Pickler(pickle._Pickler):
@@ -120,7 +109,6 @@ class Python2Pickler(pickle._Pickler):
 
 
 def python2_pickle(value: Any) -> bytes:
-    """``value`` as Python 2 would have pickled it."""
     sink = io.BytesIO()
     Python2Pickler(sink, 2).dump(value)
     return sink.getvalue()
@@ -144,10 +132,10 @@ def entry(name: str, content: bytes = b"", **changes: Any) -> tuple[tarfile.TarI
     return info, content
 
 
-def tar(entries: Iterable[tuple[tarfile.TarInfo, bytes]], format: int = tarfile.GNU_FORMAT) -> bytes:
+def tar(entries: Iterable[tuple[tarfile.TarInfo, bytes]]) -> bytes:
     """A tar archive of ``entries``."""
     sink = io.BytesIO()
-    with tarfile.open(fileobj=sink, mode="w", format=format) as archive:
+    with tarfile.open(fileobj=sink, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for info, content in entries:
             archive.addfile(info, io.BytesIO(content))
     return sink.getvalue()
@@ -157,9 +145,9 @@ def packed(archive: bytes) -> bytes:
     return gzip.compress(archive, 1, mtime=0)
 
 
-def files_of(name: str, form: str, made: Mapping[str, Batch] | None = None) -> dict[str, bytes]:
+def files_of(name: str, form: str) -> dict[str, bytes]:
     """The files in an archive of form "binary" or "python", by path, in another order than they are read in."""
-    shape, made = SHAPES[name], batches(name) if made is None else made
+    shape, made = SHAPES[name], batches(name)
     if form == "binary":
         files = {f"{shape.binary_folder}/{key}.bin": binary_rows(batch) for key, batch in made.items()}
         return {f"{shape.binary_folder}/batches.meta.txt": b"names\n", **dict(reversed(files.items()))}
@@ -174,16 +162,6 @@ def archive_of(files: Mapping[str, bytes]) -> bytes:
     folder = next(iter(files)).partition("/")[0]
     first = entry(folder, type=tarfile.DIRTYPE, mode=0o755)
     return packed(tar([first, *(entry(path, content) for path, content in files.items())]))
-
-
-def signed(source: Source, archives: Sequence[bytes], sizes: dict[str, int]) -> Source:
-    """``source`` as if ``archives`` were the official ones, preferred form first."""
-    (file,) = source.files
-    forms = [
-        replace(form, sha256=hashlib.sha256(data).hexdigest(), size=len(data), alternatives=())
-        for form, data in zip(file.forms, archives, strict=True)
-    ]
-    return replace(source, files=(replace(forms[0], alternatives=tuple(forms[1:])),), sizes=sizes)
 
 
 # --- a data folder -----------------------------------------------------------------------------
@@ -203,7 +181,13 @@ class World:
 
     def sign(self, name: str, binary: bytes, python: bytes) -> None:
         """Make ``binary`` and ``python`` the official archives of ``name``."""
-        source = signed(SOURCES[name], [binary, python], SHAPES[name].sizes)
+        (file,) = SOURCES[name].files
+        first, other = (
+            replace(form, sha256=hashlib.sha256(data).hexdigest(), size=len(data), alternatives=())
+            for form, data in zip(file.forms, (binary, python), strict=True)
+        )
+        files = (replace(first, alternatives=(other,)),)
+        source = replace(SOURCES[name], files=files, sizes=SHAPES[name].sizes)
         self.patch.setitem(SOURCES, name, source)
         self.patch.setattr(cifar, name.upper(), source)
 
