@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 
 from netdepth.config import digest
@@ -151,7 +152,6 @@ def decoded(
     channels: int,
     size: int | None,
     shape: tuple[int, int] | None = None,
-    progress: bool = True,
 ) -> np.ndarray:
     """uint8 ``[N, C, H, W]`` of the pictures in ``pool``, from the cache or decoded now.
 
@@ -174,7 +174,7 @@ def decoded(
         if array is not None:
             return array
     shape = (size, size) if size is not None else shape or _shape_of(files[0], channels)
-    path = _write(files, folder, key, channels, size, shape, progress)
+    path = _write(files, folder, key, channels, size, shape)
     array = _verified(path, len(files), channels)
     if array is None:
         raise StorageError(f"{str(path)!r} does not hold what was written to it")
@@ -184,8 +184,7 @@ def decoded(
 def _verified(path: Path, count: int, channels: int) -> np.ndarray | None:
     """The array in ``path`` if it is whole, else None."""
     try:
-        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        mapped = path.stat().st_size > MAPPED_SHARE * memory
+        mapped = path.stat().st_size > MAPPED_SHARE * psutil.virtual_memory().total
         array: np.ndarray = np.load(path, mmap_mode="r" if mapped else None, allow_pickle=False)
     except (OSError, ValueError, EOFError):  # removed meanwhile, cut short, no array
         return None
@@ -200,7 +199,6 @@ def _write(
     channels: int,
     size: int | None,
     shape: tuple[int, int],
-    progress: bool,
 ) -> Path:
     """Decode ``files`` into a file that gets its name when it is whole; two processes may do so at once."""
     whole = (len(files), channels, *shape)
@@ -216,7 +214,7 @@ def _write(
     try:
         with storage(temporary), open(temporary, "wb") as handle:
             np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": whole})
-            with CountProgress("decoding pictures", len(files), shown=progress) as report:
+            with CountProgress("decoding pictures", len(files)) as report:
                 for chunk, pixels, digests in _chunks(files, channels, size, shape):
                     handle.write(pixels.data)
                     sha.update(pixels.data)
