@@ -288,7 +288,7 @@ def test_a_tuning_run_that_is_not_there_stops_the_choice(tmp_path: Path) -> None
         choose_values(tmp_path, runs)
 
 
-def test_two_tuned_settings_or_no_validation_images_are_refused(tmp_path: Path) -> None:
+def test_two_tuned_settings_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     other = dataclasses.replace(TUNED, path="train.batch_size", values=(16, 32))
     with pytest.raises(BadInput, match=r"tunes optimizer.lr, train.batch_size; one setting can be tuned"):
         make(tmp_path, tiny_spec(nuisance=(TUNED, other)))

@@ -67,10 +67,9 @@ class Group:
     @property
     def title(self) -> str:
         """What a person calls it: ``plain he, depth 8, 10 seeds``."""
-        what = [*([self.condition] if self.condition else []), f"depth {self.depth}"]
-        rate = [] if self.value is None else [f"{self.value:g}"]
+        rate = "" if self.value is None else f"{self.value:g}"
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
-        return ", ".join([*what, *rate, seeds])
+        return ", ".join(filter(None, [self.condition, f"depth {self.depth}", rate, seeds]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -67,7 +67,7 @@ class ResolvedCell:
     def name(self) -> str:
         """The name of its runs."""
         tuning = "" if self.value is None else "tuning"
-        return " ".join([tuning, self.cell.condition, f"depth {self.cell.depth}"]).strip().replace("  ", " ")
+        return " ".join(filter(None, [tuning, self.cell.condition, f"depth {self.cell.depth}"]))
 
     def run(self, seed: int, name: str) -> PlannedRun:
         """Its run with ``seed``, in a folder that is called ``name``, with data set, seed and fingerprint."""
