@@ -72,6 +72,8 @@ def plan(
         chosen: Sequence[int] = parse_seeds(seeds) if isinstance(seeds, str) else list(seeds)
     else:
         chosen = (config.seed if seed is None else seed,)
+    if not chosen:
+        raise BadInput("seeds = [] is not acceptable; it takes at least one seed")
     return name, [dataclasses.replace(config, seed=s) for s in chosen], notes
 
 
@@ -96,28 +98,18 @@ class Trained:
             return None
 
 
-def train_runs(
-    recipe: str | RunConfig,
-    runtime: Runtime,
-    *,
-    seed: int | None = None,
-    seeds: str | Sequence[int] | None = None,
-    dataset: str | None = None,
-    overrides: Sequence[str] = (),
-    progress: bool = True,
-) -> Trained:
+def train_runs(recipe: str | RunConfig, runtime: Runtime, *, progress: bool = True, **changes: Any) -> Trained:
     """What `train` and ``netdepth train`` share: train the runs that are missing, draw the learning curves.
 
+    ``changes`` are those of `plan`.
+
     Raises:
-        BadInput: an unknown recipe, override or seed, or a setting that a component refuses.
+        BadInput: as `plan`, or a setting that a component refuses.
         Interrupted: a signal came; everything is saved.
     """
-    from netdepth.report.learning_curves import learning_curves
     from netdepth.training.launch import Outcome, launch, settle
 
-    name, configs, notes = plan(recipe, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides)
-    if not configs:
-        raise BadInput("seeds = [] is not acceptable; it takes at least one seed")
+    name, configs, notes = plan(recipe, **changes)
     keys = asked.keys_of(configs, runtime)
     known = _known(keys, runtime)
     if known is None:
@@ -135,9 +127,15 @@ def train_runs(
         ]
     made = Trained(outcomes, {})
     for number, run in made.runs.items():
-        made.figures[number] = _drawn(run) or made.picture(functools.partial(learning_curves, run))
+        made.figures[number] = _drawn(run) or made.picture(functools.partial(_draw, run))
     settle(outcomes)
     return made
+
+
+def _draw(run: RunDir) -> Path:
+    from netdepth.report.learning_curves import learning_curves
+
+    return learning_curves(run)
 
 
 def _known(keys: Sequence[str | None], runtime: Runtime) -> list[RunDir] | None:
@@ -145,9 +143,8 @@ def _known(keys: Sequence[str | None], runtime: Runtime) -> list[RunDir] | None:
     nobody has registered a component of their own, and the slow way would cost seconds."""
     if "torch" in sys.modules or world_size() > 1:
         return None
-    found = [asked.find(key, runtime) for key in keys]
-    known = [run for run in found if run is not None]
-    return known if len(known) == len(found) else None
+    known = [run for key in keys if (run := asked.find(key, runtime)) is not None]
+    return known if len(known) == len(keys) else None
 
 
 def _keep(keys: Sequence[str | None], configs: Sequence[RunConfig], outcomes: Sequence[Outcome]) -> None:
@@ -164,11 +161,9 @@ def _keep(keys: Sequence[str | None], configs: Sequence[RunConfig], outcomes: Se
 
 def _drawn(run: RunDir) -> Path | None:
     """The learning curves of ``run``, if they were drawn after its last record and its result were written."""
-    path = run.path / "figures" / "learning_curves.png"
-    if not path.is_file():
-        return None
-    written = [file.stat().st_mtime_ns for file in run.path.glob("*") if file.name in ("metrics.jsonl", "result.json")]
-    return path if path.stat().st_mtime_ns >= max(written, default=0) else None
+    path, read = run.path / "figures" / "learning_curves.png", (run.path / "metrics.jsonl", run.path / "result.json")
+    times = [file.stat().st_mtime_ns for file in (path, *read) if file.is_file()]
+    return path if path.is_file() and times[0] == max(times) else None
 
 
 def _announce(notes: Sequence[str]) -> None:
@@ -199,9 +194,9 @@ def train(
 
     runtime = with_imports(runtime or Runtime())
     made = train_runs(recipe, runtime, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides, progress=progress)
-    failed = [outcome for outcome in made.outcomes if outcome.error is not None]
+    failed = [f"seed {outcome.seed}: {outcome.error}" for outcome in made.outcomes if outcome.error is not None]
     if failed:
-        raise RunFailed("; ".join(f"seed {outcome.seed}: {outcome.error}" for outcome in failed))
+        raise RunFailed("; ".join(failed))
     runs = [Run(run) for run in made.runs.values()]
     return runs[0] if seeds is None else runs
 
@@ -284,13 +279,13 @@ class Study:
         import html
 
         said = "".join(f"<li>{html.escape(sentence.text)}</li>" for sentence in self.verdict().sentences)
-        title = f"<p><b>{html.escape(self.spec.question)}</b> <code>{html.escape(str(self.path))}</code></p>"
-        pictures = sorted((self.path / "figures").glob("*.png"))
-        if not pictures:
-            return f"{title}<ul>{said}</ul>"
-        data = base64.b64encode(pictures[0].read_bytes()).decode()
-        name = html.escape(pictures[0].stem.replace("_", " "))
-        return f'{title}<ul>{said}</ul><img alt="{name}" src="data:image/png;base64,{data}" style="max-width:100%">'
+        shown = (
+            f"<p><b>{html.escape(self.spec.question)}</b> <code>{html.escape(str(self.path))}</code></p><ul>{said}</ul>"
+        )
+        for picture in sorted((self.path / "figures").glob("*.png"))[:1]:
+            name, data = html.escape(picture.stem.replace("_", " ")), base64.b64encode(picture.read_bytes()).decode()
+            shown += f'<img alt="{name}" src="data:image/png;base64,{data}" style="max-width:100%">'
+        return shown
 
 
 def study(
@@ -321,16 +316,8 @@ def study(
     """
     from netdepth.studies.run import run_study
 
-    spec, runtime = prepared(
-        recipe,
-        runtime or Runtime(),
-        seeds=seeds,
-        depths=depths,
-        dataset=dataset,
-        overrides=overrides,
-        tune=tune,
-        source=source,
-    )
+    changes = {"dataset": dataset, "overrides": overrides, "tune": tune, "source": source}
+    spec, runtime = prepared(recipe, runtime or Runtime(), seeds=seeds, depths=depths, **changes)
     done = run_study(spec, runtime, workers=workers, ray=ray, progress=progress)
     if done.failed:
         first = done.failed[0]
@@ -339,7 +326,7 @@ def study(
 
 
 def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple[StudySpec, Runtime]:
-    """The study to conduct (`ask` with ``changes``; seeds that its folder has already count as an extension) and the
+    """The study to run (`ask` with ``changes``; seeds that its folder has already count as an extension) and the
     runtime with the user's files imported. What is to be announced is printed.
 
     Raises:

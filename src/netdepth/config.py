@@ -93,7 +93,8 @@ class Component:
 def require(condition: bool, path: str, value: object, good: str) -> None:
     """Raise BadInput, naming ``path``, ``value`` and the ``good`` values, unless ``condition`` holds."""
     if not condition:
-        raise BadInput(f"{path} = {value!r} is out of range; it takes {good}")
+        wrong = "not acceptable" if isinstance(value, str) else "out of range"
+        raise BadInput(f"{path} = {value!r} is {wrong}; it takes {good}")
 
 
 @dataclass(frozen=True)

@@ -12,11 +12,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from netdepth import data, models
 from netdepth.config import Component, RunConfig
+from netdepth.data.augment import AUGMENTATIONS
 from netdepth.errors import BadInput
+from netdepth.recipes import RECIPES, import_user
 from netdepth.registry import REGISTRIES, registry_of
 from netdepth.runs.folder import RunDir
+from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import StudySpec
+from netdepth.trackers import TRACKERS
+from netdepth.training.objectives import OBJECTIVES
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES
+from netdepth.training.resolve import COMPONENTS, fill_in
 
 __all__ = ["Finding", "check_component", "check_file"]
 
@@ -43,9 +53,7 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
     Raises:
         BadInput: it cannot be imported, or registers nothing.
     """
-    from netdepth import recipes
-
-    module = recipes.import_user(path).__name__
+    module = import_user(path).__name__
     findings: list[Finding] = []
     for kind in REGISTRIES:
         registry = registry_of(kind)
@@ -53,9 +61,7 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
             if registry.entry(name).function.__module__ == module:
                 findings += check_component(kind, name, data_dir)
     if not findings:
-        raise BadInput(
-            f"{path} registers nothing; decorate a function, e.g. with @netdepth.models.MODELS.register(...)"
-        )
+        raise BadInput(f"{path} registers nothing; decorate a function: @netdepth.models.MODELS.register(...)")
     return findings
 
 
@@ -75,10 +81,6 @@ def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[
 
 
 def _model(component: Component, data_dir: Path | None) -> Promises:
-    import torch
-
-    from netdepth import models
-
     model = models.build(component, SHAPE, CLASSES, seed=0)
     images = torch.randint(0, 256, (BATCH, *SHAPE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     logits = model(images)
@@ -99,10 +101,6 @@ def _model(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _dataset(component: Component, data_dir: Path | None) -> Promises:
-    import torch
-
-    from netdepth import data
-
     splits, again = (data.load(component, data_dir=data_dir) for _ in range(2))
     yield "is the same every time", splits.spec == again.spec, splits.spec.split_digest[:12]
     parts = {"train": splits.train, "val": splits.val}
@@ -119,10 +117,6 @@ def _dataset(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _optimizer(component: Component, data_dir: Path | None) -> Promises:
-    import torch
-
-    from netdepth.training.optim import OPTIMIZERS
-
     def start() -> tuple[torch.nn.Parameter, Any]:
         flat = torch.nn.Parameter(torch.linspace(1.0, 2.0, 8))
         flat.grad = torch.zeros(8)
@@ -148,10 +142,6 @@ def _optimizer(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _augmentation(component: Component, data_dir: Path | None) -> Promises:
-    import torch
-
-    from netdepth.data.augment import AUGMENTATIONS
-
     augment = AUGMENTATIONS.build(component, (3, 16, 16))
     images = torch.randint(0, 256, (8, 3, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     before = images.clone()
@@ -164,8 +154,6 @@ def _augmentation(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _schedule(component: Component, data_dir: Path | None) -> Promises:
-    from netdepth.training.optim import SCHEDULES
-
     for total in (1, 2, 1000):
         factors = [SCHEDULES.build(component, total, 10)(step) for step in range(total)]
         good = all(0 <= factor < float("inf") for factor in factors)
@@ -173,10 +161,6 @@ def _schedule(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _objective(component: Component, data_dir: Path | None) -> Promises:
-    import torch
-
-    from netdepth.training.objectives import OBJECTIVES
-
     logits = torch.linspace(-1, 1, BATCH * CLASSES).view(BATCH, CLASSES).requires_grad_()
     loss = OBJECTIVES.build(component)(logits, torch.arange(BATCH) % CLASSES)
     yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), f"{loss.detach():.4g}"
@@ -185,8 +169,6 @@ def _objective(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _tracker(component: Component, data_dir: Path | None) -> Promises:
-    from netdepth.trackers import TRACKERS
-
     config = {"fingerprint": "0123456789", "seed": 0, "recipe": "check", "train": {}}
     with tempfile.TemporaryDirectory() as folder:
         run = RunDir.create(Path(folder), "check", 0, "0123456789")
@@ -202,10 +184,6 @@ def _tracker(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _recipe(component: Component, data_dir: Path | None) -> Promises:
-    from netdepth.recipes import RECIPES
-    from netdepth.studies.resolve import without_parent_run
-    from netdepth.training.resolve import COMPONENTS, fill_in
-
     made = RECIPES.build(component)
     yield "returns a RunConfig or a StudySpec", isinstance(made, RunConfig | StudySpec), type(made).__name__
     configs = [made] if isinstance(made, RunConfig) else [cell.config for cell in made.cells]

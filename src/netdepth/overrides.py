@@ -8,10 +8,13 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from netdepth.config import MAX_SEED, RunConfig, from_json, require, to_json
+from netdepth.config import MAX_SEED, Component, RunConfig, from_json, require, to_json
 from netdepth.errors import BadInput, choose
 
 __all__ = ["apply_overrides", "dataset_overrides", "parse_seeds"]
+
+WITH_SETTINGS = ("early_stopping", "overfitting", "lr_scale")
+"""What of ``train`` and ``start_from`` has settings of its own."""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -64,7 +67,7 @@ def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> tuple[RunCon
         path, equals, raw = text.partition("=")
         if not equals or not path:
             raise BadInput(f"--set {text!r} is not acceptable; write it as path=value, e.g. model.width=64")
-        if path == "seed":
+        if path.partition(".")[0] == "seed":
             raise BadInput("--set seed=... is not acceptable; use --seed or --seeds")
         _assign(data, path, _value(raw), notes)
     return from_json(RunConfig, data, "config"), notes
@@ -80,43 +83,24 @@ def _value(raw: str) -> Any:
 def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> None:
     head, _, rest = path.partition(".")
     choose(head, data, "--set path:")
-    target = data[head]
-    if head == "train" and rest:
-        key, _, leaf = rest.partition(".")
-        choose(key, target, "--set path: train.")
-        if not leaf:
-            target[key] = value
-            return
-        if key not in ("early_stopping", "overfitting"):
-            raise BadInput(f"--set {path}: train.{key} has no settings of its own; write train.{key}=value")
-        target[key] = {**(target[key] or {}), leaf: value}
-    elif head == "start_from":
-        if rest:
-            key, dot, stage = rest.partition(".")  # start_from.lr_scale.stage1=0.1
-            if dot and key != "lr_scale":
-                raise BadInput(
-                    f"--set {path}: start_from.{key} has no settings of its own; write start_from.{key}=value"
-                )
-            start = dict(target or {})
-            held = start.get(key)
-            start[key] = {**(held if isinstance(held, dict) else {}), stage: value} if dot else value
-            data[head] = start
-        elif value is None or isinstance(value, dict):
-            data[head] = value
-        elif isinstance(value, str):
-            data[head] = {**(target or {}), "run": value, "sha256": None}
-        else:
-            raise BadInput(f"--set start_from={value!r} is not acceptable; it takes a run, an object or null")
-    elif head != "train" and rest:
-        target["args"] = {**target["args"], rest: value}
-        target["version"] = None
-    elif head != "train" and isinstance(value, str):
-        if target["name"] != value:
-            if target["args"]:
-                dropped = ", ".join(f"{key}={item!r}" for key, item in sorted(target["args"].items()))
-                notes.append(f"{head} {target['name']} -> {value}: dropped {dropped}")
-            data[head] = {"name": value, "args": {}, "version": None}
+    target, component = data[head], head not in ("train", "start_from")
+    if rest and component:
+        data[head] = {**target, "args": {**target["args"], rest: value}, "version": None}
+    elif rest:
+        key, dot, leaf = rest.partition(".")  # train.early_stopping.patience, start_from.lr_scale.stage1
+        if dot and key not in WITH_SETTINGS:
+            raise BadInput(f"--set {path}: {head}.{key} has no settings of its own; write {head}.{key}=value")
+        held = (target or {}).get(key)
+        inner = {**(held if isinstance(held, dict) else {}), leaf: value} if dot else value
+        data[head] = {**(target or {}), key: inner}
     elif isinstance(value, dict):
-        data[head] = value
-    else:
+        data[head] = to_json(from_json(Component, value, head)) if component else value
+    elif head == "start_from" and (value is None or isinstance(value, str)):
+        data[head] = None if value is None else {**(target or {}), "run": value, "sha256": None}
+    elif not component or not isinstance(value, str):
         raise BadInput(f"--set {path}={value!r} is not acceptable; it takes a name or an object")
+    elif target["name"] != value:
+        if target["args"]:
+            dropped = ", ".join(f"{key}={item!r}" for key, item in sorted(target["args"].items()))
+            notes.append(f"{head} {target['name']} -> {value}: dropped {dropped}")
+        data[head] = {"name": value, "args": {}, "version": None}

@@ -10,12 +10,13 @@ import dataclasses
 import itertools
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from netdepth.config import MAX_SEED, RunConfig, digest, to_json
+from netdepth.config import MAX_SEED, RunConfig, digest, require, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
 
@@ -130,19 +131,15 @@ class StudySpec:
     source: RunConfig | None = None
 
     def __post_init__(self) -> None:
-        for field in ("name", "question"):
-            if not getattr(self, field).strip():
-                raise BadInput(f"study.{field} is empty; it takes words")
+        for name in ("name", "question"):
+            require(bool(getattr(self, name).strip()), f"study.{name}", getattr(self, name), "words")
         self._check_axes()
         self._check_seeds(self.seeds, "study.seeds", at_least=1)
         for item in self.nuisance:
             self._check_nuisance(item)
-        if not (math.isfinite(self.smallest_effect) and self.smallest_effect > 0):
-            raise BadInput(
-                f"study.smallest_effect = {self.smallest_effect!r} is out of range; it takes a number above 0"
-            )
-        if self.looks < 1:
-            raise BadInput(f"study.looks = {self.looks!r} is out of range; it takes 1 or more")
+        effect = self.smallest_effect
+        require(math.isfinite(effect) and effect > 0, "study.smallest_effect", effect, "a number above 0")
+        require(self.looks >= 1, "study.looks", self.looks, "1 or more")
         if self.paper is not None:
             choose(self.paper, PAPERS, "study.paper")
         for comparison in self.primary:
@@ -206,15 +203,13 @@ class StudySpec:
     def fingerprint(self) -> str:
         """Ten hex digits over all but seeds and looks: only adding seeds leaves a study the same study."""
         data = to_json(self)
-        del data["seeds"], data["looks"], data["base"]["seed"]
-        if self.paper is None:
-            del data["paper"]  # added later: studies without it keep their fingerprint
-        if self.source is None:
-            del data["source"]
+        base = data["base"]
+        del data["seeds"], data["looks"], base["seed"]
         if not self.base.augmented:
-            del data["base"]["augmentation"]
-        if self.base.start_from is None:
-            del data["base"]["start_from"]
+            del base["augmentation"]
+        for part, added_later in ((data, "paper"), (data, "source"), (base, "start_from")):
+            if part[added_later] is None:  # studies without it keep their fingerprint
+                del part[added_later]
         return digest(data)[:10]
 
     def extended(self, seeds: Iterable[int]) -> StudySpec:
@@ -272,23 +267,21 @@ class StudySpec:
 
     def _check_axes(self) -> None:
         names = [axis.name for axis in self.scientific]
-        if len(set(names)) < len(names) or names.count(DEPTH) != 1:
-            raise BadInput(f"study.scientific has axes {names}; it takes one called 'depth' and others, each once")
+        good = "axes of different names, one of them 'depth'"
+        require(len(set(names)) == len(names) and DEPTH in names, "study.scientific", names, good)
         for axis in self.scientific:
-            if axis.name in RESERVED or not axis.name:
-                raise BadInput(f"axis name {axis.name!r} is reserved; choose another than {', '.join(RESERVED)}")
-            if not axis.levels:
-                raise BadInput(f"axis {axis.name!r} has no levels; it takes one or more")
+            require(axis.name not in ("", *RESERVED), "axis name", axis.name, f"other names than {', '.join(RESERVED)}")
+            require(bool(axis.levels), f"axis {axis.name!r}", axis.levels, "one or more levels")
             for level, settings in axis.levels.items():
-                if not isinstance(settings, Mapping):
-                    raise BadInput(f"level {level!r} of axis {axis.name!r} is {settings!r}; it takes paths and values")
-                if axis.name == DEPTH and not (level.isascii() and level.isdecimal() and str(int(level)) == level):
-                    raise BadInput(f"level {level!r} of axis depth is not a depth; it takes whole numbers such as 8")
+                what = f"level {level!r} of axis {axis.name!r}"
+                require(isinstance(settings, Mapping), what, settings, "paths and values")
+                number = re.fullmatch("0|[1-9][0-9]*", level)
+                require(axis.name != DEPTH or number is not None, "level of axis 'depth'", level, "a depth, such as 8")
 
     @staticmethod
     def _check_seeds(seeds: tuple[int, ...], path: str, at_least: int) -> None:
-        if len(seeds) < at_least or len(set(seeds)) < len(seeds) or any(not 0 <= s <= MAX_SEED for s in seeds):
-            raise BadInput(f"{path} = {list(seeds)} is out of range; it takes {at_least} or more, each once, from 0")
+        good = len(seeds) >= at_least and len(set(seeds)) == len(seeds) and all(0 <= s <= MAX_SEED for s in seeds)
+        require(good, path, list(seeds), f"{at_least} or more, each once, from 0")
 
     def _check_nuisance(self, item: Nuisance) -> None:
         tuned = item.how == "tuned"

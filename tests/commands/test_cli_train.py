@@ -30,17 +30,12 @@ def test_train_passes_on_what_was_asked_and_shows_the_table(ask: Ask, world: Wor
     assert Path(out.rpartition("learning curves: ")[2].strip()).is_file()
 
 
-def test_a_replaced_component_announces_what_it_drops(ask: Ask, world: World) -> None:
-    code, _, err = ask("train", "baseline-mlp", "--set", "optimizer=sgd")
-    assert code == 0
-    assert err == "note: optimizer adam -> sgd: dropped lr=0.001\n"
-    assert world.launched[0][2].trackers == ("tensorboard",)
-
-
-def test_several_trackers_and_uploading(ask: Ask, world: World) -> None:
+def test_trackers_and_a_replaced_component_which_says_what_it_drops(ask: Ask, world: World) -> None:
+    note = "note: optimizer adam -> sgd: dropped lr=0.001\n"
+    assert ask("train", "baseline-mlp", "--set", "optimizer=sgd")[::2] == (0, note)
     assert ask("train", "baseline-mlp", "--track", "tensorboard,wandb,wandb", "--wandb-online")[0] == 0
-    runtime = world.launched[0][2]
-    assert (runtime.trackers, runtime.wandb_online) == (("tensorboard", "wandb"), True)
+    trackers = [(runtime.trackers, runtime.wandb_online) for _, _, runtime in world.launched]
+    assert trackers == [(("tensorboard",), False), (("tensorboard", "wandb"), True)]
 
 
 def test_a_file_and_a_saved_config_keep_their_own_seed(ask: Ask, world: World) -> None:
@@ -55,23 +50,20 @@ def test_a_file_and_a_saved_config_keep_their_own_seed(ask: Ask, world: World) -
 
 
 def test_seeds_end_with_the_comparison_and_the_overlay(ask: Ask, world: World) -> None:
-    code, out, _ = ask("train", "baseline-mlp", "--seeds", "0,3,7")
+    (world.folder / "loud.py").write_text("print('hello from user code')")
+    command = ["train", "baseline-mlp", "--seeds", "0,3,7", "--import", "loud.py"]
+    code, out, _ = ask(*command)
     assert code == 0
     assert [config.seed for config in world.launched[0][1]] == [0, 3, 7]
     assert "n = 3 of 3 runs" in out
     assert "3-runs.png" in out
-
-
-def test_train_json_is_one_document_and_nothing_else(ask: Ask, world: World) -> None:
-    (world.folder / "loud.py").write_text("print('hello from user code')")
-    code, out, err = ask("train", "baseline-mlp", "--seeds", "2", "--json", "--import", "loud.py")
+    code, out, err = ask(*command, "--json")
     document = json.loads(out)
-    assert code == 0
-    assert [run["seed"] for run in document["runs"]] == [0, 1]
+    assert (code, "hello from user code" in err) == (0, True)
+    assert [run["seed"] for run in document["runs"]] == [0, 3, 7]
     assert document["runs"][0]["result"]["test"]["best"]["accuracy"] == 0.97
-    assert document["comparison"]["groups"][0]["estimates"]["test_accuracy"]["n"] == 2
+    assert document["comparison"]["groups"][0]["estimates"]["test_accuracy"]["n"] == 3
     assert Path(document["figure"]).is_file()
-    assert "hello from user code" in err
 
 
 def test_one_failure_has_its_own_code_and_one_of_several_is_1(ask: Ask, world: World) -> None:
@@ -85,21 +77,18 @@ def test_one_failure_has_its_own_code_and_one_of_several_is_1(ask: Ask, world: W
     assert err == "netdepth: error: seed 0: no space left\n"
 
 
-def test_a_diverged_run_is_a_result_with_a_warning(ask: Ask, world: World) -> None:
+def test_a_diverged_run_is_a_result_and_a_figure_that_cannot_be_drawn_a_note(
+    ask: Ask, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: Any) -> Path:
+        raise StorageError("cannot write figures: No space left on device")
+
+    monkeypatch.setattr("netdepth.report.learning_curves.learning_curves", refuse)
     world.status = "diverged"
     code, out, err = ask("train", "baseline-mlp")
     assert code == 0
     assert "warning: seed 0 diverged" in err
     assert "Diverged" in out
-
-
-def test_a_figure_that_cannot_be_drawn_is_a_note(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(run: Any) -> Path:
-        raise StorageError("cannot write figures: No space left on device")
-
-    monkeypatch.setattr("netdepth.report.learning_curves.learning_curves", refuse)
-    code, out, _ = ask("train", "baseline-mlp")
-    assert code == 0
     assert "note: no figure: cannot write figures" in out
 
 
@@ -113,9 +102,6 @@ def test_quickstart_needs_no_download_and_no_tracker(ask: Ask, world: World) -> 
     assert code == 0
     assert "97.00 % of 1,000 digits" in out
     assert "netdepth train baseline-mlp" in out
-
-
-def test_quickstart_stops_at_a_baseline_that_failed(ask: Ask, world: World) -> None:
     world.failing[0] = "no space", 74
     assert ask("quickstart")[0] == 74
-    assert not world.studies
+    assert len(world.studies) == 1, "a baseline that failed is the end"

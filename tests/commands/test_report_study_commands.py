@@ -123,10 +123,8 @@ def test_an_unfinished_study_says_so_everywhere(
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["report", "nothing"], "no study 'nothing' under"),
         (["verdict", "mode"], "the nearest are made"),
         (["report", "made", "--check"], "report.html to check; make it with: netdepth report made"),
-        (["verdict", "made", "--chek"], "unknown option of netdepth verdict: '--chek'"),
     ],
 )
 def test_bad_input_is_one_line(

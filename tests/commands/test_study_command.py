@@ -89,15 +89,9 @@ def test_seeds_that_cannot_decide_are_said_before_anything_runs(here: Path, caps
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        (["depth-mpl5k"], "did you mean 'depth-mlp5k'"),
-        (["baseline-mlp"], "run it with: netdepth train baseline-mlp"),
-        (["my.py:run"], "my.py:run is not a study; run it with: netdepth train my.py:run"),
-        (["my.py:tiny", "--threads", "4"], "use --workers 4"),
-        (["my.py:tiny", "--workers", "many"], "--workers 'many' is not acceptable"),
         (["my.py:tiny", "--device", "tpu"], "unknown --device 'tpu'"),
         (["my.py:tiny", "--set", "model.widht=8"], "did you mean 'width'"),
         (["my.py:tiny", "--depths", "2,99999"], "model.depth = 99999 is out of range"),
-        (["my.py:tiny", "--seed", "3"], "option of netdepth study"),
     ],
 )
 def test_bad_input_is_one_line_and_leaves_no_folder(
@@ -108,11 +102,6 @@ def test_bad_input_is_one_line_and_leaves_no_folder(
     assert said in err
     assert err.count("\n") == 1
     assert not (here / "runs").exists()
-
-
-def test_train_says_what_a_study_is_run_with(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = answer(["train", "depth-mlp"], capsys)
-    assert (code, err) == (2, "netdepth: error: depth-mlp is a study; run it with: netdepth study depth-mlp\n")
 
 
 def test_list_marks_studies(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,8 +6,6 @@ import inspect
 import math
 
 import pytest
-import torch
-from torch.nn import functional as F
 
 from netdepth import models
 from netdepth.api import ask
@@ -109,19 +107,3 @@ def test_the_docstring_promises_what_the_paper_printed() -> None:
     assert math.comb(10, 5) == 252, "the arrangements of five runs against five"
     assert seeds_to_reach(0.025, len(spec.primary), "unpaired") == 5
     assert seeds_to_reach(0.025, len(spec.primary) + 1, "unpaired") > 5
-
-
-def test_a_stage_of_the_simple_net_may_hold_several_convolutions() -> None:
-    model = models.build("cnn", (3, 9, 8), 5, channels=[4, 6], convolutions=2, hidden=8, dropout=0.0).double()
-    images = torch.arange(3 * 3 * 9 * 8).remainder(251).to(torch.uint8).view(3, 3, 9, 8)
-    h = images.double() / 255
-    for stage in range(2):
-        for place in (0, 2):
-            conv = model.get_submodule(f"stages.{stage}.{place}")
-            h = F.conv2d(h, conv.weight, conv.bias, padding=1).relu()
-        h = F.max_pool2d(h, 2)
-    expected = model.head(model.get_submodule("hidden")(h.flatten(1)).relu())  # type: ignore[operator]
-    assert torch.allclose(model(images), expected, rtol=1e-6)
-    assert models.describe(model).depth == len(models.describe(model).layers) == 6
-    with pytest.raises(BadInput, match=r"model\.convolutions = 0 is out of range; it takes 1 to 100"):
-        models.build("cnn", (3, 9, 8), 5, convolutions=0)

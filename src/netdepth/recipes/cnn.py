@@ -10,7 +10,7 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.recipes.base import ADAM, RECIPES
 from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
-__all__ = ["RESIDUAL", "cnn_small", "depth_cnn", "he2016_cifar10", "precision_cnn", "resnet_with_adam"]
+__all__ = ["RESIDUAL", "cnn_small", "depth_cnn", "he2016_cifar10", "precision_cnn", "resnet"]
 
 PLAIN, RESIDUAL = "plain", "residual"
 
@@ -20,16 +20,19 @@ PLAIN, RESIDUAL = "plain", "residual"
 # and the final pass over everything, forward only, cost as much as some 50,000 more.
 WIDTH = 8
 BUDGET = "3ep"
-EVAL_EVERY = "176it"  # half an epoch of 45,000 images
+HALF_EPOCH = "176it"  # of 45,000 images
+
+SHORTCUTS = Axis("condition", {PLAIN: {"model.shortcut": "none"}, RESIDUAL: {"model.shortcut": "identity"}})
+SGD = Component("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4})
 
 
-def resnet_with_adam(dataset: Component, settings: Mapping[str, Any], **train: Any) -> RunConfig:
-    """A residual network with ``settings``: Adam, divided by ten after half and three quarters of the steps, batches of
-    128, crops and flips."""
+def resnet(dataset: Component, settings: Mapping[str, Any], optimizer: Component = ADAM, **train: Any) -> RunConfig:
+    """A residual network with ``settings``: a rate divided by ten after half and three quarters of the steps, batches
+    of 128, crops and flips."""
     return RunConfig(
         dataset=dataset,
         model=Component("resnet", settings),
-        optimizer=ADAM,
+        optimizer=optimizer,
         schedule=Component("step"),
         augmentation=Component("crop-flip"),
         train=TrainConfig(**{"batch_size": 128, **train}),
@@ -53,18 +56,10 @@ def depth_cnn() -> StudySpec:
     return StudySpec(
         name="depth-cnn",
         question="Do deeper convolutional networks train worse on CIFAR-10, and do shortcuts cure it?",
-        base=RunConfig(
-            dataset=Component("cifar10-jpeg"),
-            model=Component("resnet", {"width": WIDTH}),
-            optimizer=Component("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}),
-            schedule=Component("step"),
-            augmentation=Component("crop-flip"),
-            train=TrainConfig(budget=BUDGET, eval_every=EVAL_EVERY, batch_size=128),
-        ),
-        scientific=(
-            Axis.of_depths((8, 20, 56)),
-            Axis("condition", {PLAIN: {"model.shortcut": "none"}, RESIDUAL: {"model.shortcut": "identity"}}),
-        ),
+        base=resnet(
+            Component("cifar10-jpeg"), {"width": WIDTH}, SGD, budget=BUDGET, eval_every="176it"
+        ),  # half an epoch
+        scientific=(Axis.of_depths((8, 20, 56)), SHORTCUTS),
         seeds=tuple(range(7)),
         # Seven pairs give p = 2/128 at best: one comparison of the family reaches 0.025, two do not.
         primary=(
@@ -93,7 +88,7 @@ def cnn_small() -> StudySpec:
     return StudySpec(
         name="cnn-small",
         question="Does a residual network beat a simple CNN of the same depth and size on CIFAR-10?",
-        base=resnet_with_adam(Component("cifar10-jpeg"), {}, budget="5ep"),
+        base=resnet(Component("cifar10-jpeg"), {}, budget="5ep"),
         scientific=(
             Axis.of_depths((8,)),
             Axis("condition", {"simple": {**simple, "model.init": "he"}, RESIDUAL: {"model.width": 16}}),
@@ -118,7 +113,7 @@ def precision_cnn() -> StudySpec:
     return StudySpec(
         name="precision-cnn",
         question="Does training in bfloat16 change what a convolutional network reaches on CIFAR-10?",
-        base=resnet_with_adam(Component("cifar10-jpeg"), {"width": 16}, budget="1ep"),
+        base=resnet(Component("cifar10-jpeg"), {"width": 16}, budget="1ep"),
         scientific=(
             Axis.of_depths((20,)),
             Axis("condition", {name: {"train.precision": name} for name in ("float32", "bf16")}),
@@ -153,18 +148,10 @@ def he2016_cifar10() -> StudySpec:
     return StudySpec(
         name="he2016-cifar10",
         question="Are deeper plain networks harder to train on CIFAR-10, and deeper residual ones better?",
-        base=RunConfig(
-            dataset=Component("cifar10"),
-            model=Component("resnet", {"width": 16, "normalization": "pixel"}),
-            optimizer=Component("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}),
-            schedule=Component("step"),
-            augmentation=Component("crop-flip"),
-            train=TrainConfig(budget="64000it", eval_every="400it", batch_size=128),
+        base=resnet(
+            Component("cifar10"), {"width": 16, "normalization": "pixel"}, SGD, budget="64000it", eval_every="400it"
         ),
-        scientific=(
-            Axis("depth", levels),
-            Axis("condition", {PLAIN: {"model.shortcut": "none"}, RESIDUAL: {"model.shortcut": "identity"}}),
-        ),
+        scientific=(Axis("depth", levels), SHORTCUTS),
         seeds=tuple(range(5)),
         # Five against five give p = 2/252 at best: three comparisons reach 0.025, four do not.
         primary=(Primary("depth", 56, PLAIN), Primary("depth", 56, RESIDUAL), Primary("depth", 110, RESIDUAL)),

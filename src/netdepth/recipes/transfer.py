@@ -8,7 +8,7 @@ from typing import Any
 
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.recipes.base import ADAM, RECIPES
-from netdepth.recipes.cnn import resnet_with_adam
+from netdepth.recipes.cnn import resnet
 from netdepth.recipes.mlp import baseline_mlp
 from netdepth.studyspec import SOURCE, Axis, Nuisance, Primary, StudySpec
 
@@ -16,8 +16,6 @@ __all__ = [
     "distill_cifar10", "distill_cifar10_jpeg", "distill_mnist", "distillation", "transfer", "transfer_cifar10_halves",
     "transfer_cifar100", "transfer_fashion_mnist",
 ]  # fmt: skip
-
-SCRATCH = "from scratch"
 
 
 def transfer(
@@ -36,12 +34,9 @@ def transfer(
     The further training starts from ``parent``. ``settings`` give the network its ``depth``, as a depth axis does.
     Eight seeds each.
     """
-    conditions: dict[str, Mapping[str, Any]] = {
-        SCRATCH: {"start_from": None},
-        "head only": {"start_from.run": SOURCE, "start_from.freeze": list(stages[:-1])},
-        "last stage": {"start_from.run": SOURCE, "start_from.freeze": list(stages[:-2])},
-        "all stages": {"start_from.run": SOURCE, "start_from.freeze": []},
-    }
+    conditions: dict[str, Mapping[str, Any]] = {"from scratch": {"start_from": None}}
+    for condition, frozen in {"head only": stages[:-1], "last stage": stages[:-2], "all stages": ()}.items():
+        conditions[condition] = {"start_from.run": SOURCE, "start_from.freeze": list(frozen)}
     return StudySpec(
         name=name,
         question=question,
@@ -49,9 +44,7 @@ def transfer(
         source=parent,
         scientific=(Axis("depth", {str(depth): settings}), Axis("condition", conditions)),
         seeds=tuple(range(8)),
-        primary=tuple(
-            Primary("condition", depth, condition, SCRATCH) for condition in conditions if condition != SCRATCH
-        ),
+        primary=tuple(Primary("condition", depth, other, "from scratch") for other in list(conditions)[1:]),
         smallest_effect=smallest_effect,
         nuisance=(Nuisance("optimizer.lr"),),
     )
@@ -108,8 +101,8 @@ def transfer_cifar10_halves() -> StudySpec:
     return transfer(
         "transfer-cifar10-halves",
         "Does a network trained on five classes of CIFAR-10 help on few images of the other five?",
-        resnet_with_adam(Component("cifar10-jpeg", {"classes": first}), {"width": 16, "depth": 8}, budget="10ep"),
-        resnet_with_adam(
+        resnet(Component("cifar10-jpeg", {"classes": first}), {"width": 16, "depth": 8}, budget="10ep"),
+        resnet(
             Component("cifar10-jpeg", {"classes": second, "val_size": 45_000}),
             {"width": 16},
             budget="20ep",
@@ -137,8 +130,8 @@ def transfer_cifar100() -> StudySpec:
     return transfer(
         "transfer-cifar100",
         "Does a network trained on CIFAR-10 help on CIFAR-100?",
-        resnet_with_adam(Component("cifar10"), {"width": 16, "depth": 20}, budget="30ep"),
-        resnet_with_adam(Component("cifar100"), {"width": 16}, budget="30ep"),
+        resnet(Component("cifar10"), {"width": 16, "depth": 20}, budget="30ep"),
+        resnet(Component("cifar100"), {"width": 16}, budget="30ep"),
         depth=20,
         settings={"model.depth": 20},
         stages=RESNET_STAGES,
@@ -147,8 +140,6 @@ def transfer_cifar100() -> StudySpec:
 
 
 # --- distillation ---
-
-HARD, DISTILLED = "hard labels", "distilled"
 
 
 def distillation(
@@ -170,10 +161,10 @@ def distillation(
         source=teacher,
         scientific=(
             Axis("depth", {str(depth): settings}),
-            Axis("condition", {HARD: {"objective": "cross-entropy"}, DISTILLED: soft}),
+            Axis("condition", {"hard labels": {"objective": "cross-entropy"}, "distilled": soft}),
         ),
         seeds=tuple(range(10)),
-        primary=(Primary("condition", depth, DISTILLED, HARD),),
+        primary=(Primary("condition", depth, "distilled", "hard labels"),),
         smallest_effect=smallest_effect,
         nuisance=(Nuisance("optimizer.lr"),),
     )
@@ -222,8 +213,8 @@ def distill_cifar10() -> StudySpec:
     return distillation(
         "distill-cifar10",
         "Does a ResNet-20 of half the width learn more from a whole one's answers than from the labels of CIFAR-10?",
-        resnet_with_adam(Component("cifar10"), {"width": 16, "depth": 20}, budget="30ep"),
-        resnet_with_adam(Component("cifar10"), {"width": 8, "depth": 20}, budget="30ep"),
+        resnet(Component("cifar10"), {"width": 16, "depth": 20}, budget="30ep"),
+        resnet(Component("cifar10"), {"width": 8, "depth": 20}, budget="30ep"),
         depth=20,
         settings={"model.depth": 20},
         smallest_effect=0.002,
@@ -239,8 +230,8 @@ def distill_cifar10_jpeg() -> StudySpec:
     return distillation(
         "distill-cifar10-jpeg",
         "Does a small residual network learn more from a large one's answers than from the labels of CIFAR-10 (JPEG)?",
-        resnet_with_adam(Component("cifar10-jpeg"), {"width": 32, "depth": 8}, budget="10ep"),
-        resnet_with_adam(Component("cifar10-jpeg"), {"width": 8, "depth": 8}, budget="5ep"),
+        resnet(Component("cifar10-jpeg"), {"width": 32, "depth": 8}, budget="10ep"),
+        resnet(Component("cifar10-jpeg"), {"width": 8, "depth": 8}, budget="5ep"),
         depth=8,
         settings={"model.depth": 8},
         smallest_effect=0.005,
