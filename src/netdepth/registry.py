@@ -22,7 +22,7 @@ from netdepth.config import Component, from_json, type_name
 from netdepth.errors import BadInput, choose
 
 __all__ = [
-    "REGISTRIES", "Entry", "Field", "Registry", "import_package_modules", "import_room", "registry_of",
+    "REGISTRIES", "Entry", "Field", "Registry", "coerce", "import_package_modules", "import_room", "registry_of",
     "type_name",
 ]  # fmt: skip
 
@@ -156,6 +156,11 @@ class Registry(Generic[T]):
         args = {k: v for k, v in component.args.items() if k not in left_out}
         source = {} if entry.source is None else {"source": entry.source}
         return {"name": component.name, "version": component.version, "args": args, **source}
+
+
+def coerce(value: Any, kind: Any, path: str) -> Any:
+    """`from_json` under the name that users' files know."""
+    return from_json(kind, value, path)
 
 
 def registry_of(kind: str) -> Registry[Any]:

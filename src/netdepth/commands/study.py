@@ -123,32 +123,26 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
 
 def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
     """A row per cell of the phase ``name``, in the order of the grid."""
-    phase, unfinished = ahead.phases[name], ahead.unfinished[name]
-    rows: dict[Any, dict[str, Any]] = {}
+    phase, rows = ahead.phases[name], []
     for key, cell in phase.cells.items():
-        rows[key] = {
-            "phase": name if cell.value is None else f"{name} {cell.value:g}",
-            "condition": cell.cell.condition,
-            "depth": cell.cell.depth,
-            "runs": 0,
-            "missing": 0,
-            "how": "",
-            "parameters": cell.parameters,
-            "multiply_adds_per_step": cell.multiply_adds,
-            "steps": cell.steps,
-            "operations": 0,
-        }
-    for group in phase.plan.groups:
-        row = rows[group.condition, group.depth, group.value]
-        row["runs"] += len(group.seeds)
-        row["missing"] += sum(folder in unfinished for folder in phase.folders(group))
-        row["operations"] += group.operations
-        row["how"] = f"{row['how']} + {len(group.seeds)}" if row["how"] else _how(group.kind, len(group.seeds))
-    return list(rows.values())
-
-
-def _how(kind: str, seeds: int) -> str:
-    return f"{seeds} stacked" if kind == "cohort" else "alone"
+        groups = [group for group in phase.plan.groups if (group.condition, group.depth, group.value) == key]
+        stacks = [str(len(group.seeds)) for group in groups if group.kind == "cohort"]
+        alone = [f"{len(groups) - len(stacks)} alone"] if len(stacks) < len(groups) else []
+        rows.append(
+            {
+                "phase": name if cell.value is None else f"{name} {cell.value:g}",
+                "condition": cell.cell.condition,
+                "depth": cell.cell.depth,
+                "runs": sum(len(group.seeds) for group in groups),
+                "missing": sum(folder in ahead.unfinished[name] for group in groups for folder in phase.folders(group)),
+                "how": ", ".join([f"{' + '.join(stacks)} stacked"] * bool(stacks) + alone),
+                "parameters": cell.parameters,
+                "multiply_adds_per_step": cell.multiply_adds,
+                "steps": cell.steps,
+                "operations": sum(group.operations for group in groups),
+            }
+        )
+    return rows
 
 
 def quickstart(args: argparse.Namespace) -> Answer:
