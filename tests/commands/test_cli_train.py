@@ -51,13 +51,13 @@ def test_a_file_and_a_saved_config_keep_their_own_seed(ask: Ask, world: World) -
 
 def test_seeds_end_with_the_comparison_and_the_overlay(ask: Ask, world: World) -> None:
     (world.folder / "loud.py").write_text("print('hello from user code')")
-    command = ["train", "baseline-mlp", "--seeds", "0,3,7", "--import", "loud.py"]
+    command = ["train", "baseline-mlp", "--seeds", "0,3,7"]
     code, out, _ = ask(*command)
     assert code == 0
     assert [config.seed for config in world.launched[0][1]] == [0, 3, 7]
     assert "n = 3 of 3 runs" in out
     assert "3-runs.png" in out
-    code, out, err = ask(*command, "--json")
+    code, out, err = ask(*command, "--json", "--import", "loud.py")
     document = json.loads(out)
     assert (code, "hello from user code" in err) == (0, True)
     assert [run["seed"] for run in document["runs"]] == [0, 3, 7]
