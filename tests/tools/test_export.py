@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import importlib.util
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ from support.made_runs import make_run
 from support.real_runs import CONFIG, make
 from torch import Tensor, nn
 
-import netdepth as nd
 from netdepth import models
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data.fetch import SOURCES
@@ -170,15 +168,10 @@ def test_safetensors_and_its_card(
         assert expected_text in card
     assert run.config["fingerprint"] in card
 
-
-def test_the_code_on_the_card_loads_the_network(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made = nd.export(run, to="safetensors", out=tmp_path / "net.safetensors")
-    code = made.card.read_text().partition("```python\n")[2].partition("```")[0]
-    monkeypatch.chdir(tmp_path)
-    pixels = run.data().val.inputs[:7]
-    names: dict[str, Any] = {"pixels": pixels}
-    exec(code, names)
-    assert torch.equal(names["logits"], run.model()(pixels))
+    code_on_card = card.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, Any] = {"pixels": run.data().val.inputs[:7]}
+    exec(code_on_card.replace(out.name, str(out)), names)
+    assert torch.equal(names["logits"], run.model(weights)(names["pixels"]))
 
 
 def test_onnx_and_its_card(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,16 +187,15 @@ def test_onnx_and_its_card(run: Run, capsys: pytest.CaptureFixture[str]) -> None
     assert np.allclose(names["logits"], run.model()(black).detach().numpy(), atol=1e-5)
 
 
-@pytest.mark.parametrize("fault", [0.01, math.nan])
 def test_a_planted_mismatch_leaves_no_file(
-    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fault: float
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     form = FORMATS["safetensors"]
 
     def faulty(model: models.Network, metadata: Any) -> bytes:
         wrong = copy.deepcopy(model)
         with torch.no_grad():
-            wrong.head.bias[0] += fault  # type: ignore[union-attr, index]
+            wrong.head.bias[0] += 0.01  # type: ignore[union-attr, index]
         return form.write(wrong, metadata)
 
     monkeypatch.setitem(FORMATS, "safetensors", dataclasses.replace(form, write=faulty))

@@ -100,18 +100,15 @@ def test_the_slice_is_the_loss_of_the_moved_network_which_is_left_alone(kind: st
     assert len({round(loss, 6) for loss in found}) > 5
 
 
-@pytest.mark.parametrize("points", [0, 1, 2, 4, -3])
-def test_a_grid_has_a_centre(points: int) -> None:
-    with pytest.raises(BadInput, match="odd number from 3"):
-        coordinates(points, 1.0)
-
-
-@pytest.mark.parametrize("radius", [0.0, -1.0, math.inf, math.nan])
-def test_a_radius_is_above_zero(radius: float) -> None:
-    with pytest.raises(BadInput, match="above 0"):
-        coordinates(3, radius)
-    steps = coordinates(5, 1.5)
-    assert steps == [-1.5, -0.75, 0.0, 0.75, 1.5]
+@pytest.mark.parametrize(
+    ("points", "radius", "words"),
+    [(1, 1.0, "odd number from 3"), (4, 1.0, "odd number from 3"), (-3, 1.0, "odd number from 3"),
+     (3, 0.0, "above 0"), (3, math.inf, "above 0"), (3, math.nan, "above 0")],
+)  # fmt: skip
+def test_a_grid_has_a_centre_and_a_radius(points: int, radius: float, words: str) -> None:
+    with pytest.raises(BadInput, match=words):
+        coordinates(points, radius)
+    assert coordinates(5, 1.5) == [-1.5, -0.75, 0.0, 0.75, 1.5]
 
 
 def grid(function: Callable[..., float]) -> list[list[float]]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +51,10 @@ def _onnx_installed() -> None:
 def _onnx_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
     """The graph from uint8 pixels ``[batch, C, H, W]`` to logits ``[batch, K]``, with normalisation, for any batch."""
     example = torch.zeros(2, *model.input_shape, dtype=torch.uint8)
-    with _quiet():
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it says that torchvision is missing
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):  # of the exporter's own code
+            warnings.simplefilter("ignore", category)
         program = torch.onnx.export(
             model,
             (example,),
@@ -69,21 +71,6 @@ def _onnx_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
         entry.key, entry.value = key, value
     data: bytes = proto.SerializeToString()
     return data
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide messages of torch's exporter about itself: its own deprecations, that torchvision is missing."""
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module=r"(torch|copyreg|onnxscript|onnx_ir)")
-        warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(torch|onnxscript|onnx_ir)")
-        log.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            log.setLevel(level)
 
 
 def _onnx_logits(data: bytes) -> Logits:

@@ -191,19 +191,26 @@ def _probed(
         folder.write_json("test_access.json", {"opened": [*opened, purpose]})
 
     test = None if splits.test is None else splits.test.open_test(PURPOSE, log)
-    right_on_test = {}
+    right_on_test: dict[str, np.ndarray] = {}
     with CountProgress("testing the chosen classifiers", len(chosen), shown=progress) as shown:
         for key, best in chosen.items():
             kind, classifier = key.split()
             if test is not None:
                 right_on_test[key] = f.right_answers(classifier, float(best), train[kind], of(test, kind), threads)
             shown.add(1)
+    from scipy.stats import binomtest
+
     rows = []
     for key, best in chosen.items():
         kind, classifier = key.split()
-        right = right_on_test.get(key)
-        accuracy, low, high = (None, None, None) if right is None else _with_interval(right)
-        baseline = right_on_test.get(f"pixels {classifier}") if kind == "network" else None
+        accuracy = low = high = against_pixels = None
+        if key in right_on_test:
+            right = right_on_test[key]
+            ends = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
+            accuracy, low, high = float(right.mean()), float(ends.low), float(ends.high)
+            if kind == "network":
+                compared = mcnemar(right, right_on_test[f"pixels {classifier}"])
+                against_pixels = AgainstPixels(compared.first, compared.second, compared.p)
         rows.append(
             Row(
                 features=kind,
@@ -214,7 +221,7 @@ def _probed(
                 test_accuracy=accuracy,
                 low=low,
                 high=high,
-                against_pixels=None if right is None or baseline is None else _against_pixels(right, baseline),
+                against_pixels=against_pixels,
                 tried=tuple(Tried(float(value), found) for value, found in tried[key].items()),
             )
         )
@@ -237,16 +244,3 @@ def _probed(
         most_frequent_class=None if test is None else float((test.labels == int(counts.argmax())).double().mean()),
         probes=tuple(rows),
     )
-
-
-def _with_interval(right: np.ndarray) -> tuple[float, float, float]:
-    """Accuracy with Wilson's interval at 95 %."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(int(right.sum()), len(right)).proportion_ci(method="wilson")
-    return float(right.mean()), float(interval.low), float(interval.high)
-
-
-def _against_pixels(right: np.ndarray, baseline: np.ndarray) -> AgainstPixels:
-    found = mcnemar(right, baseline)
-    return AgainstPixels(found.first, found.second, found.p)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -185,39 +185,23 @@ def draw(folder: Path, result: Result) -> Path:
     if path.exists():
         return path
     figure, (axes,) = figure_of(6.4, 3.6, left=0.24, right=0.97, top=0.8, bottom=0.15)
-    tested = result.n.test is not None
-    tidy(axes, "", f"{'test' if tested else 'validation'} accuracy on {result.dataset} (%)")
+    part = "validation" if result.n.test is None else "test"
+    tidy(axes, "", f"{part} accuracy on {result.dataset} (%)")
     kinds = list(TITLES)
-    for index, (features, shift) in enumerate((("network", -0.14), ("pixels", 0.14))):
-        rows = {row.classifier: row for row in result.probes if row.features == features}
-        values = [_accuracy(rows[kind], tested) for kind in kinds]
-        heights = [place + shift for place in range(len(kinds))]
-        label = f"{NAMES[features]} ({result.dimensions[features]} numbers)"
-        axes.errorbar(values, heights, xerr=_errors([rows[kind] for kind in kinds]), fmt="o", color=colour(index),
-                      label=label, capsize=3)  # fmt: skip
-        above = 7 if features == "network" else -14  # points, so that no number covers the other's dot
-        for value, height in zip(values, heights, strict=True):
+    for index, (features, shift, above) in enumerate((("network", -0.14, 7), ("pixels", 0.14, -14))):
+        for row in (row for row in result.probes if row.features == features):
+            height = kinds.index(row.classifier) + shift
+            value = 100 * (row.val_accuracy if row.test_accuracy is None else row.test_accuracy)
+            if row.low is not None and row.high is not None:
+                axes.plot([100 * row.low, 100 * row.high], [height] * 2, "|-", color=colour(index))
+            axes.plot(value, height, "o", color=colour(index))
             axes.annotate(f"{value:.2f}", (value, height), (0, above), textcoords="offset points", ha="center",
                           fontsize=8, color=colour(index))  # fmt: skip
+        axes.plot([], [], "o", color=colour(index), label=f"{NAMES[features]} ({result.dimensions[features]} numbers)")
     axes.axvline(100 * result.chance, color=MUTED, linestyle="--", linewidth=1.2, label="chance")
     axes.set_yticks(range(len(kinds)), [TITLES[kind] for kind in kinds])
-    axes.set_ylim(len(kinds) - 0.5, -0.6)
-    axes.set_xlim(0, 100)
+    axes.set(ylim=(len(kinds) - 0.5, -0.6), xlim=(0, 100))
     axes.grid(axis="x", alpha=0.3)
     figure.text(0.03, 0.94, printable(result.run), fontsize=9, parse_math=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.38, 1.0), ncols=3, fontsize=8, frameon=False)
     return save_png(figure, path)
-
-
-def _accuracy(row: Row, tested: bool) -> float:
-    return 100 * (row.test_accuracy if tested and row.test_accuracy is not None else row.val_accuracy)
-
-
-def _errors(rows: Sequence[Row]) -> list[list[float]] | None:
-    """Lengths of the interval below and above each accuracy on test, in percentage points."""
-    lengths = [
-        (100 * (row.test_accuracy - row.low), 100 * (row.high - row.test_accuracy))
-        for row in rows
-        if row.test_accuracy is not None and row.low is not None and row.high is not None
-    ]
-    return [list(side) for side in zip(*lengths, strict=True)] if lengths else None
