@@ -38,15 +38,10 @@ def splits():
 
 
 @pytest.fixture(scope="module")
-def found(source, monkeypatch_module):
-    monkeypatch_module.setattr(f, "CANDIDATES", {"knn": (5, 1), "svm": (1e-3, 1e-2), "logistic": (1e-3, 1e-2)})
-    return nd.probe(source.run.path, dataset="mnist5k", overrides=HALF, images=300, progress=False)
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module():
+def found(source):
     with pytest.MonkeyPatch.context() as patch:
-        yield patch
+        patch.setattr(f, "CANDIDATES", {"knn": (5, 1), "svm": (1e-3, 1e-2), "logistic": (1e-3, 1e-2)})
+        yield nd.probe(source.run.path, dataset="mnist5k", overrides=HALF, images=300, progress=False)
 
 
 def test_features_are_what_the_head_sees_and_the_network_stays_as_it_was(source, splits):

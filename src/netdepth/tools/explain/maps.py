@@ -36,8 +36,8 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 __all__ = [
-    "FRACTIONS", "Evidence", "Maps", "Method", "area", "blurred", "class_activation", "curves", "evidence_maps",
-    "find_evidence", "grad_cam", "moved", "ranks", "scattered", "upsampled",
+    "FRACTIONS", "Evidence", "Maps", "Method", "area", "blurred", "curves", "evidence_maps", "find_evidence", "moved",
+    "ranks", "scattered", "upsampled",
 ]  # fmt: skip
 
 Method = Literal["cam", "grad-cam", "saliency"]
@@ -67,18 +67,6 @@ class Maps:
     values: Tensor
     logits: Tensor
     classes: Tensor
-
-
-def class_activation(features: Tensor, weight: Tensor, classes: Tensor) -> Tensor:
-    """M_c ``[B, h, w]`` of ``features`` ``[B, K, h, w]`` under a head's ``weight`` ``[num_classes, K]``, for
-    ``classes`` ``[B]``, in units of the logit (Zhou et al. 2016, eq. 2)."""
-    return torch.einsum("bkhw,bk->bhw", features, weight[classes])
-
-
-def grad_cam(features: Tensor, gradients: Tensor) -> Tensor:
-    """Σ_k α_k A_k ``[B, h, w]``, α_k the mean over positions of ``gradients`` ``[B, K, h, w]``, those of the logit with
-    respect to ``features`` (Selvaraju et al. 2017, eq. 1 and 2, without the ReLU)."""
-    return torch.einsum("bkhw,bk->bhw", features, gradients.mean((2, 3)))
 
 
 def upsampled(maps: Tensor, size: tuple[int, int]) -> Tensor:
@@ -130,11 +118,14 @@ def evidence_maps(model: nn.Module, evidence: Evidence, inputs: Tensor, classes:
         if evidence.method == "cam":
             assert evidence.head is not None
             weight = model.get_submodule(evidence.head).get_parameter("weight")
-            values = class_activation(kept[-1], weight, classes)
+            values = torch.einsum("bkhw,bk->bhw", kept[-1], weight[classes])
         else:
             target = pixels if evidence.method == "saliency" else kept[-1]
             (gradients,) = torch.autograd.grad(logits.gather(1, classes[:, None]).sum(), target)
-            values = gradients.abs().amax(1) if evidence.method == "saliency" else grad_cam(target, gradients)
+            if evidence.method == "saliency":
+                values = gradients.abs().amax(1)
+            else:
+                values = torch.einsum("bkhw,bk->bhw", target, gradients.mean((2, 3)))
     return Maps(values.detach(), logits.detach(), classes)
 
 

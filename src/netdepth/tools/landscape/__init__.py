@@ -170,13 +170,13 @@ def _check(runs: Sequence[Run], numbers: dict[str, int | None]) -> None:
 def _data(runs: Sequence[Run], data_dir: Path | None) -> list[Splits]:
     """The data of every run; those that runs share are loaded once."""
     loaded: dict[str, Splits] = {}
-    keys = []
+    found = []
     for run in runs:
         split = run.dir.split()
-        keys.append(str([run.config.get("dataset"), split and (split.data_digest, split.split_digest)]))
-        if keys[-1] not in loaded:
-            loaded[keys[-1]] = run.data(data_dir)
-    return [loaded[key] for key in keys]
+        key = str([run.config.get("dataset"), split and (split.data_digest, split.split_digest)])
+        loaded[key] = loaded.get(key) or run.data(data_dir)
+        found.append(loaded[key])
+    return found
 
 
 def _slice(job: _Job, curvature: bool, progress: bool) -> Slice:
@@ -232,7 +232,8 @@ def _saved(job: _Job) -> Slice | None:
         found: Slice | None = None if document is None else from_json(Slice, restored(document), finite=False)
     except (BadInput, AttributeError, ValueError, ZeroDivisionError):
         return None  # damaged: it is computed again
-    return found if found is not None and found.is_of(job.setting) else None
+    same = found is not None and dataclasses.asdict(job.setting).items() <= dataclasses.asdict(found).items()
+    return found if same else None
 
 
 def _curvature(job: _Job, progress: bool) -> Curvature:

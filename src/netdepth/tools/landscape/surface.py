@@ -139,10 +139,6 @@ class Slice(Setting):
         document = dataclasses.asdict(self)
         return document if self.complete else {k: v for k, v in document.items() if v is not None}
 
-    def is_of(self, setting: Setting) -> bool:
-        """Whether ``setting`` decided these numbers."""
-        return all(getattr(self, field.name) == getattr(setting, field.name) for field in dataclasses.fields(Setting))
-
 
 # --- a slice ---
 
