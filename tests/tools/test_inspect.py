@@ -43,7 +43,16 @@ def test_files_come_back_in_order_with_what_is_not_finite(tmp_path: Path) -> Non
     assert read_statistics(make_run(tmp_path, seed=1)) == []
 
 
-@pytest.mark.parametrize("text", ["{", '{"schema": 1}', '{"schema": 1, "step": 1, "layers": [{}]}', '{"schema": 9}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        '{"schema": 1}',
+        '{"schema": 1, "epoch": null, "nonfinite": 3}',
+        '{"schema": 1, "step": 1, "layers": [{}]}',
+        '{"schema": 9}',
+    ],
+)
 def test_a_file_without_layer_statistics_is_refused(tmp_path: Path, text: str) -> None:
     run = make_run(tmp_path)
     (run.path / "probes").mkdir()

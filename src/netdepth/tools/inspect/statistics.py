@@ -119,7 +119,7 @@ def read_statistics(run: RunDir) -> list[Statistics]:
         document = run.read_json(f"probes/{path.name}") or {}
         try:
             found.append(from_json(Statistics, restored(document), finite=False))
-        except (BadInput, AttributeError, ValueError):
+        except (BadInput, AttributeError, TypeError, ValueError):
             raise BadInput(
                 f"{path} does not hold the layer statistics of this release; remove it, and inspect measures again"
             ) from None

@@ -230,7 +230,7 @@ def _saved(job: _Job) -> Slice | None:
     try:
         document = job.run.dir.read_json(job.file)
         found: Slice | None = None if document is None else from_json(Slice, restored(document), finite=False)
-    except (BadInput, AttributeError, ValueError, ZeroDivisionError):
+    except (BadInput, AttributeError, TypeError, ValueError, ZeroDivisionError):
         return None  # damaged: it is computed again
     same = found is not None and dataclasses.asdict(job.setting).items() <= dataclasses.asdict(found).items()
     return found if same else None
