@@ -140,9 +140,6 @@ def test_on_a_planted_network_the_map_is_right_and_the_words_say_that_it_matters
     found = nd.explain(quadrant(tmp_path, pooled), images=str(pictures), progress=False, runtime=ONE_THREAD)
     assert "The maps mark pixels that matter: " in found.words
     assert found.numbers["check"]["differences"]["deletion"]["moved"]["high"] < -0.2
-    areas = {act: {k: one["value"] for k, one in found.numbers["check"]["areas"][act].items()} for act in ACTS}
-    assert areas["deletion"]["map"] < areas["deletion"]["scattered"] - 0.2
-    assert areas["insertion"]["map"] > max(areas["insertion"]["moved"], areas["insertion"]["scattered"]) + 0.2
     assert found.numbers["images"]["right"] == 12
     (mean,) = (np.array(row["map"]) for row in found.numbers["means"])
     assert mean[:8, :8].min() > 0.3

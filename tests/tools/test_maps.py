@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
+from support.made_evidence import QuadrantNet, bright_pictures
 from torch import nn
 from torch.nn import functional as F
 
@@ -199,3 +200,18 @@ def test_curves_are_what_their_definition_says() -> None:
         torch.testing.assert_close(found[act, 0, 0], expected, rtol=1e-5, atol=1e-6)
     assert sum(seen) == 3 + 2 * 9
     assert float(mapping.area(torch.ones(11, dtype=torch.float64))) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_deleting_where_the_network_looks_beats_both_controls(pooled: bool) -> None:
+    model = QuadrantNet(pooled).eval()
+    pictures = bright_pictures()
+    found = mapping.evidence_maps(model, mapping.find_evidence(model, pictures), pictures)
+    compared = [found.values, *(make(found.values, generator()) for make in (mapping.moved, mapping.scattered))]
+    orders = [mapping.ranks(one, generator()) for one in compared]
+    blur = torch.zeros_like(pictures)
+    curves = mapping.curves(model, pictures, found.classes, orders, blank=torch.tensor(0).byte(), blur=blur)
+    deleted, inserted = mapping.area(curves).mean(-1)
+    assert deleted[0] < deleted[1:].min() - 0.2
+    assert inserted[0] > inserted[1:].max() + 0.2
+    assert curves[0, 0, :, 2].max() < 0.2 < 0.9 < curves[0, 0, :, 0].min()
