@@ -22,6 +22,7 @@ import pandas
 
 from netdepth.report.content import Content
 from netdepth.report.data import Run, StudyData, read_study
+from netdepth.report.figures import pictures
 from netdepth.report.markdown import markdown
 from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
@@ -67,9 +68,10 @@ def copy_small(source: Path, target: Path, names: Iterable[str]) -> None:
 def reword(folder: Path) -> None:
     """Write a published study's verdict and report in the words of today, from its question and its table.
 
-    What only the run folders tell (`FROM_RUNS`, pictures) stays as it is.
+    The figure against depth is drawn again. What only the run folders tell (`FROM_RUNS`, other figures) stays as it is.
     """
     data = published(folder)
+    pictures(data, folder / "figures")
     assert data.verdict is not None, "a published study has runs"
     (folder / "verdict.json").write_text(json.dumps(data.verdict.as_json(), separators=(",", ":")) + "\n")
     report = folder / "report.md"

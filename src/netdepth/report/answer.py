@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from netdepth.errors import BadInput
 from netdepth.report.data import StudyData
-from netdepth.report.numbers import Number, Numbers
+from netdepth.report.numbers import PREDICTIONS, Number, Numbers
 from netdepth.runs.compare import mcnemar_of_runs
 from netdepth.runs.folder import RunDir
 from netdepth.stats.exact import McNemar
@@ -47,10 +47,8 @@ def answer_of(data: StudyData, numbers: Numbers) -> Answer:
         nothing = "No run of this study has begun, so there is no answer yet."
         return Answer(numbers.said(nothing, numbers.everything))
     lines = [
-        Line(sentence.subject, index, numbers.said(sentence.words, numbers.resting_on(sentence)))
-        for kind in ("condition", "pair")
-        for place, sentence in enumerate(found.of_kind(kind))
-        for index in [place if kind == "condition" else None]
+        Line(it.subject, index if it.kind == "condition" else None, numbers.said(it.words, numbers.resting_on(it)))
+        for index, it in enumerate((*found.of_kind("condition"), *found.of_kind("pair")))
     ]
     primary = [numbers.said(s.text, numbers.resting_on(s)) for s in found.of_kind("comparison")]
     texts = [sentence.text for sentence in found.of_kind("missing", "interim analysis", "nuisance")]
@@ -80,7 +78,7 @@ def _same_images(data: StudyData, numbers: Numbers) -> list[Number]:
     said = []
     for contrast in contrasts:
         if contrast.primary and contrast.family == "condition" and (tests := _mcnemar(data, contrast)):
-            said.append(numbers.predicted(_mcnemar_words(contrast, tests), numbers.compared(contrast)))
+            said.append(numbers.said(_mcnemar_words(contrast, tests), numbers.compared(contrast), PREDICTIONS))
     return said
 
 

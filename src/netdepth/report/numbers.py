@@ -25,8 +25,8 @@ from netdepth.studyspec import Family
 from netdepth.text import NO_BREAK, p_value, percent, points, significant
 
 __all__ = [
-    "STATUS", "Element", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges", "shown_estimate",
-    "shown_interval", "shown_text",
+    "PREDICTIONS", "STATUS", "Element", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges",
+    "shown_estimate", "shown_interval", "shown_text",
 ]  # fmt: skip
 
 Kind = Literal["value", "test"]
@@ -128,12 +128,10 @@ class Numbers:
     def __init__(self, data: StudyData) -> None:
         self.data = data
         self.everything = tuple(run.number for run in data.runs)
-        found = data.verdict.contrasts if data.verdict is not None else ()
-        self._families: dict[Family, tuple[int, ...]] = {}
-        for contrast in found:
+        self._families: dict[Family, set[int]] = {}
+        for contrast in data.verdict.contrasts if data.verdict is not None else ():
             if contrast.primary:
-                both = self.compared(contrast)
-                self._families[contrast.family] = tuple(sorted({*self._families.get(contrast.family, ()), *both}))
+                self._families.setdefault(contrast.family, set()).update(self.compared(contrast))
 
     # --- which runs ---
 
@@ -151,7 +149,7 @@ class Numbers:
 
     def family(self, family: Family) -> tuple[int, ...]:
         """The runs of all comparisons named beforehand in a family: Holm's correction looks at all of them."""
-        return self._families.get(family, ())
+        return tuple(sorted(self._families.get(family, ())))
 
     def resting_on(self, sentence: Sentence) -> set[int]:
         """The runs of what a sentence is about, and those of the families that its corrected p-values look at."""
@@ -222,13 +220,9 @@ class Numbers:
             return [numbers[0], f"{NO_BREAK}pairs"]
         return [numbers[0], f"{NO_BREAK}+{NO_BREAK}", numbers[1]]
 
-    def said(self, text: str, runs: Iterable[int]) -> Number:
-        """Words with numbers in them, which rest on all that a verdict looks at."""
-        return Number(text, None, tuple(sorted(set(runs))), JUDGED, "test", "span")
-
-    def predicted(self, text: str, runs: Iterable[int]) -> Number:
-        """Words that rest on what runs said of every image they were evaluated on."""
-        return Number(text, None, tuple(sorted(set(runs))), PREDICTIONS, "test", "span")
+    def said(self, text: str, runs: Iterable[int], fields: tuple[str, ...] = JUDGED) -> Number:
+        """Words with numbers in them, which rest on ``fields``: on all that a verdict looks at unless given."""
+        return Number(text, None, tuple(sorted(set(runs))), fields, "test", "span")
 
     def label(self, item: CellVerdict, word: str) -> Number:
         """What a cell is called: its own runs, and those of the family that its corrected p-value looks at."""

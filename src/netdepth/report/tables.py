@@ -14,7 +14,6 @@ from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, 
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
 from netdepth.studies.sentences import named, versus
-from netdepth.studyspec import StudySpec
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -182,14 +181,13 @@ def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
     for contrast in data.verdict.contrasts if data.verdict is not None else ():
         if contrast.primary != primary:
             continue
+        loss: Shown = ["-"] if by_validation else numbers.difference(contrast, "loss")
         word = (WORDS[contrast.label] or "-") + (f" ({contrast.cause})" if contrast.cause is not None else "")
         rows.append(
             {
                 "comparison": [versus(contrast)],
                 "verdict": [numbers.contrast_label(contrast, word)],
-                "difference of training losses (nats)": ["-"]
-                if by_validation
-                else numbers.difference(contrast, "loss"),
+                "difference of training losses (nats)": loss,
                 "n": numbers.sizes(contrast),
                 "p": [numbers.p(contrast)],
                 "corrected p": [numbers.corrected_p(contrast)],
@@ -242,45 +240,50 @@ def trouble_table(data: StudyData, numbers: Numbers) -> Table:
         if row["status"] in said or row["error"]:
             what = said.get(row["status"], row["status"]) + (f" ({row['error']})" if row["error"] else "")
             groups.setdefault((what, *run.place), []).append(run)
-    rows: list[tuple[Shown, ...]] = []
-    for (what, condition, depth), runs in groups.items():
-        cell = data.cells[condition, depth]
-        label = data.spec.label_of(condition)
-        count: Shown = [numbers.count(runs, cell), f" of {len(cell)}"]
-        seeds, folders = run_ranges(run.row["seed"] for run in runs), _few([run.row["run"] or "-" for run in runs])
-        rows.append(
-            ([what], [label], [str(depth)], count, [seeds], [run_ranges(run.number for run in runs)], [folders])
-        )
-    header = ("what happened", "condition", "depth", "how many", "seeds", "runs", "folders")
-    return Table("Runs without a result, and diverged ones", header, tuple(rows), right=(2, 3))
+    rows: list[dict[str, Shown]] = [
+        {
+            "what happened": [what],
+            "condition": [data.spec.label_of(condition)],
+            "depth": [str(depth)],
+            "how many": [numbers.count(runs, data.cells[condition, depth]), f" of {len(data.cells[condition, depth])}"],
+            "seeds": [run_ranges(run.row["seed"] for run in runs)],
+            "runs": [run_ranges(run.number for run in runs)],
+            "folders": [_few([run.row["run"] or "-" for run in runs])],
+        }
+        for (what, condition, depth), runs in groups.items()
+    ]
+    text = ("what happened", "condition", "seeds", "runs", "folders")
+    return _table("Runs without a result, and diverged ones", rows, text)
 
 
 def made_table(data: StudyData) -> Table:
     """How the runs were made: a line per combination of versions and device, with the runs made so."""
-    names = ("netdepth", "torch", "python", "device", "threads", "matmul", "made", "stack")
-    makings: dict[tuple[str, ...], list[Run]] = {}
+    titles = {
+        "netdepth": "netdepth", "torch": "torch", "python": "python", "device": "device", "threads": "threads",
+        "matmul": "matrix products", "made": "made", "stack": "seeds per stack",
+    }  # fmt: skip
+    makings: dict[tuple[str, ...], list[int]] = {}
     for run in data.runs:
         if run.environment:
-            makings.setdefault(tuple(_text(run.environment.get(name)) for name in names), []).append(run)
-    rows: list[tuple[Shown, ...]] = []
+            makings.setdefault(tuple(_text(run.environment.get(name)) for name in titles), []).append(run.number)
+    rows: list[dict[str, Shown]] = []
     for making, runs in makings.items():
-        made_of = tuple(run.number for run in runs)
-        values: list[Shown] = [
-            [Number(text, text, made_of, (f"environment.json:{name}",))]
-            for name, text in zip(names, making, strict=True)
-        ]
-        rows.append((*values, [run_ranges(made_of)]))
-    header = ("netdepth", "torch", "python", "device", "threads", "matrix products", "made", "seeds per stack", "runs")
-    return Table("How the runs were made", header, tuple(rows))
+        row: dict[str, Shown] = {
+            title: [Number(text, text, tuple(runs), (f"environment.json:{name}",))]
+            for (name, title), text in zip(titles.items(), making, strict=True)
+        }
+        rows.append({**row, "runs": [run_ranges(runs)]})
+    return _table("How the runs were made", rows, text=(*titles.values(), "runs"))
 
 
 def settings(data: StudyData) -> list[tuple[str, Shown]]:
     """The study's settings as names and values: the axes, what was held fixed or tuned, the base."""
     spec = data.spec
+    effect = f"{100 * spec.smallest_effect:g} percentage points of validation error"
     shown: list[tuple[str, Shown]] = [
         ("name", [spec.name]),
         ("seeds", [run_ranges(spec.seeds)]),
-        ("smallest effect of interest", [_effect(spec)]),
+        ("smallest effect of interest", [effect if spec.by_validation else f"{spec.smallest_effect:g} nats"]),
     ]
     for axis in spec.scientific:
         names = {name: spec.label_of(name) if name in spec.conditions else name for name in axis.levels}
@@ -289,23 +292,13 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         shown.append((f"varied: {axis.name}", ["; ".join(levels)]))
     for item in spec.nuisance:
         tried = ", ".join(f"{value:g}" for value in item.values)
-        how = (
-            f", tuned among {tried} on seeds {run_ranges(item.seeds)}"
-            if tried
-            else ", fixed: neither compared nor tuned"
-        )
-        shown.append((item.path, [*_values_at(data, item.path), how]))
+        how = f"tuned among {tried} on seeds {run_ranges(item.seeds)}" if tried else "fixed: neither compared nor tuned"
+        shown.append((item.path, [*_values_at(data, item.path), f", {how}"]))
     base = to_json(spec.base)
     for part in ("dataset", "model", "objective", "optimizer", "schedule", "augmentation"):
         shown.append((part, [" ".join([base[part]["name"], _assigned(base[part]["args"])]).strip()]))
     shown.append(("train", [_assigned(base["train"])]))
     return shown
-
-
-def _effect(spec: StudySpec) -> str:
-    if spec.by_validation:
-        return f"{100 * spec.smallest_effect:g} percentage points of validation error"
-    return f"{spec.smallest_effect:g} nats"
 
 
 def _values_at(data: StudyData, path: str) -> Shown:
