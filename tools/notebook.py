@@ -15,7 +15,6 @@ import re
 import shutil
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +81,13 @@ def write_report(notebook: Any) -> None:
     REPORT.write_text(MADE + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n")
 
 
-def main() -> None:
-    if sys.argv[1:] and (sys.argv[1] != "full" or len(sys.argv) != 3):
-        raise SystemExit(__doc__)
-    began = time.monotonic()
-    if sys.argv[1:]:
-        folder = Path(sys.argv[2])
-        folder.mkdir(parents=True, exist_ok=True)
-        write_report(executed(SOURCE, folder, "full"))
-    else:
-        with tempfile.TemporaryDirectory() as made:
-            write_notebook(executed(SOURCE, Path(made)))
-    print(
-        f"{REPORT if sys.argv[1:] else SOURCE.with_suffix('.ipynb')}: {time.monotonic() - began:.0f} s", file=sys.stderr
-    )
-
-
 if __name__ == "__main__":
-    main()
+    match sys.argv[1:]:
+        case []:
+            with tempfile.TemporaryDirectory() as made:
+                write_notebook(executed(SOURCE, Path(made)))
+        case ["full", folder]:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            write_report(executed(SOURCE, Path(folder), "full"))
+        case _:
+            raise SystemExit(__doc__)

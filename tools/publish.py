@@ -35,6 +35,7 @@ import reliability
 import report
 import study_report
 
+from netdepth.config import from_json
 from netdepth.errors import NetdepthError
 from netdepth.files.records import restored
 from netdepth.report.run_text import render
@@ -89,7 +90,8 @@ def block(kind: str, name: str, page: Path) -> str:
             return quoted(json.loads((RESULTS / "explain" / f"{name}.json").read_text())["words"])
         case "landscape":
             files = sorted((RESULTS / "landscape" / name).iterdir())
-            return quoted(landscape_words([Slice.from_json(restored(json.loads(file.read_text()))) for file in files]))
+            found = [from_json(Slice, restored(json.loads(file.read_text())), finite=False) for file in files]
+            return quoted(landscape_words(found))
         case "benchmark":
             return report.summary(json.loads((MEASURED / "epoch.json").read_text()), name)
         case "study-benchmark":

@@ -96,12 +96,7 @@ def figures(page: str) -> list[str]:
     ("number", "source", "factor", "must_move"),
     [
         (1, LOSS, 1.11, {"Plain at depth 4", "Plain at depth 8"}),  # the reference of both depths of its condition
-        (
-            12,
-            LOSS,
-            1.13,
-            {"Plain at depth 8", "Residual against plain at depth 8"},
-        ),  # in a depth and a shortcut comparison
+        (12, LOSS, 1.13, {"Plain at depth 8", "Residual against plain at depth 8"}),  # in two comparisons
         (6, ACCURACY, 0.97, set()),
         (7, "probes/init.json:gradient_ratio", 0.9, set()),
         (9, "result.json:seconds", 2.0, set()),
@@ -154,9 +149,8 @@ def test_no_number_of_a_run_stands_outside_of_what_names_it(made: tuple[StudyDir
         ("config.json", "optimizer.args.lr", 0.0077),
     ):
         alter(folder, file, field, value)
-    (folder / "metrics.jsonl").write_text(
-        (folder / "metrics.jsonl").read_text().replace('"epoch": 5.0', '"epoch": 6.5')
-    )
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text(metrics.read_text().replace('"epoch": 5.0', '"epoch": 6.5'))
     old, new = page_of(made[0]), page_of(study)
     shown = " ".join(number.text for number in read_numbers(new))
     for text in ("0.432", "12.35 %", "0.543", "23.46 %", "987,654", "3,456.5", "6.5", "0.0077"):
@@ -214,12 +208,8 @@ def test_an_altered_number_fails_the_check(study: StudyDir) -> None:
 
 
 def test_failed_and_diverged_runs_are_shown(tmp_path: Path) -> None:
-    cell = [
-        Ending(),
-        Ending(state="failed"),
-        Ending(float("nan"), float("nan"), float("nan"), state="diverged"),
-        Ending(),
-    ]
+    nan = float("nan")
+    cell = [Ending(), Ending(state="failed"), Ending(nan, nan, nan, state="diverged"), Ending()]
     study = make_study(tmp_path, endings=endings_by_place({("plain", 4): cell}))
     text = page_of(study)
     assert "failed (OSError: no space left on device)" in text
@@ -261,9 +251,7 @@ def test_figures_follow_the_page_and_say_what_they_show(made: tuple[StudyDir, st
         assert re.search(r'<svg role="img" aria-label="[^"]{30,}" viewBox', text)
     ids = re.findall(r'\bid="([^"]*)"', made[1])
     assert len(set(ids)) == len(ids)
-    assert {name for name in re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', made[1]) for name in name if name} <= set(
-        ids
-    )
+    assert set(re.findall(r'(?:href="|url\()#([^")]*)', made[1])) <= set(ids)
 
 
 def test_names_are_text(made: tuple[StudyDir, str], tmp_path: Path) -> None:
