@@ -98,7 +98,7 @@ def write_work(folder: Path, given: argparse.Namespace) -> None:
 
     from netdepth.config import Component, RunConfig
     from netdepth.data import Split, load, train_statistics
-    from netdepth.data.batches import epoch_order
+    from netdepth.data.augment import epoch_order
     from netdepth.training.resolve import build_model, fill_in
 
     splits = load(Component(given.dataset), data_dir=None if given.data is None else Path(given.data))

@@ -84,7 +84,7 @@ def write_work(folder: Path, seeds: int, given: argparse.Namespace) -> None:
 
     from netdepth.config import Component, RunConfig
     from netdepth.data import load
-    from netdepth.data.batches import epoch_order
+    from netdepth.data.augment import epoch_order
     from netdepth.training.resolve import build_model, fill_in
 
     splits = load(Component(given.dataset), data_dir=given.data)

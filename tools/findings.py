@@ -20,10 +20,9 @@ from pathlib import Path
 
 import pandas
 
-from netdepth.report.content import Content
+from netdepth.report.content import Content, markdown
 from netdepth.report.data import Run, StudyData, read_study
 from netdepth.report.figures import pictures
-from netdepth.report.markdown import markdown
 from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
 from netdepth.studies.folder import StudyDir

@@ -37,7 +37,7 @@ import study_report
 
 from netdepth.config import from_json
 from netdepth.errors import NetdepthError
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.report.run_text import render
 from netdepth.runs.compare import compare
 from netdepth.runs.folder import RunDir

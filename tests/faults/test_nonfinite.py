@@ -18,7 +18,7 @@ from test_augmented_runs import few
 from faults.record import Faults
 from netdepth import data
 from netdepth.config import Component, RunConfig, TrainConfig
-from netdepth.data.batches import Batches
+from netdepth.data.augment import Batches
 from netdepth.report.content import Content
 from netdepth.report.data import read_study
 from netdepth.studies.table import study_table

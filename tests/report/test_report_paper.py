@@ -14,9 +14,8 @@ from support.made_study_folders import Ending, Endings, alter, make_study
 from netdepth.config import to_json
 from netdepth.overrides import apply_overrides
 from netdepth.recipes import resolve_study
-from netdepth.report.content import Content
+from netdepth.report.content import Content, markdown, sources
 from netdepth.report.data import read_study
-from netdepth.report.markdown import markdown, sources
 from netdepth.report.numbers import read_numbers
 from netdepth.report.page import check_report, page
 from netdepth.stats.intervals import prediction_interval

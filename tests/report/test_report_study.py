@@ -21,9 +21,8 @@ from support.made_study_folders import (
 )
 
 from netdepth.errors import BadInput
-from netdepth.report.content import Content
+from netdepth.report.content import Content, markdown
 from netdepth.report.data import read_study
-from netdepth.report.markdown import markdown
 from netdepth.report.numbers import read_numbers, run_numbers, run_ranges
 from netdepth.report.page import check_report, page, write_report
 from netdepth.studies.folder import StudyDir

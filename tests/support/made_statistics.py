@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from netdepth.config import from_json
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.tools.inspect.statistics import Statistics
 
 

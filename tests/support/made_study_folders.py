@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
-from netdepth.files.records import jsonable
+from netdepth.files.atomic import jsonable
 from netdepth.runs.folder import RunDir, slug
 from netdepth.studies.folder import StudyDir, StudyDocument
 from netdepth.studies.plan import Plan

@@ -18,7 +18,7 @@ from support.real_runs import CONFIG, make
 import netdepth as nd
 from netdepth.config import Component, RunConfig, TrainConfig, from_json
 from netdepth.data.splits import SealedTest
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.tools import landscape as api
 from netdepth.tools.landscape import surface
 from netdepth.tools.landscape.picture import draw_landscape, landscape_words, short_names

@@ -20,7 +20,7 @@ from support.tracked_runs import CLASSES, STEPS_PER_EPOCH, finish_run, finished_
 
 import netdepth
 from netdepth.errors import BadInput, Locked, RunFailed
-from netdepth.files.records import jsonable, restored
+from netdepth.files.atomic import jsonable, restored
 from netdepth.runs.folder import RunDir
 from netdepth.trackers import TRACKERS, Mirrors, sync
 from netdepth.trackers.base import (

@@ -12,8 +12,7 @@ from support.real_stacks import digits
 
 from netdepth import data
 from netdepth.config import Component, Runtime, TrainConfig, derive_seed
-from netdepth.data.augment import AUGMENTATIONS
-from netdepth.data.batches import Batches
+from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.training.resolve import fill_in, fingerprint
 from netdepth.training.run import Finished, run
 

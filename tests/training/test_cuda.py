@@ -12,8 +12,7 @@ from support.real_stacks import stopping
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data import Split
-from netdepth.data.augment import AUGMENTATIONS
-from netdepth.data.batches import Batches
+from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import Interrupted
 from netdepth.models import build
 from netdepth.training import loop

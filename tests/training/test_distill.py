@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from netdepth import data
 from netdepth.config import Component, Runtime
-from netdepth.data.batches import Batches
+from netdepth.data.augment import Batches
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.models import build

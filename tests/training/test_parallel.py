@@ -14,8 +14,7 @@ from support.real_runs import make, timeless
 from netdepth import data
 from netdepth.cli import main
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
-from netdepth.data.augment import AUGMENTATIONS
-from netdepth.data.batches import Batches
+from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import BadInput
 from netdepth.runs.folder import list_runs
 from netdepth.training import parallel

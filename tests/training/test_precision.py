@@ -9,8 +9,7 @@ from torch import nn
 
 from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.data import Split
-from netdepth.data.augment import AUGMENTATIONS
-from netdepth.data.batches import Batches
+from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import BadInput
 from netdepth.models import build
 from netdepth.training import resolve

@@ -24,7 +24,7 @@ from support.real_stacks import (
 
 from netdepth import data
 from netdepth.config import Component, Overfitting, Runtime
-from netdepth.data.batches import Batches
+from netdepth.data.augment import Batches
 from netdepth.errors import BadInput
 from netdepth.training import loop
 from netdepth.training.fit import Tick, fit

@@ -11,7 +11,7 @@ from support.real_stacks import digits
 from netdepth import models
 from netdepth.config import Component, TrainConfig, derive_seed
 from netdepth.data import Split
-from netdepth.data.batches import Batches
+from netdepth.data.augment import Batches
 from netdepth.stats.intervals import mean_interval
 from netdepth.training.evaluate import losses_and_accuracies
 from netdepth.training.fit import Tick, fit

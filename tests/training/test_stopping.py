@@ -5,7 +5,7 @@ import math
 import pytest
 
 from netdepth.config import EarlyStopping, Overfitting
-from netdepth.training.stopping import BestTracker, EarlyStopper, OverfitDetector
+from netdepth.training.replica import BestTracker, EarlyStopper, OverfitDetector
 
 
 def records(val, train=None):

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from netdepth.commands.answer import Answer, runtime_of, say
+from netdepth.commands import Answer, runtime_of, say
 from netdepth.config import Component, Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
 from netdepth.registry import REGISTRIES, Entry, registry_of

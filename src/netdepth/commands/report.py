@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from netdepth.commands.answer import Answer, say, warn
+from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, StorageError
 from netdepth.runs.folder import runs_root
 from netdepth.text import print_table

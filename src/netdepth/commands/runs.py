@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from netdepth.commands.answer import Answer, say, warn
+from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.folder import find_run, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, study_at

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
-from netdepth.commands.answer import Answer, given, runtime_of, say, warn
+from netdepth.commands import Answer, given, runtime_of, say, warn
 from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json

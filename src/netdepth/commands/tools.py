@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import textwrap
 
-from netdepth.commands.answer import Answer, given, runtime_of, say
+from netdepth.commands import Answer, given, runtime_of, say
 from netdepth.errors import BadInput, StorageError
 from netdepth.text import percent, print_table, printable, size
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands.answer import Answer, given, runtime_of, say, warn
+from netdepth.commands import Answer, given, runtime_of, say, warn
 from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 from netdepth.text import printable

@@ -13,9 +13,8 @@ from typing import Any
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.report import figures
-from netdepth.report.content import Content, rendered
+from netdepth.report.content import Content, markdown, rendered, sources
 from netdepth.report.data import StudyData, read_study
-from netdepth.report.markdown import markdown, sources
 from netdepth.report.numbers import Element, read_numbers
 from netdepth.studies.folder import StudyDir
 

@@ -26,8 +26,17 @@ from typing import Any
 
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, choose_folder
-from netdepth.files.atomic import fsync_file, locked, one_at_a_time, remove_folder, storage, write_atomic, write_folder
-from netdepth.files.records import jsonable, read_json
+from netdepth.files.atomic import (
+    fsync_file,
+    jsonable,
+    locked,
+    one_at_a_time,
+    read_json,
+    remove_folder,
+    storage,
+    write_atomic,
+    write_folder,
+)
 
 __all__ = [
     "RunDir", "SplitRecord", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs",

@@ -21,8 +21,7 @@ from typing import Any
 
 from netdepth.config import SCHEMA, from_json, require, to_json
 from netdepth.errors import BadInput, choose_folder
-from netdepth.files.atomic import locked, storage, write_atomic
-from netdepth.files.records import read_json
+from netdepth.files.atomic import locked, read_json, storage, write_atomic
 from netdepth.runs.folder import slug
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import StudySpec

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from netdepth.config import SCHEMA
-from netdepth.files.records import jsonable
+from netdepth.files.atomic import jsonable
 from netdepth.studies import sentences as words
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, Scale, cells_of, fields_of
 from netdepth.studies.contrasts import LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell, out_of_reach

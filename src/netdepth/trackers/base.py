@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from netdepth.errors import BadInput
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.registry import Registry
 from netdepth.runs.folder import slug
 from netdepth.runs.table import METRICS

@@ -22,7 +22,7 @@ from typing import Any
 
 from netdepth.config import Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.files.usercode import import_user
 from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, tracker_record

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
-from netdepth.data.batches import Batches
+from netdepth.data.augment import Batches
 from netdepth.training.evaluate import losses_and_accuracies
 from netdepth.training.optim import Optimizer, Schedule
 from netdepth.training.stack import Gradients, Stack

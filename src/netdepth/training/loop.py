@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 from netdepth import data, models
 from netdepth.config import Duration, RunConfig
-from netdepth.data.augment import AUGMENTATIONS
-from netdepth.data.batches import Batches
+from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import BadInput, Interrupted
 from netdepth.training import replica as ends
 from netdepth.training.fit import Tick, fit

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from netdepth.data.batches import Batches
+    from netdepth.data.augment import Batches
     from netdepth.training.stack import Gradients, Stack
 
 __all__ = ["ALONE", "Follower", "Leader", "Rank", "Team", "joined", "only_alone", "rank", "world_size"]

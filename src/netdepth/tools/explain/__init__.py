@@ -20,8 +20,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from netdepth.config import SCHEMA, Runtime
 from netdepth.errors import BadInput, choose
-from netdepth.files.atomic import write_atomic
-from netdepth.files.records import jsonable
+from netdepth.files.atomic import jsonable, write_atomic
 from netdepth.models import describe
 from netdepth.tools.common import html_answer, output_file
 from netdepth.tools.convert.fit import Published

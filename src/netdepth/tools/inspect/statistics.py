@@ -12,7 +12,7 @@ from typing import TextIO
 
 from netdepth.config import from_json
 from netdepth.errors import BadInput
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.models import LayerInfo
 from netdepth.runs.folder import RunDir
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO

@@ -22,7 +22,7 @@ from torch import Tensor
 from netdepth.config import MAX_SEED, Runtime, from_json
 from netdepth.data import Splits
 from netdepth.errors import BadInput
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.models import Network, describe
 from netdepth.progress import CountProgress
 from netdepth.tools.common import html_answer, open_run, output_file

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import from_json
-from netdepth.files.records import restored
+from netdepth.files.atomic import restored
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.style import MUTED, colour, figure_of, save_png, tidy
 from netdepth.text import p_equals, p_value, percent, points, print_table, printable
