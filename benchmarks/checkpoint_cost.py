@@ -42,13 +42,13 @@ WAYS = ("with", "without")
 @contextlib.contextmanager
 def without_checkpoints() -> Iterator[None]:
     """Nothing is copied or written while it trains; the last weights are kept when that is over."""
-    offer = replica.Replica.offer
+    keep = replica.Replica.keep
 
     def only_the_last(self: replica.Replica, record: Any, stack: Any, optimizer: Any) -> None:
         if record["epoch"] >= int(self.config.train.budget.removesuffix("ep")):
-            offer(self, {**record, "best": True}, stack, optimizer)
+            keep(self, {**record, "best": True}, stack, optimizer)
 
-    with mock.patch.object(replica.Replica, "offer", only_the_last), mock.patch.object(loop, "_save"):
+    with mock.patch.object(replica.Replica, "keep", only_the_last), mock.patch.object(loop, "_save"):
         yield
 
 
@@ -67,7 +67,7 @@ def timed(spent: list[float]) -> Iterator[None]:
         return inner
 
     with (
-        mock.patch.object(replica.Replica, "offer", watch(replica.Replica.offer)),
+        mock.patch.object(replica.Replica, "keep", watch(replica.Replica.keep)),
         mock.patch.object(loop, "_save", watch(loop._save)),
     ):
         yield
@@ -84,16 +84,16 @@ def measure(way: str, config: RunConfig, splits: data.Splits) -> tuple[float, fl
             super().__enter__()
             return self
 
-    def ended(members: Any, *args: Any) -> None:
+    def ended(replicas: Any, *args: Any) -> None:
         """In place of the final evaluation, which is the same both ways."""
-        if members:
+        if replicas:
             marks.append(time.perf_counter())
-        for one in members:
+        for one in replicas:
             one.result = {"status": one.status}
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        mock.patch.object(loop.result, "finish", ended),
+        mock.patch.object(loop.ends, "finish", ended),
         without_checkpoints() if way == "without" else timed(spent),
     ):
         runtime = Runtime(runs_root=Path(folder), threads=1, device="cpu", probes=False)

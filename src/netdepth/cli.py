@@ -164,7 +164,8 @@ class Parser(argparse.ArgumentParser):
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         if action.choices is not None:
-            choose(value, action.choices, str(action.metavar or action.dest).split()[0].lower())
+            word = str(action.metavar or action.dest).split()[0].lower()
+            choose(value, action.choices, action.option_strings[0] if action.option_strings else word)
 
 
 def grammar() -> Parser:
@@ -264,9 +265,9 @@ def grammar() -> Parser:
     board.add_argument("folder", metavar="RUNS", nargs="?", type=_path, help="a folder of runs (default: all runs)")
     board.option("--port", None, "default: TensorBoard's own", whole=(1, 65535))
 
-    sync = add("sync", "rebuild the TensorBoard or W&B copy of runs from their folders")
+    sync = add("sync", "rebuild a tracker's copy of runs (TensorBoard, W&B) from their folders")
     sync.word("runs", "RUN", RUN, many=True)
-    sync.option("--to", "TRACKER", "tensorboard or wandb", required=True)
+    sync.option("--to", "TRACKER", "the tracker: tensorboard, wandb or one of your own", required=True)
     sync.flag("--wandb-online", "upload to Weights & Biases")
 
     _device(add("doctor", "check what works on this machine: device, threads, trackers, data"))
@@ -314,7 +315,8 @@ def _train_options(parser: Parser, full: bool) -> None:
     parser.option("--seeds", "LIST", "5 for seeds 0 to 4, or a list: 0,3,7")
     parser.option("--dataset", "NAME", DATASET)
     _overrides(parser, "change a setting, e.g. model.hidden=[64,64]")
-    parser.option("--track", "NAMES", "tensorboard,wandb or none", default="tensorboard")
+    text = "trackers, separated by commas: tensorboard, wandb, one of your own; or none (default: tensorboard)"
+    parser.option("--track", "NAMES", text, default="tensorboard")
     parser.flag("--no-test", "never open the test data: for choosing settings on validation data", dest="sealed")
     parser.flag("--wandb-online", "upload to Weights & Biases")
 
@@ -351,10 +353,10 @@ def _landscape_options(parser: Parser) -> None:
 
 
 def _name(text: str) -> str:
-    """A RUN or RECIPE: something the file system can be asked about."""
+    """A RUN or RECIPE: text that can be the name of a file."""
     too_long = len(text) > 2000 or any(len(os.fsencode(part)) > 250 for part in text.split("/"))
     if too_long or not text.strip("/ ") or "\0" in text:
-        raise BadInput(f"{text[:60]!r} is no usable name or path")
+        raise BadInput(f"{text[:60]!r} cannot be a name or a path")
     return text
 
 

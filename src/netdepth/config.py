@@ -296,7 +296,11 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
                     return found
     elif isinstance(kind, type) and isinstance(data, kind) and not (kind is int and isinstance(data, bool)):
         return data
-    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {takes or type_name(kind)}")
+    raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes {takes or PLAIN.get(kind, type_name(kind))}")
+
+
+PLAIN = {float: "a number", int: "a whole number", str: "text", bool: "true or false"}
+"""What a message calls these types."""
 
 
 def _dataclass_from_json(kind: type, data: Any, path: str, finite: bool) -> Any:
@@ -308,7 +312,8 @@ def _dataclass_from_json(kind: type, data: Any, path: str, finite: bool) -> Any:
     values = {}
     for key, item in data.items():
         choose(key, fields, f"key in {path}:")
-        values[key] = from_json(hints[key], item, f"{path}.{key}", fields[key].metadata.get("takes"), finite=finite)
+        inner = key if path == "config" else f"{path}.{key}"  # as `--set` writes it
+        values[key] = from_json(hints[key], item, inner, fields[key].metadata.get("takes"), finite=finite)
     missing = sorted(name for name, field in fields.items() if field.default is field.default_factory)
     missing = [name for name in missing if name not in values]
     if missing:

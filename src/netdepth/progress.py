@@ -11,7 +11,7 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
 from urllib.parse import urlsplit
 
@@ -238,8 +238,7 @@ class PlannedGroup(Protocol):
     def seeds(self) -> Sequence[int]: ...
     @property
     def operations(self) -> int: ...
-    @property
-    def title(self) -> str: ...
+    def title(self, label_of: Callable[[str], str]) -> str: ...
 
 
 class StudyProgress(_Display):
@@ -249,6 +248,7 @@ class StudyProgress(_Display):
         title: the study; shown literally.
         groups: all groups of the plan. A group counts as much as its multiply-adds.
         missing: those that are trained now.
+        label_of: gives a condition's label.
     """
 
     def __init__(
@@ -257,12 +257,14 @@ class StudyProgress(_Display):
         groups: Sequence[PlannedGroup],
         missing: Sequence[PlannedGroup],
         *,
+        label_of: Callable[[str], str] = str,
         shown: bool = True,
         stream: TextIO | None = None,
     ) -> None:
         super().__init__(shown and bool(missing), stream)
         self.title = title
         self._groups = {group.group: group for group in missing}
+        self._titles = {group.group: group.title(label_of) for group in missing}
         self._runs = sum(len(group.seeds) for group in groups)
         self._runs_done = self._runs - sum(len(group.seeds) for group in missing)
         self._total = max(1, sum(group.operations for group in groups))
@@ -292,13 +294,13 @@ class StudyProgress(_Display):
     def trouble(self, group: int, text: str) -> None:
         """Say why a group waits or starts again."""
         self._bar_of(group, numbers=text)
-        self._line(f"{self._groups[group].title}: {text}")
+        self._line(f"{self._titles[group]}: {text}")
 
     def ended(self, group: int, statuses: Sequence[tuple[str, str | None]]) -> None:
         """A group has ended, with the status and the error, if any, of each of its runs."""
         self._shares[group] = 1.0
         self._runs_done += len(self._groups[group].seeds)
-        text = f"{self._groups[group].title}: {_outcomes(statuses)}"
+        text = f"{self._titles[group]}: {_outcomes(statuses)}"
         if self._bars is not None and group in self._tasks:
             self._bars.remove_task(self._tasks.pop(group))
         if any(error for _, error in statuses):
@@ -317,7 +319,7 @@ class StudyProgress(_Display):
         return _time_left(time.monotonic() - self._started, self._before, self.share, 1.0)
 
     def _bar_of(self, group: int, **fields: Any) -> None:
-        self._bar(group, f"  {self._groups[group].title}", **fields)
+        self._bar(group, f"  {self._titles[group]}", **fields)
         self._bar_of_all()
 
     def _bar_of_all(self) -> None:

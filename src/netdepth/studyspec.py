@@ -226,13 +226,13 @@ class StudySpec:
         return dataclasses.replace(self, seeds=new, looks=self.looks + 1)
 
     def with_source(self, run: str) -> StudySpec:
-        """The same study with the finished ``run`` in the place of its source.
+        """The same study with the finished ``run`` as its parent run or teacher.
 
         Raises:
             BadInput: no run of the study starts from or learns from another.
         """
         if self.source is None:
-            raise BadInput(f"study {self.name!r} has no source run, so --source {run!r} cannot replace it")
+            raise BadInput(f"study {self.name!r} has no parent run and no teacher, so --source {run!r} is of no use")
         paths = ("start_from.run", "objective.teacher")
 
         def named(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(here: Path, capsys: pytes
     assert "about " in out
 
 
-def test_the_command_conducts_answers_and_continues(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_trains_answers_and_continues(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["study", "my.py:tiny", "--workers", "0", "--no-report"]
     code, out, err = answer([*command, "--json"], capsys)
     found = json.loads(out)

@@ -1,4 +1,4 @@
-"""The conformance suite of the data room: run over every registered data set."""
+"""The conformance suite of the data package: run over every registered data set."""
 
 from __future__ import annotations
 

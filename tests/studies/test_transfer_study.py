@@ -1,4 +1,4 @@
-"""Studies of ways of training: the source is made first, conditions are compared by validation error."""
+"""Studies of training conditions: the parent run is made first; conditions are compared by validation error."""
 
 import dataclasses
 import json
@@ -134,13 +134,13 @@ def test_a_dry_run_makes_nothing_and_knows_every_run(tmp_path):
     assert sum(len(names) for names in later.unfinished.values()) == 2
 
 
-def test_a_run_of_ones_own_can_be_the_source(made, tmp_path):
+def test_a_run_of_ones_own_can_be_the_parent_run(made, tmp_path):
     run = made.study.path.parent / made.study.document.source.run
     other, _ = ask(spec(name="own"), source=str(run))
     assert other.source is None
     assert other.cells[1].config.start_from.run == str(run)
     assert make(tmp_path, dataclasses.replace(other, seeds=(0,))).failed == []
-    with pytest.raises(BadInput, match="has no source run"):
+    with pytest.raises(BadInput, match="has no parent run and no teacher"):
         ask(other, source="another")
 
 

@@ -81,7 +81,7 @@ def test_an_empty_cell_is_undecided_and_still_counts_in_its_family() -> None:
     without = verdict(table[(table["condition"] != "plain") | (table["depth"] != "32")], SPEC)
     tested = contrast(without, "depth", "plain", 32)
     assert (tested.label, tested.p, tested.corrected_p, tested.more_seeds) == ("undecided", 1.0, 1.0, 6)
-    assert seeds_to_reach(0.025, 4, "unpaired", looks=2) == 6  # four in the family, and adding them is a second look
+    assert seeds_to_reach(0.025, 4, "unpaired", looks=2) == 6  # four in the family, at the second interim analysis
     assert "there are no runs to compare" in words_of(without, cell(without, "plain", 32))
     assert contrast(without, "depth", "plain", 8).corrected_p == 4 * contrast(without, "depth", "plain", 8).p
 

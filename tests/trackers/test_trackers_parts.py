@@ -1,4 +1,4 @@
-"""The parts of the trackers' room: records, names, starting, following, rebuilding, a user's own tracker."""
+"""The parts of the package of trackers: records, names, starting, following, rebuilding, a user's own tracker."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ WIDER = Component("mlp", {"hidden": [12, 9], "norm": "batch"})
         ({}, {"lr_scale": {"stem": 0.1}}, "start_from.lr_scale names 'stem'"),
         ({}, {"freeze": ("layer1", "layer2", "head")}, "nothing is left to train"),
         ({}, {"freeze": ("layer1",), "unfreeze_every": "5it"}, "no multiple of train.eval_every"),
-        ({"model": WIDER}, {}, r"another network: hidden.1.weight is \[8, 12\] and \[9, 12\] there and here"),
+        ({"model": WIDER}, {}, r"another network: hidden.1.weight is \[8, 12\] there and \[9, 12\] here"),
         ({"dataset": Component("mnist5k")}, {"reset_head": False}, "reset_head=true draws the last stage anew"),
     ],
 )

@@ -91,7 +91,8 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
             ),
             [
                 [
-                    row["phase"], row["condition"], row["depth"], row["runs"], row["missing"], row["how"],
+                    row["phase"], spec.label_of(row["condition"]), row["depth"], row["runs"], row["missing"],
+                    row["how"],
                     f"{row['parameters']:,}", f"{row['multiply_adds_per_step']:.3g}", f"{row['steps']:,}",
                     f"{row['operations']:.3g}",
                 ]

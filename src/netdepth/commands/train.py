@@ -28,7 +28,7 @@ def train(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--seed {args.seed} and --seeds {args.seeds} are both given; use one of them")
     runtime = runtime_of(args, _trackers(args.track))
     if args.wandb_online and not any(map(can_go_online, runtime.trackers)):
-        raise BadInput("--wandb-online needs --track wandb (or --track tensorboard,wandb)")
+        raise BadInput("--wandb-online needs a tracker that can upload: --track wandb (or --track tensorboard,wandb)")
     made = api.train_runs(args.recipe, runtime, **given(args, "seed", "seeds", "dataset", "overrides"))
     return trained(made, several=args.seeds is not None)
 

@@ -55,11 +55,11 @@ def transfer_fashion_mnist() -> StudySpec:
     """netdepth study transfer-fashion-mnist: from MNIST to 5,000 images of Fashion-MNIST, in minutes.
 
     Takes about five minutes on two cores. The baseline network (784-256-128-10) is trained on MNIST first, unless
-    `baseline-mlp` with seed 0 was made before; then its head, its last layer or all of it is trained on, or the
-    same network from scratch, eight seeds each. `netdepth probe` of the source on fashion-mnist is the answer without
-    training it at all. Expected, and found (docs/findings.md): training all stages on beats training from scratch by
-    about one percentage point; the head or the last layer alone loses, since strokes of digits are not what tells
-    shirts from coats.
+    `baseline-mlp` with seed 0 was made before; then training continues for its head, its last layer or all of it, or
+    the same network is trained from scratch, eight seeds each. `netdepth probe` of the parent run on fashion-mnist
+    gives the answer without any training. Expected, and found (docs/findings.md): all stages beat training from
+    scratch by about one percentage point; the head or the last layer alone loses, because strokes of digits do not
+    help to tell shirts from coats.
 
     Fixed for all: Adam at 1e-3, batch 64, ten epochs of the 5,000 images; 55,000 are set aside for validation.
     """
@@ -91,11 +91,11 @@ def transfer_cifar10_halves() -> StudySpec:
 
     Takes about half an hour on two cores. A residual network of eight layers is trained on airplane to deer (22,500
     images), then trained on for dog to truck: head, last stage or all, or from scratch, eight seeds each. Expected was
-    that every way of starting from the source beats training from scratch. Found (docs/findings.md): all stages do, by
+    that every start from the parent run beats training from scratch. Found (docs/findings.md): all stages do, by
     five percentage points; the last stage alone is undecided, and the head alone loses by fourteen.
 
     Fixed for all: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 128, crops and flips;
-    the source ten epochs, the others twenty of their images. 22,500 images of their classes are for validation.
+    the parent run ten epochs, the others twenty of their images. 22,500 images of their classes are for validation.
     """
     first, second = HALVES
     return transfer(

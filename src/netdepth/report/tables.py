@@ -210,7 +210,7 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
             {
                 "run": [str(run.number)],
                 "folder": [row["run"] or "not planned yet"],
-                "condition": [row["condition"]],
+                "condition": [data.spec.label_of(row["condition"])],
                 "depth": [str(row["depth"])],
                 "seed": [str(row["seed"])],
                 "status": [status],

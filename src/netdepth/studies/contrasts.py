@@ -17,6 +17,7 @@ from netdepth.stats.exact import Design, holm, permutation_test, seeds_to_reach,
 from netdepth.stats.intervals import Estimate, difference_interval, mean_interval, seeds_needed
 from netdepth.studies.cells import CellRun, CellRuns, val_errors
 from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
+from netdepth.text import p_value
 
 __all__ = [
     "DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "CellVerdict", "Contrast", "Harm", "Label", "by_condition",
@@ -157,7 +158,7 @@ def out_of_reach(spec: StudySpec) -> list[str]:
         if best > LEVEL:
             lines.append(
                 f"{n} seeds cannot decide the {count} {design} comparison{'s' * (count > 1)} of the family {family!r}: "
-                f"the smallest corrected p they can give is {min(1.0, best):.2g}, above {LEVEL}; "
+                f"the smallest corrected p they can give is {p_value(min(1.0, best))}, above {LEVEL}; "
                 f"{seeds_to_reach(LEVEL, count, design, spec.looks)} seeds can"
             )
     return lines

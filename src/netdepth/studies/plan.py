@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -64,12 +64,11 @@ class Group:
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", self.multiply_adds * self.steps * len(self.seeds))
 
-    @property
-    def title(self) -> str:
-        """What a person calls it: ``plain he, depth 8, 10 seeds``."""
+    def title(self, label_of: Callable[[str], str]) -> str:
+        """What a person calls it: ``plain, He init, depth 8, 10 seeds``; ``label_of`` gives the condition's label."""
         rate = "" if self.value is None else f"{self.value:g}"
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
-        return ", ".join(filter(None, [self.condition, f"depth {self.depth}", rate, seeds]))
+        return ", ".join(filter(None, [label_of(self.condition), f"depth {self.depth}", rate, seeds]))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,7 +104,7 @@ def run_study(
             raise Locked(f"{where.path} became another study's meanwhile; run the command again")
         if runtime.fresh:
             _clear(study)
-        runner = _Runner(study, runtime, execute_jobs, progress)
+        runner = _Runner(study, runtime, execute_jobs, progress, document.spec.label_of)
         if nuisance is not None:
             document = runner.tune(document, nuisance, cells)
             cells = resolve_cells(document.spec, runtime, parent, document.tuning)
@@ -119,6 +119,7 @@ class _Runner:
     runtime: Runtime
     execute: Executor
     progress: bool
+    label_of: Callable[[str], str]
 
     def tune(self, document: StudyDocument, nuisance: Nuisance, cells: Sequence[ResolvedCell]) -> StudyDocument:
         """``document`` with a value of the tuned setting chosen for every cell."""
@@ -148,7 +149,8 @@ class _Runner:
         for run in phase.runs:
             folder = RunDir(path / str(run.folder))
             outcomes[folder.path.name] = Outcome(folder.path, run.seed, folder.status())
-        with StudyProgress(title, phase.plan.groups, missing, shown=self.progress) as shown:
+        groups = phase.plan.groups
+        with StudyProgress(title, groups, missing, label_of=self.label_of, shown=self.progress) as shown:
 
             def on_event(event: Event) -> None:
                 match event:

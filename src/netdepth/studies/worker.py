@@ -230,7 +230,7 @@ def main() -> int:
         except OSError:
             alone = True
         if alone:
-            raise Interrupted("the study that asked for this is gone", signal.SIGTERM)
+            raise Interrupted("the study that started this worker has ended", signal.SIGTERM)
 
     for line in sys.stdin:
         job: Job = from_json(Job, json.loads(line), "job")

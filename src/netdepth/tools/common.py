@@ -31,7 +31,7 @@ def output_file(out: Path, suffix: str, *, in_new_folder: bool = False) -> Path:
     if out.suffix.lower() != suffix:
         raise BadInput(f"--out {str(out)!r} has to end in {suffix}")
     if not in_new_folder and not out.parent.is_dir():
-        raise BadInput(f"--out {str(out)!r} lies in no folder that exists")
+        raise BadInput(f"the folder of --out {str(out)!r} does not exist")
     return out
 
 

@@ -109,12 +109,12 @@ def name_of(run: RunDir, root: Path | None) -> str:
 def begin_with(model: models.Network, start: StartFrom, root: Path | None) -> None:
     """Give ``model`` the weights that ``start`` names, in place; with ``reset_head`` its last stage stays as drawn.
 
-    The buffers come too: running statistics and the normalisation of the images, which stays the source's.
+    The buffers come too: running statistics and the normalisation of the images, which stays that of the parent run.
 
     Raises:
-        BadInput: the source is missing, altered or another network; a stage that the network does not have.
+        BadInput: the parent run is missing, altered or another network; a stage that the network does not have.
     """
-    source = find_weights(start.run, start.weights, start.sha256, root, "start_from")
+    parent = find_weights(start.run, start.weights, start.sha256, root, "start_from")
     stages = list(model.stage_paths())
     for key, names in (("freeze", start.freeze), ("lr_scale", start.lr_scale)):
         for name in names:
@@ -123,21 +123,21 @@ def begin_with(model: models.Network, start: StartFrom, root: Path | None) -> No
     if set(start.freeze) >= set(stages) and start.unfreeze_every is None:
         raise BadInput("start_from.freeze names every stage, so nothing is left to train; leave one out")
     head = stages[-1]
-    own, given = model.state_dict(), safetensors.torch.load(source.content)
+    own, given = model.state_dict(), safetensors.torch.load(parent.content)
     kept = {name for name in own if start.reset_head and model.stage_of(name) == head}
     fits = {name: tuple(tensor.shape) for name, tensor in own.items() if name not in kept}
     found = {name: tuple(tensor.shape) for name, tensor in given.items() if name not in kept}
     if fits != found:
-        raise BadInput(f"start_from: run {start.run!r} is another network: {_difference(fits, found, head)}")
+        raise BadInput(f"start_from: run {start.run!r} has another network: {_difference(fits, found, head)}")
     model.load_state_dict({**given, **{name: own[name] for name in kept}})
 
 
 def _difference(own: dict[str, Any], given: dict[str, Any], head: str) -> str:
     """The first parameter in which two networks differ, as a person reads it."""
     name = next(name for name in [*own, *given] if own.get(name) != given.get(name))
-    sizes = " and ".join("none" if shape is None else f"{list(shape)}" for shape in (given.get(name), own.get(name)))
+    there, here = ("missing" if shape is None else f"{list(shape)}" for shape in (given.get(name), own.get(name)))
     remedy = "; start_from.reset_head=true draws the last stage anew" if name.startswith(f"{head}.") else ""
-    return f"{name} is {sizes} there and here; take its model and images of its size{remedy}"
+    return f"{name} is {there} there and {here} here; use the same model, and images of the same size{remedy}"
 
 
 @dataclasses.dataclass(frozen=True)

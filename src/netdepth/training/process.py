@@ -116,6 +116,8 @@ def find_device(name: str) -> torch.device:
     good = ["auto", "cpu", *(f"cuda:{i}" for i in range(torch.cuda.device_count()))]
     if torch.cuda.is_available():
         good.append("cuda")
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise BadInput(f"--device {name!r}: PyTorch finds no GPU on this machine; choose from: auto, cpu")
     return torch.device(choose(name, good, "--device"))
 
 

@@ -150,7 +150,7 @@ def coordinates(points: int, radius: float) -> list[float]:
         BadInput: an even number or fewer than 3, a radius that is not above 0.
     """
     if points < 3 or points % 2 == 0:
-        raise BadInput(f"a grid of {points} points a side has no centre; it has to be an odd number from 3")
+        raise BadInput(f"a grid of {points} points per side has no centre; it takes an odd number, 3 or more")
     if not (math.isfinite(radius) and radius > 0):
         raise BadInput(f"a radius of {radius:g} is out of range; it takes a number above 0")
     half = points // 2
