@@ -48,7 +48,7 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
     studies = [study for study in found if study is not None]
     if len(studies) < len(found):
         other = args.runs[list(found).index(None)]
-        raise BadInput(f"{other!r} is not a study's folder, but others are; compare either studies or runs")
+        raise BadInput(f"{other!r} is no study's folder, but others are; compare studies with studies, runs with runs")
     made = read_submissions(studies)
     text = None if args.style is None else render(made, args.style)
     if args.html is not None:
