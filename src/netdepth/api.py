@@ -8,7 +8,7 @@ run.metrics()                       # a pandas frame, one row per evaluation
 
 study = nd.study("depth-mlp5k")
 study.table()                       # a pandas frame, one row per run
-study.answer()                      # what it claims, in short
+study.answer()                      # its claims in short
 study.verdict().sentences           # the same in full, each with the runs it rests on
 study.run("plain he", 32)           # one of its runs
 study.report()                      # path of report.html
@@ -53,7 +53,7 @@ def plan(
     dataset: str | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[str, list[RunConfig], list[str]]:
-    """The runs a command asks for: (recipe name, one config per seed, announcements).
+    """The runs that a command asks for: (recipe name, one config per seed, notes).
 
     Without ``seed`` and ``seeds`` the recipe's own seed is kept (0, or that of a ``config.json``).
 
@@ -79,7 +79,7 @@ def plan(
 
 @dataclass(frozen=True)
 class Trained:
-    """The runs that one call made or found: an outcome per seed, and the learning curves of each that has a folder."""
+    """The runs of one call, trained now or before: an outcome per seed, and the learning curves of each run folder."""
 
     outcomes: list[Outcome]
     figures: dict[int, Path | None]
@@ -90,7 +90,7 @@ class Trained:
         return {outcome.seed: RunDir(outcome.path) for outcome in self.outcomes if outcome.path is not None}
 
     def picture(self, draw: Callable[[], Path]) -> Path | None:
-        """A picture of these runs, which are saved: if it cannot be drawn, a note of the last outcome says why."""
+        """A picture of these runs. If it cannot be drawn, a note of the last outcome says why; the runs are saved."""
         try:
             return draw()
         except NetdepthError as error:
@@ -140,7 +140,7 @@ def _draw(run: RunDir) -> Path:
 
 def _known(keys: Sequence[str | None], runtime: Runtime) -> list[RunDir] | None:
     """The folders of runs that are finished without a doubt, if all are. Only while torch is not imported: then
-    nobody has registered a component of their own, and the slow way would cost seconds."""
+    no component of the user's own is registered, and an import of torch would take seconds."""
     if "torch" in sys.modules or world_size() > 1:
         return None
     known = [run for key in keys if (run := asked.find(key, runtime)) is not None]
@@ -187,7 +187,7 @@ def train(
         The run; with ``seeds`` (a count or list as text, or a sequence) a list of runs.
 
     Raises:
-        BadInput: what the command line would answer with exit 2.
+        BadInput: the cases in which the command exits with 2.
         RunFailed: a run could not finish; the others did.
     """
     from netdepth.training.finished import Run
@@ -228,7 +228,7 @@ class Study:
 
     @property
     def spec(self) -> StudySpec:
-        """What was asked."""
+        """The question, the cells, the seeds and the planned comparisons."""
         return self.dir.spec
 
     def table(self) -> pandas.DataFrame:
@@ -238,13 +238,13 @@ class Study:
         return study_table(self.dir)
 
     def verdict(self) -> Verdict:
-        """What the runs answer to the question, by the planned tests."""
+        """The answer of the runs to the question, by the planned tests."""
         from netdepth.studies.verdict import verdict
 
         return verdict(self.table(), self.spec)
 
     def answer(self) -> str:
-        """The verdict in a few sentences, as the first line of the report has it."""
+        """The verdict in a few sentences: the first paragraph of the report."""
         return self.verdict().answer
 
     def run(self, condition: str, depth: int, seed: int | None = None) -> Run:
@@ -266,7 +266,7 @@ class Study:
         return Run(RunDir(self.path / folder))
 
     def report(self) -> Path:
-        """Write ``report.html`` with all that belongs to it; its path."""
+        """Write ``report.html`` and its files; returns its path."""
         from netdepth.report.page import write_report
 
         return write_report(self.dir)
@@ -304,12 +304,12 @@ def study(
 ) -> Study:
     """Train the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
 
-    ``seeds``, ``depths``, ``dataset``, ``overrides``, ``tune`` and ``source`` change what is asked (`ask`). With
-    ``workers=0`` everything is trained in this process, one group after another: components that
-    were registered in a notebook are known only there.
+    ``seeds``, ``depths``, ``dataset``, ``overrides``, ``tune`` and ``source`` change the recipe's study (`ask`). With
+    ``workers=0`` all runs are trained in this process, one group after another; components that
+    were registered in a notebook need this.
 
     Raises:
-        BadInput: what the command line would answer with exit 2.
+        BadInput: the cases in which the command exits with 2.
         Locked: another process runs this study.
         RunFailed: a run could not finish; the others did.
         Interrupted: everything is saved; the same call continues.
@@ -327,7 +327,7 @@ def study(
 
 def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple[StudySpec, Runtime]:
     """The study to run (`ask` with ``changes``; seeds that its folder has already count as an extension) and the
-    runtime with the user's files imported. What is to be announced is printed.
+    runtime with the user's files imported. Notes and warnings are printed.
 
     Raises:
         BadInput: as `ask`.
@@ -367,7 +367,7 @@ def ask(
     tune: str | None = None,
     source: str | None = None,
 ) -> tuple[StudySpec, list[str]]:
-    """The study of ``recipe`` with what a person changes of it, and what is to be announced.
+    """The study of ``recipe`` with the changes that the user asks for, and notes about them.
 
     Args:
         recipe: a name, ``file.py:function``, a ``study.json`` or a `StudySpec`.

@@ -41,7 +41,7 @@ def test_a_dry_run_counts_estimates_and_writes_nothing(here: Path, capsys: pytes
     assert found["operations"] == sum(row["operations"] for row in found["cells"])
     assert found["about_seconds"] > 0
     code, out, _ = answer(["study", "my.py:tiny", "--dry-run"], capsys)
-    assert "4 runs, 4 of them to make" in out
+    assert "4 runs, 4 of them to train" in out
     assert "about " in out
 
 
@@ -58,7 +58,7 @@ def test_the_command_trains_answers_and_continues(here: Path, capsys: pytest.Cap
     assert (folder / "verdict.json").exists()
     code, out, err = answer(command, capsys)
     assert code == 0
-    assert "4 of 4 runs finished (0 begun now)" in out
+    assert "4 of 4 runs finished (0 trained now)" in out
     code, out, _ = answer(["study", "my.py:tiny", "--dry-run"], capsys)
     assert "nothing is missing" in out
     code, _, err = answer([*command, "--seeds", "1"], capsys)

@@ -65,7 +65,7 @@ def test_stores_of_earlier_releases(faults: Faults, tmp_path: Path) -> None:
                     assert said.code == 0, said.err
                     assert "continued from step" in said.out
                 else:
-                    assert f"begun with torch = {begun}" in said.line
+                    assert f"started with torch = {begun}" in said.line
 
 
 FILES = ("config.json", "result.json", "split.json", "study.json", "environment.json")

@@ -197,9 +197,9 @@ def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path
     """Nor the other way round; what is finished is returned as it is."""
     folder, _ = together
     recorded = list_runs(folder / "handwritten")[0].read_json("environment.json")
-    with pytest.raises(BadInput, match=r"begun in 2 processes, not 1.*with torchrun --nproc-per-node 2 or start again"):
+    with pytest.raises(BadInput, match=r"started in 2 processes, not 1.*with torchrun --nproc-per-node 2 or"):
         configure(Runtime(), recorded=recorded)
-    with pytest.raises(BadInput, match=r"begun in one process, not 2.*without torchrun"):
+    with pytest.raises(BadInput, match=r"started in one process, not 2.*without torchrun"):
         configure(Runtime(), recorded={**recorded, "world_size": 1}, team=Leader(0, 2))
     assert make(folder / "handwritten", RUNS["handwritten"]).cached
 

@@ -58,7 +58,7 @@ def answer_of(done: StudyOutcome, report: bool) -> Answer:
     def show() -> None:
         if found is not None:
             found.show()
-        say(f"{finished} of {len(done.outcomes)} runs finished ({done.made} begun now): {done.study.path}")
+        say(f"{finished} of {len(done.outcomes)} runs finished ({done.made} trained now): {done.study.path}")
         if page is not None:
             say(f"report: {page}")
 
@@ -86,7 +86,7 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     def show() -> None:
         print_table(
             (
-                "phase", "condition", "depth", "runs", "to make", "how", "parameters", "multiply-adds a step", "steps",
+                "phase", "condition", "depth", "runs", "to train", "how", "parameters", "multiply-adds a step", "steps",
                 "in all",
             ),
             [
@@ -100,7 +100,7 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
             ],
             right=(2, 3, 4, 6, 7, 8, 9),
         )  # fmt: skip
-        print(f"{runs} runs, {missing} of them to make: {ahead.operations:.3g} multiply-adds (forward and backward)")
+        print(f"{runs} runs, {missing} of them to train: {ahead.operations:.3g} multiply-adds (forward and backward)")
         say(f"study folder: {ahead.path}")
         if ahead.seconds is None:
             print("nothing is missing")
@@ -147,7 +147,7 @@ def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
 
 
 def quickstart(args: argparse.Namespace) -> Answer:
-    """Train one network, then ask of seventy whether depth helps, and write the report."""
+    """Train one network, then run a study of seventy networks on whether depth helps, and write its report."""
     from netdepth import api
     from netdepth.report.run_text import print_next, print_quickstart
     from netdepth.studies.run import run_study

@@ -149,7 +149,7 @@ def pairs(contrasts: Iterable[Contrast]) -> list[tuple[Contrast, ...]]:
 
 
 def out_of_reach(spec: StudySpec) -> list[str]:
-    """What the planned seeds cannot show whatever they give: a line per family, known before any run."""
+    """What the planned seeds cannot show, for any results: a line per family, known before the first run."""
     lines = []
     for family in FAMILIES:
         count = sum(item.family == family for item in spec.primary)

@@ -1,7 +1,7 @@
-"""The cells of a study as work to be done: resolved configs, fingerprints, cost, planned runs, the parent run.
+"""The cells of a study as work: resolved configs, fingerprints, cost, planned runs, the parent run.
 
-The parent run (``StudySpec.source``) is the one that cells start from or learn from. It is made before them and
-held by the digest of its weights; configs name it `SOURCE` until then.
+The parent run (``StudySpec.source``) is the one that cells start from or learn from. It is trained first, and
+fixed by the digest of its weights; until then configs call it `SOURCE`.
 """
 
 from __future__ import annotations
@@ -265,7 +265,7 @@ def _rename_runs(config: RunConfig, names: Mapping[str, str]) -> RunConfig:
 
 
 def find_parent_run(spec: StudySpec, runtime: Runtime) -> str | None:
-    """How configs name the finished parent run of ``spec``; None where it does not exist, or the study has none."""
+    """The name that configs have for the finished parent run of ``spec``; None if there is no such run."""
     from netdepth.training.resolve import resolve
 
     if spec.source is None:
@@ -277,10 +277,10 @@ def find_parent_run(spec: StudySpec, runtime: Runtime) -> str | None:
 
 
 def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> ParentRun | None:
-    """The parent run of ``spec``, made in ``runs/single`` unless it exists; None where the study has none.
+    """The parent run of ``spec``, trained in ``runs/single`` unless it exists; None if the study has none.
 
     Raises:
-        RunFailed: it diverged, so that nothing can start from it; and what any run may raise.
+        RunFailed: it diverged, so nothing can start from it; and the errors of any run.
     """
     from netdepth.training.run import run
 

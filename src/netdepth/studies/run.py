@@ -28,12 +28,12 @@ Executor = Callable[[Sequence[Job], Report, Path], None]
 """Executes jobs, calls back with their events, and may keep logs in a folder."""
 
 GPU_WORKERS = 2
-"""Processes that share a GPU unless ``--workers`` says otherwise: each needs memory of its own."""
+"""Processes that share a GPU unless ``--workers`` says otherwise; each needs its own memory."""
 
 
 @dataclass
 class StudyOutcome:
-    """A study and the outcome of each of its runs, old and new; ``made`` is how many were not finished before."""
+    """A study and the outcome of each of its runs, old and new; ``made`` counts those that were trained now."""
 
     study: StudyDir
     outcomes: Sequence[Outcome] = ()
@@ -47,7 +47,7 @@ class StudyOutcome:
 def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudyDocument, list[str]]:
     """The folder of ``spec``, its document with the seeds that it will have, and notes about these.
 
-    Nothing is written. New seeds make one more interim analysis; planned seeds stay.
+    Nothing is written. New seeds add one interim analysis; planned seeds stay.
 
     Raises:
         BadInput: seeds that neither extend the plan nor lie within it.
@@ -76,17 +76,17 @@ def run_study(
     ray: str | None = None,
     progress: bool = True,
 ) -> StudyOutcome:
-    """Make every run of ``spec`` that is missing; an earlier plan is continued as it was planned.
+    """Train every missing run of ``spec``; a study that has a plan continues it.
 
     Args:
         spec: the study; its seeds may extend those of its folder (`locate_study`).
         runtime: device, folders, imports; a worker has one thread whatever ``threads`` says.
-        workers: processes at once, as many as there are cores if None; 0 makes everything in this process.
-        ray: the address of a Ray cluster (``"auto"``: one that runs, or a new one) that makes the runs.
-        progress: whether to show any, on stderr.
+        workers: number of processes; None: one per core; 0: everything in this process.
+        ray: the address of a Ray cluster (``"auto"``: one that runs, or a new one) that trains the runs.
+        progress: whether to show progress, on stderr.
 
     Raises:
-        BadInput: before anything runs, under torchrun among others. A later error of a run stands in its outcome.
+        BadInput: before anything runs, for example under torchrun. A later error of a run is in its outcome.
         Locked: another process runs this study.
         RunFailed: a tuning run failed, so the study itself cannot begin.
         Interrupted: a signal came; everything is saved.
@@ -99,9 +99,9 @@ def run_study(
     parent = None if source is None else source.run
     cells = resolve_cells(document.spec, runtime, parent, trying=True)
     with where.lock():
-        study, document, _ = locate_study(spec, runtime)  # as it is now that nobody else writes
+        study, document, _ = locate_study(spec, runtime)  # read again: now no other process writes
         if study.path != where.path:
-            raise Locked(f"{where.path} became another study's meanwhile; run the command again")
+            raise Locked(f"another study took {where.path} in the meantime; run the command again")
         if runtime.fresh:
             _clear(study)
         runner = _Runner(study, runtime, execute_jobs, progress, document.spec.label_of)
@@ -141,7 +141,7 @@ class _Runner:
         return document
 
     def make(self, phase: Phase, runtime: Runtime, title: str) -> StudyOutcome:
-        """Make the missing runs of ``phase``."""
+        """Train the missing runs of ``phase``."""
         path = self.study.path
         unfinished = phase.unfinished(path)
         missing = phase.containing(unfinished)
@@ -186,7 +186,7 @@ def _executor(runtime: Runtime, workers: int | None, ray: str | None) -> Executo
 
 
 def default_workers(runtime: Runtime) -> int:
-    """As many processes as there are cores; few where they share a GPU.
+    """As many processes as cores; few if they share a GPU.
 
     Raises:
         BadInput: this machine has no such device.
@@ -214,7 +214,7 @@ def _clear(study: StudyDir) -> None:
 
 
 def choose_values(study: Path, runs: Sequence[PlannedRun]) -> tuple[ChosenValue, ...]:
-    """The value of every cell by the rule of `Tuning`, from the tuning ``runs`` in the folder ``study``.
+    """The value of every cell, chosen by the rule of `Tuning` from the tuning ``runs`` in the folder ``study``.
 
     Raises:
         RunFailed: a run is not finished.

@@ -1,6 +1,6 @@
-"""What a study says: each `Sentence` is data (its kind, and the cells and comparisons it is about), worded here.
+"""The sentences of a study: each `Sentence` is data (its kind, and the cells and comparisons it is about), worded here.
 
-A reader meets them in this order: the answer (what depth does, then what one condition does against another), a
+Their order is: the answer (what depth does, then what one condition does against another), a
 sentence per condition, per pair of conditions and per comparison named before the runs, then notes.
 """
 
@@ -39,10 +39,10 @@ OUTCOMES: dict[Label, str] = {
     "undecided": "undecided",
     "exploratory": "not tested",
 }
-"""What a label says of a cell or of a comparison by training loss."""
+"""The words for a label of a cell or of a comparison by training loss."""
 
 BY_VALIDATION = OUTCOMES | {"degraded": "higher validation error", "helps": "lower validation error"}
-"""The same of two training conditions, which are compared by validation error."""
+"""The same for two training conditions, which are compared by validation error."""
 
 CAUSES: dict[Cause, str] = {
     "explosion": "{0} explodes",
@@ -58,10 +58,10 @@ FATES: dict[Cause, str] = {
     "mixed": "has runs that explode or stay at chance",
     "explosion": "explodes",
 }
-"""What the answer says of a condition that does not merely train worse."""
+"""How the answer words a failure that is more than worse training."""
 
 SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size"}
-"""How people call a setting; others are called by their path."""
+"""Names of settings for people; other settings are called by their path."""
 
 ADDED_SEEDS = "seeds were added after a first analysis: this is analysis {0}, so each p-value is multiplied by {0}"
 
@@ -76,9 +76,9 @@ FIXED: dict[Kind, str] = {
 
 @dataclass(frozen=True)
 class Sentence:
-    """Something a study says: what ``kind`` of thing, about which ``cells``, ``contrasts`` or ``nuisance`` setting.
+    """A sentence of a study: its ``kind``, and the ``cells``, ``contrasts`` or ``nuisance`` setting that it is about.
 
-    ``fields`` are the ``file:field`` of a run's folder that it rests on, of the runs in `runs`.
+    It is based on the ``fields`` (``file:field``) in the folders of its `runs`.
     """
 
     kind: Kind
@@ -91,7 +91,7 @@ class Sentence:
 
     @property
     def runs(self) -> tuple[str, ...]:
-        """The folders of the runs it rests on; of a sentence about missing runs, those folders of them that exist."""
+        """The folders of its runs; for a sentence about missing runs, those folders that exist."""
         if self.kind == "missing":
             return tuple(run.folder for item in self.cells for run in item.cell.missing if run.folder is not None)
         if self.kind == "comparison":
@@ -101,7 +101,7 @@ class Sentence:
 
     @property
     def subject(self) -> str:
-        """What a list of such sentences calls it: the label of its condition, or of its two."""
+        """Its title in a list: the label of its condition, or of both."""
         if self.kind == "condition":
             return self.cells[0].cell.label or "depth"
         if self.kind == "pair":
@@ -110,7 +110,7 @@ class Sentence:
 
     @property
     def words(self) -> str:
-        """What it says of its subject, ending with a full stop."""
+        """The statement about its subject, with a full stop at the end."""
         text = FIXED.get(self.kind) or WORDING[self.kind](self)
         return text if text.endswith(".") else f"{text}."
 
@@ -126,7 +126,7 @@ class Sentence:
 def answer_of(
     cells: Sequence[CellVerdict], contrasts: Sequence[Contrast], spec: StudySpec, scale: Scale
 ) -> list[Sentence]:
-    """The answer in a few sentences: where depth does harm, what becomes of the networks, what a shortcut changes."""
+    """The answer in a few sentences: where depth makes training worse, how networks fail, what a shortcut changes."""
     say = partial(Sentence, spec=spec, scale=scale)
     if spec.early_stopping:
         return [say("early stopping")]
@@ -238,7 +238,7 @@ def _by_validation_in_short(contrast: Contrast, left: str, right: str) -> str:
 
 
 def cell_words(item: CellVerdict, spec: StudySpec, scale: Scale) -> str:
-    """The training loss a cell reached, what kept its runs from training, and the comparison that judged it."""
+    """The training loss of a cell, why its runs did not train, and the comparison that judged it."""
     cell = item.cell
     n, planned = len(cell.runs), len(cell.runs) + len(cell.missing)
     runs = f"{cell.loss.statistic} of {count(n, 'run')}" + (f" of {planned} planned" if cell.missing else "")
@@ -292,7 +292,7 @@ def _condition(said: Sentence) -> str:
 
 
 def _reached(cell: CellRuns, said: Sentence) -> str:
-    """What a training condition reached at one depth, also against guessing all classes alike."""
+    """The results of a training condition at one depth, also against guessing all classes alike."""
     place = f" at depth {cell.depth}" if len(said.cells) > 1 else ""
     if not cell.runs:
         return f"no finished run{place}"
@@ -305,7 +305,7 @@ def _reached(cell: CellRuns, said: Sentence) -> str:
 
 
 def _pair(said: Sentence) -> str:
-    """What one condition does against another, depths with the same label and cause together."""
+    """One condition against another, with depths of the same label and cause together."""
     parts = []
     for label, cause in dict.fromkeys((contrast.label, contrast.cause) for contrast in said.contrasts):
         own = [contrast for contrast in said.contrasts if (contrast.label, contrast.cause) == (label, cause)]
@@ -351,7 +351,7 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
 
 
 def _measured(contrast: Contrast) -> str:
-    """The two means, their difference with its interval, and how many runs that is of."""
+    """The two means, their difference with its interval, and the number of runs."""
     if contrast.family == "condition":
         quantity, mean, unit = "validation error", percent, ""
         difference = _estimate(contrast.difference, " percentage points", points)
@@ -384,7 +384,7 @@ def _missing(said: Sentence) -> str:
 
 
 def _nuisance(said: Sentence) -> str:
-    """Which value of a setting that is not compared the networks had."""
+    """The value, in all networks, of a setting that is not compared."""
     item = said.nuisance
     assert item is not None, "a sentence about a setting names it"
     name = SETTINGS.get(item.path, item.path)
@@ -423,7 +423,7 @@ def named(cell: CellRuns) -> str:
 
 
 def versus(contrast: Contrast) -> str:
-    """Who is compared with whom."""
+    """The two sides of a comparison."""
     if contrast.family == "depth":
         return f"{_place(contrast.cell)} against depth {contrast.against.depth}"
     return f"{named(contrast.cell)} against {named(contrast.against)} at depth {contrast.cell.depth}"

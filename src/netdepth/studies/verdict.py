@@ -1,10 +1,10 @@
-"""The verdict of a study: a pure function of its table and of what was asked beforehand.
+"""The verdict of a study: a pure function of its table and of its `StudySpec`.
 
-1. The runs are put into cells, capped and told apart (`cells`).
-2. Every comparison named beforehand gets an exact p-value (`stats.exact`), Holm-corrected within
-   its family, each family at 0.025 (`contrasts`): over the whole study, a difference that is not
-   there is claimed with probability 0.05 at most.
-3. Label and cause follow, and `sentences` puts them into words. All other comparisons are shown and claim nothing.
+1. The runs are sorted into cells; losses are capped, exploded and vanished runs are counted (`cells`).
+2. Every comparison named before the runs gets an exact p-value (`stats.exact`), Holm-corrected within
+   its family, each family at 0.025 (`contrasts`): over the whole study, the probability of a false
+   claim is 0.05 at most.
+3. Label and cause follow, and `sentences` words them. All other comparisons are shown without a claim.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ __all__ = ["Verdict", "verdict"]
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the runs of ``spec`` say: labels per cell, the comparisons with their tests, and sentences.
+    """The verdict on ``spec``: a label per cell, the comparisons with their tests, and sentences.
 
-    ``fields`` says for each column of the table which ``file:field`` of a run's folder it is.
+    ``fields`` has for each column of the table the ``file:field`` of a run's folder that it comes from.
     """
 
     spec: StudySpec
@@ -58,7 +58,7 @@ class Verdict:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the planned seeds could not show whatever they gave."""
+        """What the planned seeds cannot show, for any results."""
         return tuple(out_of_reach(self.spec))
 
     @property
@@ -136,9 +136,9 @@ class Verdict:
 
 
 def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
-    """Judge the runs of ``table`` (its columns: `cells_of`) by what ``spec`` asked beforehand.
+    """Judge the runs of ``table`` (its columns: `cells_of`) by the tests that ``spec`` plans.
 
-    The order of rows and seeds changes nothing, the names of the conditions only those names.
+    The order of rows and seeds, and the names of the conditions, do not change the result.
 
     Raises:
         BadInput: a column that is missing, a row outside the plan, a run in two rows.

@@ -1,8 +1,8 @@
-"""A worker makes groups of runs, one group at a time, and reports every step as an event.
+"""A worker trains groups of runs, one group at a time, and reports its progress as events.
 
 ``python -m netdepth.studies.worker`` reads one `Job` per line on stdin and writes one `Event` per line on
-stdout, both as JSON; whatever else would print there goes to stderr. A closed stdin means that the parent
-process is gone: the worker saves its runs and ends.
+stdout, both as JSON; all other output goes to stderr. A closed stdin means that the parent
+process has ended: the worker saves its runs and ends.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Retry:
 
 @dataclass(frozen=True)
 class Done:
-    """What became of each run of the group."""
+    """The group has ended, with the outcome of each of its runs."""
 
     group: int
     outcomes: tuple[Outcome, ...]
@@ -127,7 +127,7 @@ def read_event(line: bytes) -> Event:
 
 
 def work(job: Job, report: Report) -> tuple[Outcome, ...]:
-    """Make one group in this process; every seed has an outcome, also when it fails.
+    """Train one group in this process; every seed has an outcome, also if it fails.
 
     ``report`` gets `Started`, `Waiting` and `Progress` (at most twice a second); the caller reports `Done`.
 
@@ -172,7 +172,7 @@ def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
 
 @functools.lru_cache(maxsize=1)
 def _splits(dataset: str, data_dir: Path | None) -> Splits:
-    """The data set of a group; the next group mostly has the same."""
+    """The data set of a group; the next group usually has the same one."""
     from netdepth import data
 
     return data.load(from_json(Component, json.loads(dataset)), data_dir=data_dir)

@@ -1,4 +1,4 @@
-"""The training loop, read from top to bottom. It yields; the caller decides."""
+"""The steps of a training, as a generator: it yields records, and the caller decides."""
 
 from __future__ import annotations
 
@@ -37,9 +37,8 @@ class EpochRecord:
     in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
     ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
     ``seconds`` is wall time since the previous record was yielded; in a stack, a live replica's share
-    of it. ``diverged``: the loss of the last step was NaN or Inf, and its update was not made; or a weight
-    is, at the end of a period: the last step's update may have made it so, and an Inf can hide from the loss
-    behind a unit that it switches off.
+    of it. ``diverged``: the loss of the last step is NaN or Inf, and its update was not made; or a weight is
+    NaN or Inf at the end of a period (an infinite weight can switch a unit off, so that the loss stays finite).
     """
 
     step: int
@@ -57,7 +56,7 @@ class EpochRecord:
 
 
 Evaluation = dict[int, EpochRecord]
-"""Records by replica: of all live replicas at the end of a period, of some alone where they diverge."""
+"""Records by replica: of all live replicas at the end of a period, of single ones at the step where they diverge."""
 
 
 def fit(
@@ -72,9 +71,9 @@ def fit(
 ) -> Iterator[Tick | Evaluation]:
     """Train ``stack`` from ``start_step`` to the end of the budget, or until no replica is live.
 
-    The caller retires replicas (`Stack.retire`), those whose record says ``diverged`` among them.
-    Everything random is a function of (seed, step), so runs that start at a step they have reached
-    before, with its weights and optimizer state, continue bit for bit.
+    The caller retires replicas (`Stack.retire`), also those whose record says ``diverged``.
+    Everything random is a function of (seed, step), so a run that continues from a saved step, with its
+    weights and optimizer state, continues bit for bit.
     """
     per_epoch = batches.steps_per_epoch
     budget = Duration.parse(config.budget).steps(per_epoch)

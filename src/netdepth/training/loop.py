@@ -1,4 +1,4 @@
-"""From locked run folders to finished runs: the replicas of a stack train together, in plain order."""
+"""The training loop: the replicas of a stack train together, from locked run folders to finished runs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ WRITE_EVERY_SECONDS = 10.0
 
 
 class Watcher(Protocol):
-    """What shows how far a training is (`netdepth.progress.TrainProgress` is one)."""
+    """Shows the progress of a training (`netdepth.progress.TrainProgress` is one)."""
 
     def advance(self, step: int) -> None: ...
 
@@ -53,9 +53,9 @@ def train_stack(
     watch: Watch,
     probes: bool = True,
 ) -> float:
-    """Train ``replicas`` from what their folders hold to their ends and finish every one.
+    """Train ``replicas`` from the state in their folders to their ends, and write the result of each.
 
-    ``config`` is theirs but for the seed, ``networks`` are theirs before training, ``objective`` is ready to be used.
+    ``config`` is the config of all, except for the seed; ``networks`` are their untrained networks.
     With ``probes`` layer statistics are written at initialisation, after evaluations 1, 2, 4, 8, ... and at the end.
 
     Returns:
@@ -156,7 +156,7 @@ def lay_out(
     *,
     indexed: bool = False,
 ) -> tuple[Stack, Batches]:
-    """``networks`` as one stack on the device of ``process``, and what it trains on there: this rank's share."""
+    """``networks`` as one stack on the device of ``process``, and its training batches: this rank's share."""
     channels_last, bf16 = process.memory_format == "channels_last", config.train.precision == "bf16"
     stack = Stack([network.to(process.device) for network in networks], channels_last=channels_last, bf16=bf16)
     augment = AUGMENTATIONS.build(config.augmentation, splits.spec.input_shape) if config.augmented else None
@@ -167,7 +167,7 @@ def lay_out(
 
 
 def _save(replicas: Sequence[Replica]) -> None:
-    """Put the newest and best state of all on disk, and only then remove older ones."""
+    """Write the newest and the best checkpoint of all, and only then remove older ones."""
     for replica in replicas:
         replica.checkpoints.write()
     for replica in replicas:
@@ -175,7 +175,7 @@ def _save(replicas: Sequence[Replica]) -> None:
 
 
 def _mean(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The records of a stack as one to show: means of the numbers that a watcher shows."""
+    """One record to show for a stack: the means of the numbers that a watcher shows."""
     if len(records) == 1:
         return records[0]
     names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")

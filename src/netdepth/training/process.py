@@ -95,7 +95,7 @@ def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any], team: Team) -
         if then == 1:
             begun, how = "one process", "without torchrun"
         raise BadInput(
-            f"this run was begun in {begun}, not {team.world}, which changes its bits; continue it {how} or "
+            f"this run was started in {begun}, not {team.world}, which changes its bits; continue it {how} or "
             f"start again with --fresh"
         )
     asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
@@ -104,7 +104,7 @@ def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any], team: Team) -
         then = recorded.get(key)
         if then != value:
             raise BadInput(
-                f"this run was begun with {key} = {then}, not {value}, which changes its bits; "
+                f"this run was started with {key} = {then}, not {value}, which changes its bits; "
                 f"continue it with {key} = {then} or start again with --fresh"
             )
 

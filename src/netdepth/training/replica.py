@@ -63,7 +63,7 @@ class BestTracker:
 
 
 class EarlyStopper:
-    """True after ``patience`` evaluations without an improvement of more than ``min_delta``."""
+    """Says stop after ``patience`` evaluations without an improvement of more than ``min_delta``."""
 
     def __init__(self, config: EarlyStopping | None) -> None:
         self.config = config
@@ -83,7 +83,7 @@ class EarlyStopper:
 
 
 class OverfitDetector:
-    """Validation loss rising while training loss falls, several evaluations running.
+    """Finds overfitting: the validation loss rises while the training loss falls, for several evaluations in a row.
 
     An evaluation counts if its validation loss is more than ``delta`` above the best one and its
     training loss below that of the best one. A new best resets the counter and withdraws the
@@ -145,7 +145,7 @@ class Replica:
     seconds: float = 0.0
     checkpoints: Checkpointer = field(init=False)
     schedule: WatchingSchedule | None = None
-    """One that is shown every evaluation, as the stopping rules are."""
+    """A schedule that gets every evaluation, as the stopping rules do."""
 
     def __post_init__(self) -> None:
         stopping = self.config.train.early_stopping
@@ -157,7 +157,7 @@ class Replica:
     # --- continuing ---
 
     def saved(self, step: int) -> tuple[Files, Files | None] | None:
-        """The checkpoint at ``step`` and the best one it names, if all their digests hold."""
+        """The checkpoint at ``step`` and the best one that it names, if all digests are right."""
         files = self.folder.load_checkpoint(step)
         if files is None:
             return None
@@ -197,12 +197,12 @@ class Replica:
         return written
 
     def keep(self, record: Mapping[str, Any], stack: Stack, optimizer: Optimizer) -> None:
-        """Keep the state after ``record``, unless the run has diverged and there is nothing to keep."""
+        """Keep the state after ``record``, unless the run has diverged."""
         if not record["diverged"]:
             self.checkpoints.offer(take_snapshot(record["step"], stack, self.index, optimizer), record["best"])
 
     def _judge(self, record: Mapping[str, Any]) -> bool:
-        """Show one evaluation to all rules; True if it is a new best. Sets the run's status."""
+        """Give one evaluation to all rules; True if it is a new best. Sets the run's status."""
         self.evaluations += 1
         self.last_step = record["step"]
         self.seconds += record["seconds"]
@@ -252,10 +252,10 @@ def newest_common_step(replicas: Sequence[Replica]) -> int:
 
 
 def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, started: float) -> None:
-    """Evaluate ``replicas``, whose training has ended and is saved, and write each a ``result.json``.
+    """Evaluate ``replicas``, whose training has ended and is saved, and write a ``result.json`` for each.
 
-    The best and the last weights see every part, the test part in one opening per run; where they are the same they are
-    evaluated once. The replicas' weights are overwritten. ``total_seconds`` counts from ``started``
+    The best and the last weights are evaluated on every part; the test part is opened once per run. Equal best and
+    last weights are evaluated once. The replicas' weights are overwritten. ``total_seconds`` counts from ``started``
     (`time.perf_counter`), evaluation and writing included.
     """
     if not replicas:

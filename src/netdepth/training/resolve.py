@@ -1,6 +1,6 @@
-"""From a config to a run that can be computed: nothing left open, its data, its fingerprint, the untrained network.
+"""From a config to a run that can be computed: all settings, the data, the fingerprint, the untrained network.
 
-`resolve` does all of it and is called once per run. What needs no data (`fill_in`, `fingerprint`) stands alone too.
+`resolve` does it, once per run. The parts that need no data (`fill_in`, `fingerprint`) can be called alone.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ResolvedConfig:
     """A run as it will be computed: the same for all its seeds, of which ``config.seed`` is one."""
 
     config: RunConfig
-    """With every default filled in, its precision decided, and other runs held by their digest."""
+    """With every default filled in, its precision decided, and other runs fixed by their digest."""
     splits: data.Splits
     fingerprint: str
 
@@ -69,8 +69,8 @@ def resolve(config: RunConfig, runtime: Runtime, splits: data.Splits | None = No
     """``config`` made ready to run; its data set is loaded unless its ``splits`` are given.
 
     Raises:
-        BadInput: as `fill_in`; the data set cannot be split as asked.
-        StorageError: the data are not there.
+        BadInput: as `fill_in`; the data set cannot be split in this way.
+        StorageError: the data are not on this machine.
     """
     config = fill_in(config, runtime.device, runtime.runs_root)
     splits = splits or data.load(config.dataset, data_dir=runtime.data_dir)
@@ -80,10 +80,10 @@ def resolve(config: RunConfig, runtime: Runtime, splits: data.Splits | None = No
 def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = None) -> RunConfig:
     """``config`` with every component's defaults filled in and checked, and its precision decided for ``device``.
 
-    Runs that it names, to start from or as a teacher, are looked up in ``runs_root`` and held by their digest.
+    A parent run or a teacher that it names is looked up in ``runs_root`` and fixed by its digest.
 
     Raises:
-        BadInput: a component refuses a setting, or a run that is named is missing, unfinished or altered.
+        BadInput: a component refuses a setting, or a named run is missing, unfinished or altered.
     """
     parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
     config = dataclasses.replace(config, **parts)

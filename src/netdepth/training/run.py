@@ -33,7 +33,7 @@ __all__ = ["Finished", "run", "run_stack"]
 
 @dataclass
 class Finished:
-    """A finished run: its folder, its result, what the user should be told, its mirrors."""
+    """A finished run: its folder, its result, notes for the user, its mirrors."""
 
     run: RunDir
     result: dict[str, Any]
@@ -69,12 +69,12 @@ def run(
 
 
 def _follow(team: Follower, config: RunConfig, runtime: Runtime) -> NoReturn:
-    """Serve rank 0, which makes the run of ``config``, until it has enough.
+    """Compute gradients for rank 0, which trains the run of ``config``, until it ends.
 
     Raises:
-        SystemExit: always, at the end: what comes after the training is for rank 0 alone.
-        BadInput: this process would train something else.
-        RankLost: rank 0 is gone.
+        SystemExit: always, at the end: only rank 0 continues after the training.
+        BadInput: this process would train another run.
+        RankLost: rank 0 has ended.
     """
     run_of_rank_0 = team.wait_for_run()  # before the data are loaded: rank 0 may have filled the cache
     if run_of_rank_0 is not None:
@@ -83,8 +83,8 @@ def _follow(team: Follower, config: RunConfig, runtime: Runtime) -> NoReturn:
         config, splits, theirs = resolved.config, resolved.splits, run_of_rank_0["fingerprint"]
         if resolved.fingerprint != theirs:
             raise BadInput(
-                f"its fingerprint is {resolved.fingerprint}, not rank 0's {theirs}: its options, data or files are "
-                "others"
+                f"its fingerprint is {resolved.fingerprint}, that of rank 0 is {theirs}: its options, data or files "
+                "differ"
             )
         stack, batches = lay_out(config, [build_model(config, splits, team.world)], process, splits, [config.seed])
         team.serve(choose_gradients(stack, OBJECTIVES.build(config.objective)), stack, batches)
@@ -112,12 +112,12 @@ def run_stack(
         BadInput: a bad config, data set or environment.
         Locked: another process works in one of the folders.
         StorageError: the disk is full or fails.
-        RunFailed: anything else that stopped them; the reason stands in each ``failure.json``.
+        RunFailed: another error stopped them; each ``failure.json`` has the reason.
         Interrupted: a signal came; everything is saved.
     """
     seeds = [config.seed for config in configs]
     if any(config.with_seed(seeds[0]) != configs[0] for config in configs) or len(set(seeds)) < len(seeds):
-        raise BadInput("a stack takes configs that differ in their seeds, and in nothing else")
+        raise BadInput("a stack takes configs that differ only in their seeds")
     resolved = resolve(configs[0], runtime, splits)
     config = resolved.config
     if len(resolved.splits.val) == 0 and (config.train.early_stopping or config.train.overfitting):
@@ -175,7 +175,7 @@ def _train(
     per_step = config.train.batch_size * len(replicas) * models.describe(networks[0]).multiply_adds
     objective = OBJECTIVES.build(config.objective)
     if team.world > 1 and (config.start_from is not None or isinstance(objective, Distillation)):
-        raise BadInput("a run that starts or learns from another is made in one process; start it without torchrun")
+        raise BadInput("a run that starts or learns from another run uses one process; start it without torchrun")
     if isinstance(objective, Distillation):
         set_teacher(objective, config, splits, runtime)
     process = configure(runtime, per_step, recorded, team)
@@ -206,10 +206,10 @@ def _train(
 
 
 def _recorded_environment(replicas: Sequence[Replica], seeds: list[int]) -> Mapping[str, Any] | None:
-    """The environment in which unfinished ``replicas`` with checkpoints were begun.
+    """The environment in which unfinished ``replicas`` with checkpoints were started.
 
     Raises:
-        BadInput: one was begun in another stack.
+        BadInput: one was started in another stack.
     """
     environment: Mapping[str, Any] | None = None
     for replica in replicas:
@@ -218,10 +218,10 @@ def _recorded_environment(replicas: Sequence[Replica], seeds: list[int]) -> Mapp
             continue
         begun = recorded.get("seeds", [replica.config.seed])
         if begun != seeds:
-            how = f"in a stack of the seeds {begun}" if len(begun) > 1 else "alone"
+            how = f"in a stack with the seeds {begun}" if len(begun) > 1 else "alone"
             raise BadInput(
-                f"{replica.folder.path.name} was begun {how}, not with the seeds {seeds}, which changes its bits; "
-                f"continue it as it was begun or start again with --fresh"
+                f"{replica.folder.path.name} was started {how}, not with the seeds {seeds}, which changes its bits; "
+                f"continue it as it was started, or start again with --fresh"
             )
         environment = recorded
     return environment

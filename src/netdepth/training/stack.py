@@ -1,8 +1,8 @@
 """The trainable parameters of one network, or of several seeds of it, as one vector.
 
 The parameters become views into it and their gradients views into its gradient. An optimizer step, a gradient norm, a
-clip or an all-reduce is then one operation, whatever the depth and however many seeds. A run made alone is a stack of
-one. `FineTuning` says which part of the vector is trained, where that is not all of it alike.
+clip or an all-reduce is then one operation for any depth and any number of seeds. A single run is a stack of one.
+`FineTuning` says which part of the vector is trained at which rate.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class ParameterGroup:
 
 class FlatParameter(nn.Parameter):
     """The vector of a `Stack`; ``norms`` are the spans in it that are scales and shifts of normalisation layers.
-    ``groups`` divide it where not all of it is trained alike; without any it is one group."""
+    ``groups`` divide it into parts with different rates; without any, the whole vector is one group."""
 
     norms: Spans = ()
     groups: tuple[ParameterGroup, ...] = ()
@@ -54,7 +54,7 @@ class FlatParameter(nn.Parameter):
 
 @dataclass(frozen=True)
 class _Range:
-    """Where a parameter lies in a replica's row: from ``start`` to ``end``; ``shape`` is that of what lies there."""
+    """The place of a parameter in a replica's row, from ``start`` to ``end``; ``shape`` is its shape there."""
 
     start: int
     end: int
@@ -64,9 +64,9 @@ class _Range:
 class Stack:
     """Networks of one architecture, the replicas, with their parameters in ``flat`` ``[S·P]``.
 
-    Parameter lies after parameter, and of each its S replicas side by side: a batched product writes the weight
-    gradients of all replicas straight to where they belong. Values, names and shapes are unchanged; ``.grad`` of every
-    parameter, and of ``flat``, is set to zero and stays allocated: fill it or accumulate into it, never replace it.
+    Parameters follow each other, and for each parameter its S replicas are side by side: a batched product writes the
+    weight gradients of all replicas directly to their places. Values, names and shapes are unchanged. ``.grad`` of
+    every parameter, and of ``flat``, is set to zero and stays allocated: fill it or add to it, never replace it.
     Matrices ``[out, in]`` lie transposed: ``x @ W.T`` and its weight gradient are then products of arrays in their
     natural order, up to a third faster on a CPU. ``live`` are the indices of the replicas still in training, ascending.
 
@@ -80,7 +80,7 @@ class Stack:
         self.models = list(models)
         self.bf16 = bf16
         self.tuning: FineTuning | None = None
-        """What of the network is trained, where that is not all of it alike."""
+        """Frozen stages and their rates; None if the whole network is trained alike."""
         self.live = list(range(len(models)))
         self.convolutional = any(p.dim() == 4 for p in models[0].parameters())
         self.channels_last = channels_last and self.convolutional and models[0].channels_last and not _unsafe(models[0])
@@ -106,14 +106,14 @@ class Stack:
         return len(self.models)
 
     def train(self, step: int) -> None:
-        """Training mode, as it is after ``step`` steps."""
+        """Switch to training mode, with the stages frozen that are frozen after ``step`` steps."""
         for model in self.models:
             model.train()
         if self.tuning is not None:
             self.tuning.at(step)
 
     def images(self, pixels: Tensor) -> Tensor:
-        """uint8 ``[B, C, H, W]`` as the networks want them to lie in memory: moved here once, as bytes."""
+        """uint8 ``[B, C, H, W]`` in the memory layout of the networks: converted here once, as bytes."""
         return pixels.contiguous(memory_format=torch.channels_last) if self.channels_last else pixels
 
     def views(self, name: str) -> tuple[Tensor, Tensor]:
@@ -141,7 +141,7 @@ class Stack:
         return torch.cat([block[index] for block in self.blocks(tensor)])
 
     def put_row(self, tensor: Tensor, index: int, row: Tensor) -> None:
-        """Put what `row` gave back."""
+        """Write a ``row`` that `row` returned back to its replica."""
         blocks = self.blocks(tensor)
         for block, values in zip(blocks, torch.split(row, [block.shape[1] for block in blocks]), strict=True):
             block[index].copy_(values)
@@ -155,7 +155,7 @@ class Stack:
                 block[index].zero_()
 
     def spans(self, wanted: Callable[[str], bool]) -> Spans:
-        """Where the parameters lie whose names are ``wanted``."""
+        """The spans of the parameters whose names are ``wanted``."""
         spans: list[tuple[int, int]] = []
         for name, place in self.ranges.items():
             if wanted(name):
@@ -169,7 +169,7 @@ class Stack:
         return tensor[len(self) * place.start : len(self) * place.end].view(len(self), -1)
 
     def _laid_out(self, tensor: Tensor) -> Tensor:
-        """A parameter as a view in the order in which it lies in ``flat``."""
+        """A parameter as a view in its memory order in ``flat``."""
         if tensor.dim() == 2:
             return tensor.t()
         return tensor.permute(0, 2, 3, 1) if tensor.dim() == 4 and self.channels_last else tensor
@@ -182,7 +182,7 @@ class Stack:
 
 
 def _unsafe(model: nn.Module) -> bool:
-    """Whether a convolution of ``model`` is one for which `SAFE_CHANNELS` is not kept."""
+    """Whether ``model`` has a convolution with a stride and fewer channels than `SAFE_CHANNELS`."""
     return any(
         isinstance(module, nn.Conv2d)
         and module.kernel_size == (1, 1)
@@ -223,7 +223,7 @@ class FineTuning:
         stack.flat.groups = tuple(group for _, group in self.groups)
 
     def at(self, step: int) -> None:
-        """Bring the network, which is in training mode, and the groups to where they are after ``step`` steps."""
+        """Freeze and thaw stages and groups for ``step``; the network is in training mode."""
         frozen = {stage for stage, thaw in self.thaws.items() if step < thaw}
         for thaw, group in self.groups:
             group.frozen = step < thaw

@@ -135,7 +135,11 @@ def _fitted(result: Result) -> str:
 def _cells(result: Result) -> list[list[str]]:
     rows = []
     for row in result.probes:
-        ends = "-" if row.low is None or row.high is None else f"{100 * row.low:.2f} to {100 * row.high:.2f}"
+        ends = (
+            "-"
+            if row.low is None or row.high is None
+            else " to ".join(points(end, sign=False) for end in (row.low, row.high))
+        )
         chosen = f"{row.setting} = {row.value:g}"
         p = "" if row.against_pixels is None else p_value(row.against_pixels.p)
         accuracies = [percent(row.val_accuracy), percent(row.test_accuracy)]
