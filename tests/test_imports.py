@@ -50,12 +50,12 @@ NARROWER = {
     "recipes": {"errors", "config", "registry", "studyspec", "files"},
 }
 """Packages that import less than all below them."""
-MAY_IMPORT = {room: NARROWER.get(room, set(ORDER[:place])) for place, room in enumerate(ORDER)}
+MAY_IMPORT = {package: NARROWER.get(package, set(ORDER[:place])) for place, package in enumerate(ORDER)}
 MAY_IMPORT |= {"__main__": set(ORDER), "__init__": {"api"}}
 
 
-def rooms_imported(source: str, room: str, depth: int) -> set[str]:
-    """Rooms of the package that ``source`` imports, wherever in it.
+def packages_imported(source: str, package: str, depth: int) -> set[str]:
+    """Packages of netdepth that ``source`` imports, wherever in it.
 
     ``depth`` is the number of packages the file lies in, counting netdepth as the first.
     """
@@ -67,7 +67,7 @@ def rooms_imported(source: str, room: str, depth: int) -> set[str]:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = depth - node.level  # 0: the package itself, from which anything can be reached
-            start = ["netdepth", *([room] if above > 0 else [])]
+            start = ["netdepth", *([package] if above > 0 else [])]
             names = [".".join([*start, *([node.module] if node.module else []), alias.name]) for alias in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
             names = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
@@ -81,25 +81,25 @@ def files() -> list[Path]:
     return sorted(ROOT.rglob("*.py"))
 
 
-def room_of(path: Path) -> str:
+def package_of(path: Path) -> str:
     return path.relative_to(ROOT).with_suffix("").parts[0]
 
 
-ROOMS = {room_of(path) for path in files()}
+PACKAGES = {package_of(path) for path in files()}
 
 
 @pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_point_one_way(path: Path) -> None:
-    room = room_of(path)
-    assert room in MAY_IMPORT, f"{room} is new: say here what it may import"
+    package = package_of(path)
+    assert package in MAY_IMPORT, f"{package} is new: say here what it may import"
     depth = len(path.relative_to(ROOT).parts)
-    imported = rooms_imported(path.read_text(), room, depth=depth)
-    wrong = (imported & ROOMS) - MAY_IMPORT[room] - {room}
+    imported = packages_imported(path.read_text(), package, depth=depth)
+    wrong = (imported & PACKAGES) - MAY_IMPORT[package] - {package}
     assert not wrong, f"{path.relative_to(ROOT)} may not import {sorted(wrong)}"
 
 
 @pytest.mark.parametrize(
-    ("source", "rooms"),
+    ("source", "packages"),
     [
         ("import netdepth.training.fit", {"training"}),
         ("from netdepth import api, __version__", {"api", "__version__"}),
@@ -112,5 +112,5 @@ def test_imports_point_one_way(path: Path) -> None:
         ("import netdepth\nimport torch", set()),
     ],
 )
-def test_the_walk_sees_every_way_of_importing(source: str, rooms: set[str]) -> None:
-    assert rooms_imported(source, "data", depth=2) == rooms
+def test_the_walk_sees_every_way_of_importing(source: str, packages: set[str]) -> None:
+    assert packages_imported(source, "data", depth=2) == packages

@@ -26,7 +26,7 @@ def prepare(work: Work) -> Train:
     val_images, val_labels = torch.from_numpy(work.pixels("val")), torch.from_numpy(work.labels("val"))
 
     def train_stack(depth: int, seeds: Sequence[int], orders: Orders) -> list[Outcome]:
-        lanes = len(seeds)
+        replicas = len(seeds)
         start = [torch.from_numpy(array) for array in work.starts(depth, seeds)]
         laid_out = [t.mT.contiguous() if t.dim() == 3 else t.unsqueeze(1) for t in start]
         parameters = [t.requires_grad_() for t in laid_out]
@@ -35,15 +35,16 @@ def prepare(work: Work) -> Train:
             losses = []
             for chosen in torch.from_numpy(order).split(work.batch_size, dim=1):
                 flat = chosen.reshape(-1)
-                scores = logits(parameters, images.index_select(0, flat).view(lanes, -1, images.shape[1]))
+                scores = logits(parameters, images.index_select(0, flat).view(replicas, -1, images.shape[1]))
                 targets = labels.index_select(0, flat)
-                loss = functional.cross_entropy(scores.flatten(0, 1), targets, reduction="none").view(lanes, -1).mean(1)
+                loss = functional.cross_entropy(scores.flatten(0, 1), targets, reduction="none")
+                loss = loss.view(replicas, -1).mean(1)
                 optimizer.zero_grad(set_to_none=True)
                 loss.sum().backward()
                 optimizer.step()
                 losses.append(loss.detach())
             with torch.no_grad():
-                scores = logits(parameters, val_images.expand(lanes, -1, -1))
+                scores = logits(parameters, val_images.expand(replicas, -1, -1))
                 right = (scores.argmax(2) == val_labels).double().mean(1)
         return list(zip(torch.stack(losses).mean(0).tolist(), right.tolist(), strict=True))
 

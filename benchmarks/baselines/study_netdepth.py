@@ -76,7 +76,7 @@ def read_study(folder: Path, work: Work) -> dict[str, Any]:
         result = json.loads((run / "result.json").read_text())
         depth, stack = config["model"]["args"]["depth"], tuple(made["seeds"])
         busy = groups[str(depth)]
-        busy[stack] = max(busy.get(stack, 0.0), result["total_seconds"])  # its last member ended it
+        busy[stack] = max(busy.get(stack, 0.0), result["total_seconds"])  # its last replica ended it
         if depth == work.depths[0] and config["seed"] == work.seeds[0]:
             guard = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
     processes = min(json.loads((folder / "study.json").read_text())["plan"]["cores"], sum(map(len, groups.values())))

@@ -283,7 +283,7 @@ def _everywhere(parser: Parser) -> None:
     parser.option("--data", "DIR", "data folder (NETDEPTH_DATA)", type=_path)
     parser.option("--runs", "DIR", "runs folder (NETDEPTH_RUNS)", dest="runs_root", type=_path)
     parser.option("--threads", "N", "number of CPU threads (default: chosen by the network's size)", whole=(1, 1024))
-    text = "run your own file.py first, for what it registers"
+    text = "run your own file.py first, so that its components are known"
     parser.option("--import", "FILE", text, dest="imports", action="append", default=[])
     parser.flag("--json", "print one JSON document on stdout and nothing else")
     parser.add_argument("--version", action="version", version=f"netdepth {__version__}")

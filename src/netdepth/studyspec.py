@@ -32,7 +32,7 @@ SOURCE = "source"
 
 Reproduced = Literal["he2016"]
 PAPERS: tuple[Reproduced, ...] = ("he2016",)
-"""Papers whose numbers a report can show beside a study's (`analysis.paper`)."""
+"""Papers whose numbers a report can show beside a study's (`netdepth.studies.paper`)."""
 
 LABELS: Mapping[str, str] = {
     "plain he": "plain, He init",

@@ -105,7 +105,7 @@ def newest_step(run: RunDir) -> int | None:
 def check_continued(subject: Subject, newest: list[int | None], said: str) -> None:
     """It went on from the newest checkpoint, and not from the start."""
     if subject.name == "study" or len(set(newest)) != 1 or not newest[0]:
-        return  # several runs, several steps, or a member that had saved nothing: what is equal in the end has to do
+        return  # several runs, several steps, or a replica that had saved nothing: the equal end has to do
     step = newest[0]
     assert re.search(rf"continued from step {step}\b", said), f"not continued from step {step}: {said[-500:]}"
 

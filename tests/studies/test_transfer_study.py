@@ -21,7 +21,7 @@ FIRST, SECOND = list("01234"), list("56789")
 TRAIN = TrainConfig(budget="30it", eval_every="30it", batch_size=64)
 BASE = RunConfig(Component("mnist5k", {"classes": SECOND}), Component("mlp", {"hidden": [16]}), train=TRAIN)
 FROM = RunConfig(Component("mnist5k", {"classes": FIRST}), Component("mlp", {"hidden": [16]}), train=TRAIN, seed=4)
-WAYS = {
+CONDITIONS = {
     "from scratch": {"start_from": None},
     "head only": {"start_from.run": SOURCE, "start_from.freeze": ["layer1"]},
 }
@@ -31,16 +31,16 @@ TEACHING = {
 }
 
 
-def spec(ways=WAYS, base=BASE, seeds=7, **changes):
-    reference, *others = ways
+def spec(conditions=CONDITIONS, base=BASE, seeds=7, **changes):
+    reference, *others = conditions
     fields = {
         "name": "ways",
-        "question": "Which way?",
+        "question": "Which condition?",
         "base": base,
         "source": FROM,
-        "scientific": (Axis("depth", {"2": {"model.hidden": [16]}}), Axis("condition", ways)),
+        "scientific": (Axis("depth", {"2": {"model.hidden": [16]}}), Axis("condition", conditions)),
         "seeds": tuple(range(seeds)),
-        "primary": tuple(Primary("condition", 2, way, reference) for way in others),
+        "primary": tuple(Primary("condition", 2, name, reference) for name in others),
         "smallest_effect": 0.01,
     }
     return StudySpec(**{**fields, **changes})
@@ -51,7 +51,7 @@ def made(tmp_path_factory):
     return make(tmp_path_factory.mktemp("runs"), spec())
 
 
-def test_the_source_is_made_first_and_once_and_held_by_its_digest(made):
+def test_the_parent_run_is_trained_first_and_once_and_fixed_by_its_digest(made):
     study, root = made.study, made.study.path.parent
     single = [run for run in list_runs(root) if run.path.parent.name == "single"]
     assert [run.path.name for run in single] == [f"ways-source-mnist5k-s4-{single[0].path.name[-10:]}"]
@@ -67,7 +67,7 @@ def test_the_source_is_made_first_and_once_and_held_by_its_digest(made):
     assert config["start_from"]["sha256"] == study.document.source.weights_sha256
 
 
-def test_two_ways_are_compared_pair_by_pair_by_validation_error(made):
+def test_two_conditions_are_compared_pair_by_pair_by_validation_error(made):
     from netdepth.stats.exact import sign_flip_test
     from netdepth.studies.table import study_table
     from netdepth.studies.verdict import verdict

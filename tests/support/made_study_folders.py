@@ -47,7 +47,7 @@ Endings = Callable[[str, int, int], Ending]
 
 
 def small_spec(**changes: Any) -> StudySpec:
-    """Plain and residual nets of 2, 4 and 8 layers, four seeds, five comparisons named beforehand."""
+    """Plain and residual nets of 2, 4 and 8 layers, four seeds, five comparisons named before the runs."""
     conditions = {"plain": {"model.shortcut": "none"}, "residual": {"model.shortcut": "identity"}}
     primary = [Primary("depth", depth, name) for name in conditions for depth in (4, 8)]
     fields: dict[str, Any] = {

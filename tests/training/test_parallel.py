@@ -146,7 +146,7 @@ def torchrun(monkeypatch):
 def test_what_torchrun_cannot_share_is_refused_in_one_line(torchrun, capsys, command):
     assert main(command.split()) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "not under torchrun (WORLD_SIZE = 2)" in line
+    assert "not possible under torchrun (WORLD_SIZE = 2)" in line
 
 
 @pytest.mark.parametrize(

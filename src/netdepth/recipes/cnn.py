@@ -105,7 +105,7 @@ def precision_cnn() -> StudySpec:
     """netdepth study precision-cnn: CIFAR-10 (JPEG), ResNet-20 in bfloat16 against float32, seven seeds, half an hour.
 
     Takes less than half an hour on two cores that have instructions for bfloat16, much longer on others. Expected: no
-    difference of the validation error of more than a point. What is computed in bfloat16 stands in docs/gpu.md.
+    difference of the validation error of more than a point. docs/gpu.md says what is computed in bfloat16.
 
     Fixed for both: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 128, one epoch,
     crops and flips; the same seeds, so the same initial weights, batches and crops.

@@ -204,7 +204,7 @@ def distill_cifar10() -> StudySpec:
     """netdepth study distill-cifar10: CIFAR-10, a ResNet-20 teaches one of half its width, ten seeds.
 
     Takes days on two cores: meant for a GPU (the recipe `distill-cifar10-jpeg` is small). Teacher 270,000 parameters,
-    student 68,000. The teacher answers about each training image as it is, also where the student sees it cropped and
+    student 68,000. The teacher sees each training image without augmentation, also if the student sees it cropped and
     mirrored (objective.teacher_sees = original). Expected: the distilled student wins.
 
     Temperature 4, nine tenths of the loss from the soft targets. Fixed for both: Adam at 1e-3, divided by ten after

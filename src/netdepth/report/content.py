@@ -72,7 +72,12 @@ class Content:
         if not data.missing:
             return []
         kinds = Counter(run.row["status"] for run in data.missing)
-        words = {"no run": "not begun", "unfinished": "not finished", "failed": "failed", "unreadable": "not readable"}
+        words = {
+            "no run": "not started",
+            "unfinished": "not finished",
+            "failed": "failed",
+            "unreadable": "not readable",
+        }
         shown: list[Number | str] = [
             self.numbers.count(data.missing, data.runs),
             f" of {len(data.runs):,} planned runs have no result (",
@@ -80,7 +85,7 @@ class Content:
         for position, kind in enumerate(kinds):
             runs = [run for run in data.missing if run.row["status"] == kind]
             shown += [", " if position else "", self.numbers.count(runs, data.runs), f" {words[kind]}"]
-        return [*shown, "). What follows is about the others and is preliminary."]
+        return [*shown, "). This page is about the other runs and is preliminary."]
 
     @cached_property
     def facts(self) -> list[Shown]:

@@ -230,7 +230,7 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
 def trouble_table(data: StudyData, numbers: Numbers) -> Table:
     """Runs that failed, are missing, or diverged: never left out in silence."""
     said = {
-        "no run": "its folder is not there", "unfinished": "begun, not finished", "failed": "failed",
+        "no run": "it has no folder", "unfinished": "started, not finished", "failed": "failed",
         "unreadable": "its folder cannot be read",
         "diverged": "diverged: its loss was no longer finite; it counts as chance",
     }  # fmt: skip

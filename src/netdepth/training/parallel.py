@@ -1,4 +1,4 @@
-"""Data parallel training of one run under torchrun: which processes there are, and what they say to one another.
+"""Data parallel training of one run under torchrun: its processes, and the messages between them.
 
 Rank 0 leads. It makes an ordinary run: it alone holds the optimizer, evaluates, decides, writes and shows. The others
 follow and compute gradients. At every step rank 0 sends the step's number and the weights, every rank takes its share
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 __all__ = ["ALONE", "Follower", "Leader", "Rank", "Team", "joined", "only_alone", "rank", "world_size"]
 
 PATIENCE = timedelta(minutes=5)
-"""How much longer one rank may need for a step than another. For ranks that are silent, as after a power cut: one that
-ends is noticed at once."""
+"""How much longer one rank may need for a step than another. For ranks that are silent, as after a power cut; the end
+of a process is noticed at once."""
 FOREVER = timedelta(days=100)
 """Followers wait for the next step as long as rank 0 evaluates and writes."""
 BEGIN, END = -1, -2
@@ -54,22 +54,22 @@ BEGIN, END = -1, -2
 POLL_SECONDS = 0.5
 """How often rank 0 and the followers look into the store."""
 BYE_SECONDS = 10.0
-"""How long rank 0 waits for followers to answer its farewell, before it calls them gone."""
+"""How long rank 0 waits for followers to answer its farewell, before it counts them as lost."""
 GRACE_SECONDS = 10.0
-"""How long a follower whose connection broke waits for the reason, before it says that rank 0 is gone."""
+"""How long a follower whose connection broke waits for the reason, before it reports that rank 0 is lost."""
 LINGER_SECONDS = 2.0
-"""How long a follower stays that was told to go: as soon as one has gone torchrun ends the others, rank 0 too."""
+"""How long a follower waits before it ends: as soon as one has ended, torchrun ends the others, rank 0 too."""
 _joins = itertools.count()
 
 
 def world_size() -> int:
-    """How many processes make one run: torchrun's WORLD_SIZE; 1 where its variables are not all there."""
+    """How many processes train one run: torchrun's WORLD_SIZE; 1 if not all of its variables are set."""
     given = all(os.environ.get(name) for name in ("RANK", "MASTER_ADDR", "MASTER_PORT"))
     return _variable("WORLD_SIZE", 1) if given else 1
 
 
 def rank() -> int:
-    """Which of them this one is."""
+    """The number of this process among them."""
     return _variable("RANK", 0) if world_size() > 1 else 0
 
 
@@ -79,16 +79,16 @@ def _variable(name: str, default: int) -> int:
 
 
 def only_alone(what: str) -> None:
-    """Raise BadInput where torchrun started this process beside others: ``what`` is nothing they could share."""
+    """Raise BadInput if torchrun started several processes: they cannot share ``what``."""
     if world_size() > 1:
         raise BadInput(
-            f"{what}: not under torchrun (WORLD_SIZE = {world_size()}), which divides the batches of one run of "
+            f"{what}: not possible under torchrun (WORLD_SIZE = {world_size()}), which divides the batches of one "
             f"netdepth train; start it without torchrun"
         )
 
 
 class Team:
-    """The processes that make a run together, seen from one of them. As it stands: this one alone."""
+    """The processes that train a run together, seen from one of them. This base class is a process alone."""
 
     rank = 0
     world = 1
@@ -99,7 +99,7 @@ class Team:
         return name
 
     def backend(self, device: torch.device) -> str | None:
-        """The library that moves weights and gradients; None where there is no other process."""
+        """The library that moves weights and gradients; None if there is no other process."""
         return None
 
     def begin(self, run: Mapping[str, Any], device: torch.device) -> None:
@@ -118,7 +118,7 @@ class Team:
         return gradients
 
     def release(self) -> None:
-        """Let go of a step that is under way: where another process is gone, a card would wait for it for ever."""
+        """Give up the current step: if another process has ended, a GPU would wait for it without end."""
 
 
 ALONE = Team()
@@ -126,7 +126,7 @@ ALONE = Team()
 
 @contextlib.contextmanager
 def joined() -> Iterator[Team]:
-    """The team of this process, from its meeting to its parting.
+    """The team of this process, from the first connection to the last.
 
     Raises:
         RankLost: another process of it is gone or must stop.
@@ -158,14 +158,14 @@ def joined() -> Iterator[Team]:
 
 
 class Rank(Team, abc.ABC):
-    """One of several processes. ``store`` is what torchrun keeps for all of them."""
+    """One of several processes. ``store`` is the store that torchrun keeps for all of them."""
 
     def __init__(self, rank: int, world: int, store: Any = None) -> None:
         self.rank, self.world, self.store = rank, world, store
         self.local_rank = _variable("LOCAL_RANK", rank)
         self.on_this_machine = _variable("LOCAL_WORLD_SIZE", world)
         self.broken = ""
-        """What broke, where something did."""
+        """What broke; empty if nothing did."""
         self._sums: Any = None
 
     def device(self, name: str) -> str:
@@ -260,7 +260,7 @@ class Rank(Team, abc.ABC):
 
 
 class Leader(Rank):
-    """Rank 0: it says what is to be computed, and knows why when it has to stop."""
+    """Rank 0: it tells the others what to compute, and knows the reason if the run has to stop."""
 
     _polled = 0.0
 
@@ -284,9 +284,9 @@ class Leader(Rank):
         return compute
 
     def _poll(self) -> None:
-        """Look for what followers have put into the store."""
+        """Read the messages of followers in the store."""
         self._polled = time.monotonic()
-        with self.talking("torchrun is gone"):
+        with self.talking("torchrun has ended"):
             if self.store.check(["complaint"]):
                 raise RankLost
             asked = int(self.store.get("asked")) if self.store.check(["asked"]) else 0
@@ -328,17 +328,17 @@ class Leader(Rank):
 
 
 class Follower(Rank):
-    """A rank that is not 0: it computes gradients of its share of every batch, and nothing else."""
+    """A rank other than 0: it only computes gradients of its share of every batch."""
 
     def wait_for_run(self) -> Mapping[str, Any] | None:
-        """What rank 0 is about to train (`Team.begin`); None where it has nothing to train."""
+        """The run that rank 0 is about to train (`Team.begin`); None if there is none."""
         if self.number() == END:
             return None
         run: Mapping[str, Any] = json.loads(self.store.get("begin"))
         return run
 
     def serve(self, gradients: Gradients, stack: Stack, batches: Batches) -> None:
-        """Compute the gradients of this rank's share of the batches that rank 0 asks for, until it has enough.
+        """Compute the gradients of this rank's share of the batches that rank 0 asks for, until it ends.
 
         Raises:
             RankLost: rank 0 is gone.
