@@ -274,9 +274,9 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
         if data is None and type(None) in args:
             return None
         *others, last = (a for a in args if a is not type(None))
-        for member in others:
+        for other in others:
             with contextlib.suppress(BadInput):
-                return from_json(member, data, path, takes, finite=finite)
+                return from_json(other, data, path, takes, finite=finite)
         if data is not None:
             return from_json(last, data, path, takes, finite=finite)
     elif origin in (list, tuple):

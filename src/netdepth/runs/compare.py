@@ -97,8 +97,8 @@ def compare(runs: Iterable[RunDir]) -> Comparison:
         row = run_row(run)
         config = {} if row["status"] == "unreadable" else run.read_json("config.json") or {}
         groups.setdefault(str(row["fingerprint"] or path), []).append((row, config))
-    labels = _labels([members[0] for members in groups.values()])
-    made = [_group([row for row, _ in members], label) for members, label in zip(groups.values(), labels, strict=True)]
+    labels = _labels([same[0] for same in groups.values()])
+    made = [_group([row for row, _ in same], label) for same, label in zip(groups.values(), labels, strict=True)]
     return Comparison(tuple(made), tuple(_warnings(made)))
 
 
