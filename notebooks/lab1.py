@@ -288,7 +288,7 @@ conclude(transfer)
 
 # %%
 target = transfer.spec.base.dataset
-source = nd.load(transfer.dir.source["run"])
+source = nd.load(transfer.parent_run.run)
 probe = nd.probe(source, dataset=target, images=1000)
 show(probe.figure, width=560)
 display(Markdown("\n".join(f"- {sentence}" for sentence in probe.sentences)))
@@ -307,12 +307,12 @@ display(Markdown("\n".join(f"- {sentence}" for sentence in probe.sentences)))
 
 # %%
 distillation = ask("distill-mnist" if FULL else "distill-mnist5k", 10)
-teacher = distillation.dir.source
+teacher = distillation.parent_run
 students = int(distillation.table()["num_params"].iloc[0])
 display(
     Markdown(
-        f"The student has {students:,} parameters, {100 * students / teacher['num_params']:.0f} % of its teacher's. "
-        f"The teacher's validation error is {100 * teacher['val_error']:.2f} %."
+        f"The student has {students:,} parameters, {100 * students / teacher.num_params:.0f} % of its teacher's. "
+        f"The teacher's validation error is {100 * teacher.val_error:.2f} %."
     )
 )
 conclude(distillation)

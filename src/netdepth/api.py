@@ -30,7 +30,7 @@ from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
 from netdepth.runs.folder import RunDir
-from netdepth.studies.folder import StudyDir
+from netdepth.studies.folder import ParentRun, StudyDir
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import printable
 from netdepth.training.parallel import world_size
@@ -230,6 +230,11 @@ class Study:
     def spec(self) -> StudySpec:
         """The question, the cells, the seeds and the planned comparisons."""
         return self.dir.spec
+
+    @property
+    def parent_run(self) -> ParentRun | None:
+        """The run that the others start from or learn from; None where the study has none."""
+        return self.dir.document.source
 
     def table(self) -> pandas.DataFrame:
         """One row per planned run, finished or not."""

@@ -190,6 +190,8 @@ def _saved(figure: Figure, **settings: Any) -> io.BytesIO:
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
+        # Where names are longer than the figure is wide, the panels keep the places they had before.
+        warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
         figure.savefig(buffer, **settings)
     return buffer
 
