@@ -44,7 +44,7 @@ def test_resolve_fills_defaults_checks_types_and_sets_the_version():
         ("bix", {}, ["'bix'", "did you mean 'box'"]),
         ("box", {}, ["needs width"]),
         ("box", {"widht": 3}, ["'widht'", "did you mean 'width'"]),
-        ("box", {"width": "3"}, ["thing.width = '3'", "int"]),
+        ("box", {"width": "3"}, ["thing.width = '3'", "a whole number"]),
         ("box", {"width": True}, ["width = True"]),
         ("box", {"width": 3, "kind": "fance"}, ["'fance'", "did you mean 'fancy'"]),
         ("box", {"width": 3, "sizes": [1, "2"]}, ["sizes[1] = '2'"]),

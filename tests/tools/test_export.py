@@ -217,7 +217,7 @@ def test_what_cannot_be_exported_is_one_line(
     path = str(run.path)
     assert "(did you mean 'safetensors'?)" in complaint(path, "--to", "safetensor")
     assert "has to end in .safetensors" in complaint(path, "--to", "safetensors", "--out", str(tmp_path / "a.onnx"))
-    assert "no folder" in complaint(path, "--to", "safetensors", "--out", str(tmp_path / "no" / "a.safetensors"))
+    assert "does not exist" in complaint(path, "--to", "safetensors", "--out", str(tmp_path / "no" / "a.safetensors"))
     unfinished = str(make_run(tmp_path, finish=False).path)
     assert "only a finished run has weights" in complaint(unfinished, "--to", "safetensors")
     find = importlib.util.find_spec

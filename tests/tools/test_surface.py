@@ -102,7 +102,7 @@ def test_the_slice_is_the_loss_of_the_moved_network_which_is_left_alone(kind: st
 
 @pytest.mark.parametrize(
     ("points", "radius", "words"),
-    [(1, 1.0, "odd number from 3"), (4, 1.0, "odd number from 3"), (-3, 1.0, "odd number from 3"),
+    [(1, 1.0, "odd number, 3 or more"), (4, 1.0, "odd number, 3 or more"), (-3, 1.0, "odd number, 3 or more"),
      (3, 0.0, "above 0"), (3, math.inf, "above 0"), (3, math.nan, "above 0")],
 )  # fmt: skip
 def test_a_grid_has_a_centre_and_a_radius(points: int, radius: float, words: str) -> None:
