@@ -16,10 +16,10 @@ import math
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from netdepth.errors import BadInput, choose
 
@@ -28,9 +28,11 @@ __all__ = [
     "Component",
     "Duration",
     "EarlyStopping",
+    "Json",
     "Overfitting",
     "RunConfig",
     "Runtime",
+    "Settings",
     "StartFrom",
     "TrainConfig",
     "canonical_json",
@@ -44,6 +46,15 @@ __all__ = [
 
 SCHEMA = 1
 """Version of every JSON file netdepth writes."""
+
+if TYPE_CHECKING:
+    Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
+else:
+    Json = Any  # `from_json` reads annotations, and takes every value here
+"""A value as JSON has it."""
+
+Settings: TypeAlias = Mapping[str, Json]
+"""Settings by their names, or by their paths as ``--set`` takes them."""
 
 Stream = Literal["init", "order", "augment", "dropout", "split", "landscape", "curvature"]
 MAX_SEED = 2**63 - 1
@@ -86,7 +97,7 @@ class Component:
     """A named choice with its settings; its registry fills in what is left out."""
 
     name: str
-    args: Mapping[str, Any] = field(default_factory=dict)
+    args: Settings = field(default_factory=dict)
     version: int | None = None
 
 
@@ -180,7 +191,7 @@ class StartFrom:
             number = isinstance(factor, int | float) and not isinstance(factor, bool) and 0 < factor < 1e9
             require(number, f"start_from.lr_scale.{stage}", factor, "a number above 0 (start_from.freeze for none)")
 
-    def hashed(self) -> dict[str, Any]:
+    def hashed(self) -> Settings:
         """The part that enters the fingerprint: the weights themselves, not where they lie."""
         return {key: value for key, value in to_json(self).items() if key not in ("run", "weights")}
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from netdepth.config import Component, from_json, type_name
+from netdepth.config import Component, Settings, from_json, type_name
 from netdepth.errors import BadInput, choose
 
 __all__ = [
@@ -69,7 +69,7 @@ class Entry(Generic[T]):
     added: frozenset[str]
     fields: tuple[Field, ...]
     source: str | None = None
-    example: Mapping[str, Any] = field(default_factory=dict)
+    example: Settings = field(default_factory=dict)
     unhashed: frozenset[str] = frozenset()
     package: str | None = None
 
@@ -92,7 +92,7 @@ class Registry(Generic[T]):
         *,
         version: int = 1,
         added: Collection[str] = (),
-        example: Mapping[str, Any] | None = None,
+        example: Settings | None = None,
         unhashed: Collection[str] = (),
         package: str | None = None,
     ) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -148,13 +148,13 @@ class Registry(Generic[T]):
         resolved = self.resolve(component)
         return self._entries[resolved.name].function(*context, **resolved.args)
 
-    def hashed(self, component: Component) -> dict[str, Any]:
+    def hashed(self, component: Component) -> Settings:
         """The part of a resolved component that enters the fingerprint."""
         entry = self.entry(component.name)
         defaults = {setting.name: setting.default for setting in entry.fields}
         left_out = entry.unhashed | {k for k in entry.added if component.args.get(k) == defaults[k]}
         args = {k: v for k, v in component.args.items() if k not in left_out}
-        source = {} if entry.source is None else {"source": entry.source}
+        source: Settings = {} if entry.source is None else {"source": entry.source}
         return {"name": component.name, "version": component.version, "args": args, **source}
 
 

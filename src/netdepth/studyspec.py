@@ -14,9 +14,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
-from netdepth.config import MAX_SEED, RunConfig, digest, require, to_json
+from netdepth.config import MAX_SEED, RunConfig, Settings, digest, require, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
 
@@ -59,7 +59,7 @@ class Axis:
     """
 
     name: str
-    levels: Mapping[str, Mapping[str, Any]]
+    levels: Mapping[str, Settings]
 
     @classmethod
     def of_depths(cls, depths: Iterable[int], path: str = "model.depth") -> Axis:
@@ -165,7 +165,7 @@ class StudySpec:
                 cells.append(Cell(int(depth), self.condition_of(chosen), {DEPTH: depth, **chosen}, config))
         return tuple(cells)
 
-    def condition_of(self, row: Mapping[str, Any]) -> str:
+    def condition_of(self, row: Mapping[str, object]) -> str:
         """The name of the condition that ``row`` (a value per axis) belongs to."""
         return ", ".join(str(row[axis.name]) for axis in self.scientific if axis.name != DEPTH)
 
@@ -235,7 +235,7 @@ class StudySpec:
             raise BadInput(f"study {self.name!r} has no parent run and no teacher, so --source {run!r} is of no use")
         paths = ("start_from.run", "objective.teacher")
 
-        def named(settings: Mapping[str, Any]) -> dict[str, Any]:
+        def named(settings: Settings) -> Settings:
             return {path: run if path in paths and value == SOURCE else value for path, value in settings.items()}
 
         axes = tuple(Axis(a.name, {level: named(given) for level, given in a.levels.items()}) for a in self.scientific)

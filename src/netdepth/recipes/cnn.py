@@ -3,10 +3,9 @@ experiment of He et al. 2016, "Deep Residual Learning for Image Recognition", §
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.config import Component, Json, RunConfig, Settings, TrainConfig
 from netdepth.recipes.base import ADAM, RECIPES
 from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
@@ -26,7 +25,7 @@ SHORTCUTS = Axis("condition", {PLAIN: {"model.shortcut": "none"}, RESIDUAL: {"mo
 SGD = Component("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4})
 
 
-def resnet(dataset: Component, settings: Mapping[str, Any], optimizer: Component = ADAM, **train: Any) -> RunConfig:
+def resnet(dataset: Component, settings: Settings, optimizer: Component = ADAM, **train: Any) -> RunConfig:
     """A residual network with ``settings``: a rate divided by ten after half and three quarters of the steps, batches
     of 128, crops and flips."""
     return RunConfig(
@@ -84,7 +83,7 @@ def cnn_small() -> StudySpec:
     Fixed for both: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 128, five epochs,
     crops and flips.
     """
-    simple = {"model": "cnn", "model.channels": [12, 24, 48], "model.convolutions": 2, "model.hidden": 44}
+    simple: Settings = {"model": "cnn", "model.channels": [12, 24, 48], "model.convolutions": 2, "model.hidden": 44}
     return StudySpec(
         name="cnn-small",
         question="Does a residual network beat a simple CNN of the same depth and size on CIFAR-10?",
@@ -142,7 +141,7 @@ def he2016_cifar10() -> StudySpec:
     110 a warm-up at 0.01 until the training error is below 80 %. Per-pixel mean, crops with four pixels of
     padding, flips. Five seeds: they can decide three unpaired comparisons, named beforehand, and no paired one.
     """
-    levels: dict[str, dict[str, object]] = {str(depth): {"model.depth": depth} for depth in (20, 32, 44, 56, 110)}
+    levels: dict[str, dict[str, Json]] = {str(depth): {"model.depth": depth} for depth in (20, 32, 44, 56, 110)}
     # The paper's warm-up is for depth 110 alone and took some 400 steps; it ends at an evaluation.
     levels["110"] |= {"schedule": "paper-warmup", "train.eval_every": "100it"}
     return StudySpec(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
-from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
+from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, Settings, TrainConfig
 from netdepth.recipes.base import ADAM, RECIPES
 from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
@@ -14,7 +13,7 @@ __all__ = ["CONDITIONS", "baseline_mlp", "depth_mlp", "depth_mlp5k", "mlp_regula
 
 PLAIN, RESIDUAL, SCALED = "plain he", "residual he", "residual he scaled"
 
-CONDITIONS: Mapping[str, Mapping[str, Any]] = {
+CONDITIONS: Mapping[str, Settings] = {
     "plain default": {"model.shortcut": "none", "model.init": "default"},
     PLAIN: {"model.shortcut": "none", "model.init": "he"},
     RESIDUAL: {"model.shortcut": "identity", "model.init": "he"},

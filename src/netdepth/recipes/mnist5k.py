@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.config import Component, RunConfig, Settings, TrainConfig
 from netdepth.recipes.base import ADAM, RECIPES
 from netdepth.recipes.cnn import RESIDUAL
 from netdepth.recipes.mlp import baseline_mlp
@@ -31,7 +31,7 @@ def cnn_mnist5k() -> StudySpec:
 
     Fixed for both: Adam at 1e-3, divided by ten after half and three quarters of the steps, batch 32, two epochs.
     """
-    simple = {"model": "cnn", "model.channels": [6, 12, 24], "model.convolutions": 2, "model.hidden": 41}
+    simple: Settings = {"model": "cnn", "model.channels": [6, 12, 24], "model.convolutions": 2, "model.hidden": 41}
     return StudySpec(
         name="cnn-mnist5k",
         question="Does a residual network beat a simple CNN of the same depth and size on 3,000 MNIST digits?",

@@ -3,10 +3,9 @@ network learns more from a large one than from labels alone (2.2, distillation).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.config import Component, RunConfig, Settings, TrainConfig
 from netdepth.recipes.base import ADAM, RECIPES
 from netdepth.recipes.cnn import resnet
 from netdepth.recipes.mlp import baseline_mlp
@@ -25,7 +24,7 @@ def transfer(
     base: RunConfig,
     *,
     depth: int,
-    settings: Mapping[str, Any],
+    settings: Settings,
     stages: Sequence[str],
     smallest_effect: float,
 ) -> StudySpec:
@@ -34,7 +33,7 @@ def transfer(
     The further training starts from ``parent``. ``settings`` give the network its ``depth``, as a depth axis does.
     Eight seeds each.
     """
-    conditions: dict[str, Mapping[str, Any]] = {"from scratch": {"start_from": None}}
+    conditions: dict[str, Settings] = {"from scratch": {"start_from": None}}
     for condition, frozen in {"head only": stages[:-1], "last stage": stages[:-2], "all stages": ()}.items():
         conditions[condition] = {"start_from.run": SOURCE, "start_from.freeze": list(frozen)}
     return StudySpec(
@@ -149,11 +148,16 @@ def distillation(
     student: RunConfig,
     *,
     depth: int,
-    settings: Mapping[str, Any],
+    settings: Settings,
     smallest_effect: float,
 ) -> StudySpec:
     """``student`` on hard labels and on the soft targets of ``teacher``, ten seeds each."""
-    soft = {"objective": "distill", "objective.teacher": SOURCE, "objective.temperature": 4.0, "objective.alpha": 0.9}
+    soft: Settings = {
+        "objective": "distill",
+        "objective.teacher": SOURCE,
+        "objective.temperature": 4.0,
+        "objective.alpha": 0.9,
+    }
     return StudySpec(
         name=name,
         question=question,

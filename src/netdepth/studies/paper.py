@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from netdepth.config import RunConfig
+from netdepth.config import RunConfig, Settings
 from netdepth.runs.table import field_of, number_of
 from netdepth.stats.intervals import Estimate, mean_interval, prediction_interval
 from netdepth.studyspec import Reproduced
@@ -64,7 +64,7 @@ class Paper:
     where: str
     table: tuple[Published, ...]
     model: str
-    settings: Mapping[str, Any]
+    settings: Settings
     dataset: tuple[str, str]
     images: int
     protocol: Mapping[str, tuple[Any, ...]]

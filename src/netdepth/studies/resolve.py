@@ -252,15 +252,16 @@ def with_absolute_runs(config: RunConfig, root: Path | None) -> RunConfig:
     """``config`` for another runs folder: the runs of ``root`` that it names have absolute paths."""
     base = runs_root(root).absolute()
     names = [config.start_from.run if config.start_from else None, config.objective.args.get("teacher")]
-    return _rename_runs(config, {name: str(base / name) for name in names if name is not None})
+    return _rename_runs(config, {name: str(base / name) for name in names if isinstance(name, str)})
 
 
 def _rename_runs(config: RunConfig, names: Mapping[str, str]) -> RunConfig:
     start, objective = config.start_from, config.objective
     if start is not None and start.run in names:
         start = dataclasses.replace(start, run=names[start.run])
-    if objective.args.get("teacher") in names:
-        objective = dataclasses.replace(objective, args={**objective.args, "teacher": names[objective.args["teacher"]]})
+    teacher = objective.args.get("teacher")
+    if isinstance(teacher, str) and teacher in names:
+        objective = dataclasses.replace(objective, args={**objective.args, "teacher": names[teacher]})
     return dataclasses.replace(config, start_from=start, objective=objective)
 
 

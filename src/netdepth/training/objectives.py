@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netdepth import data
-from netdepth.config import RunConfig, Runtime, digest
+from netdepth.config import Component, RunConfig, Runtime, digest
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
@@ -29,7 +29,7 @@ from netdepth.registry import Registry
 from netdepth.training.finished import Weights, find_weights, network_of
 from netdepth.training.process import find_device
 
-__all__ = ["OBJECTIVES", "CrossEntropy", "Distillation", "Objective", "cached_logits", "set_teacher"]
+__all__ = ["OBJECTIVES", "CrossEntropy", "Distillation", "Objective", "cached_logits", "find_teacher", "set_teacher"]
 
 CHUNK_PIXELS = 500 * 32 * 32
 """Most pixels per forward pass of a teacher."""
@@ -110,6 +110,17 @@ def distill(
 # --- the teacher ------------------------------------------------------------------------------
 
 
+def find_teacher(objective: Component, root: Path | None) -> Weights:
+    """The weights of the teacher that ``objective``, with all its settings, names among the runs in ``root``.
+
+    Raises:
+        BadInput: as of `find_weights`.
+    """
+    run, *pinned = (objective.args[name] for name in ("teacher", "weights", "sha256"))
+    which, sha256 = (None if value is None else str(value) for value in pinned)
+    return find_weights(str(run), which, sha256, root, "objective.teacher")
+
+
 def set_teacher(objective: Distillation, config: RunConfig, splits: data.Splits, runtime: Runtime) -> None:
     """Give ``objective`` the teacher that the filled-in ``config`` names.
 
@@ -118,8 +129,7 @@ def set_teacher(objective: Distillation, config: RunConfig, splits: data.Splits,
             so that it has seen images which are set aside here.
         StorageError: the cache cannot be written.
     """
-    args = config.objective.args
-    teacher = find_weights(args["teacher"], args["weights"], args["sha256"], runtime.runs_root, "objective.teacher")
+    teacher = find_teacher(config.objective, runtime.runs_root)
     _check(teacher, splits.spec)
     device = find_device(runtime.device)
     if objective.augmented:

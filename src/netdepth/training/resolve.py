@@ -21,7 +21,7 @@ from netdepth.models.init import rescale_lsuv
 from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.finished import begin_with, find_weights, name_of
 from netdepth.training.gradients import has_handwritten_pass
-from netdepth.training.objectives import OBJECTIVES
+from netdepth.training.objectives import OBJECTIVES, find_teacher
 from netdepth.training.optim import SCHEDULES, WatchingSchedule
 from netdepth.training.process import find_device
 
@@ -97,11 +97,11 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
         pinned: dict[str, Any] = {"run": name_of(parent.run, runs_root), "weights": parent.which}
         config = dataclasses.replace(config, start_from=dataclasses.replace(start, **pinned, sha256=parent.sha256))
     if "teacher" in config.objective.args:
-        args = config.objective.args
         OBJECTIVES.build(config.objective)  # settings out of range are refused before a run is looked for
-        teacher = find_weights(args["teacher"], args["weights"], args["sha256"], runs_root, "objective.teacher")
+        teacher = find_teacher(config.objective, runs_root)
         pinned = {"teacher": name_of(teacher.run, runs_root), "weights": teacher.which, "sha256": teacher.sha256}
-        config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args={**args, **pinned}))
+        args = {**config.objective.args, **pinned}
+        config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args=args))
     return config
 
 
