@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 __all__ = [
     "NO_BREAK", "capitalised", "compact", "count", "document", "duration", "interval", "listed", "number", "p_equals",
-    "p_value", "percent", "points", "print_table", "printable", "significant", "size", "status_words",
+    "p_value", "percent", "points", "print_table", "printable", "significant", "size",
 ]  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -125,26 +125,6 @@ def listed(parts: Sequence[object], last: str = "and") -> str:
 def capitalised(text: str) -> str:
     """``text`` as the beginning of a sentence."""
     return text[:1].upper() + text[1:]
-
-
-def status_words(row: dict[str, Any]) -> str:
-    """The end of a run in words: ``stopped early at epoch 11; best at 6; overfitting since epoch 8``."""
-    ends = {
-        "completed": "completed",
-        "stopped_early": "stopped early",
-        "stopped_overfit": "stopped because it overfitted",
-        "diverged": "diverged (the loss was no longer finite)",
-    }
-    words = ends.get(row["status"], str(row["status"]))
-    if row["epochs"] is not None:
-        words += f" at epoch {row['epochs']:g}"
-    if row["best_epoch"] is not None:
-        words += f"; best at {row['best_epoch']:g}"
-    if row["overfit_onset_epoch"] is not None:
-        words += f"; overfitting since epoch {row['overfit_onset_epoch']:g}"
-    if row["error"]:
-        words += f" ({row['error']})"
-    return words
 
 
 def print_table(

@@ -31,7 +31,7 @@ def make_seeds(root: Path) -> list[RunDir]:
 def test_seeds_of_one_config_are_one_group_with_scipys_interval(tmp_path: Path) -> None:
     found = compare(reversed(make_seeds(tmp_path)))
     (group,) = found.groups
-    assert [row["seed"] for row in group.rows] == [0, 1, 2, 3, 4]
+    assert [row.seed for row in group.rows] == [0, 1, 2, 3, 4]
     estimate = group.estimates["test_accuracy"]
     low, high = stats.t.interval(0.95, 4, loc=np.mean(ACCURACIES), scale=stats.sem(ACCURACIES))
     assert [estimate.value, estimate.low, estimate.high] == pytest.approx([np.mean(ACCURACIES), low, high], rel=1e-12)

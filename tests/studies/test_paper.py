@@ -16,8 +16,11 @@ from netdepth.config import Component, from_json, to_json
 from netdepth.errors import BadInput
 from netdepth.overrides import apply_overrides
 from netdepth.recipes import resolve_study
+from netdepth.runs.table import RunRow
 from netdepth.stats.intervals import prediction_interval
+from netdepth.studies.folder import PlannedRun
 from netdepth.studies.paper import HE2016, Published, beside, best_of, error_of, welch
+from netdepth.studies.table import StudyRow
 from netdepth.studyspec import StudySpec
 from netdepth.training.resolve import fill_in
 
@@ -120,11 +123,16 @@ def test_outcomes_follow_the_interval() -> None:
 
 
 def test_a_diverged_run_counts_as_guessing() -> None:
-    row = {"status": "completed", "classes": 10, "test_last_accuracy": 0.92}
-    assert error_of(row) == pytest.approx(0.08)
-    assert error_of({**row, "status": "diverged", "test_last_accuracy": math.nan}) == pytest.approx(0.9)
-    assert error_of({**row, "status": "no run", "test_last_accuracy": None, "classes": None}) is None
-    assert error_of({**row, "test_last_accuracy": None}) is None, "a data set without a test part"
+    planned = PlannedRun(condition="plain", depth=20, levels={}, seed=0)
+
+    def error(status: str, accuracy: float | None) -> float | None:
+        made = RunRow("run", "folder", status, scores={"test_last_accuracy": accuracy})
+        return error_of(StudyRow(planned, made, classes=10))
+
+    assert error("completed", 0.92) == pytest.approx(0.08)
+    assert error("diverged", math.nan) == pytest.approx(0.9)
+    assert error_of(StudyRow(planned)) is None, "no run"
+    assert error("completed", None) is None, "a data set without a test part"
 
 
 # --- what is comparable -------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["Answer", "command", "given", "runtime_of", "say", "warn"]
 class Answer:
     """``document`` for ``--json``, ``show`` for a person, the exit ``code``."""
 
-    document: dict[str, Any]
+    document: Mapping[str, object]
     show: Callable[[], None]
     code: int = 0
 

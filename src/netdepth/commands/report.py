@@ -78,7 +78,7 @@ def report(args: argparse.Namespace) -> Answer:
     except StorageError as error:
         hint = "" if args.out else "; --out DIR writes the report elsewhere"
         raise StorageError(f"{error}{hint}") from None
-    missing = [run.row["run"] for run in data.missing]
+    missing = [run.row.planned.folder for run in data.missing]
 
     def show() -> None:
         _warn(data)

@@ -70,23 +70,23 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
 def runs_list(args: argparse.Namespace) -> Answer:
     """Every run folder with its status and size."""
     from netdepth.runs.folder import folder_size
-    from netdepth.runs.table import run_row
+    from netdepth.runs.table import QUANTITIES, run_row
 
     root = runs_root(args.runs_root)
-    rows = [{**run_row(run), "bytes": folder_size(run.path)} for run in list_runs(root)]
-    keys = ("run", "folder", "status", "recipe", "dataset", "seed", "epochs", "test_best_accuracy", "bytes", "error")
+    rows = [(run_row(run), folder_size(run.path)) for run in list_runs(root)]
+    names = ("run", "folder", "status", "recipe", "dataset", "seed", "epochs", "test_best_accuracy")
 
     def show() -> None:
         cells = []
-        for row in rows:
-            accuracy = row[f"test_{'last' if row['reported'] == 'last' else 'best'}_accuracy"]
-            epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
-            place = str(Path(row["folder"]).relative_to(root))
-            cells.append([place, row["status"], epochs, percent(accuracy), size(row["bytes"])])
+        for row, used in rows:
+            epochs = "-" if row.epochs is None else f"{row.epochs:g}"
+            place = str(Path(row.folder).relative_to(root))
+            cells.append([place, row.status, epochs, percent(QUANTITIES[0].of(row)), size(used)])
         print_table(("run", "status", "epochs", "test accuracy", "size"), cells, right=(2, 3, 4))
-        say(f"{len(rows)} runs in {root}, {size(sum(row['bytes'] for row in rows))}")
+        say(f"{len(rows)} runs in {root}, {size(sum(used for _, used in rows))}")
 
-    return Answer({"root": root, "runs": [{key: row[key] for key in keys} for row in rows]}, show)
+    told = [{**{name: row.value(name) for name in names}, "bytes": used, "error": row.error} for row, used in rows]
+    return Answer({"root": root, "runs": told}, show)
 
 
 def runs_rm(args: argparse.Namespace) -> Answer:

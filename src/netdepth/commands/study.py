@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.commands import Answer, given, runtime_of, say, warn
@@ -38,11 +39,11 @@ def study(args: argparse.Namespace) -> Answer:
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)
     done = run_study(spec, runtime, workers=args.workers, ray=args.ray)
-    return answer_of(done, report=not args.no_report)
+    return answer_of(done, report=not args.no_report)[0]
 
 
-def answer_of(done: StudyOutcome, report: bool) -> Answer:
-    """The answer about a study: what failed, the verdict, and where the report is."""
+def answer_of(done: StudyOutcome, report: bool) -> tuple[Answer, Path | None]:
+    """The answer about a study: what failed, the verdict, and where the report is; and the report, if there is one."""
     from netdepth.report.page import write_report
 
     for outcome in done.failed:
@@ -71,7 +72,7 @@ def answer_of(done: StudyOutcome, report: bool) -> Answer:
         "report": page,
         "verdict": found and found.document,
     }
-    return Answer(document, show, 1 if done.failed else 0)
+    return Answer(document, show, 1 if done.failed else 0), page
 
 
 def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
@@ -160,7 +161,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
         return baseline
     print("2 of 2: seventy networks of 2 to 32 layers, plain and residual", file=sys.stderr)
     spec, _ = api.ask(STUDY)
-    study = answer_of(run_study(spec, runtime), report=True)
+    study, page = answer_of(run_study(spec, runtime), report=True)
 
     def show() -> None:
         baseline.show()
@@ -168,6 +169,6 @@ def quickstart(args: argparse.Namespace) -> Answer:
             print_quickstart(run, made.figures[seed])
         print()
         study.show()
-        print_next(study.document["report"])
+        print_next(page)
 
     return Answer({"baseline": baseline.document, "study": study.document}, show, study.code)

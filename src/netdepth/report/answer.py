@@ -64,7 +64,7 @@ def _other_run(data: StudyData) -> list[str]:
         return []
     taught = any(cell.config.objective.name == "distill" for cell in data.spec.cells)
     tested = "" if run.test_error is None else f", test error {percent(run.test_error)}"
-    sizes = sorted({int(run.row["num_params"]) for run in data.runs if run.row["num_params"] is not None})
+    sizes = sorted({int(count) for run in data.runs if (count := run.row.made.num_params) is not None})
     size = f"; the networks of this study have {listed([f'{n:,}' for n in sizes], 'or')}" if sizes else ""
     return [
         f"The {'teacher' if taught else 'parent run'} is {run.run} on {run.dataset} ({run.weights} weights, "

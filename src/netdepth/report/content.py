@@ -71,7 +71,7 @@ class Content:
         data = self.data
         if not data.missing:
             return []
-        kinds = Counter(run.row["status"] for run in data.missing)
+        kinds = Counter(run.row.made.status for run in data.missing)
         words = {
             "no run": "not started",
             "unfinished": "not finished",
@@ -83,7 +83,7 @@ class Content:
             f" of {len(data.runs):,} planned runs have no result (",
         ]
         for position, kind in enumerate(kinds):
-            runs = [run for run in data.missing if run.row["status"] == kind]
+            runs = [run for run in data.missing if run.row.made.status == kind]
             shown += [", " if position else "", self.numbers.count(runs, data.runs), f" {words[kind]}"]
         return [*shown, "). This page is about the other runs and is preliminary."]
 
@@ -93,7 +93,7 @@ class Content:
         spec, runs = self.data.spec, self.data.runs
         facts: list[Shown] = []
         for status in ("completed", "diverged", "failed"):
-            if found := [run for run in runs if run.row["status"] == status]:
+            if found := [run for run in runs if run.row.made.status == status]:
                 facts.append([self.numbers.count(found, runs), f" run{'s' * (len(found) != 1)} {status}"])
         sizes = [(len(spec.conditions), "condition"), (len(spec.depths), "depth"), (len(spec.seeds), "seed")]
         facts.append([", ".join(count(n, noun) for n, noun in sizes)])
@@ -141,7 +141,7 @@ def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
 def sources(content: Content) -> dict[str, Any]:
     """``sources.json``: the run folders by their numbers, and per number of ``report.md`` where it stands and
     what it was made of."""
-    runs = {str(run.number): run.row["folder"] if run.row["run"] else None for run in content.data.runs}
+    runs = {str(run.number): run.row.planned.folder for run in content.data.runs}
     numbers = [
         {"where": where, "text": it.text, "kind": it.kind, "runs": it.ranges, "fields": list(it.fields)}
         for where, it in _numbers(content)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from netdepth.errors import BadInput
 from netdepth.runs.compare import UNFINISHED
 from netdepth.runs.folder import RunDir
+from netdepth.runs.table import field_of, number_of
 from netdepth.studies.cells import CellRun
 from netdepth.studies.folder import StudyDir
-from netdepth.studies.table import frame_of, study_row
+from netdepth.studies.table import StudyRow, frame_of, study_row
 from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import StudySpec
 
@@ -24,26 +26,30 @@ __all__ = ["Run", "StudyData", "read_study"]
 
 @dataclass(frozen=True)
 class Run:
-    """A planned run: its ``number`` in the plan from 1 on, its row of the table, and what lies in its folder."""
+    """A planned run: its ``number`` in the plan from 1 on, its row of the table, and what lies in its folder.
+
+    The gradients are the norms of every weight layer's gradient at initialisation and at the last step measured, where
+    they are finite numbers.
+    """
 
     number: int
-    row: Mapping[str, Any]
+    row: StudyRow
     records: Sequence[Mapping[str, Any]] = ()
     config: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    first_probe: Mapping[str, Any] | None = None
-    last_probe: Mapping[str, Any] | None = None
-    last_probe_file: str | None = None
+    first_gradients: Sequence[float | None] | None = None
+    last_gradients: Sequence[float | None] | None = None
+    last_gradients_file: str | None = None
 
     @property
     def place(self) -> tuple[str, int]:
         """Condition and depth."""
-        return self.row["condition"], self.row["depth"]
+        return self.row.planned.condition, self.row.planned.depth
 
     @property
     def finished(self) -> bool:
         """Whether it has a result; a diverged run has one."""
-        return self.row["status"] not in ("no run", *UNFINISHED)
+        return self.row.made.status not in ("no run", *UNFINISHED)
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class StudyData:
 
     @cached_property
     def _numbers(self) -> dict[str, int]:
-        return {run.row["folder"]: run.number for run in self.runs if run.row.get("folder") is not None}
+        return {run.row.planned.folder: run.number for run in self.runs if run.row.planned.folder is not None}
 
     def numbers(self, runs: Iterable[CellRun]) -> tuple[int, ...]:
         """The numbers of the verdict's ``runs``."""
@@ -88,15 +94,15 @@ def read_study(study: StudyDir) -> StudyData:
     spec = study.spec
     rows = [study_row(study, planned) for planned in study.runs()]
     table = frame_of(rows, spec)
-    begun = any(row["classes"] is not None for row in rows)
+    begun = any(row.classes is not None for row in rows)
     runs = tuple(_run(study, number, row) for number, row in enumerate(rows, 1))
     return StudyData(study, spec, runs, table, verdict(table, spec) if begun else None)
 
 
-def _run(study: StudyDir, number: int, row: Mapping[str, Any]) -> Run:
-    if row["status"] in ("no run", "unreadable"):
+def _run(study: StudyDir, number: int, row: StudyRow) -> Run:
+    if row.planned.folder is None or row.made.status in ("no run", "unreadable"):
         return Run(number, row)
-    folder = RunDir(study.path / row["folder"])
+    folder = RunDir(study.path / row.planned.folder)
     try:
         last = _last_probe(folder)
         return Run(
@@ -105,12 +111,22 @@ def _run(study: StudyDir, number: int, row: Mapping[str, Any]) -> Run:
             folder.read_metrics(),
             folder.read_json("config.json") or {},
             folder.read_json("environment.json") or {},
-            folder.read_json("probes/init.json"),
-            None if last is None else folder.read_json(last),
+            _gradients(folder, "probes/init.json"),
+            None if last is None else _gradients(folder, last),
             last,
         )
     except BadInput as error:  # a damaged file beside the result: the numbers stand, the picture lacks them
-        return Run(number, {**row, "error": str(error)})
+        return Run(number, replace(row, made=replace(row.made, error=str(error))))
+
+
+def _gradients(folder: RunDir, file: str) -> list[float | None] | None:
+    """The gradient norm of every layer in a file of layer statistics; None where there is no file."""
+    statistics = folder.read_json(file)
+    if statistics is None:
+        return None
+    layers = statistics.get("layers")
+    norms = [field_of(layer, "grad_norm") for layer in (layers if isinstance(layers, list) else ())]
+    return [norm if isinstance(norm, int | float) and math.isfinite(norm) else None for norm in map(number_of, norms)]
 
 
 def _last_probe(folder: RunDir) -> str | None:

@@ -6,17 +6,16 @@ import bisect
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from netdepth.report import line_figures as lines
 from netdepth.report import style
 from netdepth.report.data import Run, StudyData
 from netdepth.report.line_figures import labels_of
 from netdepth.report.numbers import STATUS, run_ranges
-from netdepth.runs.table import number_of
 from netdepth.studies.table import SOURCES
 from netdepth.text import printable
 
@@ -86,7 +85,7 @@ def flow_groups(data: StudyData) -> dict[str, list[PageFigure]]:
         groups[title] = []
         for index, (name, label) in enumerate(zip(data.spec.conditions, labels_of(data), strict=True)):
             runs = [run for depth in data.spec.depths for run in data.cells[name, depth]]
-            files = {"probes/init.json"} if when == "first" else {run.last_probe_file for run in runs}
+            files = {"probes/init.json"} if when == "first" else {run.last_gradients_file for run in runs}
             fields = sorted(f"{file}:layers" for file in files if file is not None)
             figure, (axes,) = style.figure_of(3.5, 2.5)
             _draw_flow(axes, data, name, when)
@@ -136,31 +135,26 @@ def band_names() -> list[str]:
 
 
 def _has_flow(data: StudyData, when: When) -> bool:
-    return any(_statistics(run, when) for run in data.runs)
+    return any(_gradients(run, when) is not None for run in data.runs)
 
 
-def _statistics(run: Run, when: When) -> Mapping[str, Any] | None:
-    return run.first_probe if when == "first" else run.last_probe
+def _gradients(run: Run, when: When) -> Sequence[float | None] | None:
+    return run.first_gradients if when == "first" else run.last_gradients
 
 
 def _flow(data: StudyData, condition: str, depth: int, when: When) -> list[float | None]:
     """Per weight layer from the first to the last: the median over the seeds of log10 of its gradient norm over
     the last layer's; None where no seed has a finite one, minus infinity for a gradient of zero."""
-    profiles = [ratios for run in data.cells[condition, depth] if (ratios := _log_ratios(_statistics(run, when)))]
+    profiles = [ratios for run in data.cells[condition, depth] if (ratios := _log_ratios(_gradients(run, when) or ()))]
     layers = max(map(len, profiles), default=0)
     known = [[ratios[layer] for ratios in profiles if layer < len(ratios)] for layer in range(layers)]
     finite = [[value for value in values if value is not None] for values in known]
     return [statistics.median_low(values) if values else None for values in finite]
 
 
-def _log_ratios(layer_statistics: Mapping[str, Any] | None) -> list[float | None]:
+def _log_ratios(norms: Sequence[float | None]) -> list[float | None]:
     """log10 of each layer's gradient norm over the last layer's; empty if nothing was measured."""
-    layers = (layer_statistics or {}).get("layers")
-    if not isinstance(layers, list) or not layers:
-        return []
-    norms = [number_of(layer.get("grad_norm")) if isinstance(layer, Mapping) else None for layer in layers]
-    norms = [norm if norm is not None and math.isfinite(norm) else None for norm in norms]
-    last = norms[-1]
+    last = norms[-1] if norms else None
     if last is None or last <= 0:
         return [None] * len(norms)
     return [None if norm is None else math.log10(norm / last) if norm > 0 else -math.inf for norm in norms]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from netdepth.errors import BadInput
 from netdepth.report.style import MUTED, add_legend, colour, figure_of, quiet, save_png, shortened, ticks
 from netdepth.runs.folder import RunDir, slug
-from netdepth.runs.table import number_of, run_row
-from netdepth.text import printable, status_words
+from netdepth.runs.table import RunRow, number_of, run_row, status_words
+from netdepth.text import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +31,7 @@ NOTE = "train: mean over the epoch while it ran; validation: at its end"
 class _Curves:
     """One run: its row of the table, its epochs, and by metric its scaled values, NaN where there is no finite one."""
 
-    row: dict[str, Any]
+    row: RunRow
     epochs: list[float]
     values: dict[str, list[float]]
 
@@ -47,12 +47,12 @@ def learning_curves(run: RunDir) -> Path:
         StorageError: the file cannot be written.
     """
     curves = _read(run)
-    row, best = curves.row, curves.row["best_epoch"]
-    figure, panels = _figure(f"{run_title(row)}, seed {row['seed']}", status_words(row))
+    row, best = curves.row, curves.row.best_epoch
+    figure, panels = _figure(f"{run_title(row)}, seed {row.seed}", status_words(row))
     marks = (
         ("best weights: epoch", colour(2), best),
-        ("overfits since epoch", colour(3), row["overfit_onset_epoch"]),
-        ("diverged at epoch", "black", row["epochs"] if row["status"] == "diverged" else None),
+        ("overfits since epoch", colour(3), row.overfit_onset_epoch),
+        ("diverged at epoch", "black", row.epochs if row.status == "diverged" else None),
     )
     for metric, axes in panels.items():
         for part in PARTS:
@@ -86,7 +86,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
         raise BadInput("none of these runs has an evaluation yet; there is nothing to draw")
     row = drawn[0].row
     missing = f"; {len(runs) - len(drawn)} without any evaluation" if len(drawn) < len(runs) else ""
-    diverged = sum(curves.row["status"] == "diverged" for curves in drawn)
+    diverged = sum(curves.row.status == "diverged" for curves in drawn)
     subtitle = f"thin: runs, thick: mean{f'; {diverged} diverged' if diverged else ''}{missing}"
     figure, panels = _figure(f"{run_title(row)}, {len(drawn)} runs", subtitle)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
@@ -102,14 +102,14 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
             ends[part] = mean if common else drawn[0].values[key]
         _scale(axes, metric, drawn)
         _name_lines(axes, ends)
-    name = f"{slug(str(row['recipe'] or 'runs'))}-{slug(str(row['fingerprint']))}-{len(runs)}-runs.png"
+    name = f"{slug(row.recipe or 'runs')}-{slug(str(row.fingerprint))}-{len(runs)}-runs.png"
     return save_png(figure, runs[0].path.parent / "figures" / name)
 
 
-def run_title(row: dict[str, Any]) -> str:
+def run_title(row: RunRow) -> str:
     """A run in a heading: ``baseline-mlp on mnist``."""
-    dataset = str(row["dataset"] or "unknown data").partition(" ")[0]
-    return f"{row['recipe'] or row['run']} on {dataset}"
+    dataset = (row.dataset or "unknown data").partition(" ")[0]
+    return f"{row.recipe or row.run} on {dataset}"
 
 
 def _read(run: RunDir) -> _Curves:
@@ -131,8 +131,7 @@ def _figure(title: str, subtitle: str) -> tuple[Figure, dict[str, Axes]]:
     """The figure and its panel of each metric."""
     figure, panels = figure_of(6.0, 7.6, 2)
     figure.suptitle(shortened(printable(title), 52), x=0.03, ha="left", size=14, weight="bold", parse_math=False)
-    style: dict[str, Any] = {"loc": "left", "fontsize": 10.5, "color": MUTED, "parse_math": False}
-    panels[0].set_title(shortened(printable(subtitle), 64), **style)
+    panels[0].set_title(shortened(printable(subtitle), 64), loc="left", fontsize=10.5, color=MUTED, parse_math=False)
     for (label, _), axes in zip(METRICS.values(), panels, strict=True):
         axes.set_ylabel(label, fontsize=12)
         quiet(axes, 11)

@@ -53,7 +53,7 @@ class Quantity:
 
     def of(self, run: Run) -> float:
         """The run's value; infinite where it has no finite one."""
-        value = run.row[self.column]
+        value = run.row.made.scores[self.column]
         if value is None or not math.isfinite(value):
             return math.inf
         return 100 * (1 - value) if self.error else float(value)
@@ -250,7 +250,7 @@ def _draw_curves(axes: Axes, data: StudyData, depth: int, metric: str, values: S
                 line.set(marker=marker(index), markersize=4.2, markevery=((index * every) // len(conditions), every))
                 line.set(markeredgecolor=PAPER, markeredgewidth=0.5)
         for run in runs:
-            if run.row["status"] == "diverged" and run.records:
+            if run.row.made.status == "diverged" and run.records:
                 end = max(_curve(run, CURVES[metric][0]), default=run.records[-1]["epoch"])
                 axes.plot([end], [top], "x", color=colour(index), markersize=4, clip_on=False, zorder=4)
     last = max((record["epoch"] for run in data.runs for record in run.records), default=1.0)

@@ -234,7 +234,7 @@ class Numbers:
 
     def of_run(self, run: Run, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
         """A column of the table for one run; an ``…accuracy`` is shown as the error that it leaves."""
-        value = run.row[column]
+        value = run.row.made.number(column)
         if value is None:
             return "-"
         if column.endswith("accuracy"):

@@ -86,7 +86,10 @@ def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
     if not path.is_file():
         raise BadInput(f"no {path} to check; make it with: netdepth report {study.path.name}")
     data = read_study(study)
-    found = [f"run {run.number} ({run.row['run'] or 'not planned yet'}): {run.row['status']}" for run in data.missing]
+    found = [
+        f"run {run.number} ({run.row.planned.folder or 'not planned yet'}): {run.row.made.status}"
+        for run in data.missing
+    ]
     there = [number for number in read_numbers(path.read_text()) if number.tag != "figure"]
     now = read_numbers(page(Content(data), drawn=False))
     changed = [pair for pair in zip(there, now, strict=False) if pair[0] != pair[1]]

@@ -80,7 +80,7 @@ def _row(
     count: list[Number | str] = [numbers.count((run for run, _ in found), planned)]
     if len(found) < len(planned):
         count.append(f" of {len(planned)}")
-    diverged = [run for run, _ in found if run.row["status"] == "diverged"]
+    diverged = [run for run, _ in found if run.row.made.status == "diverged"]
     if diverged:
         count += [", ", numbers.count(diverged, planned), " diverged"]
     word = "no test errors" if not found else "not comparable" if not comparable else OUTCOMES[ours.outcome]

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, Quantity, run_row
-from netdepth.text import capitalised, number, percent, print_table, printable, status_words
+from netdepth.runs.table import QUANTITIES, Quantity, run_row, status_words
+from netdepth.text import capitalised, number, percent, print_table, printable
 
 if TYPE_CHECKING:  # a run is shown without NumPy
     from netdepth.runs.compare import ComparedRuns, Comparison
@@ -37,19 +37,19 @@ FORMATS = ("markdown", "csv", "latex")
 def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None) -> None:
     """Train / validation / test with best and last weights, then how the run ended and where its folder is."""
     row = run_row(run)
-    dataset = str(row["dataset"]).partition(" ")[0]
-    network = f": depth {row['depth']}, {row['num_params']:,} parameters" if row["num_params"] else ""
-    title = f"{row['recipe']} on {dataset}, seed {row['seed']}{network}"
+    dataset = str(row.dataset).partition(" ")[0]
+    network = f": depth {row.depth}, {row.num_params:,} parameters" if row.num_params else ""
+    title = f"{row.recipe} on {dataset}, seed {row.seed}{network}"
     header = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1")
     lines = []
     for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         for weights in ("best", "last"):
             metrics = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
-            shares = [percent(row[f"{part}_{weights}_{metric}"]) for metric in metrics]
-            star = " *" if weights == row["reported"] else ""
-            lines.append([name, weights + star, number(row[f"{part}_{weights}_loss"]), *shares])
+            shares = [percent(row.scores[f"{part}_{weights}_{metric}"]) for metric in metrics]
+            star = " *" if weights == row.reported else ""
+            lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares])
     print_table(header, lines, right=range(2, 7), title=title, ruled=(1, 3))
-    print(f"* the weights this run reports ({'the last ones' if row['reported'] == 'last' else 'best on validation'})")
+    print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
     print(printable(capitalised(status_words(row)) + "."))
     for note in notes:
         print(printable(f"note: {note}"))
@@ -64,18 +64,18 @@ def print_quickstart(run: RunDir, figure: Path | None) -> None:
     split = run.split()
     sizes = {} if split is None else split.sizes
     print(
-        f"\nA network with {row['depth']} weight layers ({row['num_params']:,} numbers to learn) has seen "
-        f"{sizes.get('train', 0):,} handwritten digits,\n{row['epochs']:g} times each. It recognises "
-        f"{percent(row['test_best_accuracy'])} of {sizes.get('test', 0):,} digits that it had never seen."
+        f"\nA network with {row.depth} weight layers ({row.num_params:,} numbers to learn) has seen "
+        f"{sizes.get('train', 0):,} handwritten digits,\n{row.epochs:g} times each. It recognises "
+        f"{percent(row.scores['test_best_accuracy'])} of {sizes.get('test', 0):,} digits that it had never seen."
     )
-    if row["status"] == "stopped_early":
+    if row.status == "stopped_early":
         print(
-            f"Training stopped early: after epoch {row['best_epoch']:g} the loss on the validation digits did not "
+            f"Training stopped early: after epoch {row.best_epoch:g} the loss on the validation digits did not "
             "improve any more,\nand the weights of that epoch are kept."
         )
-    if row["overfit_onset_epoch"] is not None:
+    if row.overfit_onset_epoch is not None:
         print(
-            f"From epoch {row['overfit_onset_epoch']:g} on it overfitted: it became better on the digits it learns "
+            f"From epoch {row.overfit_onset_epoch:g} on it overfitted: it became better on the digits it learns "
             "from and worse on others."
         )
     if figure is not None:
@@ -120,10 +120,10 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
     """A line of cells per run, then the line of means."""
     lines = []
     for row in group.rows:
-        epochs = "-" if row["epochs"] is None else f"{row['epochs']:g}"
+        epochs = "-" if row.epochs is None else f"{row.epochs:g}"
         cells = [_shown(quantity, quantity.of(row)) for quantity in QUANTITIES]
-        error = f": {row['error']}" if row["error"] else ""
-        lines.append([str(row["seed"]), epochs, *cells, f"{row['status'].replace('_', ' ')}{error}"])
+        error = f": {row.error}" if row.error else ""
+        lines.append([str(row.seed), epochs, *cells, f"{row.status.replace('_', ' ')}{error}"])
     counts = {estimate.n for estimate in group.estimates.values()}
     total = ", ".join([f"n = {max(counts)} of {len(group.rows)} runs", *group.remarks])
     means = [_interval(quantity, group.estimates[quantity.key], max(counts)) for quantity in QUANTITIES]
@@ -200,8 +200,8 @@ def _csv(comparison: Comparison) -> str:
         head = [printable(group.label), group.fingerprint]
         for row in group.rows:
             values = [quantity.of(row) for quantity in QUANTITIES]
-            place = [row["run"], row["folder"], row["seed"], row["epochs"]]
-            writer.writerow(["run", *head, *map(_cell, [*place, *values, row["reported"], row["status"]])])
+            place = [row.run, row.folder, row.seed, row.epochs]
+            writer.writerow(["run", *head, *map(_cell, [*place, *values, row.reported, row.status])])
         means = [group.estimates[key] for key in keys]
         ends: dict[str, list[Any]] = {
             "mean": [mean.value for mean in means], "low": [mean.low for mean in means],

@@ -156,7 +156,8 @@ def _read(study: StudyDir, name: str) -> Submission:
 def _weights(data: StudyData) -> Iterator[str]:
     """The digests of the weights of the finished runs; a diverged run has none."""
     for run in data.runs:
-        result = RunDir(data.study.path / run.row["folder"]).result() if run.finished else None
+        folder = run.row.planned.folder
+        result = RunDir(data.study.path / folder).result() if run.finished and folder is not None else None
         if result is not None and result.get("weights_sha256"):
             yield str(result["weights_sha256"])
 

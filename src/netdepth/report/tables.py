@@ -204,15 +204,15 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
     """Every planned run; its number is what the page calls it."""
     rows: list[dict[str, Shown]] = []
     for run in data.runs:
-        row = run.row
-        status = Number(ENDS.get(row["status"], row["status"]), None, (run.number,), (STATUS,), "test", "span")
+        row, said = run.row, ENDS.get(run.row.made.status, run.row.made.status)
+        status = Number(said, None, (run.number,), (STATUS,), "test", "span")
         rows.append(
             {
                 "run": [str(run.number)],
-                "folder": [row["run"] or "not planned yet"],
-                "condition": [data.spec.label_of(row["condition"])],
-                "depth": [str(row["depth"])],
-                "seed": [str(row["seed"])],
+                "folder": [row.planned.folder or "not planned yet"],
+                "condition": [data.spec.label_of(row.planned.condition)],
+                "depth": [str(row.planned.depth)],
+                "seed": [str(row.planned.seed)],
                 "status": [status],
                 "training loss": [numbers.of_run(run, "train_last_loss", "loss")],
                 "training error": [numbers.of_run(run, "train_last_accuracy", "percent")],
@@ -235,10 +235,10 @@ def trouble_table(data: StudyData, numbers: Numbers) -> Table:
         "diverged": "diverged: its loss was no longer finite; it counts as chance",
     }  # fmt: skip
     groups: dict[tuple[str, str, int], list[Run]] = {}
-    for run in sorted(data.runs, key=lambda run: run.row["status"] == "diverged"):
-        row = run.row
-        if row["status"] in said or row["error"]:
-            what = said.get(row["status"], row["status"]) + (f" ({row['error']})" if row["error"] else "")
+    for run in sorted(data.runs, key=lambda run: run.row.made.status == "diverged"):
+        made = run.row.made
+        if made.status in said or made.error:
+            what = said.get(made.status, made.status) + (f" ({made.error})" if made.error else "")
             groups.setdefault((what, *run.place), []).append(run)
     rows: list[dict[str, Shown]] = [
         {
@@ -246,9 +246,9 @@ def trouble_table(data: StudyData, numbers: Numbers) -> Table:
             "condition": [data.spec.label_of(condition)],
             "depth": [str(depth)],
             "how many": [numbers.count(runs, data.cells[condition, depth]), f" of {len(data.cells[condition, depth])}"],
-            "seeds": [run_ranges(run.row["seed"] for run in runs)],
+            "seeds": [run_ranges(run.row.planned.seed for run in runs)],
             "runs": [run_ranges(run.number for run in runs)],
-            "folders": [_few([run.row["run"] or "-" for run in runs])],
+            "folders": [_few([run.row.planned.folder or "-" for run in runs])],
         }
         for (what, condition, depth), runs in groups.items()
     ]

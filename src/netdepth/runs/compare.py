@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from netdepth.config import Json, Settings
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, run_row, source
+from netdepth.runs.table import QUANTITIES, RunRow, run_row, source
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
@@ -38,7 +39,7 @@ class ComparedRuns:
 
     fingerprint: str | None
     label: str
-    rows: tuple[dict[str, Any], ...]
+    rows: tuple[RunRow, ...]
     estimates: dict[str, Estimate]
     counts: dict[str, int]
     """How many runs have each status; a failed or unfinished run is in no mean and always counted here."""
@@ -56,7 +57,7 @@ class Comparison:
     groups: tuple[ComparedRuns, ...]
     warnings: tuple[str, ...]
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, Json]:
         """Plain values: fractions, nats, seconds; each number with the file and field it came from."""
         return {
             "groups": [
@@ -67,7 +68,7 @@ class Comparison:
                     "estimates": {key: asdict(estimate) for key, estimate in group.estimates.items()},
                     "runs": [
                         {
-                            **{key: _finite(row[key]) for key in SHOWN},
+                            **{key: _finite(row.value(key)) for key in SHOWN},
                             **{q.key: _finite(q.of(row)) for q in QUANTITIES},
                             "sources": {q.key: source(row, q.column(row)) for q in QUANTITIES},
                         }
@@ -92,38 +93,36 @@ def compare(runs: Iterable[RunDir]) -> Comparison:
     unique = {run.path.resolve(): run for run in runs}
     if not unique:
         raise BadInput("nothing to compare; name at least one run")
-    groups: dict[str, list[tuple[dict[str, Any], Mapping[str, Any]]]] = {}
+    groups: dict[str, list[tuple[RunRow, Settings]]] = {}
     for path, run in unique.items():
         row = run_row(run)
-        config = {} if row["status"] == "unreadable" else run.read_json("config.json") or {}
-        groups.setdefault(str(row["fingerprint"] or path), []).append((row, config))
+        config = {} if row.status == "unreadable" else run.read_json("config.json") or {}
+        groups.setdefault(str(row.fingerprint or path), []).append((row, config))
     labels = _labels([same[0] for same in groups.values()])
     made = [_group([row for row, _ in same], label) for same, label in zip(groups.values(), labels, strict=True)]
     return Comparison(tuple(made), tuple(_warnings(made)))
 
 
-def _group(rows: list[dict[str, Any]], label: str) -> ComparedRuns:
-    ordered = tuple(sorted(rows, key=lambda row: (row["seed"] if isinstance(row["seed"], int) else -1, row["folder"])))
+def _group(rows: list[RunRow], label: str) -> ComparedRuns:
+    ordered = tuple(sorted(rows, key=lambda row: (-1 if row.seed is None else row.seed, row.folder)))
     estimates = {}
     for quantity in QUANTITIES:
-        values = [quantity.of(row) for row in ordered if row["status"] not in UNFINISHED]
+        values = [quantity.of(row) for row in ordered if row.status not in UNFINISHED]
         estimates[quantity.key] = mean_interval([v for v in values if v is not None and math.isfinite(v)])
-    return ComparedRuns(
-        ordered[0]["fingerprint"], label, ordered, estimates, dict(Counter(r["status"] for r in ordered))
-    )
+    return ComparedRuns(ordered[0].fingerprint, label, ordered, estimates, dict(Counter(row.status for row in ordered)))
 
 
-def _labels(firsts: Sequence[tuple[dict[str, Any], Mapping[str, Any]]]) -> list[str]:
+def _labels(firsts: Sequence[tuple[RunRow, Settings]]) -> list[str]:
     """Recipe and data set, then the settings in which the groups differ."""
     flat = [_flatten({k: v for k, v in c.items() if k not in ("schema", "fingerprint", "seed")}) for _, c in firsts]
     shared = {key for key in flat[0] if all(key in other and other[key] == flat[0][key] for other in flat)}
     labels = []
     for (row, config), settings in zip(firsts, flat, strict=True):
         dataset = config.get("dataset")
-        names = [row["recipe"], dataset.get("name") if isinstance(dataset, Mapping) else None]
+        names = [row.recipe, dataset.get("name") if isinstance(dataset, Mapping) else None]
         said = ("recipe", "dataset.name")
         differ = [f"{k}={v}" for k, v in settings.items() if k not in shared and k not in said and v != "null"]
-        labels.append(", ".join([" on ".join(str(n) for n in names if n) or row["run"], *differ]))
+        labels.append(", ".join([" on ".join(str(n) for n in names if n) or row.run, *differ]))
     return labels
 
 
@@ -140,15 +139,15 @@ def _flatten(value: Any, path: str = "") -> dict[str, str]:
 def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
     warnings = []
     rows = [row for group in groups for row in group.rows]
-    digests = {(row["data_digest"], row["split_digest"]) for row in rows if row["data_digest"]}
+    digests = {(row.data_digest, row.split_digest) for row in rows if row.data_digest}
     if len(digests) > 1:
-        names = sorted({str(row["dataset"]).partition(" ")[0] for row in rows if row["data_digest"]})
+        names = sorted({str(row.dataset).partition(" ")[0] for row in rows if row.data_digest})
         warnings.append(
             f"these runs used {len(digests)} different data sets or splits ({', '.join(names)}); "
             "their numbers cannot be compared"
         )
     for group in groups:
-        seeds = Counter(row["seed"] for row in group.rows if row["seed"] is not None)
+        seeds = Counter(row.seed for row in group.rows if row.seed is not None)
         twice = sorted(seed for seed, count in seeds.items() if count > 1)
         if twice:
             which = ", ".join(map(str, twice))

@@ -5,21 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from netdepth.config import Json
 from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 
 __all__ = [
-    "COLUMNS", "METRICS", "QUANTITIES", "Column", "Quantity", "describe_component", "field_of", "number_of", "run_row",
-    "source",
+    "COLUMNS", "METRICS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "number_of",
+    "run_row", "source", "status_words",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 PARTS = ("train", "val", "test")
 WEIGHTS = ("best", "last")
+SCORES = tuple(f"{part}_{weights}_{metric}" for part in PARTS for weights in WEIGHTS for metric in METRICS)
 
 
 @dataclass(frozen=True)
@@ -48,15 +50,53 @@ COLUMNS = (
     Column("best_epoch", "result.json", "best_epoch", number=True),
     Column("overfit_onset_epoch", "result.json", "overfit_onset_epoch", number=True),
     Column("seconds", "result.json", "seconds", number=True),
-    *(
-        Column(f"{part}_{weights}_{metric}", "result.json", f"{part}.{weights}.{metric}", number=True)
-        for part in PARTS
-        for weights in WEIGHTS
-        for metric in METRICS
-    ),
+    *(Column(name, "result.json", name.replace("_", ".", 2), number=True) for name in SCORES),
     Column("epochs", "metrics.jsonl", "epoch", number=True),
 )
 """Besides these a row holds ``run`` and ``folder`` (name and path), ``status`` and ``error``."""
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """One run: its values of the `COLUMNS`, None where there is none yet.
+
+    Losses are in nats, accuracies fractions, ``seconds`` wall time, ``epochs`` those of the last evaluation. ``scores``
+    holds the metrics by column, such as ``test_best_loss``. A number stored as null because it was NaN or Inf comes
+    back as such. A folder that cannot be read has status ``unreadable`` and says why under ``error``.
+    """
+
+    run: str
+    folder: str
+    status: str
+    error: str | None = None
+    recipe: str | None = None
+    fingerprint: str | None = None
+    dataset: str | None = None
+    model: str | None = None
+    seed: int | None = None
+    data_digest: str | None = None
+    split_digest: str | None = None
+    depth: float | None = None
+    num_params: float | None = None
+    reported: str | None = None
+    steps: float | None = None
+    best_step: float | None = None
+    best_epoch: float | None = None
+    overfit_onset_epoch: float | None = None
+    seconds: float | None = None
+    epochs: float | None = None
+    scores: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(SCORES))
+
+    def value(self, column: str) -> str | float | None:
+        """What stands in a column of the table."""
+        found: str | float | None = self.scores[column] if column in self.scores else getattr(self, column)
+        return found
+
+    def number(self, column: str) -> float | None:
+        """The same, of a column that holds numbers."""
+        found = self.value(column)
+        assert not isinstance(found, str), f"column {column} holds text"
+        return found
 
 
 @dataclass(frozen=True)
@@ -69,13 +109,13 @@ class Quantity:
     metric: str
     percent: bool = False
 
-    def column(self, row: Mapping[str, Any]) -> str:
+    def column(self, row: RunRow) -> str:
         """The column of the table: best or last weights, as the run reports."""
-        return f"{self.part}_{'last' if row.get('reported') == 'last' else 'best'}_{self.metric}"
+        return f"{self.part}_{'last' if row.reported == 'last' else 'best'}_{self.metric}"
 
-    def of(self, row: Mapping[str, Any]) -> float | None:
+    def of(self, row: RunRow) -> float | None:
         """The run's value, None where it has none yet."""
-        value = row[self.column(row)]
+        value = row.scores[self.column(row)]
         return None if value is None else float(value)
 
 
@@ -88,40 +128,54 @@ QUANTITIES = (
 """What `netdepth.runs.compare` shows and compares of every run."""
 
 
-def run_row(run: RunDir) -> dict[str, Any]:
-    """One run as a flat dict: a key per column, None where there is no value yet.
-
-    Losses are in nats, accuracies fractions, ``seconds`` wall time, ``epochs`` those of the last
-    evaluation. A number stored as null because it was NaN or Inf comes back as such. A folder
-    that cannot be read has status ``unreadable`` and says why under ``error``.
-    """
-    row: dict[str, Any] = {"run": run.path.resolve().name, "folder": str(run.path), "status": "unreadable"}
-    row.update({column.name: None for column in COLUMNS})
-    row["error"] = None
+def run_row(run: RunDir) -> RunRow:
+    """The row of a run, read from its folder."""
+    name, folder = run.path.resolve().name, str(run.path)
     try:
         files = {name: run.read_json(name) or {} for name in ("config.json", "split.json", "result.json")}
         records = run.read_metrics()
-        row["status"] = run.status()
-        failure = run.read_json("failure.json") if row["status"] == "failed" else None
+        status = run.status()
+        failure = run.read_json("failure.json") if status == "failed" else None
     except BadInput as error:
-        row["error"] = str(error)
-        return row
+        return RunRow(name, folder, "unreadable", str(error))
     files["metrics.jsonl"] = records[-1] if records else {}
+    values: dict[str, Any] = {}
     for column in COLUMNS:
         value = field_of(files[column.file], column.field)
-        if column.name in ("dataset", "model"):
-            value = describe_component(value)
-        row[column.name] = number_of(value) if column.number else value
-    if failure is not None:
-        row["error"] = f"{failure.get('error')}: {failure.get('message')}"
-    return row
+        if column.number:
+            values[column.name] = number_of(value)
+        elif column.name in ("dataset", "model"):
+            values[column.name] = describe_component(value)
+        else:
+            values[column.name] = value if type(value) is (int if column.name == "seed" else str) else None
+    scores = {score: values.pop(score) for score in SCORES}
+    why = None if failure is None else f"{failure.get('error')}: {failure.get('message')}"
+    return RunRow(name, folder, status, why, **values, scores=scores)
 
 
-def source(row: Mapping[str, Any], column: str) -> str:
+def status_words(row: RunRow) -> str:
+    """The end of a run in words: ``stopped early at epoch 11; best at 6; overfitting since epoch 8``."""
+    ends = {
+        "completed": "completed",
+        "stopped_early": "stopped early",
+        "stopped_overfit": "stopped because it overfitted",
+        "diverged": "diverged (the loss was no longer finite)",
+    }
+    words = ends.get(row.status, row.status)
+    if row.epochs is not None:
+        words += f" at epoch {row.epochs:g}"
+    if row.best_epoch is not None:
+        words += f"; best at {row.best_epoch:g}"
+    if row.overfit_onset_epoch is not None:
+        words += f"; overfitting since epoch {row.overfit_onset_epoch:g}"
+    return words + (f" ({row.error})" if row.error else "")
+
+
+def source(row: RunRow, column: str) -> str:
     """Where a value of the table stands, e.g. ``runs/single/x-s0-ab/result.json:test.best.loss``."""
     found = {c.name: c for c in COLUMNS}
     choice = found[choose(column, found, "column")]
-    return f"{Path(row['folder']) / choice.file}:{choice.field}"
+    return f"{Path(row.folder) / choice.file}:{choice.field}"
 
 
 def describe_component(value: Any) -> str | None:
@@ -138,14 +192,14 @@ def describe_component(value: Any) -> str | None:
     return " ".join([value["name"], *texts])
 
 
-def field_of(data: Mapping[str, Any], path: str) -> Any:
+def field_of(data: Json, path: str) -> Json:
     """The value at a dotted ``path`` of a file of a run's folder; NaN and Inf come back as such, None if absent."""
-    value: Any = data
+    value = data
     for key in path.split("."):
         value = value.get(key) if isinstance(value, Mapping) else None
-    nonfinite = data.get("nonfinite")
-    if value is None and isinstance(nonfinite, Mapping) and nonfinite.get(path) in ("nan", "inf", "-inf"):
-        return float(nonfinite[path])
+    nonfinite = data.get("nonfinite") if isinstance(data, Mapping) else None
+    if value is None and isinstance(nonfinite, Mapping) and (flag := nonfinite.get(path)) in ("nan", "inf", "-inf"):
+        return float(str(flag))
     return value
 
 

@@ -41,6 +41,9 @@ VANISHING_RATIO = 1e-4
 """A first-to-last gradient ratio below this, of a net at chance, means the signal vanishes. Alone it means
 little: at depth 20 with PyTorch's default initialisation it is 5e-6, and the net trains."""
 
+TableRow = Mapping[str, str | float | None]
+"""A row of the table as it is given: by column."""
+
 Kind = Literal["trained", "exploded", "vanished", "at chance"]
 
 
@@ -156,7 +159,7 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
     rows = table.astype(object).to_dict("records")
     scale = _scale(rows)
     validated = any(_number(row[ACCURACY]) is not None for row in rows)
-    found: dict[tuple[str, int], dict[int, Mapping[str, Any]]] = {(c.condition, c.depth): {} for c in spec.cells}
+    found: dict[tuple[str, int], dict[int, TableRow]] = {(c.condition, c.depth): {} for c in spec.cells}
     for row in rows:
         depth = int(choose(_whole(row["depth"]), map(str, spec.depths), f"depth of run {row['run']}:"))
         seed = int(choose(_whole(row["seed"]), map(str, spec.seeds), f"seed of run {row['run']}:"))
@@ -170,7 +173,8 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
         for seed in sorted(spec.seeds):
             row = by_seed.get(seed, {"status": "no run", "folder": None})
             if row["status"] in ("no run", *UNFINISHED):
-                missing.append(Missing(seed, str(row["status"]), row["folder"]))
+                folder = row["folder"]
+                missing.append(Missing(seed, str(row["status"]), folder if isinstance(folder, str) else None))
             else:
                 runs.append(_run(row, scale, validated))
         cells[condition, depth] = CellRuns(condition, spec.label_of(condition), depth, tuple(runs), tuple(missing))
@@ -189,7 +193,7 @@ def fields_of(table: pandas.DataFrame) -> dict[str, str]:
     return {name: given.get(name) or {**PROBED, **known}[name] for name in (LOSS, ACCURACY, RATIO)}
 
 
-def _scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
+def _scale(rows: Iterable[TableRow]) -> Scale:
     """The number of classes and the entropy that all rows agree on."""
     found = {}
     for name in ("classes", "label_entropy"):
@@ -204,7 +208,7 @@ def _scale(rows: Iterable[Mapping[str, Any]]) -> Scale:
     return Scale(int(classes), math.log(classes) if entropy is None else entropy)
 
 
-def _run(row: Mapping[str, Any], scale: Scale, validated: bool) -> CellRun:
+def _run(row: TableRow, scale: Scale, validated: bool) -> CellRun:
     loss = _number(row[LOSS])
     loss = math.nan if loss is None else loss
     lost = row["status"] == "diverged" or not math.isfinite(loss)
@@ -220,7 +224,7 @@ def _run(row: Mapping[str, Any], scale: Scale, validated: bool) -> CellRun:
     return CellRun(
         run=str(row["run"]),
         folder=str(row["folder"]),
-        seed=int(row["seed"]),
+        seed=int(_whole(row["seed"])),
         status=str(row["status"]),
         loss=loss,
         capped=scale.chance if lost else min(loss, scale.chance),

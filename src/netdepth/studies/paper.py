@@ -16,11 +16,12 @@ import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from netdepth.config import RunConfig, Settings
+from netdepth.config import Json, RunConfig, Settings
 from netdepth.runs.table import field_of, number_of
 from netdepth.stats.intervals import Estimate, mean_interval, prediction_interval
+from netdepth.studies.table import StudyRow
 from netdepth.studyspec import Reproduced
 
 __all__ = ["HE2016", "PAPERS", "Beside", "Paper", "Published", "beside", "best_of", "error_of", "welch"]
@@ -67,7 +68,7 @@ class Paper:
     settings: Settings
     dataset: tuple[str, str]
     images: int
-    protocol: Mapping[str, tuple[Any, ...]]
+    protocol: Mapping[str, tuple[Json, ...]]
     remark: str
 
     def about(self, config: RunConfig, depth: int) -> list[Published]:
@@ -82,10 +83,10 @@ class Paper:
         paths = ("dataset.name", "dataset.args.val_size", *STOPPING, *self.protocol)
         return tuple(f"config.json:{path}" for path in paths)
 
-    def departures(self, config: Mapping[str, Any]) -> dict[str, str]:
+    def departures(self, config: Settings) -> dict[str, str]:
         """Why the run of ``config`` (its ``config.json``) is not comparable: ``file:field`` and reason in words."""
         found = {}
-        name = field_of(config, "dataset.name")
+        name = str(field_of(config, "dataset.name"))
         if name != self.dataset[0]:
             found["config.json:dataset.name"] = f"the data set is {ALIKE.get(name, name)}, not {self.dataset[1]}"
         held_back = number_of(field_of(config, "dataset.args.val_size"))
@@ -188,15 +189,15 @@ def beside(published: Published, errors: Sequence[float]) -> Beside:
     return Beside(published, tuple(errors), mean_interval(errors), held, p, outcome)
 
 
-def error_of(row: Mapping[str, Any]) -> float | None:
+def error_of(row: StudyRow) -> float | None:
     """The test error of the last weights of a run, a fraction, from its row of the study's table.
 
     A diverged run counts as guessing: leaving it out would flatter the mean. None: the run has no
     result, or its data set no test part.
     """
-    if row["status"] == "diverged":
-        return None if row["classes"] is None else 1 - 1 / row["classes"]
-    accuracy = row["test_last_accuracy"]
+    if row.made.status == "diverged":
+        return None if row.classes is None else 1 - 1 / row.classes
+    accuracy = row.made.scores["test_last_accuracy"]
     return None if accuracy is None or not math.isfinite(accuracy) else 1 - accuracy
 
 

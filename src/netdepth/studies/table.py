@@ -5,13 +5,15 @@ Only the runs that ``study.json`` names are read; what else lies in the folder i
 
 from __future__ import annotations
 
+import dataclasses
 import math
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import COLUMNS, field_of, number_of, run_row
+from netdepth.runs.table import COLUMNS, RunRow, field_of, number_of, run_row
 from netdepth.studies.cells import PROBED, RATIO
 from netdepth.studies.folder import PlannedRun, StudyDir
 from netdepth.studyspec import StudySpec
@@ -19,7 +21,7 @@ from netdepth.studyspec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["SOURCES", "frame_of", "study_row", "study_table"]
+__all__ = ["SOURCES", "StudyRow", "frame_of", "study_row", "study_table"]
 
 SOURCES = {
     **{column.name: f"{column.file}:{column.field}" for column in COLUMNS},
@@ -33,7 +35,33 @@ SOURCES = {
 WHOLE = ("depth", "seed", "num_params", "steps", "best_step", "classes")
 
 PLANNED = ("condition", "depth", "seed")
-"""Columns that say what was planned; ``study.json`` holds them, whatever the run says."""
+"""Columns that say what was planned."""
+
+NO_RUN = RunRow("", "", "no run")
+
+
+@dataclass(frozen=True)
+class StudyRow:
+    """A planned run, the row of its folder, and what else the verdict looks at; None where the run does not say."""
+
+    planned: PlannedRun
+    made: RunRow = NO_RUN
+    classes: int | None = None
+    label_entropy: float | None = None
+    gradient_ratio: float | None = None
+
+    def columns(self) -> dict[str, str | float | None]:
+        """The columns of `study_table`; what was planned comes from ``study.json``, whatever the run says."""
+        planned = self.planned
+        return {
+            **{name: self.made.value(name) for name in ("status", "error", *(column.name for column in COLUMNS))},
+            "run": planned.folder,
+            "folder": planned.folder,
+            "fingerprint": planned.fingerprint,
+            **planned.levels,
+            **{name: getattr(planned, name) for name in PLANNED},
+            **{name: getattr(self, name) for name in ("classes", "label_entropy", RATIO)},
+        }
 
 
 def study_table(study: StudyDir) -> pandas.DataFrame:
@@ -52,52 +80,37 @@ def study_table(study: StudyDir) -> pandas.DataFrame:
     return frame_of((study_row(study, run) for run in study.runs()), spec)
 
 
-def frame_of(rows: Iterable[Mapping[str, Any]], spec: StudySpec) -> pandas.DataFrame:
+def frame_of(rows: Iterable[StudyRow], spec: StudySpec) -> pandas.DataFrame:
     """Rows of `study_row` as the frame of `study_table`; whole numbers stay whole where some are missing."""
     import pandas
 
     axes = [axis.name for axis in spec.scientific]
     names = ["run", "folder", "status", *PLANNED, *axes, *(column.name for column in COLUMNS)]
     columns = list(dict.fromkeys([*names, "classes", "label_entropy", RATIO, "error"]))
-    frame = pandas.DataFrame(list(rows), columns=columns).astype(dict.fromkeys(WHOLE, "Int64"))
+    frame = pandas.DataFrame([row.columns() for row in rows], columns=columns).astype(dict.fromkeys(WHOLE, "Int64"))
     frame.attrs["sources"] = dict(SOURCES)
     return frame
 
 
-def study_row(study: StudyDir, planned: PlannedRun) -> dict[str, Any]:
-    """One planned run as a flat dict, with the columns of `study_table`."""
-    name = planned.folder
-    if name is not None and (study.path / name).is_dir():
-        run = RunDir(study.path / name)
-        row = run_row(run)
-        split, probe, error = _extras(run)
-        if error is not None:
-            row["status"], row["error"] = "unreadable", error
-    else:
-        row = {"status": "no run", "error": None, **dict.fromkeys(column.name for column in COLUMNS)}
-        split, probe = {}, {}
-    classes = split.get("classes")
-    return {
-        **row,
-        "run": name,
-        "folder": name,
-        "fingerprint": planned.fingerprint,
-        **planned.levels,
-        "condition": planned.condition,
-        "depth": planned.depth,
-        "seed": planned.seed,
-        "classes": len(classes) if isinstance(classes, list) else None,
-        "label_entropy": number_of(field_of(split, "label_entropy")),
-        RATIO: _positive(number_of(field_of(probe, "gradient_ratio"))),
-    }
-
-
-def _extras(run: RunDir) -> tuple[Mapping[str, Any], Mapping[str, Any], str | None]:
-    """Split and first probe of a run, or what is wrong with them."""
+def study_row(study: StudyDir, planned: PlannedRun) -> StudyRow:
+    """The row of one planned run, read from its folder."""
+    row = StudyRow(planned)
+    if planned.folder is None or not (study.path / planned.folder).is_dir():
+        return row
+    run = RunDir(study.path / planned.folder)
+    made = run_row(run)
     try:
-        return run.read_json("split.json") or {}, run.read_json("probes/init.json") or {}, None
+        split, statistics = run.read_json("split.json") or {}, run.read_json("probes/init.json") or {}
     except BadInput as error:
-        return {}, {}, str(error)
+        return StudyRow(planned, dataclasses.replace(made, status="unreadable", error=str(error)))
+    classes = split.get("classes")
+    return StudyRow(
+        planned,
+        made,
+        len(classes) if isinstance(classes, list) else None,
+        number_of(field_of(split, "label_entropy")),
+        _positive(number_of(field_of(statistics, "gradient_ratio"))),
+    )
 
 
 def _positive(ratio: float | int | None) -> float | None:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from netdepth.report.learning_curves import run_title
 from netdepth.report.style import DPI, INK, PAPER, colour, save_png, shortened, tidy
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import run_row
-from netdepth.text import printable, status_words
+from netdepth.runs.table import run_row, status_words
+from netdepth.text import printable
 from netdepth.tools.inspect.statistics import Statistics
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
     row = run_row(run)
     quantities = [q for q in QUANTITIES if any(value is not None for one in found for value in q.values(one))]
     figure = Figure((6.0, 1.7 + 1.95 * len(quantities)), DPI, facecolor=PAPER, layout="constrained")
-    title = printable(shortened(f"{run_title(row)}, seed {row['seed']}", 60))
+    title = printable(shortened(f"{run_title(row)}, seed {row.seed}", 60))
     figure.suptitle(f"{title}\n{printable(shortened(status_words(row), 74))}", color=INK, fontsize=11, parse_math=False)
     remarks: set[str] = set()
     panels = figure.subplots(len(quantities), 1, squeeze=False, sharex=True)[:, 0]
