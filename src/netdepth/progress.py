@@ -11,8 +11,8 @@ import contextlib
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Self, TextIO, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, Required, Self, TextIO, TypedDict, cast
 from urllib.parse import urlsplit
 
 from netdepth.text import duration, number, percent
@@ -20,7 +20,7 @@ from netdepth.text import duration, number, percent
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["CountProgress", "DownloadProgress", "StudyProgress", "TrainProgress", "describe_record"]
+__all__ = ["CountProgress", "DownloadProgress", "ShownRecord", "StudyProgress", "TrainProgress", "describe_record"]
 
 REFRESH_SECONDS = 0.25
 """A redraw costs about a millisecond of the working thread, so there are at most four a second."""
@@ -126,6 +126,20 @@ class _Display:
         return due
 
 
+class ShownRecord(TypedDict, total=False):
+    """What is shown of a line of ``metrics.jsonl`` (`netdepth.runs.MetricsRecord`)."""
+
+    step: Required[int]
+    train_loss: float | None
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    diverged: bool
+    best: bool
+    overfit_count: int
+    overfit_onset_epoch: float | None
+
+
 class TrainProgress(_Display):
     """Progress of one run.
 
@@ -158,9 +172,9 @@ class TrainProgress(_Display):
         place = _epochs(step, self.total_steps, self.steps_per_epoch)
         self._bar("run", self.title, self.total_steps, completed=step, place=place, **fields)
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
+    def evaluated(self, record: ShownRecord) -> None:
         """Show one record of ``metrics.jsonl``."""
-        step, numbers = int(record["step"]), describe_record(record)
+        step, numbers = record["step"], describe_record(record)
         self.advance(step, numbers=numbers)
         place = _epochs(step, self.total_steps, self.steps_per_epoch)
         text = f"{self.title}: {place}, step {step}, {numbers}"
@@ -336,16 +350,17 @@ def _outcomes(statuses: Sequence[tuple[str, str | None]]) -> str:
     return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
 
 
-def describe_record(record: Mapping[str, Any]) -> str:
+def describe_record(record: ShownRecord) -> str:
     """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``.
 
     Without validation images it speaks of training alone.
     """
     unseen = math.isnan(record.get("val_loss") or 0.0) and not record.get("diverged")
-    parts = []
-    for name, shown in (("loss", number), ("accuracy", percent)):
-        train, val = (shown(record.get(f"{part}_{name}")) for part in ("train", "val"))
-        parts.append(f"{name} {train} train" + ("" if unseen else f" {val} val"))
+    loss, accuracy = number(record.get("train_loss")), percent(record.get("train_accuracy"))
+    parts = [f"loss {loss} train", f"accuracy {accuracy} train"]
+    if not unseen:
+        parts[0] += f" {number(record.get('val_loss'))} val"
+        parts[1] += f" {percent(record.get('val_accuracy'))} val"
     onset = record.get("overfit_onset_epoch")
     if onset is not None:
         parts.append(f"overfitting since epoch {onset:g}")

@@ -30,14 +30,14 @@ def test_metrics_equal_scikit_learns():
 
 
 def test_class_report_and_confusion():
-    report = class_report(LOGITS, LABELS, list("abcdef"))
-    matrix = np.array(report["confusion"])
+    per_class, confusion = class_report(LOGITS, LABELS, list("abcdef"))
+    matrix = np.array(confusion)
     assert (matrix == confusion_matrix(LABELS.numpy(), LOGITS.argmax(1).numpy())).all()
     assert matrix.sum() == 500
-    assert [row["class"] for row in report["per_class"]] == list("abcdef")
-    assert report["per_class"][5]["precision"] == 0.0
+    assert [row["class"] for row in per_class] == list("abcdef")
+    assert per_class[5]["precision"] == 0.0
     expected = classification_report(LABELS.numpy(), LOGITS.argmax(1).numpy(), output_dict=True, zero_division=0)
-    for i, row in enumerate(report["per_class"]):
+    for i, row in enumerate(per_class):
         for name, column in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
             assert row[name] == pytest.approx(expected[str(i)][column], abs=1e-12)
         assert row["support"] == matrix[i].sum()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -125,7 +126,7 @@ def test_alone_nothing_is_wrapped_joined_or_said(monkeypatch):
         raise AssertionError
 
     assert parallel.ALONE.share(gradients, None, None, 0) is gradients
-    parallel.ALONE.begin({}, torch.device("cpu"))
+    parallel.ALONE.begin(None, torch.device("cpu"))
     with joined() as team:
         assert team is parallel.ALONE
     assert not torch.distributed.is_initialized()
@@ -196,11 +197,11 @@ def test_every_rank_has_the_card_of_its_number(monkeypatch, asked, cuda, device)
 def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path):
     """Nor the other way round; what is finished is returned as it is."""
     folder, _ = together
-    recorded = list_runs(folder / "handwritten")[0].read_json("environment.json")
+    recorded = list_runs(folder / "handwritten")[0].environment()
     with pytest.raises(BadInput, match=r"started in 2 processes, not 1.*with torchrun --nproc-per-node 2 or"):
         configure(Runtime(), recorded=recorded)
     with pytest.raises(BadInput, match=r"started in one process, not 2.*without torchrun"):
-        configure(Runtime(), recorded={**recorded, "world_size": 1}, team=Leader(0, 2))
+        configure(Runtime(), recorded=dataclasses.replace(recorded, world_size=1), team=Leader(0, 2))
     assert make(folder / "handwritten", RUNS["handwritten"]).cached
 
 

@@ -98,7 +98,7 @@ def trained(config, seeds):
 
     few = data.Split(splits.val.inputs[:20], splits.val.labels[:20])
     for event in fit(stack, noting, optimizer, SCHEDULES.build(config.schedule, 1, 1), batches, few, config.train):
-        assert isinstance(event, Tick) or not any(record.diverged for record in event.values())
+        assert isinstance(event, Tick) or not any(record["diverged"] for record in event.values())
     return torch.stack(losses), torch.stack([stack.row(stack.flat.detach(), index) for index in range(len(seeds))])
 
 

@@ -36,7 +36,7 @@ def trained(train: Split, few: Split, seeds: Sequence[int]) -> list[float]:
     optimizer = OPTIMIZERS.build(Component("adam", {"lr": 3e-3}), stack.flat)
     schedule = SCHEDULES.build(Component("constant"), STEPS, 1)
     for event in fit(stack, mlp_gradients(stack), optimizer, schedule, Batches(train, 32, seeds), few, config):
-        assert isinstance(event, Tick) or not any(record.diverged for record in event.values())
+        assert isinstance(event, Tick) or not any(record["diverged"] for record in event.values())
     return [loss for loss, _ in losses_and_accuracies(stack, range(len(seeds)), train)]
 
 

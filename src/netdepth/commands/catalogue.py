@@ -194,12 +194,12 @@ def _machine(runtime: Runtime) -> list[Check]:
     except NetdepthError as error:
         return [*checks, Check("device", "bad", str(error))]
     few = "" if runtime.threads else ", 1 for small networks"
-    threads = f"{found['threads']} of {found['cores']} cores{few}; matrix products by {found['matmul']}"
-    same = found["deterministic"]
+    threads = f"{found.threads} of {found.cores} cores{few}; matrix products by {found.matmul}"
+    same = found.deterministic
     bits = "the same seed on this machine gives the same bits" if same else "the same seed may give other bits here"
     return [
         *checks,
-        Check("device", "ok", f"{found['device']} ({found['device_name'] or found['cpu']})"),
+        Check("device", "ok", f"{found.device} ({found.device_name or found.cpu})"),
         Check("threads", "ok", threads),
         Check("cost", "ok", f"an epoch of the baseline on MNIST takes about {_baseline_epoch():.1f} s"),
         Check("repeatable", "ok" if same else "missing", bits),

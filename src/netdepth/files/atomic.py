@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from netdepth.config import SCHEMA
 from netdepth.errors import BadInput, Locked, StorageError
@@ -139,8 +139,10 @@ def remove_folder(path: Path) -> None:
 
 # --- JSON records ---
 
+Document = TypeVar("Document", bound=Mapping[str, object])
 
-def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
+
+def jsonable(record: Mapping[str, object]) -> dict[str, object]:
     """``record`` with NaN and infinities as null, named with their kind under ``nonfinite``."""
     nonfinite: dict[str, str] = {}
 
@@ -155,12 +157,13 @@ def jsonable(record: Mapping[str, Any]) -> dict[str, Any]:
         return value
 
     cleaned = {key: clean(value, key) for key, value in record.items() if key != "nonfinite"}
-    return {**cleaned, "nonfinite": {**record.get("nonfinite", {}), **nonfinite}}
+    before: Any = record.get("nonfinite", {})
+    return {**cleaned, "nonfinite": {**before, **nonfinite}}
 
 
-def restored(record: Mapping[str, Any]) -> dict[str, Any]:
+def restored(record: Document) -> Document:
     """The record of a file with NaN and infinities again, the inverse of `jsonable`; its flags and schema are gone."""
-    nonfinite = record.get("nonfinite", {})
+    nonfinite: Any = record.get("nonfinite", {})
 
     def value(item: Any, path: str) -> Any:
         if item is None and path in nonfinite:
@@ -171,7 +174,8 @@ def restored(record: Mapping[str, Any]) -> dict[str, Any]:
             return [value(v, f"{path}[{i}]") for i, v in enumerate(item)]
         return item
 
-    return {key: value(item, key) for key, item in record.items() if key not in ("nonfinite", "schema")}
+    found: Any = {key: value(item, key) for key, item in record.items() if key not in ("nonfinite", "schema")}
+    return cast(Document, found)
 
 
 def read_json(path: Path, remedy: str) -> dict[str, Any] | None:

@@ -1,1 +1,201 @@
-"""Run folders: reading, writing, tables, comparison, removal; no torch."""
+"""Run folders: reading, writing, tables, comparison, removal; no torch. Here the documents of a folder as types.
+
+Their fields are checked where a file is read, since a store may be somebody else's; those that only a later netdepth
+knows are left alone. A result and the lines of ``metrics.jsonl`` go as they are to users, to pandas and to trackers,
+so they are typed dictionaries; what netdepth alone reads is a dataclass.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Required, TypedDict
+
+__all__ = [
+    "ClassScores",
+    "Environment",
+    "Manifest",
+    "MetricsRecord",
+    "Part",
+    "RunResult",
+    "Scores",
+    "SplitRecord",
+    "fits",
+]
+
+MOST_PIXELS = 2**14
+"""Along a side of an image, or channels, in a ``split.json`` that is believed."""
+
+
+class MetricsRecord(TypedDict, total=False):
+    """A line of ``metrics.jsonl``: one evaluation, after ``step`` optimizer steps (``epoch`` = step / steps per epoch).
+
+    ``train_*`` are means over the period's batches, in training mode, as the weights moved; ``val_*``
+    in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
+    ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
+    ``seconds`` is wall time since the previous record was yielded; in a stack, a live replica's share
+    of it. ``diverged``: the loss of the last step is NaN or Inf, and its update was not made; or a weight is
+    NaN or Inf at the end of a period (an infinite weight can switch a unit off, so that the loss stays finite).
+    ``best`` and ``overfit_*`` are what the stopping rules say of it. In a file, NaN and Inf are null, and
+    ``nonfinite`` names them.
+    """
+
+    schema: int
+    step: Required[int]
+    epoch: float
+    lr: float
+    train_loss: float | None
+    train_accuracy: float
+    val_loss: float | None
+    val_accuracy: float | None
+    gap: float | None
+    grad_norm: float | None
+    layer_grad_norms: dict[str, float]
+    seconds: float
+    diverged: bool
+    best: bool
+    overfit_count: int
+    overfit_onset_epoch: float | None
+    nonfinite: dict[str, str]
+
+
+Part = Literal["train", "val", "test"]
+Scores = Mapping[str, Mapping[str, float | None]]
+"""Metrics by name of the ``best`` and the ``last`` weights; None where there are none."""
+ClassScores = TypedDict(
+    "ClassScores", {"class": str, "precision": float, "recall": float, "f1": float, "support": int}
+)  # fmt: skip
+"""Of one class."""
+
+
+class RunResult(TypedDict, total=False):
+    """``result.json``: how a run ended, and the metrics of its best and last weights on every part of the data.
+
+    ``per_class`` and ``confusion`` ``[true][predicted]`` are those of the ``reported`` weights on the part
+    ``evaluated_on``. NaN and Inf are null in the file, as in a `MetricsRecord`.
+    """
+
+    schema: int
+    status: str
+    steps: int
+    best_step: int | None
+    best_epoch: float | None
+    reported: str
+    weights_sha256: str | None
+    train: Scores
+    val: Scores
+    test: Scores | None
+    per_class: list[ClassScores] | None
+    confusion: list[list[int]] | None
+    evaluated_on: str
+    overfit_onset_epoch: float | None
+    gap: Mapping[str, float | None]
+    depth: int
+    num_params: int
+    seconds: float
+    total_seconds: float
+    nonfinite: dict[str, str]
+
+
+class Manifest(TypedDict):
+    """``MANIFEST.json`` of a checkpoint: what it says of its files."""
+
+    sha256: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Environment:
+    """``environment.json``: what decides the bits of a run beside its config. Defaults are for runs that do not say.
+
+    ``seeds`` are those of the stack the run is made in, its own alone if it is made alone.
+    """
+
+    netdepth: str
+    commit: str | None = None
+    uncommitted_changes: bool | None = None
+    python: str | None = None
+    torch: str
+    numpy: str | None = None
+    pictures: dict[str, str | None] | None = None
+    system: str | None = None
+    cpu: str | None = None
+    cores: int | None = None
+    device: str
+    device_name: str | None = None
+    threads: int
+    matmul: str
+    memory_format: str = "contiguous"
+    """Runs from before there were convolutions do not say; nothing in them could lie otherwise."""
+    world_size: int = 1
+    backend: str | None = None
+    flush_denormal: bool = True
+    deterministic: bool | None = None
+    made: str = "alone"
+    stack: int = 1
+    seeds: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class SplitRecord:
+    """What ``split.json`` says of a run's data; None, or empty, for what it does not say.
+
+    ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test.
+    """
+
+    name: str | None
+    input_shape: tuple[int, int, int] | None
+    classes: tuple[str, ...]
+    sizes: Mapping[str, int]
+    data_digest: str | None
+    split_digest: str | None
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, object]) -> SplitRecord:
+        """The record in a parsed ``split.json``, whose types are checked.
+
+        Raises:
+            TypeError, ValueError: a shape, class or digest is none.
+        """
+        shape: Any = value.get("input_shape")
+        classes: Any = value.get("classes")
+        if "input_shape" in value:
+            channels, height, width = shape
+            if not all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape):
+                raise ValueError("input_shape")
+            shape = channels, height, width
+        if "classes" in value and not (isinstance(classes, list) and classes and all(map(_is_text, classes))):
+            raise ValueError("classes")
+        digests: Any = value.get("data_digest"), value.get("split_digest")
+        if not all(digest is None or _is_text(digest) for digest in digests):
+            raise ValueError("digest")
+        name, sizes = value.get("name"), value.get("sizes")
+        sizes = {key: size for key, size in sizes.items() if type(size) is int} if isinstance(sizes, dict) else {}
+        return cls(name if isinstance(name, str) else None, shape, tuple(classes or ()), sizes, *digests)
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def fits(document: type, value: Mapping[str, object]) -> bool:
+    """Whether the fields of ``value`` that the typed dictionary ``document`` knows have its types, and none lacks."""
+    known = _classes(document)
+    return document.__required_keys__ <= value.keys() and all(  # type: ignore[attr-defined]
+        isinstance(item, known[name]) for name, item in value.items() if name in known
+    )
+
+
+@functools.cache
+def _classes(document: type) -> dict[str, tuple[type, ...]]:
+    """The classes that a parsed JSON value of each field can have; where a number is asked for an integer is one."""
+
+    def classes(kind: Any) -> tuple[type, ...]:
+        origin = typing.get_origin(kind) or kind
+        if origin in (typing.Union, types.UnionType):
+            return tuple(one for part in typing.get_args(kind) for one in classes(part))
+        return (int, float) if origin is float else (origin,)
+
+    return {name: classes(kind) for name, kind in typing.get_type_hints(document).items()}

@@ -88,8 +88,8 @@ def keep(key: str | None, run: RunDir, torch_version: str) -> None:
     if key is None:
         return
     with contextlib.suppress(OSError, NetdepthError):
-        made_in = run.read_json("environment.json") or {}
-        if (made_in.get("torch"), made_in.get("netdepth")) == (torch_version, __version__):
+        made_in = run.environment()
+        if made_in is not None and (made_in.torch, made_in.netdepth) == (torch_version, __version__):
             record = {"schema": SCHEMA, "folder": run.path.name, "sha256": _answer_digests(run)}
             path = _record(key)
             path.parent.mkdir(parents=True, exist_ok=True)

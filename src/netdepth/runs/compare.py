@@ -189,8 +189,8 @@ def mcnemar_of_runs(first: RunDir, second: RunDir) -> McNemar:
     """
     marks = []
     for run in (first, second):
-        split, result = run.split(), run.result() or {}
-        marks.append((split and (split.data_digest, split.split_digest), result.get("evaluated_on")))
+        split, result = run.split(), run.result()
+        marks.append((split and (split.data_digest, split.split_digest), result and result.get("evaluated_on")))
     (a, labels), (b, others) = correct_of(first), correct_of(second)
     if marks[0] != marks[1] or not np.array_equal(labels, others):
         raise BadInput(f"runs {first.path.name} and {second.path.name} were evaluated on different images")

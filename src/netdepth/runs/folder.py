@@ -9,7 +9,7 @@
         result.json                                 written last: its presence means finished
         failure.json                                why a run could not finish
 
-No torch here and no pickle: a checkpoint is named bytes, a record is a plain dict.
+No torch here and no pickle: a checkpoint is named bytes; what the JSON files hold is typed in `netdepth.runs`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,10 @@ import json
 import os
 import shutil
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from netdepth.config import SCHEMA
+from netdepth.config import SCHEMA, from_json
 from netdepth.errors import BadInput, choose_folder
 from netdepth.files.atomic import (
     fsync_file,
@@ -37,16 +36,15 @@ from netdepth.files.atomic import (
     write_atomic,
     write_folder,
 )
+from netdepth.runs import Environment, Manifest, MetricsRecord, RunResult, SplitRecord, fits
 
 __all__ = [
-    "RunDir", "SplitRecord", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs",
+    "RunDir", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs",
     "metrics_record", "remove", "runs_root", "slug",
 ]  # fmt: skip
 
 MANIFEST = "MANIFEST.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
-MOST_PIXELS = 2**14
-"""Along a side of an image, or channels, in a ``split.json`` that is believed."""
 
 
 def runs_root(given: Path | None = None) -> Path:
@@ -58,48 +56,6 @@ def slug(text: str) -> str:
     """A folder-name part: lower-case letters, digits and single hyphens, 48 at most."""
     cleaned = "".join(c if c.isascii() and c.isalnum() else "-" for c in text.lower())
     return "-".join(part for part in cleaned.split("-") if part)[:48].strip("-") or "run"
-
-
-@dataclass(frozen=True)
-class SplitRecord:
-    """What ``split.json`` says of a run's data; None, or empty, for what it does not say.
-
-    ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test.
-    """
-
-    name: str | None
-    input_shape: tuple[int, int, int] | None
-    classes: tuple[str, ...]
-    sizes: Mapping[str, int]
-    data_digest: str | None
-    split_digest: str | None
-
-    @classmethod
-    def from_json(cls, value: Mapping[str, Any]) -> SplitRecord:
-        """The record in a parsed ``split.json``, whose types are checked: a store may be somebody else's.
-
-        Raises:
-            TypeError, ValueError: a shape, class or digest is none.
-        """
-        shape: Any = value.get("input_shape")
-        classes: Any = value.get("classes")
-        if "input_shape" in value:
-            channels, height, width = shape
-            if not all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape):
-                raise ValueError("input_shape")
-            shape = channels, height, width
-        if "classes" in value and not (isinstance(classes, list) and classes and all(map(_is_text, classes))):
-            raise ValueError("classes")
-        digests = value.get("data_digest"), value.get("split_digest")
-        if not all(digest is None or _is_text(digest) for digest in digests):
-            raise ValueError("digest")
-        name, sizes = value.get("name"), value.get("sizes")
-        sizes = {key: size for key, size in sizes.items() if type(size) is int} if isinstance(sizes, dict) else {}
-        return cls(name if _is_text(name) else None, shape, tuple(classes or ()), sizes, *digests)
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
 
 
 class RunDir:
@@ -146,7 +102,7 @@ class RunDir:
 
     # --- JSON files ---
 
-    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+    def write_json(self, name: str, value: Mapping[str, object]) -> None:
         """Write ``name`` atomically with the schema number; NaN and Inf as null with a flag."""
         cleaned = jsonable(value)
         if not cleaned["nonfinite"]:
@@ -176,34 +132,63 @@ class RunDir:
         value = self.read_json("split.json")
         return None if value is None else SplitRecord.from_json(value)
 
-    def result(self) -> dict[str, Any] | None:
-        """``result.json``, or None while the run is unfinished."""
-        return self.read_json("result.json")
+    def environment(self) -> Environment | None:
+        """``environment.json``, or None where there is none.
+
+        Raises:
+            BadInput: also if one of its fields is missing or of another type.
+        """
+        value = self.read_json("environment.json")
+        if value is None:
+            return None
+        known = {name: item for name, item in value.items() if name in Environment.__dataclass_fields__}
+        found: Environment = from_json(Environment, known, str(self.path / "environment.json"))
+        return found
+
+    def result(self) -> RunResult | None:
+        """``result.json``, or None while the run is unfinished.
+
+        Raises:
+            BadInput: also if one of its fields is of another type.
+        """
+        found: Any = self.read_json("result.json")
+        if found is not None and not fits(RunResult, found):
+            raise BadInput(f"{self.path / 'result.json'} does not describe a result; delete it or use --fresh")
+        return cast(RunResult | None, found)
+
+    def write_failure(self, error: str, message: str) -> None:
+        """Say in ``failure.json`` which error ended the run."""
+        self.write_json("failure.json", {"error": error, "message": message})
 
     def status(self) -> str:
         """``completed``, ``stopped_early``, ``stopped_overfit``, ``diverged``, ``failed`` or ``unfinished``."""
         result = self.result()
         if result is not None:
-            return str(result.get("status", "unknown"))
+            return result.get("status", "unknown")
         return "failed" if (self.path / "failure.json").exists() else "unfinished"
+
+    def log_test_access(self, purpose: str) -> None:
+        """Add to ``test_access.json`` what the test part is opened for."""
+        opened = (self.read_json("test_access.json") or {"opened": []})["opened"]
+        self.write_json("test_access.json", {"opened": [*opened, purpose]})
 
     # --- metrics ---
 
-    def append_metrics(self, record: Mapping[str, Any]) -> None:
+    def append_metrics(self, record: MetricsRecord) -> None:
         """Append one evaluation to ``metrics.jsonl``."""
         path = self.path / "metrics.jsonl"
         line = json.dumps({"schema": SCHEMA, **jsonable(record)}, allow_nan=False).encode() + b"\n"
         with storage(path, len(line)), open(path, "ab") as handle:
             handle.write(line)
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[MetricsRecord]:
         """The records of ``metrics.jsonl`` before the first damaged line; `notes` tells how many lines are dropped."""
         path = self.path / "metrics.jsonl"
         if not path.exists():
             return []
         lines = path.read_bytes().split(b"\n")
         tail = lines.pop()
-        records: list[dict[str, Any]] = []
+        records: list[MetricsRecord] = []
         for record in map(metrics_record, lines):
             if record is None:
                 break
@@ -215,7 +200,7 @@ class RunDir:
                 self.notes.append(note)
         return records
 
-    def truncate_metrics(self, step: int) -> list[dict[str, Any]]:
+    def truncate_metrics(self, step: int) -> list[MetricsRecord]:
         """Keep only the valid records up to ``step``, that of a checkpoint; returns them."""
         records = [r for r in self.read_metrics() if r["step"] <= step]
         text = "".join(json.dumps(r, allow_nan=False) + "\n" for r in records)
@@ -261,8 +246,8 @@ class RunDir:
             with contextlib.suppress(OSError):  # a folder that stays only takes space
                 remove_folder(self.path / "checkpoints" / str(step))
 
-    def manifest(self, step: int) -> dict[str, Any]:
-        """The manifest of ``checkpoints/<step>/``: ``sha256`` by file name.
+    def manifest(self, step: int) -> Manifest:
+        """The manifest of ``checkpoints/<step>/``.
 
         Raises:
             OSError, ValueError, RecursionError: it is missing, damaged or of another schema, step or run.
@@ -276,7 +261,7 @@ class RunDir:
         own = self._identity()
         if own is not None and manifest.get("run", own) not in (own, None):  # older manifests do not name their run
             raise ValueError(f"it is of another run, {manifest['run']}")
-        return dict(manifest)
+        return cast(Manifest, manifest)
 
     def load_checkpoint(self, step: int) -> dict[str, bytes] | None:
         """The files of ``checkpoints/<step>/`` if every digest holds, else None with a note."""
@@ -310,13 +295,13 @@ class RunDir:
             (self.path / "checkpoints").mkdir()
 
 
-def metrics_record(line: bytes) -> dict[str, Any] | None:
+def metrics_record(line: bytes) -> MetricsRecord | None:
     """One line of ``metrics.jsonl``, None if it is damaged or of another schema."""
     try:
-        record = json.loads(line)
+        record: Any = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    valid = isinstance(record, dict) and record.get("schema") == SCHEMA and isinstance(record.get("step"), int)
+    valid = isinstance(record, dict) and record.get("schema") == SCHEMA and fits(MetricsRecord, record)
     return record if valid else None
 
 

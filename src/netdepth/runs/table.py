@@ -138,7 +138,7 @@ def run_row(run: RunDir) -> RunRow:
         failure = run.read_json("failure.json") if status == "failed" else None
     except BadInput as error:
         return RunRow(name, folder, "unreadable", str(error))
-    files["metrics.jsonl"] = records[-1] if records else {}
+    files["metrics.jsonl"] = {**records[-1]} if records else {}
     values: dict[str, Any] = {}
     for column in COLUMNS:
         value = field_of(files[column.file], column.field)

@@ -131,7 +131,7 @@ class JobQueue:
         for outcome in outcomes:
             if outcome.error is not None and outcome.path is not None and (outcome.path / "config.json").exists():
                 with contextlib.suppress(NetdepthError):  # the outcome says it too
-                    RunDir(outcome.path).write_json("failure.json", {"error": "WorkerDied", "message": reason})
+                    RunDir(outcome.path).write_failure("WorkerDied", reason)
         self._on_event(Done(job.group, outcomes))
 
 

@@ -294,15 +294,18 @@ def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> Parent
         name = str(made.run.path.relative_to(root))
     result = RunDir(root / name).result()
     assert result is not None
-    if result["status"] == "diverged":
+    which, sha256 = result["reported"], result["weights_sha256"]
+    if result["status"] == "diverged" or sha256 is None:
         raise RunFailed(f"the parent run {root / name} diverged, so nothing can start from it")
-    which = result["reported"]
+    val, test = (None if scores is None else scores[which]["accuracy"] for scores in (result["val"], result["test"]))
+    if val is None:
+        raise BadInput(f"the parent run {root / name} has no validation error; give its data set validation images")
     return ParentRun(
         run=name,
         weights=which,
-        weights_sha256=result["weights_sha256"],
+        weights_sha256=sha256,
         num_params=result["num_params"],
         dataset=spec.source.dataset.name,
-        val_error=1 - result["val"][which]["accuracy"],
-        test_error=None if result["test"] is None else 1 - result["test"][which]["accuracy"],
+        val_error=1 - val,
+        test_error=None if test is None else 1 - test,
     )

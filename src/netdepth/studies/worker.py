@@ -18,7 +18,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 from netdepth.config import Component, RunConfig, Runtime, from_json, to_json
 from netdepth.errors import Interrupted, Locked, NetdepthError
 from netdepth.files.usercode import import_user
+from netdepth.progress import ShownRecord
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.training.launch import Outcome
 
@@ -207,11 +208,12 @@ class _Watcher:
             self._report(self._progress)
             self._sent = time.monotonic()
 
-    def evaluated(self, record: Mapping[str, Any]) -> None:
+    def evaluated(self, record: ShownRecord) -> None:
         """Take one record of ``metrics.jsonl``."""
         loss = record["train_loss"]
-        self._progress = dataclasses.replace(self._progress, train_loss=loss if math.isfinite(loss) else None)
-        self.advance(int(record["step"]))
+        finite = loss is not None and math.isfinite(loss)
+        self._progress = dataclasses.replace(self._progress, train_loss=loss if finite else None)
+        self.advance(record["step"])
 
 
 # --- the process --------------------------------------------------------------------------------

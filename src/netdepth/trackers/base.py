@@ -7,11 +7,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol, TypeGuard
 
 from netdepth.errors import BadInput
 from netdepth.files.atomic import restored
 from netdepth.registry import Registry
+from netdepth.runs import MetricsRecord, Part, RunResult
 from netdepth.runs.folder import slug
 from netdepth.runs.table import METRICS
 
@@ -28,16 +29,16 @@ class Tracker(Protocol):
     ``finish`` once. Records are plain dicts in which NaN and infinities are floats again.
     """
 
-    def start(self, config: Mapping[str, Any]) -> None:
+    def start(self, config: Mapping[str, object]) -> None:
         """``config.json`` of the run, with ``split.json`` and ``environment.json`` as keys of their names."""
 
-    def log(self, record: Mapping[str, Any], step: int) -> None:
+    def log(self, record: Mapping[str, object], step: int) -> None:
         """Scalars; vectors or dicts of numbers as histograms; matrices as figures."""
 
     def artifact(self, path: Path) -> None:
         """A file of the run: the best weights, a picture."""
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: RunResult) -> None:
         """``result.json``, or ``{"status": "interrupted" | "failed"}`` of a run that has none."""
 
 
@@ -74,7 +75,7 @@ def mirror_folder(run_dir: Path, name: str) -> Path:
     return run_dir / name
 
 
-def tracker_record(record: Mapping[str, Any]) -> dict[str, Any]:
+def tracker_record(record: MetricsRecord) -> dict[str, object]:
     """One line of ``metrics.jsonl`` under the trackers' names, without its flags and what is null."""
     kept = {key: item for key, item in restored(record).items() if key not in ("step", "best") and item is not None}
     return {NAMES.get(key, key): item for key, item in kept.items()}
@@ -89,7 +90,7 @@ class Values:
     pictures: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, record: Mapping[str, Any]) -> Values:
+    def of(cls, record: Mapping[str, object]) -> Values:
         """Sort ``record``. Vectors keep only finite numbers, which is all that a histogram can hold."""
         values = cls()
         for name, item in record.items():
@@ -107,15 +108,15 @@ class Values:
         return values
 
 
-def _number(value: object) -> bool:
+def _number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def flat_config(config: Mapping[str, Any]) -> dict[str, bool | int | float | str]:
+def flat_config(config: Mapping[str, object]) -> dict[str, bool | int | float | str]:
     """The hyperparameters of ``config.json`` as one level: ``model``, ``model.width``, ``train.budget``, ``seed``."""
     flat: dict[str, bool | int | float | str] = {}
 
-    def put(path: str, value: Any) -> None:
+    def put(path: str, value: object) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 put(f"{path}.{key}", item)
@@ -132,21 +133,25 @@ def flat_config(config: Mapping[str, Any]) -> dict[str, bool | int | float | str
     return flat
 
 
-def final_metrics(result: Mapping[str, Any]) -> dict[str, float]:
+def final_metrics(result: RunResult) -> dict[str, float]:
     """The metrics of the reported weights: ``test/…``, and ``final/train/…``, ``final/val/…`` beside the curves."""
-    metrics = {}
-    for part, prefix in (("test", "test"), ("val", "final/val"), ("train", "final/train")):
-        values = ((result.get(part) or {}).get(result.get("reported"))) or {}
-        metrics.update({f"{prefix}/{name}": values[name] for name in METRICS if values.get(name) is not None})
+    metrics: dict[str, float] = {}
+    prefixes: dict[Part, str] = {"test": "test", "val": "final/val", "train": "final/train"}
+    for part, prefix in prefixes.items():
+        values = (result.get(part) or {}).get(result.get("reported", ""), {})
+        found = {f"{prefix}/{name}": values.get(name) for name in METRICS}
+        metrics.update({name: value for name, value in found.items() if value is not None})
     return metrics
 
 
-def confusion_matrix(result: Mapping[str, Any], config: Mapping[str, Any]) -> bytes | None:
+def confusion_matrix(result: RunResult, config: Mapping[str, object]) -> bytes | None:
     """The confusion matrix of the result as a PNG, or None where there is none."""
     matrix = result.get("confusion")
     if not matrix:
         return None
-    classes = [str(name) for name in (config.get("split") or {}).get("classes", range(len(matrix)))]
+    split = config.get("split")
+    classes = split.get("classes", ()) if isinstance(split, Mapping) else ()
+    classes = [str(name) for name in classes or range(len(matrix))]
     return heatmap(matrix, f"confusion matrix ({result.get('evaluated_on', 'test')})", classes, "predicted", "true")
 
 

@@ -24,6 +24,7 @@ from netdepth.config import Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.files.atomic import restored
 from netdepth.files.usercode import import_user
+from netdepth.runs import RunResult
 from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, tracker_record
 from netdepth.trackers.mirror import TOKEN, end_family
@@ -77,7 +78,7 @@ def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
     tracker.finish(restored(result))
 
 
-def _artifacts(run: RunDir, result: dict[str, Any]) -> list[Path]:
+def _artifacts(run: RunDir, result: RunResult) -> list[Path]:
     weights = run.path / "checkpoints" / str(result.get("best_step")) / "model.safetensors"
     pictures = [*sorted(run.path.glob("*.png")), *sorted(run.path.glob("figures/*.png"))]
     return [weights, *pictures] if weights.exists() else pictures

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from netdepth.runs import RunResult
 from netdepth.trackers.base import (
     TRACKERS,
     Tracker,
@@ -44,9 +45,9 @@ class TensorBoard:
         # Seconds since the epoch at which the run began; the records' own durations are added to it,
         # so a rebuilt mirror shows the times of the run and not those of the rebuild.
         self.wall_time = 0.0
-        self.config: Mapping[str, Any] = {}
+        self.config: Mapping[str, object] = {}
 
-    def start(self, config: Mapping[str, Any]) -> None:
+    def start(self, config: Mapping[str, object]) -> None:
         from tensorboard.plugins.hparams import summary_v2
         from tensorboard.plugins.text.summary_v2 import text_pb
         from tensorboard.summary.writer.record_writer import RecordWriter
@@ -63,7 +64,7 @@ class TensorBoard:
         text = "\n".join(f"    {line}" for line in json.dumps(dict(config), indent=1).splitlines())
         self._event(summary=text_pb("config", text))
 
-    def log(self, record: Mapping[str, Any], step: int) -> None:
+    def log(self, record: Mapping[str, object], step: int) -> None:
         from tensorboard.plugins.histogram.summary_v2 import histogram_pb
 
         self.step = step
@@ -80,7 +81,7 @@ class TensorBoard:
         if path.suffix == ".png":
             self._image(f"figures/{path.stem}", path.read_bytes())
 
-    def finish(self, result: Mapping[str, Any]) -> None:
+    def finish(self, result: RunResult) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 

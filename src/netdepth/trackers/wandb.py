@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from netdepth.errors import StorageError
+from netdepth.runs import RunResult
 from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, mirror_folder
 
 __all__ = ["read_log", "require_complete", "wandb"]
@@ -38,12 +39,12 @@ class WeightsAndBiases:
     def __init__(self, run_dir: Path, online: bool, project: str) -> None:
         self.run_dir, self.online, self.project = run_dir, online, project
         self.folder = mirror_folder(run_dir, "wandb")
-        self.config: Mapping[str, Any] = {}
+        self.config: Mapping[str, object] = {}
         self.step = 0
         self.known = 0
         self.steps: set[int] = set()
 
-    def start(self, config: Mapping[str, Any]) -> None:
+    def start(self, config: Mapping[str, object]) -> None:
         self.config = config
         self.folder.mkdir(parents=True, exist_ok=True)
         self._prepare_environment()
@@ -92,14 +93,14 @@ class WeightsAndBiases:
         os.environ["WANDB_DATA_DIR"] = str(self.folder / "data")
         os.environ["WANDB_CACHE_DIR"] = str(self.folder / "cache")
 
-    def log(self, record: Mapping[str, Any], step: int) -> None:
+    def log(self, record: Mapping[str, object], step: int) -> None:
         self.step = step
         if step < self.known:
             return
         import wandb
 
         values = Values.of(record)
-        row: dict[str, Any] = dict(values.scalars)
+        row: dict[str, object] = dict(values.scalars)
         row.update({name: wandb.Histogram(vector) for name, vector in values.vectors.items()})
         row.update({name: self._image(picture) for name, picture in values.pictures.items()})
         self.run.log(row, step=step)
@@ -117,8 +118,8 @@ class WeightsAndBiases:
             weights.add_file(str(path), policy="immutable", skip_cache=True)
             self.run.log_artifact(weights)
 
-    def finish(self, result: Mapping[str, Any]) -> None:
-        self.run.summary.update({name: result[name] for name in SUMMARY if result.get(name) is not None})
+    def finish(self, result: RunResult) -> None:
+        self.run.summary.update({name: item for name, item in result.items() if name in SUMMARY and item is not None})
         self.run.summary.update(final_metrics(result))
         picture = confusion_matrix(result, self.config)
         if picture is not None:
@@ -130,7 +131,7 @@ class WeightsAndBiases:
         wandb.teardown()  # the file is whole once the client's own process has ended
         require_complete(log, self.steps)
 
-    def _last_row(self, row: Mapping[str, Any]) -> None:
+    def _last_row(self, row: Mapping[str, object]) -> None:
         self.run.log(dict(row), step=max(self.step, self.known))
 
     def _image(self, png: bytes) -> Any:

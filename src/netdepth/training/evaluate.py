@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netdepth.data import Split
+from netdepth.runs import ClassScores
 from netdepth.training.gradients import MLPPass, Workspace
 from netdepth.training.stack import Stack
 
@@ -105,12 +105,12 @@ def _scores(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return precision, recall, 2 * hits / np.maximum(predicted + actual, 1)
 
 
-def class_report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Any]:
-    """``per_class`` precision, recall, F1 and support, and ``confusion`` ``[true][predicted]``."""
+def class_report(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> tuple[list[ClassScores], list[list[int]]]:
+    """Precision, recall, F1 and support of each class, and the confusion matrix ``[true][predicted]``."""
     matrix = confusion(logits, labels)
     columns = zip(classes, *_scores(matrix), matrix.sum(axis=1), strict=True)
-    per_class = [
+    per_class: list[ClassScores] = [
         {"class": label, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(n)}
         for label, p, r, f, n in columns
     ]
-    return {"per_class": per_class, "confusion": matrix.tolist()}
+    return per_class, matrix.tolist()

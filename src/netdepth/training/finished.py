@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ import torch
 from netdepth import data, models
 from netdepth.config import Component, StartFrom, from_json
 from netdepth.errors import BadInput, NetdepthError
+from netdepth.runs import RunResult
 from netdepth.runs.folder import RunDir, find_run, runs_root
 from netdepth.training.checkpoint import MODEL, load_weights
 
@@ -48,8 +50,8 @@ def weights_of(run: RunDir, which: str | None = None) -> Weights:
     which = which or result.get("reported")
     if which not in ("best", "last"):
         raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
-    step = result.get("best_step" if which == "best" else "steps")
-    files = run.load_checkpoint(step) if isinstance(step, int) else None
+    step = result.get("best_step") if which == "best" else result.get("steps")
+    files = None if step is None else run.load_checkpoint(step)
     if files is None:
         raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
     sha256 = hashlib.sha256(files[MODEL]).hexdigest()
@@ -132,7 +134,7 @@ def begin_with(model: models.Network, start: StartFrom, root: Path | None) -> No
     model.load_state_dict({**given, **{name: own[name] for name in kept}})
 
 
-def _difference(own: dict[str, Any], given: dict[str, Any], head: str) -> str:
+def _difference(own: Mapping[str, Sequence[int]], given: Mapping[str, Sequence[int]], head: str) -> str:
     """The first parameter in which two networks differ, as a person reads it."""
     name = next(name for name in [*own, *given] if own.get(name) != given.get(name))
     there, here = ("missing" if shape is None else f"{list(shape)}" for shape in (given.get(name), own.get(name)))
@@ -156,9 +158,9 @@ class Run:
         return self.dir.read_json("config.json") or {}
 
     @property
-    def result(self) -> dict[str, Any]:
+    def result(self) -> RunResult:
         """``result.json``; empty while the run is unfinished."""
-        return self.dir.result() or {}
+        return self.dir.result() or RunResult()
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -13,11 +13,12 @@ from torch import Tensor
 from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.augment import Batches
+from netdepth.runs import MetricsRecord
 from netdepth.training.evaluate import losses_and_accuracies
 from netdepth.training.optim import Optimizer, Schedule
 from netdepth.training.stack import Gradients, Stack
 
-__all__ = ["EpochRecord", "Evaluation", "Tick", "fit"]
+__all__ = ["Evaluation", "Tick", "fit"]
 
 TICK_SECONDS = 0.5
 
@@ -29,33 +30,7 @@ class Tick:
     step: int
 
 
-@dataclass(frozen=True)
-class EpochRecord:
-    """One evaluation, after ``step`` optimizer steps (``epoch`` = step / steps per epoch).
-
-    ``train_*`` are means over the period's batches, in training mode, as the weights moved; ``val_*``
-    in eval mode at its end. Losses in nats, accuracies as fractions, ``gap`` = val_loss - train_loss.
-    ``grad_norm`` and ``layer_grad_norms`` are those of the period's last step, as applied (clipped).
-    ``seconds`` is wall time since the previous record was yielded; in a stack, a live replica's share
-    of it. ``diverged``: the loss of the last step is NaN or Inf, and its update was not made; or a weight is
-    NaN or Inf at the end of a period (an infinite weight can switch a unit off, so that the loss stays finite).
-    """
-
-    step: int
-    epoch: float
-    lr: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float
-    val_accuracy: float
-    gap: float
-    grad_norm: float
-    layer_grad_norms: dict[str, float]
-    seconds: float
-    diverged: bool = field(default=False)
-
-
-Evaluation = dict[int, EpochRecord]
+Evaluation = dict[int, MetricsRecord]
 """Records by replica: of all live replicas at the end of a period, of single ones at the step where they diverge."""
 
 
@@ -151,7 +126,7 @@ def _records(
         norms = {name: p.grad for name, p in stack.models[index].named_parameters() if p.grad is not None}
         layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
         val_loss, val_accuracy = val_of.get(index, (math.nan, math.nan))
-        records[index] = EpochRecord(
+        records[index] = MetricsRecord(
             step=step,
             epoch=step / per_epoch,
             lr=lr,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Literal, Protocol
 
 from netdepth import data, models
 from netdepth.config import Duration, RunConfig
 from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import BadInput, Interrupted
+from netdepth.progress import ShownRecord
+from netdepth.runs import MetricsRecord
 from netdepth.training import replica as ends
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import choose_gradients
@@ -34,7 +37,7 @@ class Watcher(Protocol):
 
     def advance(self, step: int) -> None: ...
 
-    def evaluated(self, record: Mapping[str, Any]) -> None: ...
+    def evaluated(self, record: ShownRecord) -> None: ...
 
 
 Watch = Callable[[str, int, int], AbstractContextManager[Watcher]]
@@ -174,9 +177,18 @@ def _save(replicas: Sequence[Replica]) -> None:
         replica.checkpoints.prune()
 
 
-def _mean(records: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+def _mean(records: Sequence[MetricsRecord]) -> ShownRecord:
     """One record to show for a stack: the means of the numbers that a watcher shows."""
     if len(records) == 1:
         return records[0]
-    names = ("train_loss", "val_loss", "train_accuracy", "val_accuracy")
-    return {"step": records[0]["step"], **{name: statistics.fmean(r[name] for r in records) for name in names}}
+
+    def mean(name: Literal["train_loss", "val_loss", "train_accuracy", "val_accuracy"]) -> float:
+        return statistics.fmean(math.nan if (value := record[name]) is None else value for record in records)
+
+    return {
+        "step": records[0]["step"],
+        "train_loss": mean("train_loss"),
+        "val_loss": mean("val_loss"),
+        "train_accuracy": mean("train_accuracy"),
+        "val_accuracy": mean("val_accuracy"),
+    }

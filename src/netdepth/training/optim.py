@@ -61,7 +61,7 @@ class FusedOptimizer:
         lr: float,
         kernel: Callable[..., None],
         moments: Sequence[str],
-        settings: Mapping[str, Any],
+        settings: Mapping[str, float],
         *,
         counts: bool = False,
         decay_norms: bool = True,
@@ -78,7 +78,7 @@ class FusedOptimizer:
         norms: Spans = () if decay_norms or not settings["weight_decay"] else getattr(flat, "norms", ())
         assert flat.grad is not None
         vectors = (flat.data, flat.grad, *(self.state[name] for name in moments))
-        self._updates: list[tuple[ParameterGroup, Sequence[Any], Mapping[str, Any]]] = []
+        self._updates: list[tuple[ParameterGroup, Sequence[Any], Mapping[str, float]]] = []
         for index, group in enumerate(groups):
             for inside, chosen in ((False, settings), (True, {**settings, "weight_decay": 0.0})):
                 spans = [span for whole in group.spans for span in _cut(whole, norms, inside=inside)]
@@ -191,7 +191,7 @@ class WatchingSchedule(Protocol):
         """The factor for ``step``, after all evaluations up to it have been shown."""
 
     def observe(self, step: int, train_accuracy: float) -> None:
-        """Note an evaluation after ``step`` steps (an `EpochRecord`'s); they come in order."""
+        """Note an evaluation after ``step`` steps (of a `MetricsRecord`); they come in order."""
 
 
 SCHEDULES: Registry[Schedule] = Registry("schedule")

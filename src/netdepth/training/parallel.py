@@ -27,12 +27,14 @@ import select
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from netdepth.config import derive_seed
+from netdepth.config import derive_seed, from_json, to_json
 from netdepth.errors import BadInput, Interrupted, NetdepthError, RankLost
+from netdepth.runs import Environment
 from netdepth.training.signals import signals_as_errors, signals_ignored
 
 if TYPE_CHECKING:
@@ -42,7 +44,9 @@ if TYPE_CHECKING:
     from netdepth.data.augment import Batches
     from netdepth.training.stack import Gradients, Stack
 
-__all__ = ["ALONE", "Follower", "Leader", "Rank", "Team", "joined", "only_alone", "rank", "world_size"]
+__all__ = [
+    "ALONE", "Follower", "Leader", "Rank", "StartedRun", "Team", "joined", "only_alone", "rank", "world_size",
+]  # fmt: skip
 
 PATIENCE = timedelta(minutes=5)
 """How much longer one rank may need for a step than another. For ranks that are silent, as after a power cut; the end
@@ -87,6 +91,14 @@ def only_alone(what: str) -> None:
         )
 
 
+@dataclass(frozen=True)
+class StartedRun:
+    """The run that rank 0 is about to train, as the followers must know it."""
+
+    fingerprint: str
+    environment: Environment
+
+
 class Team:
     """The processes that train a run together, seen from one of them. This base class is a process alone."""
 
@@ -102,7 +114,7 @@ class Team:
         """The library that moves weights and gradients; None if there is no other process."""
         return None
 
-    def begin(self, run: Mapping[str, Any], device: torch.device) -> None:
+    def begin(self, run: StartedRun, device: torch.device) -> None:
         """Tell the followers which ``run`` is about to be trained, and wait until they have their data.
 
         Raises:
@@ -264,8 +276,8 @@ class Leader(Rank):
 
     _polled = 0.0
 
-    def begin(self, run: Mapping[str, Any], device: torch.device) -> None:
-        self.store.set("begin", json.dumps(run))
+    def begin(self, run: StartedRun, device: torch.device) -> None:
+        self.store.set("begin", json.dumps(to_json(run)))
         self.number(BEGIN)
         while not self.store.check([f"ready/{other}" for other in range(1, self.world)]):
             self._poll()
@@ -330,11 +342,11 @@ class Leader(Rank):
 class Follower(Rank):
     """A rank other than 0: it only computes gradients of its share of every batch."""
 
-    def wait_for_run(self) -> Mapping[str, Any] | None:
+    def wait_for_run(self) -> StartedRun | None:
         """The run that rank 0 is about to train (`Team.begin`); None if there is none."""
         if self.number() == END:
             return None
-        run: Mapping[str, Any] = json.loads(self.store.get("begin"))
+        run: StartedRun = from_json(StartedRun, json.loads(self.store.get("begin")))
         return run
 
     def serve(self, gradients: Gradients, stack: Stack, batches: Batches) -> None:

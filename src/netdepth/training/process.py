@@ -10,10 +10,9 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -21,6 +20,7 @@ import netdepth
 from netdepth.config import Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.files.pictures import decoder
+from netdepth.runs import Environment
 from netdepth.training.parallel import ALONE, Team
 
 __all__ = ["Process", "configure", "environment", "find_device"]
@@ -50,7 +50,7 @@ class Process:
 
 
 def configure(
-    runtime: Runtime, multiply_adds: int = 0, recorded: Mapping[str, Any] | None = None, team: Team = ALONE
+    runtime: Runtime, multiply_adds: int = 0, recorded: Environment | None = None, team: Team = ALONE
 ) -> Process:
     """Set threads, device and numeric routes of this process, as ``recorded`` where a run is resumed.
 
@@ -63,8 +63,8 @@ def configure(
     """
     if recorded is not None:
         _refuse_changed(runtime, recorded, team)
-    device = find_device(team.device(recorded["device"] if recorded else runtime.device))
-    threads = recorded["threads"] if recorded else runtime.threads
+    device = find_device(team.device(recorded.device if recorded else runtime.device))
+    threads = recorded.threads if recorded else runtime.threads
     if threads is None:
         cores = max(1, available_cores() // team.on_this_machine)
         threads = 1 if multiply_adds // team.world < ONE_THREAD_BELOW else min(cores, MAX_DEFAULT_THREADS)
@@ -73,13 +73,12 @@ def configure(
     torch.set_num_threads(threads)
     # Denormals make a fused Adam update three times slower and carry no information.
     torch.set_flush_denormal(True)
-    matmul = recorded["matmul"] if recorded else _matmul_route() if device.type == "cpu" else "mkl"
+    matmul = recorded.matmul if recorded else _matmul_route() if device.type == "cpu" else "mkl"
     torch.set_float32_matmul_precision("medium" if matmul == "onednn" else "highest")
     if device.type == "cuda":
         torch.backends.cudnn.allow_tf32 = False  # float32 is float32; less precision is the setting bf16
         torch.backends.cudnn.benchmark = True  # batches have two shapes, the last of an epoch its own
-    # Runs from before there were convolutions do not say; nothing in them could lie otherwise.
-    memory_format = recorded.get("memory_format", "contiguous") if recorded else "channels_last"
+    memory_format = recorded.memory_format if recorded else "channels_last"
     return Process(device, threads, matmul, memory_format, team)
 
 
@@ -88,8 +87,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any], team: Team) -> None:
-    then = recorded.get("world_size", 1)  # runs from before there were several processes do not say
+def _refuse_changed(runtime: Runtime, recorded: Environment, team: Team) -> None:
+    then = recorded.world_size
     if then != team.world:
         begun, how = f"{then} processes", f"with torchrun --nproc-per-node {then}"
         if then == 1:
@@ -101,11 +100,11 @@ def _refuse_changed(runtime: Runtime, recorded: Mapping[str, Any], team: Team) -
     asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
     now = {**{key: value for key, value in asked.items() if value is not None}, "torch": torch.__version__}
     for key, value in now.items():
-        then = recorded.get(key)
-        if then != value:
+        before = getattr(recorded, key)
+        if before != value:
             raise BadInput(
-                f"this run was started with {key} = {then}, not {value}, which changes its bits; "
-                f"continue it with {key} = {then} or start again with --fresh"
+                f"this run was started with {key} = {before}, not {value}, which changes its bits; "
+                f"continue it with {key} = {before} or start again with --fresh"
             )
 
 
@@ -141,38 +140,35 @@ def cpu_model() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
-def environment(process: Process, seeds: Sequence[int]) -> dict[str, Any]:
-    """What ``environment.json`` records: an explicit list, never the process's environment.
-
-    ``seeds`` are those of the stack the run is made in, its own alone if it is made alone.
-    """
+def environment(process: Process, seeds: Sequence[int]) -> Environment:
+    """What ``environment.json`` records: an explicit list, never the process's environment."""
     import numpy
 
     commit, dirty = _code_version()
-    return {
-        "netdepth": netdepth.__version__,
-        "commit": commit,
-        "uncommitted_changes": dirty,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": numpy.__version__,
-        "pictures": decoder(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpu": cpu_model(),
-        "cores": available_cores(),
-        "device": str(process.device) if process.team.world == 1 else process.device.type,
-        "device_name": torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else None,
-        "threads": process.threads,
-        "matmul": process.matmul,
-        "memory_format": process.memory_format,
-        "world_size": process.team.world,
-        "backend": process.team.backend(process.device),
-        "flush_denormal": True,
-        "deterministic": process.device.type == "cpu",
-        "made": "alone" if len(seeds) == 1 else "cohort",
-        "stack": len(seeds),
-        "seeds": list(seeds),
-    }
+    return Environment(
+        netdepth=netdepth.__version__,
+        commit=commit,
+        uncommitted_changes=dirty,
+        python=platform.python_version(),
+        torch=torch.__version__,
+        numpy=numpy.__version__,
+        pictures=decoder(),
+        system=f"{platform.system()} {platform.machine()}",
+        cpu=cpu_model(),
+        cores=available_cores(),
+        device=str(process.device) if process.team.world == 1 else process.device.type,
+        device_name=torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else None,
+        threads=process.threads,
+        matmul=process.matmul,
+        memory_format=process.memory_format,
+        world_size=process.team.world,
+        backend=process.team.backend(process.device),
+        flush_denormal=True,
+        deterministic=process.device.type == "cpu",
+        made="alone" if len(seeds) == 1 else "cohort",
+        stack=len(seeds),
+        seeds=tuple(seeds),
+    )
 
 
 def _code_version(root: Path = CHECKOUT) -> tuple[str | None, bool | None]:

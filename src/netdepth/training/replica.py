@@ -6,8 +6,6 @@ none of it has to be saved.
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import hashlib
 import io
 import json
@@ -15,7 +13,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -23,22 +21,22 @@ from torch import Tensor
 from netdepth import data
 from netdepth.config import EarlyStopping, Overfitting, RunConfig
 from netdepth.files.atomic import write_atomic
+from netdepth.runs import MetricsRecord, RunResult, Scores
 from netdepth.runs.folder import RunDir
 from netdepth.training import layers
 from netdepth.training.checkpoint import MODEL, OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
 from netdepth.training.evaluate import class_report, logits_of, metrics
-from netdepth.training.fit import EpochRecord
 from netdepth.training.optim import Optimizer, WatchingSchedule
 from netdepth.training.stack import Stack
 
 __all__ = ["BestTracker", "EarlyStopper", "OverfitDetector", "Replica", "finish", "newest_common_step"]
 
-Record = Mapping[str, Any]
+Monitor = Literal["val_loss", "val_accuracy", "train_loss"]
 
 
-def badness(record: Record, monitor: str) -> float:
+def badness(record: MetricsRecord, monitor: Monitor) -> float:
     """The monitored value as one to be minimised; NaN counts as infinitely bad."""
-    value: float | None = record[monitor]
+    value = record[monitor]
     if value is None or math.isnan(value):
         return math.inf
     return -value if monitor.endswith("accuracy") else value
@@ -47,13 +45,13 @@ def badness(record: Record, monitor: str) -> float:
 class BestTracker:
     """The best evaluation so far by ``monitor``; the first of equals wins."""
 
-    def __init__(self, monitor: str) -> None:
+    def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
         self.value = math.inf
         self.step: int | None = None
         self.epoch: float | None = None
 
-    def update(self, record: Record) -> bool:
+    def update(self, record: MetricsRecord) -> bool:
         """Judge ``record``; True if it is a new best."""
         value = badness(record, self.monitor)
         if not value < self.value:
@@ -70,7 +68,7 @@ class EarlyStopper:
         self.reference = math.inf
         self.waited = 0
 
-    def update(self, record: Record) -> bool:
+    def update(self, record: MetricsRecord) -> bool:
         """Judge ``record``; True if training should stop."""
         if self.config is None:
             return False
@@ -99,7 +97,7 @@ class OverfitDetector:
         self.first_epoch: float | None = None
         self.onset_epoch: float | None = None
 
-    def update(self, record: Record) -> bool:
+    def update(self, record: MetricsRecord) -> bool:
         """Judge ``record``; True if overfitting was found and training should stop for it."""
         if self.config is None:
             return False
@@ -123,7 +121,7 @@ METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weig
 WEIGHTS = ("best", "last")
 
 Files = dict[str, bytes]
-Scores = dict[str, tuple[dict[str, float], Tensor]]
+Evaluated = dict[str, tuple[Mapping[str, float | None], Tensor]]
 """Per part of the data: metrics, and logits ``[N, K]``."""
 
 
@@ -138,7 +136,7 @@ class Replica:
     index: int
     config: RunConfig
     folder: RunDir
-    result: dict[str, Any] | None = None
+    result: RunResult | None = None
     status: str = "completed"
     evaluations: int = 0
     last_step: int = 0
@@ -188,20 +186,20 @@ class Replica:
 
     # --- while it trains ---
 
-    def record(self, evaluation: EpochRecord) -> dict[str, Any]:
+    def record(self, evaluation: MetricsRecord) -> MetricsRecord:
         """Judge one evaluation and append it to ``metrics.jsonl``; returns what was written."""
-        written = dataclasses.asdict(evaluation)
-        best = self._judge(written)
-        written |= {"best": best, "overfit_count": self.overfit.count, "overfit_onset_epoch": self.overfit.onset_epoch}
-        self.folder.append_metrics(written)
-        return written
+        evaluation["best"] = self._judge(evaluation)
+        evaluation["overfit_count"] = self.overfit.count
+        evaluation["overfit_onset_epoch"] = self.overfit.onset_epoch
+        self.folder.append_metrics(evaluation)
+        return evaluation
 
-    def keep(self, record: Mapping[str, Any], stack: Stack, optimizer: Optimizer) -> None:
+    def keep(self, record: MetricsRecord, stack: Stack, optimizer: Optimizer) -> None:
         """Keep the state after ``record``, unless the run has diverged."""
         if not record["diverged"]:
             self.checkpoints.offer(take_snapshot(record["step"], stack, self.index, optimizer), record["best"])
 
-    def _judge(self, record: Mapping[str, Any]) -> bool:
+    def _judge(self, record: MetricsRecord) -> bool:
         """Give one evaluation to all rules; True if it is a new best. Sets the run's status."""
         self.evaluations += 1
         self.last_step = record["step"]
@@ -264,8 +262,8 @@ def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, start
     for replica in replicas:
         test = splits.for_another_run().test  # a seal of its own for every run
         if test is not None:
-            parts["test"] = test.open_test(PURPOSE, functools.partial(_log_test_access, replica.folder))
-    scores: dict[tuple[int, str], Scores] = {}
+            parts["test"] = test.open_test(PURPOSE, replica.folder.log_test_access)
+    scores: dict[tuple[int, str], Evaluated] = {}
     for which in WEIGHTS:
         evaluated: list[int] = []
         for replica in replicas:
@@ -295,18 +293,20 @@ def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, start
 
 
 def _result(
-    replica: Replica, found: dict[str, Scores], parts: dict[str, data.Split], splits: data.Splits
-) -> dict[str, Any]:
+    replica: Replica, found: dict[str, Evaluated], parts: dict[str, data.Split], splits: data.Splits
+) -> RunResult:
     """Most of ``result.json``, from the scores of the best and the last weights; writes ``predictions.npz``."""
     reported = "best" if replica.config.train.early_stopping and replica.checkpoints.best else "last"
     # A diverged run has no last weights; without validation images there are no best ones, and nothing to judge by.
-    unknown: dict[str, Any] = dict.fromkeys(METRICS, float("nan") if replica.status == "diverged" else None)
-    scores = {part: {w: found[w][part][0] if part in found[w] else unknown for w in WEIGHTS} for part in parts}
+    unknown = dict.fromkeys(METRICS, math.nan if replica.status == "diverged" else None)
+    scores: dict[str, Scores] = {
+        part: {w: found[w][part][0] if part in found[w] else unknown for w in WEIGHTS} for part in parts
+    }
     shown = "test" if "test" in parts else "val"
-    report: dict[str, Any] = {"per_class": None, "confusion": None}
+    per_class, confusion = None, None
     if shown in found[reported]:
         logits, labels = found[reported][shown][1], parts[shown].labels
-        report = class_report(logits, labels, splits.spec.classes)
+        per_class, confusion = class_report(logits, labels, splits.spec.classes)
         buffer = io.BytesIO()
         np.savez_compressed(buffer, logits=logits.numpy(), labels=labels.numpy())
         write_atomic(replica.folder.path / "predictions.npz", buffer.getvalue())
@@ -321,7 +321,8 @@ def _result(
         "train": scores["train"],
         "val": scores["val"],
         "test": scores.get("test"),
-        **report,
+        "per_class": per_class,
+        "confusion": confusion,
         "evaluated_on": shown,
         "overfit_onset_epoch": replica.overfit.onset_epoch,
         "gap": {w: _gap(scores["train"][w]["loss"], scores["val"][w]["loss"]) for w in WEIGHTS},
@@ -330,8 +331,3 @@ def _result(
 
 def _gap(train: float | None, val: float | None) -> float | None:
     return None if train is None or val is None else val - train
-
-
-def _log_test_access(folder: RunDir, purpose: str) -> None:
-    log = folder.read_json("test_access.json") or {"opened": []}
-    folder.write_json("test_access.json", {"opened": [*log["opened"], purpose]})

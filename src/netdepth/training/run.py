@@ -6,9 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 
@@ -17,12 +17,13 @@ from netdepth import data, models
 from netdepth.config import RunConfig, Runtime, to_json
 from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
 from netdepth.progress import TrainProgress
+from netdepth.runs import Environment, RunResult
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.trackers.mirror import Mirrors
 from netdepth.training.gradients import choose_gradients
 from netdepth.training.loop import Watch, lay_out, train_stack
 from netdepth.training.objectives import OBJECTIVES, Distillation, set_teacher
-from netdepth.training.parallel import ALONE, Follower, Team, joined
+from netdepth.training.parallel import ALONE, Follower, StartedRun, Team, joined
 from netdepth.training.process import configure, environment
 from netdepth.training.replica import Replica
 from netdepth.training.resolve import ResolvedConfig, build_model, resolve
@@ -36,7 +37,7 @@ class Finished:
     """A finished run: its folder, its result, notes for the user, its mirrors."""
 
     run: RunDir
-    result: dict[str, Any]
+    result: RunResult
     notes: list[str] = field(default_factory=list)
     mirrors: Mirrors | None = None
     """Trackers still at work; call ``mirrors.finish(deadline)`` before the process ends."""
@@ -78,9 +79,9 @@ def _follow(team: Follower, config: RunConfig, runtime: Runtime) -> NoReturn:
     """
     run_of_rank_0 = team.wait_for_run()  # before the data are loaded: rank 0 may have filled the cache
     if run_of_rank_0 is not None:
-        process = configure(runtime, recorded=run_of_rank_0["environment"], team=team)
+        process = configure(runtime, recorded=run_of_rank_0.environment, team=team)
         resolved = resolve(config, runtime)
-        config, splits, theirs = resolved.config, resolved.splits, run_of_rank_0["fingerprint"]
+        config, splits, theirs = resolved.config, resolved.splits, run_of_rank_0.fingerprint
         if resolved.fingerprint != theirs:
             raise BadInput(
                 f"its fingerprint is {resolved.fingerprint}, that of rank 0 is {theirs}: its options, data or files "
@@ -180,13 +181,13 @@ def _train(
         set_teacher(objective, config, splits, runtime)
     process = configure(runtime, per_step, recorded, team)
     made_in = environment(process, seeds)
-    team.begin({"fingerprint": mark, "environment": made_in}, process.device)
+    team.begin(StartedRun(mark, made_in), process.device)
     for replica in missing:
         folder = replica.folder
         (folder.path / "failure.json").unlink(missing_ok=True)
         folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(replica.config)})
         if not folder.checkpoints():
-            folder.write_json("environment.json", made_in)
+            folder.write_json("environment.json", to_json(made_in))
         folder.write_json("split.json", {**to_json(splits.spec), "label_entropy": splits.label_entropy})
     mirrors: dict[int, Mirrors] = {}
     try:
@@ -205,18 +206,18 @@ def _train(
     return mirrors, trained_until
 
 
-def _recorded_environment(replicas: Sequence[Replica], seeds: list[int]) -> Mapping[str, Any] | None:
+def _recorded_environment(replicas: Sequence[Replica], seeds: list[int]) -> Environment | None:
     """The environment in which unfinished ``replicas`` with checkpoints were started.
 
     Raises:
         BadInput: one was started in another stack.
     """
-    environment: Mapping[str, Any] | None = None
+    environment: Environment | None = None
     for replica in replicas:
-        recorded = replica.folder.read_json("environment.json") if replica.folder.checkpoints() else None
+        recorded = replica.folder.environment() if replica.folder.checkpoints() else None
         if recorded is None:
             continue
-        begun = recorded.get("seeds", [replica.config.seed])
+        begun = list(recorded.seeds or [replica.config.seed])
         if begun != seeds:
             how = f"in a stack with the seeds {begun}" if len(begun) > 1 else "alone"
             raise BadInput(
@@ -232,7 +233,7 @@ def _failed(replicas: Sequence[Replica], error: Exception) -> NetdepthError:
     failed = [replica for replica in replicas if replica.result is None]
     for replica in failed:
         with contextlib.suppress(StorageError):  # a disk that cannot take even that has its own error already
-            replica.folder.write_json("failure.json", {"error": type(error).__name__, "message": str(error)})
+            replica.folder.write_failure(type(error).__name__, str(error))
     path = (failed or list(replicas))[0].folder.path
     if not isinstance(error, NetdepthError):
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
@@ -243,7 +244,7 @@ def _failed(replicas: Sequence[Replica], error: Exception) -> NetdepthError:
 
 def _version_notes(folder: RunDir) -> list[str]:
     """One line if the folder was made by another torch or netdepth version."""
-    made: Mapping[str, Any] = folder.read_json("environment.json") or {}
+    made = folder.environment()
     now = {"torch": torch.__version__, "netdepth": netdepth.__version__}
-    other = [f"{key} {made.get(key)}" for key, value in now.items() if made.get(key) != value]
+    other = [f"{key} {then}" for key, value in now.items() if (then := getattr(made, key, None)) != value]
     return [f"made by {' and '.join(other)}; --fresh makes it again"] if other else []

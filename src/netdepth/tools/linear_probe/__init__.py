@@ -186,11 +186,7 @@ def _probed(
             shown.add(1)
     chosen = {key: max(known, key=lambda value: known[value]) for key, known in tried.items()}  # a tie: the first
 
-    def log(purpose: str) -> None:
-        opened = (folder.read_json("test_access.json") or {"opened": []})["opened"]
-        folder.write_json("test_access.json", {"opened": [*opened, purpose]})
-
-    test = None if splits.test is None else splits.test.open_test(PURPOSE, log)
+    test = None if splits.test is None else splits.test.open_test(PURPOSE, folder.log_test_access)
     right_on_test: dict[str, np.ndarray] = {}
     with CountProgress("testing the chosen classifiers", len(chosen), shown=progress) as shown:
         for key, best in chosen.items():
