@@ -55,8 +55,7 @@ def main() -> None:
         seeds = work.seeds if name == STACKED else work.seeds[:1]
         with tempfile.TemporaryDirectory() as folder:
             runtime = Runtime(device="cpu", threads=1, runs_root=Path(folder), data_dir=work.data_dir, probes=False)
-            configs = [config.with_seed(seed) for seed in seeds]
-            made = run_stack(configs, runtime, name="remedy", study="remedies", watch=quiet)
+            made = run_stack(resolve(config, runtime), seeds, runtime, name="remedy", study="remedies", watch=quiet)
             records = [done.run.read_metrics() for done in made]
         done = records[0][1]["step"] - records[0][0]["step"]
         # In a stack ``seconds`` is a run's share of the time, so their sum is the time.

@@ -50,8 +50,8 @@ def work(job, report):
                 time.sleep(0.02)
         finally:
             (HERE / f"{name}-{group}").write_text("saved")
-    return tuple(worker.Outcome(Path(folder), config.seed, "completed")
-                 for config, folder in zip(job.configs, job.folders))
+    return tuple(worker.Outcome(Path(folder), seed, "completed")
+                 for seed, folder in zip(job.seeds, job.folders))
 
 worker.work = work
 sys.exit(worker.main())
@@ -70,7 +70,7 @@ def jobs(root: Path, *names: str) -> list[Job]:
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [4]}))
     runtime = Runtime(threads=1, runs_root=root)
     return [
-        Job(number, name, "study", (config.with_seed(number),), (f"run-{number}",), runtime)
+        Job(number, name, "study", config, "0123456789", (number,), (f"run-{number}",), runtime)
         for number, name in enumerate(names)
     ]
 

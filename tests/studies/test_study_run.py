@@ -35,9 +35,9 @@ def groups(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     made: list[list[int]] = []
     real = training_run.run_stack
 
-    def spy(configs: Any, *args: Any, **kwargs: Any) -> Any:
-        made.append([config.seed for config in configs])
-        return real(configs, *args, **kwargs)
+    def spy(resolved: Any, seeds: Any, *args: Any, **kwargs: Any) -> Any:
+        made.append(list(seeds))
+        return real(resolved, seeds, *args, **kwargs)
 
     monkeypatch.setattr(training_run, "run_stack", spy)
     return made

@@ -25,7 +25,7 @@ def jobs_in(root: Path, config: RunConfig, count: int, imports: Sequence[str] = 
     made = []
     for seed in range(count):
         folder = f"tiny-mnist5k-s{seed}-{mark}"
-        made.append(Job(seed, "tiny", study.name, (config.with_seed(seed),), (folder,), runtime))
+        made.append(Job(seed, "tiny", study.name, config, mark, (seed,), (folder,), runtime))
     return made
 
 

@@ -124,9 +124,8 @@ def make_stack(
 ) -> list[Finished]:
     """The runs of ``seeds`` as one stack, by default without probes."""
     where = Runtime(**{"runs_root": root, "threads": 1, "device": "cpu", "probes": False, **runtime})
-    configs = [config.with_seed(seed) for seed in seeds]
     with quickly():
-        return run_stack(configs, where, name="test", study="single", watch=watch or Watching())
+        return run_stack(resolve(config, where), seeds, where, name="test", study="single", watch=watch or Watching())
 
 
 def make_alone(root: Path, config: RunConfig = CONFIG, seeds: Sequence[int] = SEEDS, **runtime: Any) -> list[Finished]:

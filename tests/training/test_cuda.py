@@ -20,6 +20,7 @@ from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import choose_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
+from netdepth.training.resolve import resolve
 from netdepth.training.run import run, run_stack
 from netdepth.training.stack import Stack
 
@@ -164,7 +165,7 @@ def test_divergence_is_a_result(tmp_path):
 def test_seeds_of_an_mlp_are_a_stack_here_too(tmp_path):
     config = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [16]}), train=TrainConfig(budget="2ep"))
     runtime = Runtime(runs_root=tmp_path, device="cuda")
-    made = run_stack([config.with_seed(seed) for seed in range(3)], runtime, name="test", study="together")
+    made = run_stack(resolve(config, runtime), range(3), runtime, name="test", study="together")
     for finished in made:
         assert math.isfinite(finished.result["train"]["last"]["loss"])
         assert finished.result["val"]["last"]["accuracy"] > 0.5

@@ -8,6 +8,7 @@ import torch
 from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import build
+from netdepth.models.mlp import MLP
 from netdepth.training.gradients import autograd_gradients, choose_gradients, has_handwritten_pass, mlp_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS
@@ -116,6 +117,18 @@ def test_large_logits_stay_finite():
     loss, _ = mlp_gradients(stack)(*batch(0))
     assert torch.isfinite(loss)
     assert torch.isfinite(stack.gradient).all()
+
+
+def test_a_subclass_and_a_changed_mlp_go_through_autograd():
+    class Doubled(MLP):
+        def features(self, x):
+            return 2 * super().features(x)
+
+    changed = network(hidden=[8])
+    changed.activation = torch.nn.ELU()
+    for model in (Doubled((1, 6, 6), 5, [8], "relu", 0.0), changed):
+        assert not has_handwritten_pass(model, CE)
+        assert not choose_gradients(Stack([model]), CE).__qualname__.startswith("mlp_gradients")
 
 
 @pytest.mark.parametrize(

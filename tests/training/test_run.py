@@ -1,5 +1,6 @@
 """Runs on real (embedded) digits: repeatable, resumable, honest about test data and divergence."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -161,6 +162,21 @@ def test_without_validation_images_there_is_nothing_to_stop_on(tmp_path, real_da
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+@pytest.mark.parametrize(
+    ("part", "component"),
+    [
+        ("optimizer", Component("adam", {"lr": -1})),
+        ("schedule", Component("cosine", {"warmup": 2})),
+        ("model", Component("mlp", {"hidden": [8], "dropout": 2})),
+    ],
+)
+def test_a_setting_out_of_range_leaves_no_run_folder(tmp_path, part, component):
+    (setting,) = component.args.keys() - {"hidden"}
+    with pytest.raises(BadInput, match=rf"{part}\.{setting} = .* takes 0"):
+        make(tmp_path, dataclasses.replace(CONFIG, **{part: component}))
+    assert not list(tmp_path.glob("single/*"))
+
+
 def test_asking_for_the_code_version_leaves_the_checkout_alone(tmp_path):
     """`git status` would write its index anew, under a lock that stays if the run is interrupted then."""
     git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x@example.org"]

@@ -23,7 +23,7 @@ from support.real_stacks import (
 )
 
 from netdepth import data
-from netdepth.config import Component, Overfitting, Runtime
+from netdepth.config import Component, Overfitting
 from netdepth.data.augment import Batches
 from netdepth.errors import BadInput
 from netdepth.training import loop
@@ -31,7 +31,6 @@ from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import mlp_gradients
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
 from netdepth.training.resolve import build_model, fill_in
-from netdepth.training.run import run_stack
 from netdepth.training.stack import Stack
 
 
@@ -317,10 +316,4 @@ def test_what_cannot_be_a_stack_is_refused_in_one_line(tmp_path):
     with pytest.raises(BadInput, match="one at a time"):
         make_stack(tmp_path, changed(model={"dropout": 0.1}))
     assert not list(tmp_path.glob("single/*/failure.json"))
-    with pytest.raises(BadInput, match="differ only in their seeds"):
-        make_stack(tmp_path, seeds=(0, 1, 0))
-    mixed = [CONFIG, changed(budget="5ep").with_seed(1)]
-    with pytest.raises(BadInput, match="differ only in their seeds"):
-        run_stack(mixed, Runtime(runs_root=tmp_path / "mixed"), name="test", study="single")
-    assert not (tmp_path / "mixed").exists()
     assert stackable(CONFIG)

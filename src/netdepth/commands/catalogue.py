@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from netdepth.commands import Answer, runtime_of, say
-from netdepth.config import Component, Runtime, to_json, type_name
+from netdepth.config import Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
 from netdepth.registry import REGISTRIES, Entry, registry_of
 from netdepth.runs.folder import runs_root
@@ -210,16 +210,16 @@ def _baseline_epoch() -> float:
     """Seconds for 860 steps of the baseline's network at batch 64, from the fastest of three short trials."""
     import torch
 
-    from netdepth import models
+    from netdepth import models, recipes
     from netdepth.training.gradients import choose_gradients
     from netdepth.training.objectives import CrossEntropy
     from netdepth.training.optim import OPTIMIZERS
     from netdepth.training.stack import Stack
 
-    model = models.build("mlp", (1, 28, 28), 10, hidden=[256, 128])
-    stack = Stack([model])
+    _, config = recipes.resolve("baseline-mlp")
+    stack = Stack([models.build(config.model, (1, 28, 28), 10)])
     gradients = choose_gradients(stack, CrossEntropy(0.0))
-    optimizer = OPTIMIZERS.build(Component("adam"), stack.flat)
+    optimizer = OPTIMIZERS.build(config.optimizer, stack.flat)
     images, labels = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8), torch.arange(64) % 10
 
     def step() -> None:

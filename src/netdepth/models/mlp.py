@@ -12,7 +12,7 @@ from torch import Generator, Tensor, nn
 from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise, rescale_fixup
-from netdepth.models.network import MODELS, Network
+from netdepth.models.network import MODELS, Network, ReluChain
 
 __all__ = ["MLP", "mlp"]
 
@@ -84,11 +84,6 @@ class MLP(Network):
 
         self.shortcut, self.block_layers, self.norm = shortcut, block_layers, norm
         self.branch_scale, self.pre_activation = branch_scale, pre_activation
-        self.handwritten = (
-            type(self) is MLP
-            and (activation, norm, dropout, pre_activation) == ("relu", "none", 0, False)
-            and (shortcut == "none" or branch_scale in ("1", "blocks^-1/2"))
-        )
         self.blocks = (len(hidden) - 1) // block_layers if len(set(hidden)) == 1 else 0
         """Blocks of the net and of its twin; 0 also where the widths differ and there can be none."""
         scaled = branch_scale == "blocks^-1/2" and shortcut == "identity" and self.blocks
@@ -113,6 +108,15 @@ class MLP(Network):
         if layers:
             layers[f"layer{len(self.hidden)}"] += ("alpha", "multiplier", "offset")
         return {**layers, "head": ("head",)}
+
+    def relu_chain(self) -> ReluChain | None:
+        """Of a ReLU MLP without normalisation, dropout, learned scales and changes by a subclass."""
+        constant_scale = self.shortcut == "none" or self.branch_scale in ("1", "blocks^-1/2")
+        relu = type(self.activation) is nn.ReLU and not self.pre_activation
+        if type(self) is not MLP or not (relu and constant_scale and self.norm == "none" and self.dropout.p == 0):
+            return None
+        layers = (*(f"hidden.{i}" for i in range(len(self.hidden))), "head")
+        return ReluChain(layers, self.block_layers if self.shortcut == "identity" else 0, self.branch_factor)
 
     def branches(self) -> list[list[nn.Linear]]:
         """The linear layers of each block, in order."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import typing
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from netdepth.registry import Registry
 
-__all__ = ["MODELS", "Network", "Normalize", "class_of"]
+__all__ = ["MODELS", "Network", "Normalize", "ReluChain", "class_of"]
 
 
 class Normalize(nn.Module):
@@ -39,6 +40,21 @@ class Normalize(nn.Module):
         return (x.to(self.mean.dtype) - self.mean) * self.scale
 
 
+@dataclass(frozen=True)
+class ReluChain:
+    """A network of linear layers with a ReLU after each but the last, plain or in residual blocks of equal width.
+
+    `netdepth.training.gradients` has its forward and backward pass written out, also for several seeds at once.
+    """
+
+    layers: tuple[str, ...]
+    """The paths of the linear layers, from the normalised image to the logits."""
+    block_layers: int = 0
+    """Layers per residual block; the first block begins at the second layer. 0: no skips."""
+    scale: float = 1.0
+    """The factor on what a block adds to its skip."""
+
+
 class Network(nn.Module):
     """Base of all models: `forward` maps uint8 ``[B, C, H, W]`` to logits ``[B, num_classes]``.
 
@@ -56,8 +72,7 @@ class Network(nn.Module):
     """Its forward pass launches the same kernels for every batch of one size and reads nothing back to the host, so
     that a GPU may replay a recording of it (a CUDA graph)."""
     handwritten: bool = False
-    """Its forward and backward pass are written out in `netdepth.training.gradients`, also for several seeds at once:
-    only such networks train as a stack. As an attribute of a class: some of its networks are so."""
+    """Some networks of this class have a `relu_chain`."""
     gains_from_bf16: bool = True
     """``train.precision = "auto"`` means bf16 on a device that multiplies in it; False: its products are too small."""
     pixel_mean: bool = False
@@ -77,6 +92,10 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    def relu_chain(self) -> ReluChain | None:
+        """What the network computes, if it is a `ReluChain` and nothing else; only such networks train as a stack."""
+        return None
 
     def stage_paths(self) -> dict[str, tuple[str, ...]]:
         """The stages from the input to the head, each of which can be frozen, thawed and given its own learning rate.

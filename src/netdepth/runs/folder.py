@@ -100,6 +100,11 @@ class RunDir:
         for left in [*self.path.glob(".*.tmp"), *self.path.glob("*/.*.tmp")]:
             shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
 
+    def remove_if_unused(self) -> None:
+        """Remove the folder if it holds no file: its run was refused. The lock is held."""
+        if not any(path.is_file() for path in self.path.rglob("*") if path.name != ".lock"):
+            shutil.rmtree(self.path)
+
     # --- JSON files ---
 
     def write_json(self, name: str, value: Mapping[str, object]) -> None:

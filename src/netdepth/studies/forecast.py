@@ -13,7 +13,14 @@ from netdepth.config import Runtime
 from netdepth.errors import Interrupted, RunFailed
 from netdepth.studies.folder import Tuning
 from netdepth.studies.plan import Group
-from netdepth.studies.resolve import Phase, find_parent_run, resolve_cells, tuned_nuisance, with_absolute_runs
+from netdepth.studies.resolve import (
+    Phase,
+    chosen_cells,
+    find_parent_run,
+    resolve_cells,
+    tuned_nuisance,
+    with_absolute_runs,
+)
 from netdepth.studies.run import default_workers, locate_study
 from netdepth.studies.worker import Event, Progress, work
 from netdepth.studyspec import StudySpec
@@ -58,15 +65,14 @@ def forecast(spec: StudySpec, runtime: Runtime, *, workers: int | None = None, c
     most = default_workers(runtime) if workers is None else max(workers, 1)
     study, document, _ = locate_study(spec, runtime)
     spec = document.spec
-    nuisance, parent = tuned_nuisance(spec), find_parent_run(spec, runtime)
+    nuisance = tuned_nuisance(spec)
+    cells = resolve_cells(spec, runtime, find_parent_run(spec, runtime))
     phases: dict[str, Phase] = {}
     if nuisance is not None:
         tuning = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds)
-        tried = resolve_cells(spec, runtime, parent, trying=True)
-        phases["tuning"] = Phase.planned(tried, nuisance.seeds, tuning)
+        phases["tuning"] = Phase.planned(cells, nuisance.seeds, tuning)
     # Where the value of a cell is not chosen yet, the first stands for it: it does not change the cost.
-    cells = resolve_cells(spec, runtime, parent, document.tuning)
-    phases["study"] = Phase.planned(cells, spec.seeds, document)
+    phases["study"] = Phase.planned(chosen_cells(cells, document.tuning), spec.seeds, document)
     unfinished = {
         name: {str(run.folder) for run in phase.runs} if runtime.fresh else phase.unfinished(study.path)
         for name, phase in phases.items()
@@ -114,6 +120,8 @@ def _per_step(group: Group) -> int:
 
 def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: float) -> float:
     """Seconds per training step of ``group``, made as it will be but in a temporary folder, in about ``seconds``."""
+    from netdepth.training.resolve import fingerprint
+
     cell = phase.cell(group)
     started = time.perf_counter()
     seen: list[tuple[float, float]] = []  # the time, and the cost of the steps done until then
@@ -126,9 +134,10 @@ def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: flo
 
     with tempfile.TemporaryDirectory(prefix="netdepth-") as folder:
         job = phase.job(group, Path(folder) / "calibration", dataclasses.replace(runtime, sealed=True))
-        configs = tuple(with_absolute_runs(config, runtime.runs_root) for config in job.configs)
+        config = with_absolute_runs(job.config, runtime.runs_root)
+        job = dataclasses.replace(job, config=config, fingerprint=fingerprint(config, cell.resolved.splits.spec))
         try:
-            outcomes = work(dataclasses.replace(job, configs=configs), report)
+            outcomes = work(job, report)
         except Interrupted as stop:
             if stop.exit_code != 128 + CALIBRATED:
                 raise

@@ -7,6 +7,7 @@ fixed by the digest of its weights; until then configs call it `SOURCE`.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from netdepth.config import Component, Duration, RunConfig, Runtime, canonical_json
 from netdepth.errors import BadInput, RunFailed
 from netdepth.overrides import apply_overrides
+from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir, runs_root, slug
 from netdepth.studies.folder import ParentRun, PlannedRun, StudyDocument, Tuning
 from netdepth.studies.plan import Group, Plan, Work, plan
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
     from netdepth.training.resolve import ResolvedConfig
 
 __all__ = [
-    "Phase", "ResolvedCell", "find_parent_run", "make_parent_run", "resolve_cells", "tuned_nuisance",
+    "Phase", "ResolvedCell", "chosen_cells", "find_parent_run", "make_parent_run", "resolve_cells", "tuned_nuisance",
     "with_absolute_runs", "without_parent_run",
 ]  # fmt: skip
 
@@ -101,13 +103,19 @@ def tuned_nuisance(spec: StudySpec) -> Nuisance | None:
     return tuned[0] if tuned else None
 
 
-def resolve_cells(
-    spec: StudySpec, runtime: Runtime, parent: str | None, tuning: Tuning | None = None, *, trying: bool = False
-) -> list[ResolvedCell]:
-    """Every cell of ``spec`` resolved and measured.
+def chosen_cells(cells: Sequence[ResolvedCell], tuning: Tuning | None) -> list[ResolvedCell]:
+    """Of each cell the one with the value that ``tuning`` chose for it, or the first as long as none is chosen."""
+    chosen = {(item.condition, item.depth): item.value for item in (tuning and tuning.chosen) or ()}
+    kept: dict[tuple[str, int], ResolvedCell] = {}
+    for cell in cells:
+        key = cell.cell.condition, cell.cell.depth
+        if cell.value == chosen.get(key, cell.value):
+            kept.setdefault(key, dataclasses.replace(cell, value=None))
+    return list(kept.values())
 
-    A tuned setting has the value that ``tuning`` chose for the cell, the first one as long as none is chosen; if
-    ``trying``, there is a cell for each of its values.
+
+def resolve_cells(spec: StudySpec, runtime: Runtime, parent: str | None) -> list[ResolvedCell]:
+    """Every cell of ``spec`` resolved and measured, once for each value of a tuned setting.
 
     ``parent`` is the name of the study's parent run. Where it does not exist yet (a forecast), a cell that needs it
     is measured as if it did not, and gets a fingerprint that no run has. The data sets are loaded for their digests
@@ -120,15 +128,10 @@ def resolve_cells(
     from netdepth.training.resolve import COMPONENTS, fingerprint, resolve
 
     nuisance = tuned_nuisance(spec)
-    chosen = {(item.condition, item.depth): item.value for item in (tuning and tuning.chosen) or ()}
     loaded: dict[bytes, data.Splits] = {}
     cells = []
     for cell in spec.cells:
-        values: Sequence[int | float | None] = (None,)
-        if nuisance is not None:
-            first = nuisance.values[0]
-            values = nuisance.values if trying else (chosen.get((cell.condition, cell.depth), first),)
-        for value in values:
+        for value in (None,) if nuisance is None else nuisance.values:
             asked = cell.config
             if nuisance is not None:
                 asked, _ = apply_overrides(asked, [f"{nuisance.path}={value!r}"])
@@ -137,7 +140,7 @@ def resolve_cells(
             resolved = resolve(without_parent_run(asked), runtime, loaded.get(dataset_key))
             loaded[dataset_key] = resolved.splits
             config, dataset = resolved.config, resolved.splits.spec
-            if nuisance is not None and trying and dataset.sizes["val"] == 0:
+            if nuisance is not None and dataset.sizes["val"] == 0:
                 raise BadInput(f"tuning {nuisance.path} needs validation images; set dataset.val_size to 1 or more")
             network = models.describe(models.build(config.model, dataset.input_shape, len(dataset.classes)))
             if network.depth != cell.depth:
@@ -154,7 +157,7 @@ def resolve_cells(
             cells.append(
                 ResolvedCell(
                     cell=cell,
-                    value=value if trying else None,
+                    value=value,
                     resolved=resolved,
                     parameters=network.parameters,
                     multiply_adds=3 * batch * network.multiply_adds,
@@ -225,11 +228,11 @@ class Phase:
 
     def job(self, group: Group, study: Path, runtime: Runtime) -> Job:
         """``group`` as a worker takes it: one thread, no trackers, nothing removed."""
-        cell = self.cell(group)
+        cell, resolved = self.cell(group), self.cell(group).resolved
         root = study.parent.absolute()
         own = dataclasses.replace(runtime, runs_root=root, threads=1, trackers=(), fresh=False)
-        configs = tuple(cell.resolved.config.with_seed(seed) for seed in group.seeds)
-        return Job(group.group, cell.name, study.name, configs, self.folders(group), own)
+        config, folders = resolved.config, self.folders(group)
+        return Job(group.group, cell.name, study.name, config, resolved.fingerprint, group.seeds, folders, own)
 
 
 # --- the parent run -----------------------------------------------------------------------------
@@ -267,14 +270,17 @@ def _rename_runs(config: RunConfig, names: Mapping[str, str]) -> RunConfig:
 
 def find_parent_run(spec: StudySpec, runtime: Runtime) -> str | None:
     """The name that configs have for the finished parent run of ``spec``; None if there is no such run."""
+    return None if spec.source is None else _resolve_parent_run(spec.source, runtime)[1]
+
+
+def _resolve_parent_run(config: RunConfig, runtime: Runtime) -> tuple[ResolvedConfig, str | None]:
+    """The ``config`` of a parent run resolved, and the name of its run if that is finished."""
     from netdepth.training.resolve import resolve
 
-    if spec.source is None:
-        return None
-    fingerprint = resolve(spec.source, runtime).fingerprint
-    root = runs_root(runtime.runs_root)
-    found = sorted((root / "single").glob(f"*-s{spec.source.seed}-{fingerprint}"))
-    return str(found[0].relative_to(root)) if found and RunDir(found[0]).result() is not None else None
+    resolved, root = resolve(config, runtime), runs_root(runtime.runs_root)
+    found = sorted((root / "single").glob(f"*-s{config.seed}-{resolved.fingerprint}"))
+    finished = bool(found) and RunDir(found[0]).result() is not None
+    return resolved, str(found[0].relative_to(root)) if finished else None
 
 
 def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> ParentRun | None:
@@ -283,14 +289,16 @@ def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> Parent
     Raises:
         RunFailed: it diverged, so nothing can start from it; and the errors of any run.
     """
-    from netdepth.training.run import run
+    from netdepth.training.run import run_stack
 
     if spec.source is None:
         return None
-    root, name = runs_root(runtime.runs_root), find_parent_run(spec, runtime)
+    root, (resolved, name) = runs_root(runtime.runs_root), _resolve_parent_run(spec.source, runtime)
     if name is None:
         own = dataclasses.replace(runtime, trackers=(), fresh=False, sealed=False)
-        made = run(spec.source, own, name=f"{spec.name}-source", quiet=not progress)
+        watch = functools.partial(TrainProgress, shown=progress)
+        named = f"{spec.name}-source"
+        (made,) = run_stack(resolved, [spec.source.seed], own, name=named, study="single", watch=watch)
         name = str(made.run.path.relative_to(root))
     result = RunDir(root / name).result()
     assert result is not None

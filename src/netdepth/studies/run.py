@@ -16,7 +16,7 @@ from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
 from netdepth.studies.pool import execute, execute_here
-from netdepth.studies.resolve import Phase, ResolvedCell, make_parent_run, resolve_cells, tuned_nuisance
+from netdepth.studies.resolve import Phase, ResolvedCell, chosen_cells, make_parent_run, resolve_cells, tuned_nuisance
 from netdepth.studies.worker import Done, Event, Job, Progress, Report, Retry, Started, Waiting
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.training.launch import Outcome
@@ -97,7 +97,7 @@ def run_study(
     nuisance = tuned_nuisance(spec)
     source = make_parent_run(document.spec, runtime, progress)
     parent = None if source is None else source.run
-    cells = resolve_cells(document.spec, runtime, parent, trying=True)
+    cells = resolve_cells(document.spec, runtime, parent)
     with where.lock():
         study, document, _ = locate_study(spec, runtime)  # read again: now no other process writes
         if study.path != where.path:
@@ -107,8 +107,7 @@ def run_study(
         runner = _Runner(study, runtime, execute_jobs, progress, document.spec.label_of)
         if nuisance is not None:
             document = runner.tune(document, nuisance, cells)
-            cells = resolve_cells(document.spec, runtime, parent, document.tuning)
-        phase = Phase.planned(cells, document.spec.seeds, document)
+        phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds, document)
         study.write(dataclasses.replace(document, plan=phase.plan, runs=phase.runs, source=source))
         return runner.make(phase, runtime, spec.name)
 

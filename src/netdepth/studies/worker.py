@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from netdepth.config import Component, RunConfig, Runtime, from_json, to_json
-from netdepth.errors import Interrupted, Locked, NetdepthError
+from netdepth.errors import BadInput, Interrupted, Locked, NetdepthError
 from netdepth.files.usercode import import_user
 from netdepth.progress import ShownRecord
 from netdepth.runs.folder import RunDir, runs_root
@@ -46,7 +46,7 @@ REPORT_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class Job:
-    """One group of a plan: ``configs`` that differ in their seeds alone, each with the name of its run folder.
+    """One group of a plan: a config as it was resolved, with its fingerprint; its seeds, each with its run folder.
 
     ``name`` is the recipe that the runs record, ``study`` the folder below ``runtime.runs_root`` that holds them.
     """
@@ -54,7 +54,9 @@ class Job:
     group: int
     name: str
     study: str
-    configs: tuple[RunConfig, ...]
+    config: RunConfig
+    fingerprint: str
+    seeds: tuple[int, ...]
     folders: tuple[str, ...]
     runtime: Runtime
 
@@ -155,6 +157,7 @@ def work(job: Job, report: Report) -> tuple[Outcome, ...]:
 
 
 def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
+    from netdepth.training.resolve import ResolvedConfig, fingerprint
     from netdepth.training.run import run_stack
 
     for module in job.runtime.imports:
@@ -163,11 +166,15 @@ def _make(job: Job, report: Report) -> tuple[Outcome, ...]:
     def watch(title: str, total_steps: int, steps_per_epoch: int) -> contextlib.nullcontext[_Watcher]:
         return contextlib.nullcontext(_Watcher(Progress(job.group, 0, total_steps, steps_per_epoch, None), report))
 
-    splits = _splits(json.dumps(to_json(job.configs[0].dataset)), job.runtime.data_dir)
-    finished = run_stack(job.configs, job.runtime, name=job.name, study=job.study, watch=watch, splits=splits)
+    splits = _splits(json.dumps(to_json(job.config.dataset)), job.runtime.data_dir)
+    mark = fingerprint(job.config, splits.spec)
+    if mark != job.fingerprint:
+        raise BadInput(f"planned as {job.fingerprint}, it is {mark} here: its data or the code of a component differ")
+    resolved = ResolvedConfig(job.config, splits, mark)
+    finished = run_stack(resolved, job.seeds, job.runtime, name=job.name, study=job.study, watch=watch)
     return tuple(
-        Outcome(done.run.path, config.seed, done.result["status"], notes=[] if done.cached else done.notes)
-        for config, done in zip(job.configs, finished, strict=True)
+        Outcome(done.run.path, seed, done.result["status"], notes=[] if done.cached else done.notes)
+        for seed, done in zip(job.seeds, finished, strict=True)
     )
 
 
@@ -182,15 +189,15 @@ def _splits(dataset: str, data_dir: Path | None) -> Splits:
 def failed_outcomes(job: Job, error: str, exit_code: int) -> tuple[Outcome, ...]:
     """The outcomes of a group that failed; a seed that had finished before stays finished."""
     outcomes = []
-    for config, folder in zip(job.configs, job.folders, strict=True):
+    for seed, folder in zip(job.seeds, job.folders, strict=True):
         run = RunDir(runs_root(job.runtime.runs_root) / job.study / folder)
         result = None
         with contextlib.suppress(NetdepthError):
             result = run.result()
         if result is not None:
-            outcomes.append(Outcome(run.path, config.seed, result["status"]))
+            outcomes.append(Outcome(run.path, seed, result["status"]))
         else:
-            outcomes.append(Outcome(run.path, config.seed, "failed", error, exit_code))
+            outcomes.append(Outcome(run.path, seed, "failed", error, exit_code))
     return tuple(outcomes)
 
 

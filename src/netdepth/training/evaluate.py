@@ -29,7 +29,7 @@ def logits_of(stack: Stack, replicas: Sequence[int], split: Split) -> list[Tenso
     In the precision of the weights: a network trained in bf16 is evaluated in float32, as after loading its
     checkpoint.
     """
-    if replicas and len(stack) > 1 and stack.models[0].handwritten:
+    if replicas and len(stack) > 1 and stack.models[0].relu_chain() is not None:
         return _logits_together(MLPPass(stack, replicas), split)
     return [_logits_of_one(stack, stack.models[index], split) for index in replicas]
 

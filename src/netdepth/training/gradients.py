@@ -15,7 +15,6 @@ from torch import Tensor
 
 from netdepth.errors import BadInput
 from netdepth.models import Network
-from netdepth.models.mlp import MLP
 from netdepth.training.objectives import CrossEntropy, Distillation, Objective
 from netdepth.training.stack import Gradients, Stack
 
@@ -36,7 +35,7 @@ WARM_UP = 3
 def has_handwritten_pass(model: Network, objective: Objective) -> bool:
     """Whether `mlp_gradients` computes this model under this objective: plain cross-entropy. Only such are stacked."""
     plain = isinstance(objective, CrossEntropy) and objective.label_smoothing == 0
-    return model.handwritten and plain and all(p.requires_grad for p in model.parameters())
+    return model.relu_chain() is not None and plain and all(p.requires_grad for p in model.parameters())
 
 
 def choose_gradients(stack: Stack, objective: Objective) -> Gradients:
@@ -100,20 +99,19 @@ class MLPPass:
     """
 
     def __init__(self, stack: Stack, replicas: Sequence[int] | None = None) -> None:
-        model = stack.models[0]
-        assert isinstance(model, MLP)
-        self.model = model
+        self.model = stack.models[0]
+        chain = self.model.relu_chain()
+        assert chain is not None
         self.alone = len(stack) == 1
         self.size = len(stack) if replicas is None else len(replicas)
-        self.names = [*(f"hidden.{i}" for i in range(len(model.hidden))), "head"]
+        self.names = chain.layers
         chosen = slice(None) if replicas is None or self.alone else list(replicas)
         self.weights = [stack.views(f"{name}.weight")[0][chosen] for name in self.names]
         biases = [stack.views(f"{name}.bias")[0][chosen] for name in self.names]
         self.biases = biases if self.alone else [bias.unsqueeze(1) for bias in biases]
         self.last = len(self.names) - 1
-        self.scale = model.branch_factor
-        residual, k = model.shortcut == "identity", model.block_layers
-        inside = [residual and 0 < i < self.last for i in range(self.last + 1)]
+        self.scale, k = chain.scale, chain.block_layers
+        inside = [k > 0 and 0 < i < self.last for i in range(self.last + 1)]
         self.opens = [inside[i] and (i - 1) % k == 0 for i in range(self.last + 1)]
         """Whether layer i is the first of a block."""
         self.closes = [inside[i] and i % k == 0 for i in range(self.last + 1)]
@@ -145,7 +143,7 @@ class Workspace:
     def __init__(self, net: MLPPass, batch: int, *, keep: bool, shared: bool = False) -> None:
         model = net.model
         self.empty = model.normalize.mean.new_empty
-        self.widths: list[int] = [layer.out_features for layer in [*model.hidden, model.head]]
+        self.widths = [weight.shape[-1] for weight in net.weights]
         self.shape = (batch,) if net.alone else (net.size, batch)
         self.images = self.empty((batch if shared else net.size * batch, *model.input_shape))
         self.x = self.images.view(batch, -1).expand(*self.shape, -1) if shared else self.images.view(*self.shape, -1)
@@ -162,7 +160,7 @@ class Workspace:
                 turns[width, 2] if c else z for width, z, c in zip(self.widths, self.outputs, net.closes, strict=True)
             ]
 
-    def take(self, pixels: Tensor, model: MLP) -> None:
+    def take(self, pixels: Tensor, model: Network) -> None:
         """Normalise uint8 ``pixels`` into ``images``."""
         self.images.copy_(pixels).sub_(model.normalize.mean).mul_(model.normalize.scale)
 

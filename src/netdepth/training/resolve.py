@@ -1,6 +1,7 @@
 """From a config to a run that can be computed: all settings, the data, the fingerprint, the untrained network.
 
-`resolve` does it, once per run. The parts that need no data (`fill_in`, `fingerprint`) can be called alone.
+`resolve` does it, once per run, in the process that has its data. The parts that need no data (`fill_in`,
+`fingerprint`) can be called alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.finished import begin_with, find_weights, name_of
 from netdepth.training.gradients import has_handwritten_pass
 from netdepth.training.objectives import OBJECTIVES, find_teacher
-from netdepth.training.optim import SCHEDULES, WatchingSchedule
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.training.process import find_device
 
 __all__ = ["COMPONENTS", "ResolvedConfig", "build_model", "fill_in", "fingerprint", "multiplies_bf16", "resolve"]
@@ -87,6 +88,7 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
     """
     parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
     config = dataclasses.replace(config, **parts)
+    _refuse_settings_out_of_range(config)
     if config.train.precision == "auto":
         lower = models.class_of(config.model.name).gains_from_bf16 and multiplies_bf16(find_device(device))
         train = dataclasses.replace(config.train, precision="bf16" if lower else "float32")
@@ -97,12 +99,20 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
         pinned: dict[str, Any] = {"run": name_of(parent.run, runs_root), "weights": parent.which}
         config = dataclasses.replace(config, start_from=dataclasses.replace(start, **pinned, sha256=parent.sha256))
     if "teacher" in config.objective.args:
-        OBJECTIVES.build(config.objective)  # settings out of range are refused before a run is looked for
         teacher = find_teacher(config.objective, runs_root)
         pinned = {"teacher": name_of(teacher.run, runs_root), "weights": teacher.which, "sha256": teacher.sha256}
         args = {**config.objective.args, **pinned}
         config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args=args))
     return config
+
+
+def _refuse_settings_out_of_range(config: RunConfig) -> None:
+    """Build what needs no data, on one parameter: what it refuses is refused before anything is written."""
+    parameter = nn.Parameter(torch.zeros(1))
+    parameter.grad = torch.zeros(1)
+    OPTIMIZERS.build(config.optimizer, parameter)
+    SCHEDULES.build(config.schedule, 1, 1)
+    OBJECTIVES.build(config.objective)
 
 
 def multiplies_bf16(device: torch.device) -> bool:

@@ -64,62 +64,60 @@ def run(
     if watch is None:
         watch = functools.partial(TrainProgress, shown=not quiet)
     with joined() as team:
+        run_of_rank_0 = None
         if isinstance(team, Follower):
-            _follow(team, config, runtime)
-        return run_stack([config], runtime, name=name, study=study, watch=watch, splits=splits, team=team)[0]
+            run_of_rank_0 = team.wait_for_run()  # before the data are loaded: rank 0 may have filled the cache
+            if run_of_rank_0 is None:
+                raise SystemExit(0)
+        resolved = resolve(config, runtime, splits)  # by every rank: its options and data may differ from rank 0's
+        if isinstance(team, Follower) and run_of_rank_0 is not None:
+            _follow(team, run_of_rank_0, resolved, runtime)
+        return run_stack(resolved, [config.seed], runtime, name=name, study=study, watch=watch, team=team)[0]
 
 
-def _follow(team: Follower, config: RunConfig, runtime: Runtime) -> NoReturn:
-    """Compute gradients for rank 0, which trains the run of ``config``, until it ends.
+def _follow(team: Follower, run_of_rank_0: StartedRun, resolved: ResolvedConfig, runtime: Runtime) -> NoReturn:
+    """Compute gradients for rank 0 until its run ends.
 
     Raises:
         SystemExit: always, at the end: only rank 0 continues after the training.
         BadInput: this process would train another run.
         RankLost: rank 0 has ended.
     """
-    run_of_rank_0 = team.wait_for_run()  # before the data are loaded: rank 0 may have filled the cache
-    if run_of_rank_0 is not None:
-        process = configure(runtime, recorded=run_of_rank_0.environment, team=team)
-        resolved = resolve(config, runtime)
-        config, splits, theirs = resolved.config, resolved.splits, run_of_rank_0.fingerprint
-        if resolved.fingerprint != theirs:
-            raise BadInput(
-                f"its fingerprint is {resolved.fingerprint}, that of rank 0 is {theirs}: its options, data or files "
-                "differ"
-            )
-        stack, batches = lay_out(config, [build_model(config, splits, team.world)], process, splits, [config.seed])
-        team.serve(choose_gradients(stack, OBJECTIVES.build(config.objective)), stack, batches)
+    process = configure(runtime, recorded=run_of_rank_0.environment, team=team)
+    config, splits, theirs = resolved.config, resolved.splits, run_of_rank_0.fingerprint
+    if resolved.fingerprint != theirs:
+        raise BadInput(
+            f"its fingerprint is {resolved.fingerprint}, that of rank 0 is {theirs}: its options, data or files differ"
+        )
+    stack, batches = lay_out(config, [build_model(config, splits, team.world)], process, splits, [config.seed])
+    team.serve(choose_gradients(stack, OBJECTIVES.build(config.objective)), stack, batches)
     raise SystemExit(0)
 
 
 def run_stack(
-    configs: Sequence[RunConfig],
+    resolved: ResolvedConfig,
+    seeds: Sequence[int],
     runtime: Runtime,
     *,
     name: str,
     study: str,
     watch: Watch = TrainProgress,
-    splits: data.Splits | None = None,
     team: Team = ALONE,
 ) -> list[Finished]:
-    """Train the runs of ``configs``, which differ in their seeds alone, as one stack of replicas.
+    """Train the runs of one config with ``seeds`` as one stack of replicas.
 
     Their folders are those of single runs, except that ``environment.json`` names the stack. Unfinished runs are
     continued: all from the newest step at which each has a sound checkpoint; replicas that are finished stay in the
-    stack as zeros, since its size changes bits. The data set is loaded unless its ``splits`` are given. With a ``team``
-    this is rank 0 of a data parallel run, which has one config.
+    stack as zeros, since its size changes bits. With a ``team`` this is rank 0 of a data parallel run, which has one
+    seed.
 
     Raises:
-        BadInput: a bad config, data set or environment.
+        BadInput: a bad model or environment; nothing is written.
         Locked: another process works in one of the folders.
         StorageError: the disk is full or fails.
         RunFailed: another error stopped them; each ``failure.json`` has the reason.
         Interrupted: a signal came; everything is saved.
     """
-    seeds = [config.seed for config in configs]
-    if any(config.with_seed(seeds[0]) != configs[0] for config in configs) or len(set(seeds)) < len(seeds):
-        raise BadInput("a stack takes configs that differ only in their seeds")
-    resolved = resolve(configs[0], runtime, splits)
     config = resolved.config
     if len(resolved.splits.val) == 0 and (config.train.early_stopping or config.train.overfitting):
         raise BadInput(
@@ -149,7 +147,11 @@ def run_stack(
         try:
             if missing:
                 mirrors, trained_until = _train(resolved, runtime, replicas, name, watch, team)
-        except (BadInput, Interrupted):
+        except BadInput:
+            for folder in folders:
+                folder.remove_if_unused()
+            raise
+        except Interrupted:
             raise
         except Exception as error:
             raise _failed(missing, error) from None
