@@ -6,7 +6,7 @@ from typing import Any
 
 from netdepth.config import from_json
 from netdepth.files.atomic import restored
-from netdepth.tools.inspect.statistics import Statistics
+from netdepth.training.layers import Statistics
 
 
 def made(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -174,8 +175,8 @@ def real_run(root: Path, splits: Splits, *, kept: bool) -> tuple[RunDir, Network
     if kept:
         (run.path / "probes").mkdir()
         batch = probe_batch(splits.train)
-        run.write_json("probes/init.json", {"step": 0, "epoch": 0.0, **probe(first, *batch)})
-        run.write_json("probes/step-32.json", {"step": 32, "epoch": 1.0, **probe(last, *batch)})
+        run.write_json("probes/init.json", asdict(probe(first, *batch)))
+        run.write_json("probes/step-32.json", asdict(probe(last, *batch, 32, 1.0)))
     return run, first, last
 
 
@@ -203,7 +204,7 @@ def test_inspect_shows_table_picture_and_words(
     }  # fmt: skip
     assert document["training_gradients"] == [{"step": 32, "epoch": 1.0, "layer_grad_norms": {"head.weight": 0.25}}]
     for found, model in zip(document["probes"], (first, last), strict=True):
-        expected = probe(model, *probe_batch(splits.train))
+        expected = asdict(probe(model, *probe_batch(splits.train), found["step"], found["epoch"]))
         assert {key: found[key] for key in expected} == json.loads(json.dumps(expected))
         assert found.get("schema") == (1 if kept else None)  # as the file has it
     assert [found["step"] for found in document["probes"]] == [0, 32]

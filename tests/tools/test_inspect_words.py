@@ -9,7 +9,8 @@ import pytest
 from support.made_statistics import statistics as made
 
 from netdepth.text import compact
-from netdepth.tools.inspect.statistics import Statistics, words
+from netdepth.tools.inspect.statistics import words
+from netdepth.training.layers import Statistics
 
 TRAINED = made(500, loss=0.05, cosine=0.4)
 STUCK = {"loss": 2.3}

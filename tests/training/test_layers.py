@@ -76,18 +76,18 @@ def test_gradients_are_those_of_autograd(kind: str, dtype: torch.dtype) -> None:
     loss.backward()  # type: ignore[no-untyped-call]
     layers = {name: m for name, m in reference.named_modules() if isinstance(m, nn.Linear)}
     found = probe(model, inputs, labels)
-    assert found["loss"] == loss.item()
-    assert found["batch"] == 32
-    assert [row["name"] for row in found["layers"]] == [f"hidden.{i}" for i in range(5)] + ["head"]
-    for row in found["layers"]:
-        weight = layers[row["name"]].weight
+    assert found.loss == loss.item()
+    assert found.batch == 32
+    assert [row.name for row in found.layers] == [f"hidden.{i}" for i in range(5)] + ["head"]
+    for row in found.layers:
+        weight = layers[row.name].weight
         assert weight.grad is not None
-        assert row["grad_norm"] == pytest.approx(weight.grad.norm().item(), rel=1e-5)
-        assert row["weight_norm"] == pytest.approx(weight.norm().item(), rel=1e-6)
-        assert row["weight_norm"] or kind == "fixup"
-        ratio = row["grad_norm"] / row["weight_norm"] if row["weight_norm"] else None
-        assert row["grad_to_weight"] == ratio
-    assert found["gradient_ratio"] == found["layers"][0]["grad_norm"] / found["layers"][-1]["grad_norm"]
+        assert row.grad_norm == pytest.approx(weight.grad.norm().item(), rel=1e-5)
+        assert row.weight_norm == pytest.approx(weight.norm().item(), rel=1e-6)
+        assert row.weight_norm or kind == "fixup"
+        ratio = row.grad_norm / row.weight_norm if row.weight_norm else None
+        assert row.grad_to_weight == ratio
+    assert found.gradient_ratio == found.layers[0].grad_norm / found.layers[-1].grad_norm
 
 
 def representations(model: Any, inputs: Tensor) -> list[np.ndarray]:
@@ -105,12 +105,12 @@ def representations(model: Any, inputs: Tensor) -> list[np.ndarray]:
 def test_activations_are_those_of_the_forward_pass(kind: str) -> None:
     model, (inputs, labels) = network(**KINDS[kind]), batch()
     pairs = np.triu_indices(len(labels), k=1)
-    rows = probe(model, inputs, labels)["layers"]
+    rows = probe(model, inputs, labels).layers
     for row, values in zip(rows, representations(model, inputs), strict=True):
-        assert row["shape"] == list(values.shape[1:])
-        assert row["activation_mean"] == pytest.approx(values.mean(), rel=1e-5)
-        assert row["activation_var"] == pytest.approx(values.var(), rel=1e-5)
-        assert row["cosine"] == pytest.approx(cosine_similarity(values)[pairs].mean(), rel=1e-6)
+        assert row.shape == values.shape[1:]
+        assert row.activation_mean == pytest.approx(values.mean(), rel=1e-5)
+        assert row.activation_var == pytest.approx(values.var(), rel=1e-5)
+        assert row.cosine == pytest.approx(cosine_similarity(values)[pairs].mean(), rel=1e-6)
 
 
 def test_dead_units_are_those_that_no_example_wakes() -> None:
@@ -118,20 +118,20 @@ def test_dead_units_are_those_that_no_example_wakes() -> None:
     with torch.no_grad():
         model.get_submodule("hidden.0").bias[:] = torch.tensor([-1e4] * 3 + [1e4] * 5)
         model.get_submodule("hidden.1").bias[:] = 1e4
-    dead = [row["dead_fraction"] for row in probe(model, inputs, labels)["layers"]]
+    dead = [row.dead_fraction for row in probe(model, inputs, labels).layers]
     assert dead == [3 / 8, 0.0, None]
-    assert all(row["dead_fraction"] is None for row in probe(network(**KINDS["tanh"]), inputs, labels)["layers"])
+    assert all(row.dead_fraction is None for row in probe(network(**KINDS["tanh"]), inputs, labels).layers)
 
 
 def test_convolutions_count_channels_and_frozen_layers_have_a_gradient() -> None:
     model, (inputs, labels) = Branchy(), batch()
-    found = probe(model, inputs, labels)["layers"]
-    assert [row["kind"] for row in found] == ["Conv2d", "Conv2d", "Linear"]
-    assert [row["shape"] for row in found] == [[4, 8, 8], [6, 6, 6], [10]]
-    assert found[0]["dead_fraction"] == 0.5
-    assert found[1]["grad_norm"] > 0
+    found = probe(model, inputs, labels).layers
+    assert [row.kind for row in found] == ["Conv2d", "Conv2d", "Linear"]
+    assert [row.shape for row in found] == [(4, 8, 8), (6, 6, 6), (10,)]
+    assert found[0].dead_fraction == 0.5
+    assert found[1].grad_norm > 0
     hidden = model.relu(model.first(model.normalize(inputs))).detach().flatten(1)
-    assert found[0]["activation_var"] == pytest.approx(float(hidden.double().var(correction=0)), rel=1e-5)
+    assert found[0].activation_var == pytest.approx(float(hidden.double().var(correction=0)), rel=1e-5)
     assert not any(p.requires_grad for p in model.second.parameters())
 
 
@@ -143,9 +143,9 @@ def test_a_zero_representation_is_left_out_of_the_cosine() -> None:
             parameter.zero_()
         layer.weight[0, :2] = torch.tensor([1.0, -1.0])
     inputs[:, 0, 0, 0], inputs[:, 0, 0, 1] = torch.tensor([0, 9, 0, 7]), torch.tensor([5, 1, 5, 1])
-    first, _ = probe(model, inputs, labels)["layers"]
-    assert first["cosine"] == pytest.approx(1.0)  # of examples 1 and 3, the only ones that fire
-    assert probe(model, inputs[:2], labels[:2])["layers"][0]["cosine"] is None
+    first, _ = probe(model, inputs, labels).layers
+    assert first.cosine == pytest.approx(1.0)  # of examples 1 and 3, the only ones that fire
+    assert probe(model, inputs[:2], labels[:2]).layers[0].cosine is None
 
 
 class Patches(nn.Module):
@@ -163,12 +163,12 @@ class Patches(nn.Module):
 
 def test_layers_may_see_other_rows_and_be_called_by_keyword() -> None:
     model, (inputs, labels) = Patches(), batch()
-    first, last = probe(model, inputs, labels)["layers"]
+    first, last = probe(model, inputs, labels).layers
     hidden = model.patch(inputs.float().reshape(-1, 16) / 255).reshape(32, 20).detach().numpy()
     logits = model(inputs).detach().numpy()
     for row, values in ((first, hidden), (last, logits)):
-        assert row["activation_var"] == pytest.approx(values.var(), rel=1e-4)
-        assert row["cosine"] == pytest.approx(cosine_similarity(values)[np.triu_indices(32, k=1)].mean(), rel=1e-5)
+        assert row.activation_var == pytest.approx(values.var(), rel=1e-4)
+        assert row.cosine == pytest.approx(cosine_similarity(values)[np.triu_indices(32, k=1)].mean(), rel=1e-5)
 
 
 def test_a_network_without_such_layers_has_no_rows() -> None:
@@ -177,9 +177,9 @@ def test_a_network_without_such_layers_has_no_rows() -> None:
             return super().forward(x)[:, :10].float()
 
     found = probe(Scaled(), *batch())
-    assert found["layers"] == []
-    assert math.isfinite(found["loss"])
-    assert math.isnan(found["gradient_ratio"])
+    assert found.layers == ()
+    assert math.isfinite(found.loss)
+    assert math.isnan(found.gradient_ratio)
 
 
 def test_what_is_not_finite_stays_so() -> None:
@@ -187,11 +187,11 @@ def test_what_is_not_finite_stays_so() -> None:
     with torch.no_grad():
         model.get_submodule("hidden.2").weight[0, 0] = math.inf
     found = probe(model, inputs, labels)
-    assert math.isnan(found["loss"])
-    assert math.isinf(found["layers"][2]["weight_norm"])
-    assert math.isfinite(found["layers"][1]["activation_var"])
-    assert all(not math.isfinite(row["activation_var"]) for row in found["layers"][2:])
-    assert all(not math.isfinite(row["cosine"]) for row in found["layers"][2:])
+    assert math.isnan(found.loss)
+    assert math.isinf(found.layers[2].weight_norm)
+    assert math.isfinite(found.layers[1].activation_var)
+    assert all(not math.isfinite(row.activation_var) for row in found.layers[2:])
+    assert all(not math.isfinite(row.cosine) for row in found.layers[2:])
 
 
 # --- known theory --------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ def test_wide_he_networks_follow_the_arc_cosine_kernel() -> None:
     for seed in range(40):
         model = network(width=256, depth=5, seed=seed, init="he")
         model.normalize.set_statistics(torch.tensor([0.5]), torch.tensor([0.29]))
-        found.append([row["cosine"] for row in probe(model, inputs, labels)["layers"][:-1]])
+        found.append([row.cosine for row in probe(model, inputs, labels).layers[:-1]])
     cosine = float(cosine_similarity(model.normalize(inputs).flatten(1).numpy())[0, 1])
     for measured in np.mean(found, axis=0):
         cosine = (math.sqrt(1 - cosine**2) + cosine * (math.pi - math.acos(cosine))) / math.pi
@@ -217,11 +217,11 @@ def test_depth_vanishes_collapses_or_passes_as_known() -> None:
     he = probe(network(64, 40, init="he"), inputs, labels)
     scaled = probe(network(64, 40, **KINDS["residual"]), inputs, labels)
     unscaled = probe(network(64, 40, init="he", shortcut="identity"), inputs, labels)
-    assert default["gradient_ratio"] < 1e-8
-    assert 1e-2 < he["gradient_ratio"] < 1e2
-    assert 1e-2 < scaled["gradient_ratio"] < 1e2
-    assert he["layers"][-2]["cosine"] > 0.97 > he["layers"][0]["cosine"]
-    growth = [p["layers"][-2]["activation_var"] / p["layers"][0]["activation_var"] for p in (scaled, unscaled)]
+    assert default.gradient_ratio < 1e-8
+    assert 1e-2 < he.gradient_ratio < 1e2
+    assert 1e-2 < scaled.gradient_ratio < 1e2
+    assert he.layers[-2].cosine > 0.97 > he.layers[0].cosine
+    growth = [p.layers[-2].activation_var / p.layers[0].activation_var for p in (scaled, unscaled)]
     assert growth[0] < 1e4 < 1e12 < growth[1]
 
 
@@ -279,11 +279,11 @@ def test_nothing_is_disturbed(kind: str) -> None:
 def test_dropout_is_off_and_the_layout_does_not_matter() -> None:
     model, (inputs, labels) = network(dropout=0.5), batch()
     found = probe(model, inputs, labels)
-    assert found["loss"] == probe(network(), inputs, labels)["loss"]
+    assert found.loss == probe(network(), inputs, labels).loss
     Stack([model])  # its matrices lie transposed
     again = probe(model, inputs, labels)
-    assert again["loss"] == pytest.approx(found["loss"], rel=1e-6)
-    assert again["gradient_ratio"] == pytest.approx(found["gradient_ratio"], rel=1e-5)
+    assert again.loss == pytest.approx(found.loss, rel=1e-6)
+    assert again.gradient_ratio == pytest.approx(found.gradient_ratio, rel=1e-5)
 
 
 def test_a_probe_that_fails_leaves_no_trace() -> None:

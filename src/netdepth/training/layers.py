@@ -15,7 +15,6 @@ import contextlib
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +22,7 @@ from torch.nn import functional as F
 
 from netdepth.data import Split
 
-__all__ = ["BATCH_SIZE", "probe", "probe_batch"]
+__all__ = ["BATCH_SIZE", "Layer", "Statistics", "probe", "probe_batch"]
 
 BATCH_SIZE = 256
 SMALLEST = torch.finfo(torch.float64).tiny
@@ -36,19 +35,94 @@ def probe_batch(split: Split, size: int = BATCH_SIZE) -> tuple[Tensor, Tensor]:
     return split.inputs[chosen], split.labels[chosen]
 
 
+@dataclass(frozen=True)
+class Layer:
+    """Statistics of a weight layer; a float may be NaN or infinite.
+
+    ``shape``: of its output for one example. ``grad_norm``, ``weight_norm``: Frobenius; ``grad_to_weight``, their
+    quotient, is None for a zero weight. ``activation_mean``, ``activation_var``: over all examples and units of its
+    representation. ``dead_fraction``: share of units (channels of a convolution) that the ReLU leaves at zero for every
+    example; None where no `nn.ReLU` module follows. ``cosine``: mean cosine similarity of the representations over all
+    pairs of different examples, a zero representation left out; None where fewer than two are left.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...]
+    grad_norm: float
+    weight_norm: float
+    grad_to_weight: float | None
+    activation_mean: float
+    activation_var: float
+    dead_fraction: float | None
+    cosine: float | None
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of all ``layers`` at a ``step`` of training, on ``batch`` training images, as ``probes/*.json`` hold
+    them, in the order of the forward pass.
+
+    ``loss``: mean cross-entropy in nats. ``gradient_ratio``: gradient norm of the first layer's weight over the last's.
+    """
+
+    step: int
+    epoch: float
+    batch: int
+    loss: float
+    gradient_ratio: float
+    layers: tuple[Layer, ...]
+
+    @property
+    def moment(self) -> str:
+        """``at initialisation``, ``after epoch 4``; within the first epoch ``after step 20``."""
+        if self.step == 0:
+            return "at initialisation"
+        return f"after epoch {self.epoch:.4g}" if self.epoch >= 1 else f"after step {self.step}"
+
+    @property
+    def growth(self) -> float | None:
+        """Activation variance of the last hidden layer over the first one's; None without hidden layers or signal."""
+        hidden = self.layers[:-1]
+        if not hidden or not hidden[0].activation_var:
+            return None
+        return hidden[-1].activation_var / hidden[0].activation_var
+
+    @property
+    def similarity(self) -> float | None:
+        """Mean cosine similarity of different images in the input of the last layer."""
+        return self.layers[-2].cosine if len(self.layers) > 1 else None
+
+    @property
+    def chance(self) -> float:
+        """The loss of guessing all classes alike, ln C."""
+        return math.log(self.layers[-1].shape[-1])
+
+    @property
+    def not_finite(self) -> str | None:
+        """What is NaN or infinite, in words."""
+        for index, layer in enumerate(self.layers, start=1):
+            if not math.isfinite(layer.activation_var):
+                return f"the activations are not finite from layer {index} on"
+        for index, layer in enumerate(self.layers, start=1):
+            if not math.isfinite(layer.grad_norm):
+                return f"the gradient of layer {index} is not finite"
+        return None if math.isfinite(self.loss) else "the loss is not finite"
+
+
 @dataclass
 class _Layer:
     """A weight layer as it runs."""
 
     name: str
     kind: str
-    shape: list[int]
+    shape: tuple[int, ...]
     representation: tuple[float, float, float | None] = (math.nan, math.nan, None)
     """What `_measured` says of it, once the next layer has run."""
     dead: float | None = None
 
 
-def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
+def probe(model: nn.Module, inputs: Tensor, labels: Tensor, step: int = 0, epoch: float = 0.0) -> Statistics:
     """Gradient and activation statistics of every weight layer of ``model`` on one batch.
 
     Measured in training mode (batch norm uses the batch) with dropout off: its noise would hide
@@ -59,19 +133,7 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         model: maps ``inputs`` to logits ``[B, C]``.
         inputs: uint8 ``[B, C, H, W]``.
         labels: int64 ``[B]``.
-
-    Returns:
-        Plain values; a float may be NaN or infinite. ``batch`` = B; ``loss``: mean cross-entropy in
-        nats; ``gradient_ratio``: gradient norm of the first layer's weight over the last layer's;
-        ``layers``, in the order of the forward pass, each with
-
-        - ``name``, ``kind``, ``shape`` (of its output for one example);
-        - ``grad_norm``, ``weight_norm`` (Frobenius), ``grad_to_weight``, their quotient (None for a zero weight);
-        - ``activation_mean``, ``activation_var`` over all examples and units of its representation;
-        - ``dead_fraction``: share of units (channels of a convolution) that the ReLU leaves at zero for
-          every example; None where no `nn.ReLU` module follows;
-        - ``cosine``: mean cosine similarity of the representations over all pairs of different examples,
-          a zero representation left out; None where fewer than two are left.
+        step: of training, which has come to the ``epoch``.
     """
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
@@ -88,25 +150,14 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor) -> dict[str, Any]:
         weights = [parameters[f"{layer.name}.weight"] for layer in layers]
         gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     grad_norms, weight_norms = _norms(gradients), _norms(weights)
-    rows = []
+    found = []
     for layer, grad_norm, weight_norm in zip(layers, grad_norms, weight_norms, strict=True):
         mean, variance, cosine = layer.representation
-        rows.append(
-            {
-                "name": layer.name,
-                "kind": layer.kind,
-                "shape": layer.shape,
-                "grad_norm": grad_norm,
-                "weight_norm": weight_norm,
-                "grad_to_weight": grad_norm / weight_norm if weight_norm else None,
-                "activation_mean": mean,
-                "activation_var": variance,
-                "dead_fraction": layer.dead,
-                "cosine": cosine,
-            }
-        )
+        quotient = grad_norm / weight_norm if weight_norm else None
+        norms = grad_norm, weight_norm, quotient
+        found.append(Layer(layer.name, layer.kind, layer.shape, *norms, mean, variance, layer.dead, cosine))
     ratio = grad_norms[0] / grad_norms[-1] if grad_norms and grad_norms[-1] else math.nan
-    return {"batch": len(labels), "loss": float(loss.detach()), "gradient_ratio": ratio, "layers": rows}
+    return Statistics(step, epoch, len(labels), float(loss.detach()), ratio, tuple(found))
 
 
 def _weight_layers(model: nn.Module) -> dict[str, nn.Module]:
@@ -147,7 +198,7 @@ def _watched(model: nn.Module) -> Iterator[list[_Layer]]:
             layers[-1].representation = _measured(args[0] if args else named["input"])
 
     def after(module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
-        layers.append(_Layer(names[module], type(module).__name__, list(output.shape[1:])))
+        layers.append(_Layer(names[module], type(module).__name__, tuple(output.shape[1:])))
 
     def rectified(_module: nn.Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
         if layers and layers[-1].dead is None and output.dim() > 1:

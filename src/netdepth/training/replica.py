@@ -218,8 +218,8 @@ class Replica:
         step = self.last_step
         name = f"probes/step-{step}.json" if step else "probes/init.json"
         if not (self.folder.path / name).exists():
-            statistics = layers.probe(stack.models[self.index], *batch)
-            self.folder.write_json(name, {"step": step, "epoch": step / steps_per_epoch, **statistics})
+            statistics = layers.probe(stack.models[self.index], *batch, step, step / steps_per_epoch)
+            self.folder.write_json(name, dataclasses.asdict(statistics))
 
     # --- at the end ---
 

@@ -16,10 +16,10 @@ from netdepth.errors import BadInput, StorageError
 from netdepth.runs.folder import RunDir
 from netdepth.tools.common import open_run
 from netdepth.tools.inspect.picture import draw_layers
-from netdepth.tools.inspect.statistics import Statistics, read_statistics, words
+from netdepth.tools.inspect.statistics import read_statistics, words
 from netdepth.training.checkpoint import MODEL, load_weights
 from netdepth.training.finished import Run
-from netdepth.training.layers import probe, probe_batch
+from netdepth.training.layers import Statistics, probe, probe_batch
 from netdepth.training.resolve import build_model, fill_in
 
 __all__ = ["Inspection", "inspect"]
@@ -119,12 +119,11 @@ def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statis
     torch.set_num_threads(1)  # initial weights are drawn on one thread
     model = build_model(config, splits, runs_root=root)
     batch = probe_batch(splits.train)
-    found = [from_json(Statistics, {"step": 0, "epoch": 0.0, **probe(model, *batch)}, finite=False)]
+    found = [probe(model, *batch)]
     newest = run.dir.newest_checkpoint()
     if newest is not None:
         step, files = newest
         load_weights(model, files[MODEL])
         epochs = {record["step"]: record["epoch"] for record in run.dir.read_metrics()}
-        at = {"step": step, "epoch": epochs.get(step, float("nan"))}
-        found.append(from_json(Statistics, {**at, **probe(model, *batch)}, finite=False))
+        found.append(probe(model, *batch, step, epochs.get(step, float("nan"))))
     return found

@@ -13,7 +13,7 @@ from netdepth.report.style import DPI, INK, PAPER, colour, save_png, shortened, 
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row, status_words
 from netdepth.text import printable
-from netdepth.tools.inspect.statistics import Statistics
+from netdepth.training.layers import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TextIO
 
 from netdepth.config import from_json
@@ -17,8 +16,9 @@ from netdepth.models import LayerInfo
 from netdepth.runs.folder import RunDir
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.text import capitalised, compact, number, percent, print_table
+from netdepth.training.layers import Layer, Statistics
 
-__all__ = ["Layer", "Statistics", "print_statistics", "read_statistics", "words"]
+__all__ = ["print_statistics", "read_statistics", "words"]
 
 LARGEST = 1e300
 """A larger finite number was not measured: a logarithmic axis of it overflows."""
@@ -38,76 +38,6 @@ SILENT = 0.5
 """Share of dead units from which a layer counts; a quarter of the layers is worth a sentence."""
 
 
-@dataclass(frozen=True)
-class Layer:
-    """Statistics of a weight layer, as `netdepth.training.layers.probe` defines them; floats may be NaN or infinite."""
-
-    name: str
-    kind: str
-    shape: tuple[int, ...]
-    grad_norm: float
-    weight_norm: float
-    grad_to_weight: float | None
-    activation_mean: float
-    activation_var: float
-    dead_fraction: float | None
-    cosine: float | None
-
-    def __post_init__(self) -> None:
-        measured = (self.grad_norm, self.weight_norm, self.grad_to_weight, self.activation_var, self.dead_fraction)
-        sizes = all(0 < size < LARGEST for size in self.shape) and self.shape
-        if not sizes or any(LARGEST < abs(value) < math.inf for value in measured if value is not None):
-            raise ValueError(f"layer {self.name!r} has numbers that were not measured")
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Layer statistics at a ``step`` of training, on ``batch`` training images, as ``probes/*.json`` hold them."""
-
-    step: int
-    epoch: float
-    batch: int
-    loss: float
-    gradient_ratio: float
-    layers: tuple[Layer, ...]
-
-    @property
-    def moment(self) -> str:
-        """``at initialisation``, ``after epoch 4``; within the first epoch ``after step 20``."""
-        if self.step == 0:
-            return "at initialisation"
-        return f"after epoch {self.epoch:.4g}" if self.epoch >= 1 else f"after step {self.step}"
-
-    @property
-    def growth(self) -> float | None:
-        """Activation variance of the last hidden layer over the first one's; None without hidden layers or signal."""
-        hidden = self.layers[:-1]
-        if not hidden or not hidden[0].activation_var:
-            return None
-        return hidden[-1].activation_var / hidden[0].activation_var
-
-    @property
-    def similarity(self) -> float | None:
-        """Mean cosine similarity of different images in the input of the last layer."""
-        return self.layers[-2].cosine if len(self.layers) > 1 else None
-
-    @property
-    def chance(self) -> float:
-        """The loss of guessing all classes alike, ln C."""
-        return math.log(self.layers[-1].shape[-1])
-
-    @property
-    def not_finite(self) -> str | None:
-        """What is NaN or infinite, in words."""
-        for index, layer in enumerate(self.layers, start=1):
-            if not math.isfinite(layer.activation_var):
-                return f"the activations are not finite from layer {index} on"
-        for index, layer in enumerate(self.layers, start=1):
-            if not math.isfinite(layer.grad_norm):
-                return f"the gradient of layer {index} is not finite"
-        return None if math.isfinite(self.loss) else "the loss is not finite"
-
-
 def read_statistics(run: RunDir) -> list[Statistics]:
     """The layer statistics in ``probes/*.json`` in the order of their steps.
 
@@ -119,6 +49,7 @@ def read_statistics(run: RunDir) -> list[Statistics]:
         document = run.read_json(f"probes/{path.name}") or {}
         try:
             found.append(from_json(Statistics, restored(document), finite=False))
+            _check(found[-1].layers)
         except (BadInput, AttributeError, TypeError, ValueError):
             raise BadInput(
                 f"{path} does not hold the layer statistics of this release; remove it, and inspect measures again"
@@ -126,6 +57,15 @@ def read_statistics(run: RunDir) -> list[Statistics]:
         if [layer.name for layer in found[-1].layers] != [layer.name for layer in found[0].layers]:
             raise BadInput(f"{path} belongs to another network than the files before it; remove it")
     return sorted(found, key=lambda one: one.step)
+
+
+def _check(layers: Sequence[Layer]) -> None:
+    """Raise ValueError if a number was not measured."""
+    for layer in layers:
+        measured = (layer.grad_norm, layer.weight_norm, layer.grad_to_weight, layer.activation_var, layer.dead_fraction)
+        sizes = all(0 < size < LARGEST for size in layer.shape) and layer.shape
+        if not sizes or any(LARGEST < abs(value) < math.inf for value in measured if value is not None):
+            raise ValueError(f"layer {layer.name!r} has numbers that were not measured")
 
 
 # --- as a table ---
