@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -219,7 +219,7 @@ class Replica:
         name = f"probes/step-{step}.json" if step else "probes/init.json"
         if not (self.folder.path / name).exists():
             statistics = layers.probe(stack.models[self.index], *batch, step, step / steps_per_epoch)
-            self.folder.write_json(name, dataclasses.asdict(statistics))
+            self.folder.write_json(name, asdict(statistics))
 
     # --- at the end ---
 
