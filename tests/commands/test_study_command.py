@@ -7,14 +7,12 @@ from pathlib import Path
 
 import pytest
 from support.cli_world import answer
-from support.tiny_studies import RECIPE, digits_once, finished
+from support.tiny_studies import RECIPE, finished
 
 from netdepth.config import Component
 from netdepth.recipes import RECIPES
 from netdepth.studies.folder import StudyDir
 from netdepth.studyspec import StudySpec
-
-pytestmark = pytest.mark.usefixtures(digits_once.__name__)
 
 
 @pytest.fixture

@@ -75,32 +75,9 @@ def test_memory_format_and_slices_of_the_input_do_not_matter():
     assert torch.equal(make(cutout=3)(twice, 1), expected)
 
 
-def test_the_seed_decides_and_nothing_else_does():
-    augment, batch = make(cutout=3), images()
-    torch.manual_seed(1)
-    state = torch.random.get_rng_state()
-    first = augment(batch, 9)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    torch.manual_seed(2)
-    assert torch.equal(make(cutout=3)(batch, 9), first)
-    assert not torch.equal(augment(batch, 10), first)
-
-
-def test_crops_do_not_depend_on_flips_nor_both_on_cutout():
-    batch = images()
-    symmetric = torch.minimum(batch, batch.flip(3))  # a flip leaves it alone
-    assert torch.equal(make(flip=False)(symmetric, 4), make()(symmetric, 4))
-    cut, whole = make(cutout=4)(batch, 4), make()(batch, 4)
-    assert ((cut == whole) | (cut == 0)).all()
-    assert not torch.equal(cut, whole)
-
-
 def test_none_returns_its_input():
     batch = images()
     assert AUGMENTATIONS.build(Component("none"), SHAPE)(batch, 3) is batch
-
-
-# -- what is random ------------------------------------------------------------------------------
 
 
 # -- refusals and operations -----------------------------------------------------------------------

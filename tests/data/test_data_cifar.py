@@ -5,11 +5,9 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +18,6 @@ from support.cifar_archives import (
     FILE,
     FORMS,
     NAMES,
-    PIXELS,
     SHAPES,
     World,
     batches,
@@ -31,7 +28,7 @@ from support.cifar_archives import (
 
 from netdepth.config import Component
 from netdepth.data import cifar, load, manage
-from netdepth.data.fetch import SOURCES, Source, download, locate, user_cache
+from netdepth.data.fetch import SOURCES, download, locate, user_cache
 from netdepth.data.splits import array_digest, stratified_choice
 from netdepth.errors import BadInput, StorageError
 
@@ -73,22 +70,6 @@ def test_the_splits_hold_the_pictures_the_archives_were_made_of(name: str, kind:
     assert spec.split_digest == array_digest(train, val, np.arange(shape.test_size))
     assert spec.data_digest == array_digest(images, labels.astype(np.int64))
     assert list(spec.files) == [FILE[name, form]]
-
-
-@pytest.mark.parametrize("settings", [{}, {"val_size": 0}, {"coarse": True}])
-def test_both_forms_give_the_same_to_the_bit(settings: dict[str, Any], world: World) -> None:
-    for name in NAMES if "coarse" not in settings else ["cifar100"]:
-        loaded = []
-        for form in FORMS:
-            path = world.put(name, form)
-            loaded.append(world.load(name, **settings))
-            path.unlink()
-        binary, python = loaded
-        assert replace(python.spec, files=binary.spec.files) == binary.spec
-        assert python.spec.files != binary.spec.files
-        for ours, theirs in zip(parts(binary).values(), parts(python).values(), strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
-        assert len(binary.val) == settings.get("val_size", 20)
 
 
 def test_superclasses_change_the_labels_and_not_the_pictures_of_each_part(world: World) -> None:
@@ -263,17 +244,6 @@ def test_where_nothing_is_delivered_both_forms_are_named(world: World, monkeypat
 
 
 # --- what is published -------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("source", [cifar.CIFAR10, cifar.CIFAR100], ids=lambda source: source.name)
-def test_what_is_published_of_the_official_archives(source: Source) -> None:
-    (file,) = source.files
-    assert [form.name for form in file.forms] == [FILE[source.name, form] for form in FORMS]
-    assert all(re.fullmatch("[0-9a-f]{64}", form.sha256) and form.archive for form in file.forms)
-    unpacked = 60_000 * (PIXELS + len(SHAPES[source.name].kinds))
-    assert all(0.9 * unpacked < form.size < unpacked for form in file.forms)
-    assert sum(source.sizes.values()) == 60_000
-    assert SOURCES[source.name] is source
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,7 @@ def test_altered_data_are_refused(small: tuple[Path, Path]) -> None:
         jpegs(small[1])
 
 
+@pytest.mark.slow
 @pytest.mark.data("cifar10-jpeg")
 def test_the_real_archive_holds_what_its_digests_say(real_data: Callable[[str], Path]) -> None:
     """Decoding all of it is left to test_data.py."""

@@ -24,7 +24,6 @@ from netdepth.data import decode
 from netdepth.data.decode import Pictures, content_digest, decoded
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput, RunFailed, StorageError
-from netdepth.files import pictures
 from netdepth.files.pictures import decode_picture, pillow_rules
 
 RANDOM = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
@@ -326,10 +325,3 @@ def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPa
     some, _, _ = colours(2)
     with pytest.raises(StorageError, match=r"cannot write .*file"):
         decoded([(some, np.arange(2))], channels=3, size=None)
-
-
-def test_the_decoder_that_decides_pixels_is_named() -> None:
-    import PIL
-
-    assert pictures.decoder()["pillow"] == PIL.__version__
-    assert all(pictures.decoder().values())

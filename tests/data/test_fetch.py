@@ -22,7 +22,7 @@ from netdepth.progress import DownloadProgress
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.delenv("NETDEPTH_MIRROR")
-    monkeypatch.setattr("netdepth.data.fetch.STALL_SECONDS", 1.0)
+    monkeypatch.setattr("netdepth.data.fetch.STALL_SECONDS", 0.5)
     with serving() as address:
         yield address
 
@@ -47,7 +47,7 @@ FAULTS = {
     "bomb": "gzip stream holds more than the 204800 bytes expected",
     "circle": "answers HTTP 302",
     "elsewhere": "answers HTTP 302",
-    "silent": "stalls: nothing for 1 s after 0 bytes",
+    "silent": "stalls: nothing for 0.5 s after 0 bytes",
     "stall": "stalls",
     "trickle": "stalls",
     "endless": "sends more than",

@@ -12,7 +12,6 @@ from support import tiny_studies
 from support.cli_world import answer
 from support.real_runs import CONFIG, make
 from support.real_stacks import digits, poison
-from support.tiny_studies import digits_once
 from test_augmented_runs import few
 
 from faults.record import Faults
@@ -123,7 +122,6 @@ def test_weights_that_only_the_end_of_a_period_shows(
     assert all(step < BUDGET for step in made.run.checkpoints())
 
 
-@pytest.mark.usefixtures(digits_once.__name__)
 def test_a_diverged_run_is_counted_in_the_tables_of_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, index=1, step=2)
     made = tiny_studies.make(tmp_path, tiny_studies.tiny_spec())

@@ -6,15 +6,15 @@ import time
 from pathlib import Path
 
 import pytest
-from support.tiny_studies import digits_once
-from test_trackers_faults import BAD, FAULTS, silent_server
+from support.tracked_runs import silent_server
+from test_trackers_faults import BAD, FAULTS
 
 from faults.record import Faults
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.trackers import TRACKERS
 from netdepth.training.launch import launch, settle
 
-pytestmark = [pytest.mark.faults, pytest.mark.usefixtures(digits_once.__name__)]
+pytestmark = pytest.mark.faults
 
 CONFIG = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [8]}), train=TrainConfig(budget="3ep"))
 COST_SECONDS = 5.0

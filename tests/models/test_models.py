@@ -59,12 +59,6 @@ def test_the_baseline_has_the_numbers_of_its_shape():
     assert [layer.multiply_adds for layer in described.layers] == [784 * 256, 256 * 128, 128 * 10]
 
 
-def test_width_and_depth_equal_the_same_list_of_widths():
-    by_depth = build("mlp", (1, 4, 4), 3, width=8, depth=4, seed=5)
-    by_list = build("mlp", (1, 4, 4), 3, hidden=[8, 8, 8], seed=5)
-    assert all(torch.equal(a, b) for a, b in zip(by_depth.parameters(), by_list.parameters(), strict=True))
-
-
 def test_default_init_is_pytorchs():
     model = build("mlp", (1, 8, 8), 5, hidden=[32], seed=0)
     initialise(model, "default", "relu", torch.default_generator.manual_seed(11))
@@ -98,12 +92,57 @@ def test_forward_equals_a_plain_sequential():
     assert {"normalize.mean", "normalize.scale"} <= set(model.state_dict())
 
 
+CNN, RESNET, MLP = {"channels": [4, 6], "hidden": 8}, {"depth": 8, "width": 4}, {"width": 8, "depth": 8}
+RESIDUAL = {**MLP, "shortcut": "identity"}
+LISTED = {"hidden": [8]}
+SHORTCUT = "needs model.shortcut = 'identity': in a plain net one layer"
+
+
 @pytest.mark.parametrize(
-    "args",
-    [{}, {"width": 8}, {"depth": 3}, {"hidden": [8], "width": 4}, {"hidden": [0]}, {"hidden": [10**9]},
-     {"width": 8, "depth": 0}, {"width": 8, "depth": 10**9}, {"width": 0, "depth": 1}, {"hidden": [8], "dropout": 1.0},
-     {"hidden": [8], "init": "hee"}, {"hidden": [8], "activation": "swish"}],
+    ("name", "args", "message"),
+    [
+        ("mlp", {}, "needs hidden"),
+        ("mlp", {"width": 8}, "hidden"),
+        ("mlp", {**LISTED, "width": 4}, "hidden"),
+        ("mlp", {"hidden": [0]}, "out of range"),
+        ("mlp", {"hidden": [10**9]}, "out of range"),
+        ("mlp", {"width": 8, "depth": 0}, "depth = 0 is out of range"),
+        ("mlp", {"width": 8, "depth": 10**9}, "depth = 1000000000 is out of range"),
+        ("mlp", {"width": 0, "depth": 1}, "width"),
+        ("mlp", {**LISTED, "dropout": 1.0}, "model.dropout = 1.0 is out of range"),
+        ("mlp", {**LISTED, "init": "hee"}, "did you mean 'he'"),
+        ("mlp", {**LISTED, "activation": "swish"}, "unknown model.activation 'swish'"),
+        ("mlp", {**MLP, "depth": 7, "block_layers": 2},
+         "depth of 7 is not 2 + 2 * blocks (model.block_layers = 2); nearest: 6 and"),
+        ("mlp", {**RESIDUAL, "depth": 7, "block_layers": 3}, "a depth of 7 is not 2 + 3 * blocks"),
+        ("mlp", {**MLP, "depth": 10_000, "block_layers": 3}, "nearest: 9998"),
+        ("mlp", {**RESIDUAL, "depth": 1}, "depth of 1 is not 2 + 1 * blocks (model.block_layers = 1); nearest: 2"),
+        ("mlp", {**MLP, "block_layers": 0}, "model.block_layers = 0 is out of range; it takes 1 to 9999"),
+        ("mlp", {"hidden": [8, 4], "shortcut": "identity"}, "hidden = [8, 4] has unequal"),
+        ("mlp", {**MLP, "branch_scale": "rezero"}, f"'rezero' {SHORTCUT}"),
+        ("mlp", {**MLP, "branch_scale": "fixup"}, f"'fixup' {SHORTCUT}"),
+        ("mlp", {**RESIDUAL, "branch_scale": "fixup", "norm": "layer"}, "model.norm is 'none', not 'layer'"),
+        ("mlp", {**RESIDUAL, "branch_scale": "fixup", "init": "lsuv"}, "both set the scale of every layer"),
+        ("resnet", {"depth": 21}, "model.depth = 21 is not 6n + 2 (model.block = 'basic'); nearest: 20 and 26"),
+        ("resnet", {"depth": 50, "block": "bottleneck"},
+         "is not 9n + 2 (model.block = 'bottleneck'); nearest: 47 and 56"),
+        ("resnet", {"depth": 2}, "model.depth = 2 is out of range; it takes 6n + 2, from 8 to 9998"),
+        ("resnet", {"depth": 10**9}, "is out of range; it takes 6n + 2, from 8 to 9998"),
+        ("resnet", {"depth": 8, "block": "bottleneck"}, "it takes 9n + 2, from 11 to 9992"),
+        ("resnet", {**RESNET, "width": 10**9}, "is out of range; it takes 1 to 4096"),
+        ("resnet", {**RESNET, "zero_gamma": True, "shortcut": "none"}, "zero_gamma = true needs a shortcut"),
+        ("resnet", {**RESNET, "zero_gamma": True, "pre_activation": True}, "needs model.pre_activation = false"),
+        ("resnet18", {"width": 0}, "model.width = 0 is out of range"),
+        ("resnet18", {"depth": 18}, "unknown setting of model 'resnet18': 'depth'"),
+        ("cnn", {**CNN, "channels": []}, "channels = [] is 0 stages, each of which halves the 9 x 8 pixels"),
+        ("cnn", {**CNN, "channels": [4] * 4}, "pixels of an image; it takes 1 to 3 stages"),
+        ("cnn", {**CNN, "channels": [4, 0]}, "channels = [4, 0] holds 0, out of range"),
+        ("cnn", {**CNN, "convolutions": 0}, "model.convolutions = 0 is out of range; it takes 1 to 100"),
+        ("cnn", {**CNN, "hidden": 0}, "model.hidden = 0 is out of range"),
+    ],
 )  # fmt: skip
-def test_bad_settings_are_refused(args):
-    with pytest.raises(BadInput):
-        build("mlp", (1, 4, 4), 3, **args)
+def test_settings_that_cannot_be_are_refused_in_one_line(name, args, message):
+    with pytest.raises(BadInput) as refused:
+        build(name, (3, 9, 8), 5, **args)
+    assert message in str(refused.value)
+    assert "\n" not in str(refused.value)

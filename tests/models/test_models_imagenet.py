@@ -5,7 +5,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from netdepth.errors import BadInput
 from netdepth.models import build, describe
 from netdepth.models.imagenet import ImageNetResNet
 
@@ -111,11 +110,3 @@ def test_init_decides_how_the_weights_are_drawn():
     weights = build("resnet18", (3, 32, 32), 5, width=32).layer3[1].conv1.weight
     assert weights.std().item() == pytest.approx((2 / (128 * 9)) ** 0.5, rel=0.01)
     assert build("resnet18", (3, 32, 32), 5, width=4, init="lsuv").lsuv
-
-
-@pytest.mark.parametrize(
-    "settings", [{"width": 0}, {"width": 10**9}, {"width": "wide"}, {"depth": 18}, {"init": "hee"}]
-)
-def test_bad_settings_are_refused(settings):
-    with pytest.raises(BadInput):
-        build("resnet18", (3, 32, 32), 5, **settings)

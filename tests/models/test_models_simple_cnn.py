@@ -9,7 +9,6 @@ from netdepth.data import Split
 from netdepth.data.splits import pixel_mean
 from netdepth.errors import BadInput
 from netdepth.models import build, describe
-from netdepth.models.network import Normalize
 
 SHAPE, CLASSES = (3, 9, 8), 5  # odd and even sides
 
@@ -54,24 +53,6 @@ def test_dropout_is_on_in_training_only():
     assert torch.equal(model(images()), model(images()))
 
 
-@pytest.mark.parametrize(
-    ("args", "message"),
-    [
-        ({"channels": []}, "channels = [] is 0 stages, each of which halves the 9 x 8 pixels"),
-        ({"channels": [4] * 4}, "pixels of an image; it takes 1 to 3 stages"),
-        ({"channels": [4, 0]}, "channels = [4, 0] holds 0, out of range"),
-        ({"convolutions": 0}, "model.convolutions = 0 is out of range; it takes 1 to 100"),
-        ({"hidden": 0}, "model.hidden = 0 is out of range"),
-        ({"dropout": 1.0}, "model.dropout = 1.0 is out of range"),
-    ],
-)
-def test_refusals_say_why_in_one_line(args, message):
-    with pytest.raises(BadInput) as error:
-        build("cnn", SHAPE, CLASSES, **args)
-    assert message in str(error.value)
-    assert "\n" not in str(error.value)
-
-
 def test_as_many_stages_as_the_image_can_be_halved():
     assert small(channels=[2, 2, 2])(images()).shape == (6, CLASSES)
     with pytest.raises(BadInput, match="needs images of 2 pixels or more"):
@@ -109,16 +90,3 @@ def test_normalisation_per_pixel_travels_with_the_weights():
     assert all(
         torch.equal(v, twin[k]) for k, v in resnet(normalization="pixel").state_dict().items() if "mean" not in k
     )
-
-
-def test_means_of_another_shape_are_not_taken():
-    std = torch.ones(3)
-    for mean in (torch.zeros(1), torch.zeros(3, 8, 9), torch.zeros(2, 9, 8)):
-        with pytest.raises(RuntimeError):
-            Normalize(*SHAPE).set_statistics(mean, std)
-    with pytest.raises(RuntimeError):
-        Normalize(3).set_statistics(torch.zeros(SHAPE), std)
-    pixels, channels = Normalize(*SHAPE), Normalize(3)
-    for normalize in (pixels, channels):
-        normalize.set_statistics(torch.tensor([0.1, 0.2, 0.3]), std)
-    assert torch.equal(pixels(images()), channels(images()))

@@ -112,17 +112,6 @@ def test_the_bootstrap_is_near_scipys_and_refuses_fewer_than_20() -> None:
         bootstrap_interval(values[:19])
 
 
-def test_with_six_values_the_bootstrap_covers_too_little() -> None:
-    """The reason for the limit of 20, and that Student's t keeps its promise."""
-    generator = np.random.Generator(np.random.PCG64(1))
-    samples = generator.normal(size=(1500, 6))
-    resampled = np.array([s[generator.integers(0, 6, (400, 6))].mean(axis=1) for s in samples])
-    low, high = np.quantile(resampled, [0.025, 0.975], axis=1)
-    assert ((low <= 0) & (high >= 0)).mean() == pytest.approx(0.87, abs=0.025)
-    student = [mean_interval(s) for s in samples.tolist()]
-    assert np.mean([e.low <= 0 <= e.high for e in student]) == pytest.approx(0.95, abs=0.02)
-
-
 def power_of_t(n: int, margin: float, variances: list[float], level: float) -> float:
     """Exact power of a two-sided t test with equal variances, from the noncentral t distribution."""
     freedom = (n - 1) * len(variances)

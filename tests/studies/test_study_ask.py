@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from support.made_study_folders import unbegun_study
-from support.tiny_studies import CONDITIONS, digits_once, tiny_spec
+from support.tiny_studies import CONDITIONS, tiny_spec
 
 from netdepth.api import TUNING_SEEDS, Study, ask, study
 from netdepth.config import Component, Runtime
@@ -18,8 +18,6 @@ from netdepth.studies.folder import StudyDir
 from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.training.resolve import fill_in as resolve_config
-
-pytestmark = pytest.mark.usefixtures(digits_once.__name__)
 
 STUDIES = [name for name in RECIPES.names() if isinstance(RECIPES.build(Component(name)), StudySpec)]
 

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 from support.made_study_folders import unbegun_study
-from support.tiny_studies import CONDITIONS, digits_once, finished, make, set_in, timeless, tiny_spec
+from support.tiny_studies import CONDITIONS, finished, make, set_in, timeless, tiny_spec
 
 from netdepth import data
 from netdepth.config import Component, to_json
@@ -21,8 +21,6 @@ from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import PlannedRun, find_study
 from netdepth.studies.run import choose_values
 from netdepth.studyspec import Nuisance
-
-pytestmark = pytest.mark.usefixtures(digits_once.__name__)
 
 TUNED = Nuisance("optimizer.lr", how="tuned", values=(0.01, 0.001), seeds=(7, 8))
 

@@ -17,11 +17,11 @@ from netdepth.config import Component, EarlyStopping, RunConfig, TrainConfig
 WORLD = 2
 MLP = Component("mlp", {"hidden": [16, 8]})
 SGD = Component("sgd", {"lr": 0.1, "momentum": 0.9})
-STEPS = {"budget": "26it", "eval_every": "1it"}
+STEPS = {"budget": "8it", "eval_every": "1it"}
 
 
-def config(batch_size: int = 127, precision: str = "float64", model: Component = MLP, **other: object) -> RunConfig:
-    """A run whose every step is recorded. Of 3,000 images the 24th batch of 127 is the last of an epoch, with 79."""
+def config(batch_size: int = 599, precision: str = "float64", model: Component = MLP, **other: object) -> RunConfig:
+    """A run whose every step is recorded. Of 3,000 images the sixth batch of 599 is the last of an epoch, with 5."""
     train = {**STEPS, "batch_size": batch_size, "precision": precision, **other.pop("train", {})}
     return RunConfig(Component("mnist5k"), model, train=TrainConfig(**train), **{"optimizer": SGD, **other})
 
@@ -34,10 +34,10 @@ RUNS = {
         train={"grad_clip_norm": 0.5},
     ),
     "convolutional": config(
-        model=Component("cnn", {"channels": [2], "hidden": 4, "dropout": 0.0}), train={"budget": "8it"}
+        model=Component("cnn", {"channels": [2], "hidden": 4, "dropout": 0.0}),
+        train={"budget": "4it", "eval_every": "2it"},
     ),
     "smaller than the world": config(batch_size=2999, train={"budget": "4it"}),  # the second batch is one image
-    "float32": config(precision="float32"),
     "stopped early": config(
         precision="float32",
         optimizer=Component("adam", {"lr": 0.03}),
@@ -45,7 +45,7 @@ RUNS = {
     ),
     "diverged": config(optimizer=Component("sgd", {"lr": 1e200})),
 }
-BATCH_NORM = config(model=Component("mlp", {"hidden": [16, 8], "norm": "batch"}), train={"budget": "1it"})
+BATCH_NORM = config(127, model=Component("mlp", {"hidden": [16, 8], "norm": "batch"}), train={"budget": "1it"})
 
 
 def environment(rank: int, port: int) -> dict[str, str]:

@@ -3,33 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import pytest
 
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
-from netdepth.data import mnist5k
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.run import StudyOutcome, run_study
 from netdepth.studies.table import study_table
 from netdepth.studyspec import Axis, Primary, StudySpec
-
-
-@pytest.fixture
-def digits_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The table of digits is parsed once for all tests."""
-    monkeypatch.setattr(mnist5k, "_table", lambda path: _digits())
-
-
-@functools.cache
-def _digits(parse: Callable[[Path], np.ndarray] = mnist5k._table) -> np.ndarray:
-    return parse(mnist5k.packaged_csv())
-
 
 CONDITIONS = {"plain": {"model.shortcut": "none"}, "residual": {"model.shortcut": "identity"}}
 

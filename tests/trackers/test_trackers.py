@@ -10,6 +10,7 @@ import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from support.tracked_runs import (
     new_run,
     read_events,
     record,
+    silent_server,
     wandb_history,
     wandb_records,
 )
@@ -36,6 +38,7 @@ from netdepth.trackers.wandb import require_complete
 
 EPOCHS = 6
 NAN_EPOCH = 4
+KEY = "0123456789" * 4
 GENEROUS = 60.0
 """Seconds; these tests are about content. What a fault may cost is tested beside."""
 
@@ -44,7 +47,9 @@ GENEROUS = 60.0
 def live(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run followed live by every tracker: interrupted after three epochs, resumed from the second, finished."""
     run = new_run(tmp_path_factory.mktemp("live"))
+    begun = time.perf_counter()
     mirrors = Mirrors.start(run.path, TRACKERS.names())
+    assert time.perf_counter() - begun < 0.5, "the training does not wait for its trackers to start"
     for epoch in (1, 2, 3):
         run.append_metrics(record(epoch))
     assert mirrors.finish(time.monotonic() + GENEROUS) == []
@@ -69,13 +74,22 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
 
 
 @pytest.fixture(scope="module")
-def rebuilt(live: RunDir, tmp_path_factory: pytest.TempPathFactory) -> RunDir:
-    """The same folder moved elsewhere, its mirrors rebuilt by `sync`."""
-    run = RunDir(tmp_path_factory.mktemp("rebuilt") / "single" / live.path.name)
+def rebuilt(live: RunDir, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RunDir, list[socket.socket]]]:
+    """The same folder moved elsewhere, its mirrors rebuilt by `sync` where a key for W&B is stored; who was asked."""
+    root = tmp_path_factory.mktemp("rebuilt")
+    (root / "home").write_text("a home that cannot be written to")
+    run = RunDir(root / "single" / live.path.name)
     shutil.copytree(live.path, run.path)
-    for name in TRACKERS.names():
-        assert sync(run, name) == run.path / name
-    return run
+    with silent_server() as (url, taken), pytest.MonkeyPatch.context() as patch:
+        (root / "netrc").write_text(f"machine {url.removeprefix('http://')} login user password {KEY}\n")
+        stored = {"HOME": root / "home", "NETRC": root / "netrc", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": url}
+        for name, value in {**stored, "WANDB_MODE": "online", "WANDB_PROJECT": "other"}.items():
+            patch.setenv(name, str(value))
+        for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+            patch.delenv(name, raising=False)
+        for name in TRACKERS.names():
+            assert sync(run, name) == run.path / name
+        yield run, taken
 
 
 def steps_on_the_board(run: RunDir) -> list[int]:
@@ -101,9 +115,13 @@ def expected(run: RunDir) -> dict[int, dict[str, Any]]:
 # --- TensorBoard -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["live", "rebuilt"])
-def test_tensorboard_scalars_are_the_metrics(which: str, request: pytest.FixtureRequest) -> None:
-    run = request.getfixturevalue(which)
+@pytest.fixture(params=["live", "rebuilt"])
+def run(request: pytest.FixtureRequest) -> RunDir:
+    found = request.getfixturevalue(request.param)
+    return found if request.param == "live" else found[0]
+
+
+def test_tensorboard_scalars_are_the_metrics(run: RunDir) -> None:
     events = read_events(run)
     records = expected(run)
     names = {name for values in records.values() for name in values}
@@ -196,9 +214,14 @@ def _fetch(port: int, path: str) -> Any:
 # --- W&B -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("which", ["live", "rebuilt"])
-def test_wandb_history_is_the_metrics(which: str, request: pytest.FixtureRequest) -> None:
-    run = request.getfixturevalue(which)
+def test_a_stored_key_alone_uploads_nothing(rebuilt: tuple[RunDir, list[socket.socket]]) -> None:
+    run, taken = rebuilt
+    assert taken == []
+    for path in (run.path / "wandb").rglob("*"):
+        assert not path.is_file() or KEY.encode() not in path.read_bytes()
+
+
+def test_wandb_history_is_the_metrics(run: RunDir) -> None:
     history = wandb_history(run)
     records = expected(run)
     assert list(history) == list(records)

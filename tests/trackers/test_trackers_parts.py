@@ -90,29 +90,19 @@ def test_a_tracker_cannot_take_a_folder_of_the_run(tmp_path: Path, name: str) ->
         mirror_folder(tmp_path, name)
 
 
-def test_unknown_tracker_starts_nothing(tmp_path: Path) -> None:
+def test_sync_wants_a_known_tracker_and_a_run_that_nobody_trains_and_gives_up_in_time(tmp_path: Path) -> None:
     run = finished_run(tmp_path, 1)
     with pytest.raises(BadInput, match=r"unknown tracker 'tensorbord' \(did you mean 'tensorboard'\?\)"):
         Mirrors.start(run.path, ["tensorboard", "tensorbord"])
     assert not (run.path / "tensorboard").exists()
     with pytest.raises(BadInput, match="unknown tracker"):
         sync(run, "mlflow")
-
-
-def test_sync_wants_a_run_that_nobody_trains(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"has no config\.json"):
         sync(RunDir(tmp_path), "tensorboard")
-    run = finished_run(tmp_path, 1)
     with run.lock(), pytest.raises(Locked):
         sync(RunDir(run.path), "tensorboard")
-
-
-def test_sync_gives_up_at_its_timeout(tmp_path: Path) -> None:
-    run = finished_run(tmp_path, 1)
-    begun = time.monotonic()
     with pytest.raises(RunFailed, match=r"tracker tensorboard: stopped after 0\.01 s, before the mirror was complete"):
         sync(run, "tensorboard", timeout=0.01)
-    assert time.monotonic() - begun < 1
 
 
 def test_sync_reads_the_valid_prefix_and_says_what_cannot_be_read(tmp_path: Path) -> None:
@@ -160,17 +150,6 @@ def test_a_follower_logs_each_step_once_and_only_whole_lines(tmp_path: Path) -> 
     follow(run, tracker, Resumed())
     assert logged == [40, 80, 120, 160, 200]
     tracker.finish.assert_called_once_with({"status": "interrupted"})
-
-
-def test_starting_costs_the_training_next_to_nothing(tmp_path: Path) -> None:
-    run = finished_run(tmp_path, 1)
-    seconds = []
-    for _ in range(3):
-        begun = time.perf_counter()
-        mirrors = Mirrors.start(run.path, ["tensorboard"])
-        seconds.append(time.perf_counter() - begun)
-        mirrors.finish(time.monotonic())
-    assert min(seconds) < 0.05
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks into /proc, which this system lacks")

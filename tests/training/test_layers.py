@@ -171,17 +171,6 @@ def test_layers_may_see_other_rows_and_be_called_by_keyword() -> None:
         assert row.cosine == pytest.approx(cosine_similarity(values)[np.triu_indices(32, k=1)].mean(), rel=1e-5)
 
 
-def test_a_network_without_such_layers_has_no_rows() -> None:
-    class Scaled(nn.Flatten):
-        def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x)[:, :10].float()
-
-    found = probe(Scaled(), *batch())
-    assert found.layers == ()
-    assert math.isfinite(found.loss)
-    assert math.isnan(found.gradient_ratio)
-
-
 def test_what_is_not_finite_stays_so() -> None:
     model, (inputs, labels) = network(), batch()
     with torch.no_grad():
