@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from netdepth import __version__
-from netdepth.config import MAX_SEED
+from netdepth.config import DEFAULT_TRACKERS, MAX_SEED
 from netdepth.errors import BadInput, NetdepthError, RankLost, StorageError, choose
 from netdepth.registry import REGISTRIES
 from netdepth.training.parallel import only_alone, rank
@@ -267,7 +267,7 @@ def grammar() -> Parser:
 
     sync = add("sync", "rebuild a tracker's copy of runs (TensorBoard, W&B) from their folders")
     sync.word("runs", "RUN", RUN, many=True)
-    sync.option("--to", "TRACKER", "the tracker: tensorboard, wandb or one of your own", required=True)
+    sync.option("--to", "TRACKER", "the tracker; netdepth list trackers shows them all", required=True)
     sync.flag("--wandb-online", "upload to Weights & Biases")
 
     _device(add("doctor", "check what works on this machine: device, threads, trackers, data"))
@@ -315,8 +315,9 @@ def _train_options(parser: Parser, full: bool) -> None:
     parser.option("--seeds", "LIST", "5 for seeds 0 to 4, or a list: 0,3,7")
     parser.option("--dataset", "NAME", DATASET)
     _overrides(parser, "change a setting, e.g. model.hidden=[64,64]")
-    text = "trackers, separated by commas: tensorboard, wandb, one of your own; or none (default: tensorboard)"
-    parser.option("--track", "NAMES", text, default="tensorboard")
+    trackers = ",".join(DEFAULT_TRACKERS)
+    text = f"trackers, separated by commas (netdepth list trackers shows them); or none (default: {trackers})"
+    parser.option("--track", "NAMES", text, default=trackers)
     parser.flag("--no-test", "never open the test data: for choosing settings on validation data", dest="sealed")
     parser.flag("--wandb-online", "upload to Weights & Biases")
 

@@ -222,6 +222,10 @@ class RunConfig:
         return dataclasses.replace(self, seed=seed)
 
 
+DEFAULT_TRACKERS = ("tensorboard",)
+"""The trackers of ``netdepth train`` unless ``--track`` names others."""
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where and how a run is computed; no field of it enters the fingerprint.

@@ -195,13 +195,5 @@ def _recipe(component: Component, data_dir: Path | None) -> Promises:
     yield "names components and settings that exist", True, ""
 
 
-SUITES: dict[str, Callable[[Component, Path | None], Promises]] = {
-    "model": _model,
-    "dataset": _dataset,
-    "optimizer": _optimizer,
-    "schedule": _schedule,
-    "augmentation": _augmentation,
-    "objective": _objective,
-    "tracker": _tracker,
-    "recipe": _recipe,
-}
+SUITES: dict[str, Callable[[Component, Path | None], Promises]] = {kind: globals()[f"_{kind}"] for kind in REGISTRIES}
+"""The checks of each kind of component."""

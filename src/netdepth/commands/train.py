@@ -22,13 +22,15 @@ __all__ = ["train", "trained"]
 def train(args: argparse.Namespace) -> Answer:
     """One run per seed; the table of one, the comparison of several."""
     from netdepth import api
+    from netdepth.trackers import TRACKERS
     from netdepth.trackers.mirror import can_go_online
 
     if args.seed is not None and args.seeds is not None:
         raise BadInput(f"--seed {args.seed} and --seeds {args.seeds} are both given; use one of them")
     runtime = runtime_of(args, _trackers(args.track))
     if args.wandb_online and not any(map(can_go_online, runtime.trackers)):
-        raise BadInput("--wandb-online needs a tracker that can upload: --track wandb (or --track tensorboard,wandb)")
+        able = " or ".join(f"--track {name}" for name in TRACKERS.names() if can_go_online(name))
+        raise BadInput(f"--wandb-online needs a tracker that can upload: {able}")
     made = api.train_runs(args.recipe, runtime, **given(args, "seed", "seeds", "dataset", "overrides"))
     return trained(made, several=args.seeds is not None)
 
