@@ -6,6 +6,7 @@ import contextlib
 import errno
 import hashlib
 import io
+import json
 import os
 import struct
 import threading
@@ -213,7 +214,7 @@ def test_processes_decode_what_one_process_does_and_name_the_first_that_is_refus
 
 
 def test_a_process_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    with contextlib.closing(decode._Process({"channels": 3, "size": None, "shape": (2, 3)})) as process:
+    with contextlib.closing(decode._Process(json.dumps({"channels": 3, "size": None, "shape": (2, 3)}))) as process:
         process.process.kill()
         with pytest.raises(RunFailed, match="a process that decodes pictures ended with -9"):
             process(1, iter([PNG]))

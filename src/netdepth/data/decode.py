@@ -277,7 +277,7 @@ def _chunks(files: Sequence[File], channels: int, size: int | None, shape: tuple
     if expected < WORTH_SECONDS:
         yield from (_chunk(part, here) for part in parts)
     else:
-        yield from _in_processes(parts, settings)
+        yield from _in_processes(parts, json.dumps(settings))
 
 
 def _chunk(files: Sequence[File], decode: Decode) -> Chunk:
@@ -296,7 +296,7 @@ def _chunk(files: Sequence[File], decode: Decode) -> Chunk:
     return files, pixels, digests
 
 
-def _in_processes(parts: Sequence[Sequence[File]], settings: dict[str, Any]) -> Iterator[Chunk]:
+def _in_processes(parts: Sequence[Sequence[File]], settings: str) -> Iterator[Chunk]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     count = min(cores, len(parts))
     free: queue.SimpleQueue[_Process] = queue.SimpleQueue()
@@ -329,8 +329,8 @@ class _Process:
     takes this process with it, not the training.
     """
 
-    def __init__(self, settings: dict[str, Any]) -> None:
-        command = [sys.executable, "-m", "netdepth.files.pictures", json.dumps(settings)]
+    def __init__(self, settings: str) -> None:
+        command = [sys.executable, "-m", "netdepth.files.pictures", settings]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
         assert self.process.stdin is not None
         assert self.process.stdout is not None

@@ -26,6 +26,8 @@ __all__ = [
     "fits",
 ]
 
+METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+WEIGHTS = ("best", "last")
 MOST_PIXELS = 2**14
 """Along a side of an image, or channels, in a ``split.json`` that is believed."""
 
@@ -43,10 +45,9 @@ class MetricsRecord(TypedDict, total=False):
     ``nonfinite`` names them.
     """
 
-    schema: int
     step: Required[int]
     epoch: float
-    lr: float
+    lr: float | None
     train_loss: float | None
     train_accuracy: float
     val_loss: float | None
@@ -59,7 +60,6 @@ class MetricsRecord(TypedDict, total=False):
     best: bool
     overfit_count: int
     overfit_onset_epoch: float | None
-    nonfinite: dict[str, str]
 
 
 Part = Literal["train", "val", "test"]
@@ -78,7 +78,6 @@ class RunResult(TypedDict, total=False):
     ``evaluated_on``. NaN and Inf are null in the file, as in a `MetricsRecord`.
     """
 
-    schema: int
     status: str
     steps: int
     best_step: int | None
@@ -97,7 +96,6 @@ class RunResult(TypedDict, total=False):
     num_params: int
     seconds: float
     total_seconds: float
-    nonfinite: dict[str, str]
 
 
 class Manifest(TypedDict):
@@ -181,21 +179,17 @@ def _is_text(value: object) -> bool:
 
 
 def fits(document: type, value: Mapping[str, object]) -> bool:
-    """Whether the fields of ``value`` that the typed dictionary ``document`` knows have its types, and none lacks."""
-    known = _classes(document)
-    return document.__required_keys__ <= value.keys() and all(  # type: ignore[attr-defined]
-        isinstance(item, known[name]) for name, item in value.items() if name in known
-    )
+    """Whether the fields of a parsed ``value`` that the typed dictionary ``document`` knows have its types."""
+    known = _types(document)
+    return all(type(item) in known[name] for name, item in value.items() if name in known)
 
 
 @functools.cache
-def _classes(document: type) -> dict[str, tuple[type, ...]]:
-    """The classes that a parsed JSON value of each field can have; where a number is asked for an integer is one."""
-
-    def classes(kind: Any) -> tuple[type, ...]:
-        origin = typing.get_origin(kind) or kind
-        if origin in (typing.Union, types.UnionType):
-            return tuple(one for part in typing.get_args(kind) for one in classes(part))
-        return (int, float) if origin is float else (origin,)
-
-    return {name: classes(kind) for name, kind in typing.get_type_hints(document).items()}
+def _types(document: type) -> dict[str, set[type]]:
+    """The types that the JSON of each field is parsed to; an integer is a number too."""
+    found: dict[str, set[type]] = {}
+    for name, hint in typing.get_type_hints(document).items():
+        kinds = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
+        plain = {typing.get_origin(kind) or kind for kind in kinds}
+        found[name] = plain | ({int} if float in plain else set()) | ({dict} if Mapping in plain else set())
+    return found

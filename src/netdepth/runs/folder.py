@@ -306,8 +306,8 @@ def metrics_record(line: bytes) -> MetricsRecord | None:
         record: Any = json.loads(line)
     except (ValueError, RecursionError):
         return None
-    valid = isinstance(record, dict) and record.get("schema") == SCHEMA and fits(MetricsRecord, record)
-    return record if valid else None
+    valid = isinstance(record, dict) and record.get("schema") == SCHEMA and "step" in record
+    return record if valid and fits(MetricsRecord, record) else None
 
 
 def list_runs(root: Path) -> list[RunDir]:

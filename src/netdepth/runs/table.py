@@ -11,16 +11,15 @@ from typing import Any
 
 from netdepth.config import Json
 from netdepth.errors import BadInput, choose
+from netdepth.runs import METRICS, WEIGHTS
 from netdepth.runs.folder import RunDir
 
 __all__ = [
-    "COLUMNS", "METRICS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "number_of",
+    "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "number_of",
     "run_row", "source", "status_words",
 ]  # fmt: skip
 
-METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 PARTS = ("train", "val", "test")
-WEIGHTS = ("best", "last")
 SCORES = tuple(f"{part}_{weights}_{metric}" for part in PARTS for weights in WEIGHTS for metric in METRICS)
 
 

@@ -12,9 +12,8 @@ from typing import Protocol, TypeGuard
 from netdepth.errors import BadInput
 from netdepth.files.atomic import restored
 from netdepth.registry import Registry
-from netdepth.runs import MetricsRecord, Part, RunResult
+from netdepth.runs import METRICS, MetricsRecord, Part, RunResult
 from netdepth.runs.folder import slug
-from netdepth.runs.table import METRICS
 
 __all__ = [
     "NAMES", "TRACKERS", "Tracker", "Values", "confusion_matrix", "final_metrics", "flat_config", "heatmap",

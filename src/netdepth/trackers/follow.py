@@ -16,9 +16,8 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from netdepth.config import Component
 from netdepth.errors import BadInput, NetdepthError, StorageError
@@ -96,14 +95,14 @@ def _watch_parent(stop: threading.Event) -> None:
     os._exit(1)
 
 
-def _mirror(run_dir: Path, task: Mapping[str, Any], stop: threading.Event) -> None:
+def _mirror(run_dir: Path, component: Component, imports: Sequence[str], stop: threading.Event) -> None:
     import filelock
 
-    for module in task["imports"]:
+    for module in imports:
         import_user(module)
-    name = task["tracker"]
+    name = component.name
     folder = mirror_folder(run_dir, name)
-    tracker = TRACKERS.build(Component(name, task["options"]), run_dir)
+    tracker = TRACKERS.build(component, run_dir)
     # The follower of a killed training lives on for its grace; two must not write the same mirror.
     with filelock.FileLock(run_dir / f".tracker-{name}.lock", timeout=GRACE_SECONDS + 5):
         if folder.exists():
@@ -126,7 +125,8 @@ def main(run_dir: str, task: str) -> int:
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
     try:
-        _mirror(Path(run_dir), settings, stop)
+        component = Component(settings["tracker"], settings["options"])
+        _mirror(Path(run_dir), component, settings["imports"], stop)
     except Exception as error:  # a tracker may raise anything; one line is what the user needs
         text = " ".join(str(error).split())
         if not isinstance(error, NetdepthError):

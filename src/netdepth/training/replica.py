@@ -21,7 +21,7 @@ from torch import Tensor
 from netdepth import data
 from netdepth.config import EarlyStopping, Overfitting, RunConfig
 from netdepth.files.atomic import write_atomic
-from netdepth.runs import MetricsRecord, RunResult, Scores
+from netdepth.runs import METRICS, WEIGHTS, MetricsRecord, RunResult, Scores
 from netdepth.runs.folder import RunDir
 from netdepth.training import layers
 from netdepth.training.checkpoint import MODEL, OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
@@ -117,8 +117,6 @@ class OverfitDetector:
 
 
 PURPOSE = "final evaluation of the best and the last weights"
-METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
-WEIGHTS = ("best", "last")
 
 Files = dict[str, bytes]
 Evaluated = dict[str, tuple[Mapping[str, float | None], Tensor]]

@@ -7,14 +7,13 @@ import json
 import netdepth
 from netdepth.data import DatasetSpec
 from netdepth.data.fetch import SOURCES
-from netdepth.runs import Part
+from netdepth.runs import METRICS, Part
 from netdepth.tools.export.formats import TOLERANCE, Parity
 from netdepth.training.finished import Run, Weights
 
 __all__ = ["model_card"]
 
 PARTS: dict[Part, str] = {"train": "training", "val": "validation", "test": "test"}
-METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 
 
 def model_card(
