@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Required, Self, TextIO, TypedDict, cast
 from urllib.parse import urlsplit
 
-from netdepth.text import duration, number, percent
+from netdepth.text import STATUS_WORDS, duration, number, percent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -347,7 +347,7 @@ def _outcomes(statuses: Sequence[tuple[str, str | None]]) -> str:
     if errors:
         return f"failed: {errors[0]}"
     counts = collections.Counter(status for status, _ in statuses)
-    return ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+    return ", ".join(f"{count} {STATUS_WORDS.get(status, status)}" for status, count in counts.items())
 
 
 def describe_record(record: ShownRecord) -> str:

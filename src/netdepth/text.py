@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = [
-    "NO_BREAK", "capitalised", "compact", "count", "document", "duration", "interval", "listed", "number", "p_equals",
-    "p_value", "percent", "points", "print_table", "printable", "significant", "size",
+    "NO_BREAK", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "interval", "listed",
+    "number", "p_equals", "p_value", "percent", "points", "print_table", "printable", "significant", "size",
 ]  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -114,6 +114,13 @@ def duration(seconds: float) -> str:
 
 
 # --- words ---
+
+STATUS_WORDS: Mapping[str, str] = {
+    "completed": "completed", "stopped_early": "stopped early", "stopped_overfit": "stopped because it overfitted",
+    "diverged": "diverged", "failed": "failed", "unfinished": "unfinished", "unreadable": "unreadable",
+    "no run": "not started",
+}  # fmt: skip
+"""What a person reads for the status of a run."""
 
 
 def listed(parts: Sequence[object], last: str = "and") -> str:

@@ -192,7 +192,7 @@ def test_a_missing_run_fails_the_page(study: StudyDir) -> None:
     assert "<strong>Unfinished.</strong>" in text
     assert "<title>Unfinished: " in text
     assert f">{gone.name}</td>" in text
-    assert "it has no folder" in text
+    assert "not started" in text
     assert check_report(study) == [faults[0]], "up to date now, and still not whole"
 
 

@@ -21,7 +21,7 @@ from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
-from netdepth.text import count, printable, significant
+from netdepth.text import STATUS_WORDS, count, printable, significant
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
 
@@ -72,19 +72,13 @@ class Content:
         if not data.missing:
             return []
         kinds = Counter(run.row.made.status for run in data.missing)
-        words = {
-            "no run": "not started",
-            "unfinished": "not finished",
-            "failed": "failed",
-            "unreadable": "not readable",
-        }
         shown: list[Number | str] = [
             self.numbers.count(data.missing, data.runs),
             f" of {len(data.runs):,} planned runs have no result (",
         ]
         for position, kind in enumerate(kinds):
             runs = [run for run in data.missing if run.row.made.status == kind]
-            shown += [", " if position else "", self.numbers.count(runs, data.runs), f" {words[kind]}"]
+            shown += [", " if position else "", self.numbers.count(runs, data.runs), f" {STATUS_WORDS[kind]}"]
         return [*shown, "). This page is about the other runs and is preliminary."]
 
     @cached_property

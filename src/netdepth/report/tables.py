@@ -14,6 +14,7 @@ from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, 
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
 from netdepth.studies.sentences import named, versus
+from netdepth.text import STATUS_WORDS
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -31,7 +32,6 @@ GLYPHS: dict[Label, str] = {
     "exploded": "!", "vanished": "∅", "degraded": "↓", "helps": "↑", "no_evidence": "=", "undecided": "?",
     "exploratory": "·", "reference": "•", "not judged": "·",
 }  # fmt: skip
-ENDS = {"completed": "completed", "stopped_early": "stopped early", "stopped_overfit": "stopped, overfitting"}
 
 
 @dataclass(frozen=True)
@@ -204,8 +204,8 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
     """Every planned run; its number is what the page calls it."""
     rows: list[dict[str, Shown]] = []
     for run in data.runs:
-        row, said = run.row, ENDS.get(run.row.made.status, run.row.made.status)
-        status = Number(said, None, (run.number,), (STATUS,), "test", "span")
+        row, status = run.row, run.row.made.status
+        status = Number(STATUS_WORDS.get(status, status), None, (run.number,), (STATUS,), "test", "span")
         rows.append(
             {
                 "run": [str(run.number)],
@@ -229,16 +229,12 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
 
 def trouble_table(data: StudyData, numbers: Numbers) -> Table:
     """Runs that failed, are missing, or diverged: never left out in silence."""
-    said = {
-        "no run": "it has no folder", "unfinished": "started, not finished", "failed": "failed",
-        "unreadable": "its folder cannot be read",
-        "diverged": "diverged: its loss was no longer finite; it counts as chance",
-    }  # fmt: skip
     groups: dict[tuple[str, str, int], list[Run]] = {}
     for run in sorted(data.runs, key=lambda run: run.row.made.status == "diverged"):
         made = run.row.made
-        if made.status in said or made.error:
-            what = said.get(made.status, made.status) + (f" ({made.error})" if made.error else "")
+        if not run.finished or made.status == "diverged" or made.error:
+            what = STATUS_WORDS.get(made.status, made.status) + (f" ({made.error})" if made.error else "")
+            what += ": its loss was no longer finite; it counts as chance" if made.status == "diverged" else ""
             groups.setdefault((what, *run.place), []).append(run)
     rows: list[dict[str, Shown]] = [
         {

@@ -13,6 +13,7 @@ from netdepth.config import Json
 from netdepth.errors import BadInput, choose
 from netdepth.runs import METRICS, WEIGHTS
 from netdepth.runs.folder import RunDir
+from netdepth.text import STATUS_WORDS
 
 __all__ = [
     "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "number_of",
@@ -154,13 +155,9 @@ def run_row(run: RunDir) -> RunRow:
 
 def status_words(row: RunRow) -> str:
     """The end of a run in words: ``stopped early at epoch 11; best at 6; overfitting since epoch 8``."""
-    ends = {
-        "completed": "completed",
-        "stopped_early": "stopped early",
-        "stopped_overfit": "stopped because it overfitted",
-        "diverged": "diverged (the loss was no longer finite)",
-    }
-    words = ends.get(row.status, row.status)
+    words = STATUS_WORDS.get(row.status, row.status)
+    if row.status == "diverged":
+        words += " (the loss was no longer finite)"
     if row.epochs is not None:
         words += f" at epoch {row.epochs:g}"
     if row.best_epoch is not None:
