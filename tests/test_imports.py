@@ -45,7 +45,7 @@ NARROWER = {
     "data": {"errors", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "registry", "files"},
     "stats": {"errors"},
-    "runs": {"errors", "config", "files", "stats"},
+    "runs": {"errors", "text", "config", "files", "stats"},
     "trackers": {"errors", "config", "registry", "files", "runs"},
     "recipes": {"errors", "config", "registry", "studyspec", "files"},
 }

@@ -204,8 +204,8 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
     """Every planned run; its number is what the page calls it."""
     rows: list[dict[str, Shown]] = []
     for run in data.runs:
-        row, status = run.row, run.row.made.status
-        status = Number(STATUS_WORDS.get(status, status), None, (run.number,), (STATUS,), "test", "span")
+        row, said = run.row, STATUS_WORDS.get(run.row.made.status, run.row.made.status)
+        status = Number(said, None, (run.number,), (STATUS,), "test", "span")
         rows.append(
             {
                 "run": [str(run.number)],
