@@ -7,12 +7,11 @@ import importlib
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from netdepth.config import Runtime
 from netdepth.text import printable
 
-__all__ = ["Answer", "command", "given", "runtime_of", "say", "warn"]
+__all__ = ["Answer", "command", "runtime_of", "say", "warn"]
 
 
 @dataclass(frozen=True)
@@ -33,11 +32,6 @@ def say(*lines: object) -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr."""
     print(printable(f"netdepth: warning: {text}"), file=sys.stderr)
-
-
-def given(args: argparse.Namespace, *names: str) -> dict[str, Any]:
-    """The options ``names``, which the API calls the same."""
-    return {name: getattr(args, name) for name in names}
 
 
 def runtime_of(args: argparse.Namespace, trackers: tuple[str, ...] = ()) -> Runtime:

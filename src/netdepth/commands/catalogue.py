@@ -11,14 +11,15 @@ import json
 import platform
 import tempfile
 import timeit
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from netdepth.commands import Answer, runtime_of, say
-from netdepth.config import Runtime, to_json, type_name
+from netdepth.config import Json, RunConfig, Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
-from netdepth.registry import REGISTRIES, Entry, registry_of
+from netdepth.registry import REGISTRIES, Entry, Field, registry_of
 from netdepth.runs.folder import runs_root
 from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
@@ -29,53 +30,55 @@ __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_co
 
 def list_components(args: argparse.Namespace) -> Answer:
     """Names and summaries of one kind or all; with -v every setting."""
-    document = {}
+    found: dict[str, list[Entry[Any]]] = {}
     for kind in [args.kind] if args.kind else [f"{kind}s" for kind in REGISTRIES]:
         registry = registry_of(kind.removesuffix("s"))
-        document[kind] = [_component(kind, registry.entry(name)) for name in registry.names()]
+        found[kind] = [registry.entry(name) for name in registry.names()]
 
     def show() -> None:
-        for kind, found in document.items():
+        for kind, entries in found.items():
             if not args.verbose:
-                rows = [[f"{row['name']}{' (study)' * row.get('study', False)}", row["summary"]] for row in found]
-                print_table((kind, ""), rows)
-            for row in found if args.verbose else ():
-                function = registry_of(kind.removesuffix("s")).entry(row["name"]).function
-                say(f"{row['name']} (version {row['version']})")
-                say(*(f"    {line}" for line in (inspect.getdoc(function) or "").splitlines()))
-                if row["settings"]:
-                    rows = [[s["name"], s["type"], json.dumps(s["default"]), s["meaning"]] for s in row["settings"]]
+                names = [entry.name + " (study)" * _is_study(entry) for entry in entries]
+                print_table((kind, ""), [[name, entry.summary] for name, entry in zip(names, entries, strict=True)])
+            for entry in entries if args.verbose else ():
+                say(f"{entry.name} (version {entry.version})")
+                say(*(f"    {line}" for line in (inspect.getdoc(entry.function) or "").splitlines()))
+                if entry.fields:
+                    rows = [[s.name, type_name(s.type), json.dumps(_default(s)), s.meaning] for s in entry.fields]
                     print_table(("setting", "type", "default", "meaning"), rows)
                 elif kind == "recipes":
-                    for key, value in _settings(function()).items():
+                    for key, value in _settings(entry.function()).items():
                         say(f"    {key:<10} {describe_component(value) or json.dumps(value)}")
                 print()
 
-    return Answer(document, show)
+    return Answer({kind: [_component(kind, entry) for entry in entries] for kind, entries in found.items()}, show)
 
 
-def _component(kind: str, entry: Entry[Any]) -> dict[str, Any]:
-    """What ``--json`` says of a component; ``study``: whether a recipe says that it returns one."""
-    study = entry.function.__annotations__.get("return") in (StudySpec, StudySpec.__name__)
-    settings = [
-        {
-            "name": field.name,
-            "type": type_name(field.type),
-            "default": "required" if field.default is inspect.Parameter.empty else field.default,
-            "meaning": field.meaning,
-        }
-        for field in entry.fields
-    ]
+def _component(kind: str, entry: Entry[Any]) -> Mapping[str, Json]:
+    """What ``--json`` says of a component."""
     return {
         "name": entry.name,
-        **({"study": study} if kind == "recipes" else {}),
+        **({"study": _is_study(entry)} if kind == "recipes" else {}),
         "version": entry.version,
         "summary": entry.summary,
-        "settings": settings,
+        "settings": [
+            {"name": s.name, "type": type_name(s.type), "default": _default(s), "meaning": s.meaning}
+            for s in entry.fields
+        ],
     }
 
 
-def _settings(made: Any) -> dict[str, Any]:
+def _is_study(entry: Entry[Any]) -> bool:
+    """Whether a recipe says that it returns a study."""
+    return entry.function.__annotations__.get("return") in (StudySpec, StudySpec.__name__)
+
+
+def _default(setting: Field) -> Json:
+    found: Json = "required" if setting.default is inspect.Parameter.empty else setting.default
+    return found
+
+
+def _settings(made: RunConfig | StudySpec) -> Mapping[str, Json]:
     """What a recipe returned, key by key; a study by what is varied in it and the config it varies."""
     if not isinstance(made, StudySpec):
         return dict(to_json(made))

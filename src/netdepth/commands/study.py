@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netdepth.commands import Answer, given, runtime_of, say, warn
+from netdepth.commands import Answer, runtime_of, say, warn
 from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
@@ -34,8 +35,16 @@ def study(args: argparse.Namespace) -> Answer:
 
     if args.threads not in (None, 1):
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
-    changes = given(args, "seeds", "depths", "dataset", "overrides", "tune", "source")
-    spec, runtime = api.prepared(args.recipe, runtime_of(args), **changes)
+    spec, runtime = api.prepared(
+        args.recipe,
+        runtime_of(args),
+        seeds=args.seeds,
+        depths=args.depths,
+        dataset=args.dataset,
+        overrides=args.overrides,
+        tune=args.tune,
+        source=args.source,
+    )
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)
     done = run_study(spec, runtime, workers=args.workers, ray=args.ray)
@@ -81,8 +90,8 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
 
     ahead = forecast(spec, runtime, workers=workers)
     rows = [row for name in ahead.phases for row in _rows(ahead, name)]
-    missing = sum(row["missing"] for row in rows)
-    runs = sum(row["runs"] for row in rows)
+    missing = sum(row.missing for row in rows)
+    runs = sum(row.runs for row in rows)
 
     def show() -> None:
         print_table(
@@ -92,10 +101,9 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
             ),
             [
                 [
-                    row["phase"], spec.label_of(row["condition"]), row["depth"], row["runs"], row["missing"],
-                    row["how"],
-                    f"{row['parameters']:,}", f"{row['multiply_adds_per_step']:.3g}", f"{row['steps']:,}",
-                    f"{row['operations']:.3g}",
+                    row.phase, spec.label_of(row.condition), row.depth, row.runs, row.missing, row.how,
+                    f"{row.parameters:,}", f"{row.multiply_adds_per_step:.3g}", f"{row.steps:,}",
+                    f"{row.operations:.3g}",
                 ]
                 for row in rows
             ],
@@ -112,7 +120,7 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     document = {
         "study": ahead.path,
         "seeds": list(ahead.spec.seeds),
-        "cells": rows,
+        "cells": to_json(rows),
         "runs": runs,
         "missing": missing,
         "operations": ahead.operations,
@@ -123,7 +131,23 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     return Answer(document, show)
 
 
-def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class _Row:
+    """One cell of a study in its forecast; ``operations`` are multiply-adds of all its runs, ``missing`` or not."""
+
+    phase: str
+    condition: str
+    depth: int
+    runs: int
+    missing: int
+    how: str
+    parameters: int
+    multiply_adds_per_step: int
+    steps: int
+    operations: int
+
+
+def _rows(ahead: Forecast, name: str) -> list[_Row]:
     """A row per cell of the phase ``name``, in the order of the grid."""
     phase, rows = ahead.phases[name], []
     for key, cell in phase.cells.items():
@@ -131,18 +155,18 @@ def _rows(ahead: Forecast, name: str) -> list[dict[str, Any]]:
         stacks = [str(len(group.seeds)) for group in groups if group.kind == "cohort"]
         alone = [f"{len(groups) - len(stacks)} alone"] if len(stacks) < len(groups) else []
         rows.append(
-            {
-                "phase": name if cell.value is None else f"{name} {cell.value:g}",
-                "condition": cell.cell.condition,
-                "depth": cell.cell.depth,
-                "runs": sum(len(group.seeds) for group in groups),
-                "missing": sum(folder in ahead.unfinished[name] for group in groups for folder in phase.folders(group)),
-                "how": ", ".join([f"{' + '.join(stacks)} stacked"] * bool(stacks) + alone),
-                "parameters": cell.parameters,
-                "multiply_adds_per_step": cell.multiply_adds,
-                "steps": cell.steps,
-                "operations": sum(group.operations for group in groups),
-            }
+            _Row(
+                phase=name if cell.value is None else f"{name} {cell.value:g}",
+                condition=cell.cell.condition,
+                depth=cell.cell.depth,
+                runs=sum(len(group.seeds) for group in groups),
+                missing=sum(folder in ahead.unfinished[name] for group in groups for folder in phase.folders(group)),
+                how=", ".join([f"{' + '.join(stacks)} stacked"] * bool(stacks) + alone),
+                parameters=cell.parameters,
+                multiply_adds_per_step=cell.multiply_adds,
+                steps=cell.steps,
+                operations=sum(group.operations for group in groups),
+            )
         )
     return rows
 

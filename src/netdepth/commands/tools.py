@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import textwrap
 
-from netdepth.commands import Answer, given, runtime_of, say
+from netdepth.commands import Answer, runtime_of, say
 from netdepth.errors import BadInput, StorageError
 from netdepth.text import percent, print_table, printable, size
 
@@ -38,7 +38,12 @@ def landscape(args: argparse.Namespace) -> Answer:
 
     seen = landscape(
         *args.names,
-        **given(args, "grid", "radius", "images", "seed", "weights", "out"),
+        grid=args.grid,
+        radius=args.radius,
+        images=args.images,
+        seed=args.seed,
+        weights=args.weights,
+        out=args.out,
         curvature=not args.no_curvature,
         data_dir=args.data,
         runs_dir=args.runs_root,
@@ -62,7 +67,10 @@ def probe(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--images {args.images} and --all-images are both given; use one of them")
     found = api.probe(
         args.run,
-        **given(args, "dataset", "overrides", "weights", "fresh"),
+        dataset=args.dataset,
+        overrides=args.overrides,
+        weights=args.weights,
+        fresh=args.fresh,
         images=None if args.all_images else args.images or api.IMAGES,
         data_dir=args.data,
         runs_dir=args.runs_root,
@@ -106,7 +114,14 @@ def explain(args: argparse.Namespace) -> Answer:
     from netdepth.tools import explain as api
 
     found = api.explain(
-        args.run, **given(args, "images", "classes", "count", "out", "names", "invert"), runtime=runtime_of(args)
+        args.run,
+        images=args.images,
+        classes=args.classes,
+        count=args.count,
+        out=args.out,
+        names=args.names,
+        invert=args.invert,
+        runtime=runtime_of(args),
     )
 
     def show() -> None:

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands import Answer, given, runtime_of, say, warn
+from netdepth.commands import Answer, runtime_of, say, warn
 from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 from netdepth.text import printable
@@ -31,7 +31,9 @@ def train(args: argparse.Namespace) -> Answer:
     if args.wandb_online and not any(map(can_go_online, runtime.trackers)):
         able = " or ".join(f"--track {name}" for name in TRACKERS.names() if can_go_online(name))
         raise BadInput(f"--wandb-online needs a tracker that can upload: {able}")
-    made = api.train_runs(args.recipe, runtime, **given(args, "seed", "seeds", "dataset", "overrides"))
+    made = api.train_runs(
+        args.recipe, runtime, seed=args.seed, seeds=args.seeds, dataset=args.dataset, overrides=args.overrides
+    )
     return trained(made, several=args.seeds is not None)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from netdepth.config import SCHEMA
+from netdepth.config import SCHEMA, Json
 from netdepth.errors import BadInput, Locked, StorageError
 
 __all__ = [
@@ -142,7 +142,7 @@ def remove_folder(path: Path) -> None:
 Document = TypeVar("Document", bound=Mapping[str, object])
 
 
-def jsonable(record: Mapping[str, object]) -> dict[str, object]:
+def jsonable(record: Mapping[str, object]) -> dict[str, Json]:
     """``record`` with NaN and infinities as null, named with their kind under ``nonfinite``."""
     nonfinite: dict[str, str] = {}
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import netdepth
-from netdepth.config import SCHEMA
+from netdepth.config import SCHEMA, Json
 from netdepth.report import tables
 from netdepth.report.answer import Answer, answer_of
 from netdepth.report.data import StudyData
@@ -132,7 +132,7 @@ def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 
 
-def sources(content: Content) -> dict[str, Any]:
+def sources(content: Content) -> Mapping[str, Json]:
     """``sources.json``: the run folders by their numbers, and per number of ``report.md`` where it stands and
     what it was made of."""
     runs = {str(run.number): run.row.planned.folder for run in content.data.runs}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from netdepth.config import Settings
 from netdepth.errors import BadInput
+from netdepth.runs import MetricsRecord
 from netdepth.runs.compare import UNFINISHED
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import field_of, number_of
@@ -34,9 +36,9 @@ class Run:
 
     number: int
     row: StudyRow
-    records: Sequence[Mapping[str, Any]] = ()
-    config: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
+    records: Sequence[MetricsRecord] = ()
+    config: Settings = field(default_factory=dict)
+    environment: Settings = field(default_factory=dict)
     first_gradients: Sequence[float | None] | None = None
     last_gradients: Sequence[float | None] | None = None
     last_gradients_file: str | None = None

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from netdepth.config import Json
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.report import figures
@@ -111,5 +111,5 @@ def _encoded(text: str) -> bytes:
     return text.encode(errors="backslashreplace")
 
 
-def _json(value: Mapping[str, Any]) -> bytes:
+def _json(value: Mapping[str, Json]) -> bytes:
     return json.dumps(value, indent=1, allow_nan=False).encode() + b"\n"

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
+from netdepth.config import Json
 from netdepth.errors import BadInput
 from netdepth.report.content import Content, rendered
 from netdepth.report.data import StudyData, read_study
@@ -93,7 +93,7 @@ class Submissions:
         """The same in words."""
         return ", ".join(f"{count} {word}" for word, count in self.agreement(place).most_common())
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, Json]:
         """Plain values."""
         rows = [{**asdict(row), "weights": sorted(row.weights)} for row in self.rows]
         for row in rows:

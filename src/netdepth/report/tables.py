@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from netdepth.config import to_json
+from netdepth.config import Settings, to_json
 from netdepth.report.data import Run, StudyData
 from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
@@ -311,7 +311,7 @@ def _values_at(data: StudyData, path: str) -> Shown:
     return shown or ["not known yet"]
 
 
-def _assigned(values: Mapping[str, Any]) -> str:
+def _assigned(values: Settings) -> str:
     return " ".join(f"{key}={_text(value)}" for key, value in values.items() if value is not None)
 
 

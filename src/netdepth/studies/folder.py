@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from netdepth.config import SCHEMA, from_json, require, to_json
+from netdepth.config import SCHEMA, Json, from_json, require, to_json
 from netdepth.errors import BadInput, choose_folder
 from netdepth.files.atomic import locked, read_json, storage, write_atomic
 from netdepth.runs.folder import slug
@@ -138,7 +138,7 @@ class StudyDocument:
         )
         return cls(fingerprint=spec.fingerprint(), spec=spec, runs=tuple(runs))
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, Json]:
         """The document as it is written."""
         document: dict[str, Any] = to_json(self)
         for run in document["runs"]:

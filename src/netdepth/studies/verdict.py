@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from netdepth.config import SCHEMA
+from netdepth.config import SCHEMA, Json
 from netdepth.files.atomic import jsonable
 from netdepth.studies import sentences as words
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, Scale, cells_of, fields_of
@@ -71,7 +71,7 @@ class Verdict:
         """The sentences of some kinds, in their order."""
         return tuple(sentence for sentence in self.sentences if sentence.kind in kinds)
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, Json]:
         """``verdict.json``: plain values; NaN and Inf as null, named under ``nonfinite``."""
         spec = self.spec
         content = {
@@ -93,7 +93,7 @@ class Verdict:
         }
         return {"schema": SCHEMA, **jsonable(content)}
 
-    def _cell_json(self, item: CellVerdict) -> dict[str, Any]:
+    def _cell_json(self, item: CellVerdict) -> Mapping[str, Json]:
         cell, bootstrap = item.cell, item.cell.bootstrap
         return {
             "condition": cell.condition,
@@ -113,11 +113,11 @@ class Verdict:
             "missing": [asdict(missing) for missing in cell.missing],
         }
 
-    def _run_json(self, run: CellRun) -> dict[str, Any]:
+    def _run_json(self, run: CellRun) -> Mapping[str, Json]:
         columns = {"loss": LOSS, "val_error": ACCURACY, "gradient_ratio": RATIO}
         return {**asdict(run), "sources": {name: f"{run.folder}/{self.fields[c]}" for name, c in columns.items()}}
 
-    def _contrast_json(self, item: Contrast) -> dict[str, Any]:
+    def _contrast_json(self, item: Contrast) -> Mapping[str, Json]:
         plain = ("family", "primary", "label", "cause", "harm", "more_seeds", "p", "corrected_p", "test", "left_out")
         left, right = item.runs
         return {

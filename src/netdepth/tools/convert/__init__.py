@@ -16,10 +16,12 @@ import stat
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from netdepth.config import Json, from_json
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import fsync_folder, storage
 
@@ -77,12 +79,14 @@ def convert(source: Path, out: Path | None = None) -> Conversion:
             target.touch()
             mode = target.stat().st_mode  # the permissions of this user's files; safetensors makes it private
             report = _read_apart(source, handle, target, length)
+            told = {"source": str(source), "out": str(out), **report}
+            made: Conversion = from_json(Conversion, told, "conversion")
             target.chmod(mode)
             with open(target, "rb") as written:
                 os.fsync(written.fileno())
             os.replace(target, out)
             fsync_folder(out.parent)
-    return Conversion(source=source, out=out, **report)
+    return made
 
 
 def _opened(source: Path) -> IO[bytes]:
@@ -123,7 +127,7 @@ def _check_out(out: Path) -> None:
         raise BadInput(f"{out} exists and was not made by convert; remove it, or give another --out")
 
 
-def _read_apart(source: Path, handle: IO[bytes], target: Path, length: int) -> dict[str, Any]:
+def _read_apart(source: Path, handle: IO[bytes], target: Path, length: int) -> Mapping[str, Json]:
     """Let a process rewrite ``handle`` to ``target``; its report has the fields of `Conversion` without the paths."""
     seconds = BASE_SECONDS + length / BYTES_PER_SECOND
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
@@ -143,7 +147,7 @@ def _read_apart(source: Path, handle: IO[bytes], target: Path, length: int) -> d
         how = f"exit status {done.returncode}" if done.returncode > 0 else signal.Signals(-done.returncode).name
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]
         raise BadInput(f"{source} ended the process that read it with {how}{': ' if last else ''}{last}")
-    report: dict[str, Any] = json.loads(done.stdout)
+    report: Mapping[str, Json] = json.loads(done.stdout)
     if "error" in report:
         kind = StorageError if report["code"] == StorageError.exit_code else BadInput
         raise kind(f"{source} {report['error']}")

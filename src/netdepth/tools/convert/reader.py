@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from netdepth import __version__
+from netdepth.config import Json
 from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.tools.convert.fit import recognise
 
@@ -59,7 +60,7 @@ def limit_memory(count: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def rewrite(handle: BufferedReader, target: Path, name: str) -> dict[str, Any]:
+def rewrite(handle: BufferedReader, target: Path, name: str) -> Mapping[str, Json]:
     """Read the weights in ``handle`` (a file called ``name``) and write them to ``target`` as safetensors.
 
     Returns:

@@ -10,15 +10,14 @@ found.figures["sheet"]               # path of the contact sheet
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from netdepth.config import SCHEMA, Runtime
+from netdepth.config import SCHEMA, Json, Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import jsonable, write_atomic
 from netdepth.models import describe
@@ -54,7 +53,7 @@ class Explanation:
 
     words: str
     figures: dict[str, Path]
-    numbers: dict[str, Any]
+    numbers: Mapping[str, Json]
     file: Path
     notes: list[str]
 
@@ -141,7 +140,7 @@ def _written(run: Run | Published, found: Examination, chosen: Sequence[int] | N
         sizes["means"] = sheets.draw_sheet(means, files["means"])
     figures = {name: path for name, path in files.items() if name in sizes}
     words = sheets.answer_words(found)
-    numbers = {
+    numbers: Mapping[str, Json] = {
         "run": title,
         "weights_sha256": run.result["weights_sha256"] if isinstance(run, Run) else run.sha256,
         **_numbers(found, names, indices),
@@ -156,14 +155,14 @@ def _written(run: Run | Published, found: Examination, chosen: Sequence[int] | N
     return Explanation(words, figures, numbers, file, notes)
 
 
-def _numbers(found: Examination, names: Sequence[str], indices: Sequence[int]) -> dict[str, Any]:
+def _numbers(found: Examination, names: Sequence[str], indices: Sequence[int]) -> Mapping[str, Json]:
     """The part of the JSON file that comes from ``found``; a mean map is kept at 16 by 16 cells or fewer."""
 
     def cells(mean: Tensor) -> list[list[float]]:
         small = adaptive_avg_pool2d(mean[None], (min(16, mean.shape[0]), min(16, mean.shape[1])))[0]
         return [[round(value, 4) for value in row] for row in small.tolist()]
 
-    def row(index: int) -> dict[str, Any]:
+    def row(index: int) -> Mapping[str, Json]:
         answer, label = int(found.answers[index]), int(pictures.labels[index])
         shares = found.probabilities[index]
         return {

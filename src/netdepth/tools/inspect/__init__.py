@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -43,7 +42,7 @@ class Inspection:
         """A line about the network."""
         return f"{self.run.path.name}: depth {self.description.depth}, {self.description.parameters:,} parameters"
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, object]:
         """The document of ``netdepth inspect --json``."""
         return {
             "run": self.run.path.resolve().name,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from netdepth.report.learning_curves import run_title
 from netdepth.report.style import DPI, INK, PAPER, colour, save_png, shortened, tidy
@@ -71,7 +71,7 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
         for order, one in enumerate(found):
             style = _style(order, found)
             _line(panel, quantity, one, style)
-            remarks |= _mark(panel, quantity, one, style["color"])
+            remarks |= _mark(panel, quantity, one, style.color)
         if quantity.top is not None:
             panel.set_ylim(min(-0.04 * quantity.top, panel.get_ylim()[0]), 1.06 * quantity.top)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -82,20 +82,30 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
     return save_png(figure, run.path / "figures" / "layers.png")
 
 
-def _style(order: int, found: Sequence[Statistics]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Style:
+    """How a line is drawn, by the names that matplotlib has."""
+
+    color: str
+    linewidth: float
+    zorder: int
+    label: str | None
+    linestyle: str | tuple[int, tuple[int, int]] = "-"
+
+
+def _style(order: int, found: Sequence[Statistics]) -> _Style:
     """The first line vermillion and dashed, on top; the last blue; those between grey."""
     label, count = found[order].moment, len(found)
     if order == 0:
-        dashes = (0, (3, 1)) if count > 1 else "-"
-        return {"color": FIRST, "linewidth": 2.4, "linestyle": dashes, "zorder": 5, "label": label}
+        return _Style(FIRST, 2.4, 5, label, (0, (3, 1)) if count > 1 else "-")
     if order == count - 1:
-        return {"color": LAST, "linewidth": 2.4, "zorder": 4, "label": label}
+        return _Style(LAST, 2.4, 4, label)
     share = (order - 1) / max(count - 3, 1)
     grey = str((1 - share) * GREYS[0] + share * GREYS[1])
-    return {"color": grey, "linewidth": 1.3, "zorder": 3, "label": label if order in (1, count - 2) else None}
+    return _Style(grey, 1.3, 3, label if order in (1, count - 2) else None)
 
 
-def _line(panel: Axes, quantity: _Quantity, found: Statistics, style: dict[str, Any]) -> None:
+def _line(panel: Axes, quantity: _Quantity, found: Statistics, style: _Style) -> None:
     """A line over the layers; a gap where a value has no place on the axis."""
     heights = [
         quantity.scale * value
@@ -104,7 +114,7 @@ def _line(panel: Axes, quantity: _Quantity, found: Statistics, style: dict[str, 
         for value in quantity.values(found)
     ]
     dots = "o" if len(heights) <= DOTS_UP_TO else None
-    panel.plot(range(1, len(heights) + 1), heights, marker=dots, markersize=4.5, **style)
+    panel.plot(range(1, len(heights) + 1), heights, marker=dots, markersize=4.5, **vars(style))
 
 
 def _mark(panel: Axes, quantity: _Quantity, found: Statistics, shade: str) -> set[str]:

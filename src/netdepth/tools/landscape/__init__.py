@@ -12,14 +12,14 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import Tensor
 
-from netdepth.config import MAX_SEED, Runtime, from_json
+from netdepth.config import MAX_SEED, Json, Runtime, from_json
 from netdepth.data import Splits
 from netdepth.errors import BadInput
 from netdepth.files.atomic import restored
@@ -57,7 +57,7 @@ class Landscape:
     figure: Path
 
     @property
-    def records(self) -> list[dict[str, Any]]:
+    def records(self) -> list[Mapping[str, Json]]:
         """The slices in plain values, as their files hold them; NaN and infinities are in their places."""
         return [found.as_json() for found in self.slices]
 

@@ -216,8 +216,7 @@ def _lines(panel: Axes, slices: Sequence[Slice], names: Sequence[str], log: bool
     """The loss along the first direction through the weights."""
     for order, (found, name) in enumerate(zip(slices, names, strict=True)):
         middle = [value if math.isfinite(value) else math.nan for value in found.loss[len(found.loss) // 2]]
-        style: dict[str, Any] = {"color": colour(order), "linestyle": dash(order), "linewidth": 2}
-        panel.plot(found.coordinates, middle, label=name, **style)
+        panel.plot(found.coordinates, middle, label=name, color=colour(order), linestyle=dash(order), linewidth=2)
     steps = slices[0].coordinates
     if slices[0].guessing is not None:
         panel.axhline(slices[0].guessing, color=MUTED, linewidth=0.9, linestyle=":")

@@ -15,16 +15,15 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
-from netdepth.config import derive_seed
+from netdepth.config import Json, derive_seed
 from netdepth.errors import BadInput
 
 __all__ = [
@@ -134,7 +133,7 @@ class Slice(Setting):
         if [len(row) for row in self.loss] != [width] * whole + [rest] * (rest > 0):
             raise ValueError("a row of losses is too short or too long")
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> Mapping[str, Json]:
         """The content of the file; NaN and infinities are in their places."""
         document = dataclasses.asdict(self)
         return document if self.complete else {k: v for k, v in document.items() if v is not None}

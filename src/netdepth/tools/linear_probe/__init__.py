@@ -12,12 +12,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from netdepth import data
-from netdepth.config import Component, RunConfig, digest, to_json
+from netdepth.config import Component, Json, RunConfig, digest, to_json
 from netdepth.data import Split, Splits
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
@@ -56,7 +56,7 @@ class LinearProbe:
     cached: bool
 
     @property
-    def document(self) -> Mapping[str, Any]:
+    def document(self) -> Mapping[str, Json]:
         """The content of ``probe.json``."""
         return RunDir(self.path).read_json("probe.json") or {}
 

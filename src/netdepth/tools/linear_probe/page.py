@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from netdepth.config import from_json
+from netdepth.config import Json, from_json
 from netdepth.files.atomic import restored
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.style import MUTED, colour, figure_of, save_png, tidy
@@ -92,7 +91,7 @@ class Result:
     probes: tuple[Row, ...]
 
     @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> Result:
+    def from_json(cls, document: Mapping[str, Json]) -> Result:
         """The result in a file.
 
         Raises:
