@@ -12,6 +12,7 @@ SLOW = {("tracker", "wandb")}  # its whole life is tested in test_trackers.py
 BUILT_IN = [
     (kind, name)
     for kind in REGISTRIES
+    if kind != "model"  # tests/models/test_models.py runs the suite, with other settings too
     for name in registry_of(kind).names()
     if (kind, name) not in NEEDS_DATA | SLOW and registry_of(kind).entry(name).source is None
 ]
@@ -22,11 +23,6 @@ def test_everything_built_in_keeps_its_promises(kind, name):
     findings = check_component(kind, name)
     assert len(findings) >= 2
     assert [f for f in findings if not f.kept] == []
-
-
-@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
-def test_the_official_data_keep_theirs(name, real_data):
-    assert [f for f in check_component("dataset", name, real_data(name)) if not f.kept] == []
 
 
 GOOD = """

@@ -80,9 +80,6 @@ def test_none_returns_its_input():
     assert AUGMENTATIONS.build(Component("none"), SHAPE)(batch, 3) is batch
 
 
-# -- refusals and operations -----------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("args", "message"),
     [

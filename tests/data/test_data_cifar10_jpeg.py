@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import io
 import tarfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from support.folders import splits_of
 from netdepth.config import Component
 from netdepth.data import Splits, cifar10_jpeg, load, manage
 from netdepth.data.decode import content_digest
-from netdepth.data.fetch import archive_files
 from netdepth.errors import BadInput, StorageError
 
 
@@ -119,21 +117,3 @@ def test_altered_data_are_refused(small: tuple[Path, Path]) -> None:
     (small[1] / "cifar10-jpeg/train/dog/0003.jpg").unlink()
     with pytest.raises(BadInput, match=r"train' is not that of cifar10-jpeg: its 99 pictures .* expected 100 with"):
         jpegs(small[1])
-
-
-@pytest.mark.slow
-@pytest.mark.data("cifar10-jpeg")
-def test_the_real_archive_holds_what_its_digests_say(real_data: Callable[[str], Path]) -> None:
-    """Decoding all of it is left to test_data.py."""
-    path = real_data("cifar10-jpeg") / "cifar10-jpeg/cifar10-jpeg.tar.gz"
-    if not path.exists():
-        pytest.skip("the archive lies there unpacked")
-    content = path.read_bytes()
-    files = archive_files(content)
-    assert len(files) == 60_000
-    for part, expected in cifar10_jpeg.CONTENTS.items():
-        pictures = cifar10_jpeg._archived(path, content)[part]
-        assert list(pictures.names) == sorted(name for name in files if name.startswith(part))
-        digests = [hashlib.sha256(files[name]).hexdigest() for name in pictures.names]
-        assert content_digest(pictures.names, digests) == expected
-        assert [cifar10_jpeg.KINDS[label] for label in pictures.labels] == [n.split("/")[1] for n in pictures.names]

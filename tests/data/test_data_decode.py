@@ -299,9 +299,16 @@ def test_two_that_decode_at_once_leave_one_whole_file() -> None:
     assert len(list((user_cache() / "decoded").iterdir())) == 1
 
 
-def test_a_disk_that_fails_is_one_line_and_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_fails_is_one_line_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     some, expected, _ = colours(20)
     cache = user_cache() / "decoded"
+    (tmp_path / "file").touch()
+    with monkeypatch.context() as broken:
+        broken.setattr(decode, "user_cache", lambda: tmp_path / "file")
+        with pytest.raises(StorageError, match=r"cannot write .*file"):
+            decoded([(some, np.arange(20))], channels=3, size=None)
 
     def full(handle: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -318,11 +325,3 @@ def test_a_disk_that_fails_is_one_line_and_leaves_nothing_behind(monkeypatch: py
     np.testing.assert_array_equal(decoded([(some, np.arange(20))], channels=3, size=None), expected)
     assert not old.exists()
     assert young.exists()
-
-
-def test_a_cache_that_cannot_be_written_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    monkeypatch.setattr(decode, "user_cache", lambda: tmp_path / "file")
-    some, _, _ = colours(2)
-    with pytest.raises(StorageError, match=r"cannot write .*file"):
-        decoded([(some, np.arange(2))], channels=3, size=None)

@@ -74,9 +74,6 @@ def assert_official(splits: Splits) -> None:
     assert test.labels.tolist() == [0, 1, 2, 3] * 3
 
 
-# --- the mutations: bytes of one file in, other bytes out --------------------------------------
-
-
 def flip_bits(data: bytes, rng: random.Random) -> bytes:
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 2, 8))):

@@ -51,13 +51,6 @@ def test_a_rectangle_is_cut_from_the_middle(
     assert told == note
 
 
-def test_a_turned_photograph_comes_upright(tmp_path: Path) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    found, _ = read_picture(saved(tmp_path / "a.png", exif=exif), (3, 48, 30))
-    assert np.array_equal(found.transpose(1, 2, 0), np.rot90(PIXELS, -1))
-
-
 def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "text.png").write_text("hello")

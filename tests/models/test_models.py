@@ -37,6 +37,7 @@ CASES = [(name, args) for name in MODELS.names() for args in EXAMPLES.get(name, 
 
 @pytest.mark.parametrize(("name", "args"), CASES)
 def test_every_model_conforms(name, args):
+    assert MODELS.entry(name).summary
     findings = list(conformance.SUITES["model"](Component(name, args), None))
     assert len(findings) >= 6
     assert [promise for promise, kept, _ in findings if not kept] == []

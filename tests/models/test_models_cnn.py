@@ -46,9 +46,6 @@ def stirred(model):
     return model
 
 
-# -- the paper's numbers -------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("depth", "count"), [(20, 269_722), (32, 464_154), (44, 658_586), (56, 853_018), (110, 1_727_962)]
 )
@@ -65,9 +62,6 @@ def test_resnet_20_has_the_shapes_and_multiply_adds_of_the_papers_table():
     first, same, halved = 3 * 16 * 9 * 32**2, 16 * 16 * 9 * 32**2, 16 * 32 * 9 * 16**2
     assert described.multiply_adds == first + 16 * same + 2 * halved + 640 == 40_551_040
     assert described.depth == 20
-
-
-# -- twins ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("shape", [("basic", 14, False), ("basic", 8, True), ("bottleneck", 11, False)], ids=str)
@@ -126,9 +120,6 @@ def test_lsuv_gives_every_layer_unit_variance():
     model(images(32, (3, 16, 16)))
     assert len(seen) == 14 + 6
     assert all(0.88 < variance < 1.12 for variance in seen), seen
-
-
-# -- the function it computes --------------------------------------------------------------------
 
 
 def reference(state, x, *, shortcut, block, depth, pre_activation, training):

@@ -59,9 +59,6 @@ def test_as_many_stages_as_the_image_can_be_halved():
         small((1, 1, 1), channels=[2])
 
 
-# -- normalisation -------------------------------------------------------------------------------
-
-
 def resnet(seed=0, **args):
     return build("resnet", SHAPE, CLASSES, seed=seed, width=4, depth=8, **args)
 

@@ -164,9 +164,6 @@ def test_what_cannot_be_tested_is_refused_in_one_line(call, words) -> None:
     assert "\n" not in str(error.value)
 
 
-# --- McNemar ---
-
-
 def answers(both: int, first: int, second: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
     a = np.repeat([True, True, False, False], [both, first, second, neither])
     b = np.repeat([True, False, True, False], [both, first, second, neither])

@@ -36,20 +36,33 @@ def test_the_intervals_of_the_mean_and_of_one_more_run_are_scipys(n: int, level:
         assert [found.value, found.low, found.high] == pytest.approx([values.mean(), low, high], rel=1e-12)
 
 
-def test_the_log_scale_is_the_interval_of_the_logarithms() -> None:
-    values = [0.01, 0.03, 0.2, 0.5]
-    logs = np.log(values)
-    low, high = stats.t.interval(0.95, 3, loc=logs.mean(), scale=stats.sem(logs))
-    found = mean_interval(values, scale="log")
-    assert found.statistic == "geometric mean"
-    assert [found.value, found.low, found.high] == pytest.approx([stats.gmean(values), np.exp(low), np.exp(high)])
-
-
 def test_values_too_few_or_without_scatter() -> None:
-    one, none, same = mean_interval([0.5]), mean_interval([]), mean_interval([0.25] * 4)
-    assert (one.value, one.low, one.high, one.n) == (0.5, None, None, 1)
-    assert (none.value, none.low, none.high, none.n) == (None, None, None, 0)
-    assert (same.low, same.value, same.high) == (0.25, 0.25, 0.25)
+    for found, expected in (
+        (mean_interval([0.5]), (0.5, None, None, 1)),
+        (mean_interval([]), (None, None, None, 0)),
+        (mean_interval([0.25] * 4), (0.25, 0.25, 0.25, 4)),
+        (difference_interval([], [1.0]), (None, None, None, 0)),
+        (difference_interval([0.5], [0.25, 0.75]), (0.0, None, None, 1)),
+        (difference_interval([0.5] * 3, [0.25] * 4), (0.25, 0.25, 0.25, 3)),
+    ):
+        assert (found.value, found.low, found.high, found.n) == expected
+
+
+@pytest.mark.parametrize("scale", ["linear", "log"])
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (10, 10), (6, 9)])
+def test_intervals_of_a_mean_and_of_a_difference_are_scipys_on_both_scales(n: int, m: int, scale: str) -> None:
+    """On the log scale the mean is the geometric one and the difference a ratio."""
+    a, b = draws(1, n), draws(2, m, 0.5, 0.1)
+    x, y, back = (a, b, float) if scale == "linear" else (np.log(a), np.log(b), np.exp)
+    theirs = stats.ttest_ind(x, y, equal_var=False).confidence_interval(0.95)
+    found = difference_interval(a, b, scale=scale)
+    expected = [np.mean(x) - np.mean(y), theirs.low, theirs.high]
+    assert [found.value, found.low, found.high] == pytest.approx([back(value) for value in expected], rel=1e-10)
+    assert found.n == min(n, m)
+    low, high = stats.t.interval(0.95, n - 1, loc=np.mean(x), scale=stats.sem(x))
+    found = mean_interval(a, scale=scale)
+    assert found.statistic == ("mean" if scale == "linear" else "geometric mean")
+    assert [found.value, found.low, found.high] == pytest.approx([back(v) for v in (np.mean(x), low, high)], rel=1e-10)
 
 
 @pytest.mark.parametrize(
@@ -73,32 +86,6 @@ def test_a_prediction_interval_holds_one_more_run_as_often_as_it_says() -> None:
         found = prediction_interval(known, 0.9, scale="log")
         hits += found.low <= new <= found.high
     assert hits / 2000 == pytest.approx(0.9, abs=0.02)
-
-
-@pytest.mark.parametrize(("n", "m"), [(2, 2), (10, 10), (6, 9)])
-def test_the_interval_of_a_difference_is_welchs(n: int, m: int) -> None:
-    a, b = draws(1, n), draws(2, m, 0.15, 0.1)
-    theirs = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    found = difference_interval(a, b)
-    assert [found.low, found.high] == pytest.approx([theirs.low, theirs.high], rel=1e-10)
-    assert found.value == pytest.approx(np.mean(a) - np.mean(b))
-    assert found.n == min(n, m)
-
-
-def test_on_the_log_scale_it_is_the_ratio() -> None:
-    a, b = [0.2, 0.25, 0.3], [0.1, 0.12, 0.11]
-    found = difference_interval(a, b, scale="log")
-    theirs = stats.ttest_ind(np.log(a), np.log(b), equal_var=False).confidence_interval(0.95)
-    assert [found.low, found.high] == pytest.approx(np.exp([theirs.low, theirs.high]))
-    assert found.value == pytest.approx(stats.gmean(a) / stats.gmean(b))
-
-
-def test_groups_too_small_or_without_scatter() -> None:
-    none, one = difference_interval([], [1.0]), difference_interval([0.5], [0.25, 0.75])
-    assert (none.value, none.low, none.high, none.n) == (None, None, None, 0)
-    assert (one.value, one.low, one.high, one.n) == (0.0, None, None, 1)
-    same = difference_interval([0.5] * 3, [0.25] * 4)
-    assert (same.value, same.low, same.high) == (0.25, 0.25, 0.25)
 
 
 def test_the_bootstrap_is_near_scipys_and_refuses_fewer_than_20() -> None:

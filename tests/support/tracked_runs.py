@@ -121,9 +121,6 @@ def silent_server() -> Iterator[tuple[str, list[socket.socket]]]:
             connection.close()
 
 
-# --- readers -------------------------------------------------------------------------------------
-
-
 def read_events(run: RunDir) -> Any:
     """TensorBoard's own accumulator over the run's event files, everything kept."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -7,9 +7,7 @@ import json
 import math
 import shutil
 import socket
-import subprocess
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,6 @@ from netdepth.errors import StorageError
 from netdepth.runs.folder import RunDir
 from netdepth.trackers import TRACKERS, Mirrors, sync
 from netdepth.trackers.base import Values, tracker_record
-from netdepth.trackers.tensorboard import board_command
 from netdepth.trackers.wandb import require_complete
 
 EPOCHS = 6
@@ -112,9 +109,6 @@ def expected(run: RunDir) -> dict[int, dict[str, Any]]:
     return records
 
 
-# --- TensorBoard -----------------------------------------------------------------------------------
-
-
 @pytest.fixture(params=["live", "rebuilt"])
 def run(request: pytest.FixtureRequest) -> RunDir:
     found = request.getfixturevalue(request.param)
@@ -181,37 +175,6 @@ def test_tensorboard_hyperparameters(live: RunDir) -> None:
     assert values["seed"] == 3
     assert start.group_name == live.path.name
     assert plugin_data(SESSION_END_INFO_TAG).session_end_info.status == 1  # STATUS_SUCCESS
-
-
-def test_board_serves_the_runs_on_loopback(live: RunDir) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    root = live.path.parents[1]
-    board = subprocess.Popen(board_command(root, port), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        name = f"single/{live.path.name}/tensorboard"
-        deadline = time.monotonic() + GENEROUS
-        while True:  # it answers before it has read the files
-            try:
-                if name in _fetch(port, "runs"):
-                    break
-            except OSError:
-                assert board.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        assert "train/loss" in _fetch(port, "plugin/scalars/tags")[name]
-    finally:
-        board.kill()
-        board.wait()
-
-
-def _fetch(port: int, path: str) -> Any:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http://127.0.0.1:{port}/data/{path}", timeout=10) as answer:
-        return json.load(answer)
-
-
-# --- W&B -------------------------------------------------------------------------------------------
 
 
 def test_a_stored_key_alone_uploads_nothing(rebuilt: tuple[RunDir, list[socket.socket]]) -> None:

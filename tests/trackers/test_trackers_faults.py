@@ -107,8 +107,6 @@ def test_full_disk(tmp_path: Path) -> None:
         assert len(wandb_history(run)) == 59
 
 
-# --- a user's own tracker that misbehaves ----------------------------------------------------------
-
 BAD = """
 import os, signal, subprocess, sys, time
 from pathlib import Path

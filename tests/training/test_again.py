@@ -74,9 +74,6 @@ def test_a_crash_is_recorded_retried_and_does_not_stop_the_other_seeds(tmp_path,
     assert not (folder.path / "failure.json").exists()
 
 
-# --- stacks ----------------------------------------------------------------------------------------
-
-
 def test_a_finished_replica_stays_in_the_stack(reference, tmp_path):
     """The others are made anew in a stack of the same size, with the same bits."""
     make_stack(tmp_path, probes=True)

@@ -1,25 +1,24 @@
 """Convolutions lie channels-last: the same values, names, shapes and files, and a route that a resumed run keeps."""
 
 import copy
-import dataclasses
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import torch
-from support.real_runs import make, same
-from support.real_stacks import digits, folders, quickly, stopping
+from support.real_runs import make
+from support.real_stacks import digits, quickly
 from torch import nn
 
-from netdepth.config import Component, RunConfig, TrainConfig
+from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data import Split
-from netdepth.errors import Interrupted
 from netdepth.models import Network, build
-from netdepth.training import loop, process
+from netdepth.training import loop
 from netdepth.training.evaluate import logits_of
 from netdepth.training.gradients import autograd_gradients
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS
+from netdepth.training.process import configure
 from netdepth.training.stack import Stack
 
 CE = OBJECTIVES.build(Component("cross-entropy"))
@@ -169,8 +168,6 @@ def test_large_images_are_looked_at_in_smaller_chunks(monkeypatch):
     assert logits.shape == (130, 2)
 
 
-# --- in a run -----------------------------------------------------------------------------------
-
 SMALL = RunConfig(
     dataset=Component("mnist5k"),
     model=Component("cnn", {"channels": [2, 4], "hidden": 4, "dropout": 0.2}),
@@ -198,7 +195,10 @@ def test_files_hold_contiguous_arrays_of_the_same_names_and_shapes(tmp_path, lay
         whole = make(tmp_path, SMALL).run
         test = digits().for_another_run().test.open_test("comparing logits")
     assert layouts == [True]
-    assert whole.read_json("environment.json")["memory_format"] == "channels_last"
+    environment = whole.read_json("environment.json")
+    assert environment.pop("memory_format") == "channels_last"
+    whole.write_json("environment.json", environment)  # as from before there was a choice
+    assert configure(Runtime(device="cpu", threads=1), recorded=whole.environment()).memory_format == "contiguous"
     data = (whole.path / "checkpoints" / "9" / "model.safetensors").read_bytes()
     model = build(SMALL.model, (1, 28, 28), 10)
     kept = safetensors.numpy.load(data)
@@ -208,22 +208,3 @@ def test_files_hold_contiguous_arrays_of_the_same_names_and_shapes(tmp_path, lay
         logits = model.eval()(test.inputs)
     saved = np.load(whole.path / "predictions.npz", allow_pickle=False)["logits"]
     assert np.allclose(logits.numpy(), saved, atol=1e-4)
-
-
-def test_a_run_from_before_there_was_a_choice_goes_on_as_it_was_begun(tmp_path, monkeypatch, layouts):
-    original = process.configure
-    with quickly():
-        with monkeypatch.context() as patch:
-            before = {"memory_format": "contiguous"}
-            patch.setattr(
-                "netdepth.training.run.configure", lambda *args: dataclasses.replace(original(*args), **before)
-            )
-            uninterrupted = make(tmp_path / "whole", SMALL).run
-            with pytest.raises(Interrupted):
-                make(tmp_path / "old", SMALL, watch=stopping(2))
-        (folder,) = folders(tmp_path / "old")
-        environment = folder.read_json("environment.json")
-        del environment["memory_format"]
-        folder.write_json("environment.json", environment)
-        same(uninterrupted, make(tmp_path / "old", SMALL).run)
-    assert layouts == [False, False, False]

@@ -115,8 +115,6 @@ def test_between_two_evaluations_nothing_waits_for_the_gpu(precision):
     assert len(events) == 3
 
 
-# --- runs -------------------------------------------------------------------------------------
-
 CONFIG = RunConfig(
     dataset=Component("mnist5k"),
     model=RESNET,

@@ -92,9 +92,6 @@ def test_settings_out_of_range_are_refused_by_their_name(kind, name, args):
         registry.build(Component(name, args), *context)
 
 
-# --- updates ---------------------------------------------------------------------------------------
-
-
 NETS = {
     "resnet": (Component("resnet", {"depth": 8, "width": 2}), (3, 8, 8)),
     "pre-activated": (Component("resnet", {"depth": 8, "width": 2, "pre_activation": True}), (3, 8, 8)),
@@ -152,9 +149,6 @@ def test_spans_of_norms_hold_exactly_their_parameters_in_every_replica():
     assert inside.sum() == 2 * 2 * (6 + 5)
 
 
-# --- a warm-up that watches the training error -----------------------------------------------------
-
-
 BUDGET, PER_EPOCH = 64_000, 352
 RATE = 0.1
 
@@ -176,18 +170,22 @@ def runs_of(values):
     return [(pytest.approx(value, rel=1e-12), len(list(same))) for value, same in itertools.groupby(values)]
 
 
-def test_the_papers_steps_are_at_32k_and_48k_of_64k():
-    assert runs_of(rates("step")) == [(0.1, 32_000), (0.01, 16_000), (0.001, 16_000)]
+WARM = 3 * PER_EPOCH
 
 
-def test_the_rate_is_a_tenth_until_the_error_is_below_80_percent_and_then_the_papers():
-    trace = runs_of(rates("paper-warmup", [0.12, 0.2, 0.31, 0.15]))
-    warm = 3 * PER_EPOCH  # an error of 80 % is not below it
-    assert trace == [(0.01, warm), (0.1, 32_000 - warm), (0.01, 16_000), (0.001, 16_000)]
-
-
-def test_a_network_that_never_learns_keeps_the_low_rate_and_still_decays():
-    assert runs_of(rates("paper-warmup", [float("nan")] + 200 * [0.1])) == [(0.01, 48_000), (0.001, 16_000)]
+@pytest.mark.parametrize(
+    ("name", "accuracies", "expected"),
+    [
+        ("step", [], [(0.1, 32_000), (0.01, 16_000), (0.001, 16_000)]),
+        # An error of 80 % is not below it.
+        ("paper-warmup", [0.12, 0.2, 0.31, 0.15],
+         [(0.01, WARM), (0.1, 32_000 - WARM), (0.01, 16_000), (0.001, 16_000)]),
+        ("paper-warmup", [float("nan")] + 200 * [0.1], [(0.01, 48_000), (0.001, 16_000)]),
+    ],
+    ids=["without a warm-up", "a tenth until the error is below 80 percent", "a network that never learns"],
+)  # fmt: skip
+def test_the_papers_rates_for_64k_steps(name, accuracies, expected):
+    assert runs_of(rates(name, accuracies)) == expected
 
 
 def test_the_trace_is_a_function_of_the_records():
@@ -199,8 +197,6 @@ def test_the_trace_is_a_function_of_the_records():
     assert asked_backwards == [schedules[1](step) for step in range(100)]
     assert asked_backwards[19] < asked_backwards[20] == 1.0
 
-
-# --- in a run -----------------------------------------------------------------------------------
 
 CONFIG = RunConfig(
     dataset=Component("mnist5k"),

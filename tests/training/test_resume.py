@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import shutil
 
 import pytest
 from support.real_stacks import (
@@ -11,7 +12,6 @@ from support.real_stacks import (
     SEEDS,
     SIGTERM,
     Killed,
-    Watching,
     changed,
     folders,
     make_alone,
@@ -25,8 +25,6 @@ from netdepth.config import Component, TrainConfig
 from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
 from netdepth.training import layers
-
-# --- stopped by a signal --------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("evaluations", "error", "code"), [(1, KeyboardInterrupt, 130), (3, SIGTERM, 143)])
@@ -115,15 +113,11 @@ def test_other_optimizers_schedules_and_periods_continue_too(tmp_path, name):
 SGD = Component("sgd", {"lr": 0.05})
 STEPS = {"budget": "24it", "eval_every": "4it"}
 ALONE = {
-    "batch norm": changed(model={"norm": "batch"}),
-    "dropout": changed(model={"dropout": 0.3, "norm": "layer"}),
+    "batch norm and dropout": changed(model={"norm": "batch", "dropout": 0.3}, budget="3ep"),
     "a schedule that watches": dataclasses.replace(
         changed(**STEPS), optimizer=SGD, schedule=Component("paper-warmup", {"error": 0.75, "at": [0.75]})
     ),
-    "channels-last": dataclasses.replace(
-        changed(**STEPS), model=Component("cnn", {"channels": [2, 4], "hidden": 4, "dropout": 0.2}), optimizer=SGD
-    ),
-    "bf16, augmented": dataclasses.replace(
+    "channels-last, bf16, augmented": dataclasses.replace(
         changed(budget="6it", eval_every="2it", batch_size=32, precision="bf16"),
         model=Component("resnet", {"depth": 8, "width": 2}),
         optimizer=SGD,
@@ -132,11 +126,11 @@ ALONE = {
 }
 
 
-@pytest.mark.parametrize(("name", "evaluations"), [*((name, 2) for name in ALONE), ("a schedule that watches", 4)])
-def test_a_run_that_is_not_stacked_continues_to_the_same_bits(tmp_path, name, evaluations):
+@pytest.mark.parametrize("name", ALONE)
+def test_a_run_that_is_not_stacked_continues_to_the_same_bits(tmp_path, name):
     (expected,) = make_alone(tmp_path / "whole", ALONE[name], (3,), probes=True)
     with pytest.raises(Interrupted):
-        make_stack(tmp_path / "parts", ALONE[name], (3,), probes=True, watch=stopping(evaluations))
+        make_stack(tmp_path / "parts", ALONE[name], (3,), probes=True, watch=stopping(2))
     (continued,) = make_alone(tmp_path / "parts", ALONE[name], (3,), probes=True)
     assert any("continued from step" in note for note in continued.notes)
     same_stack([expected], [continued])
@@ -144,82 +138,53 @@ def test_a_run_that_is_not_stacked_continues_to_the_same_bits(tmp_path, name, ev
     assert precision == ("bf16" if "bf16" in name else "float32")
 
 
-# --- damaged --------------------------------------------------------------------------------------
+def flip_a_bit(path):
+    content = bytearray((path / "36" / "optimizer.safetensors").read_bytes())
+    content[-5] ^= 1
+    (path / "36" / "optimizer.safetensors").write_bytes(content)
 
 
-def half_made(tmp_path):
-    """A stack that was killed after three evaluations; what its folders hold."""
-    with pytest.raises(Killed):
-        make_stack(tmp_path, probes=True, watch=stopping(3, Killed))
-    made = folders(tmp_path)
-    assert [folder.checkpoints()[-1] for folder in made] == [36] * len(SEEDS)
-    return made
+def remove_the_newest(path):
+    shutil.rmtree(path / "36")
 
 
-@pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("damage", ["flip", "remove"])
-def test_a_replica_with_a_damaged_checkpoint_takes_all_back_to_the_newest_common_one(reference, tmp_path, damage):
-    made = half_made(tmp_path)
-    path = made[1].path / "checkpoints" / "36" / "optimizer.safetensors"
-    if damage == "flip":
-        content = bytearray(path.read_bytes())
-        content[-5] ^= 1
-        path.write_bytes(content)
-    else:
-        for file in path.parent.iterdir():
-            file.unlink()
-        path.parent.rmdir()
-
-    seen = []
-
-    def look(number, record):
-        if number == 1:
-            seen.append([[r["step"] for r in folder.read_metrics()] for folder in made])
-            seen.append([{p.name for p in (folder.path / "probes").iterdir()} for folder in made])
-
-    continued = make_stack(tmp_path, probes=True, watch=Watching(look))
-    assert seen[0] == [[12, 24, 36]] * len(SEEDS), "metrics beyond step 24 are made again, not kept twice"
-    assert sum("is damaged" in note for note in notes(continued)) == (damage == "flip")
-    assert sum("continued from step 24" in note for note in notes(continued)) == len(SEEDS)
-    same_stack(reference, continued)
-    for replica in continued:
-        assert all(replica.run.load_checkpoint(step) for step in replica.run.checkpoints())
+def leave_no_checkpoint(path):
+    shutil.rmtree(path)
 
 
-def leave_probes_beyond(made):
-    """Replica 2 takes all back to step 24; what the others measured after it is made again."""
-    made[0].write_json("probes/step-36.json", {"step": 36, "left": "over"})
-    path = made[2].path / "checkpoints" / "36" / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-1])
-
-
-def leave_no_common_checkpoint(made):
-    for step in made[1].checkpoints():
-        (made[1].path / "checkpoints" / str(step) / "MANIFEST.json").unlink()
-
-
-def cut_a_record(made, line):
+def cut_a_record(path, line):
     """A checkpoint whose records are not there cannot tell which evaluation was the best."""
-    path = made[1].path / "metrics.jsonl"
-    lines = path.read_bytes().splitlines(keepends=True)
+    records = path.parent / "metrics.jsonl"
+    lines = records.read_bytes().splitlines(keepends=True)
     lines[line] = lines[line][:20] + b"\n"
-    path.write_bytes(b"".join(lines))
+    records.write_bytes(b"".join(lines))
 
 
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     ("damage", "step"),
     [
-        (leave_probes_beyond, 24),
-        (leave_no_common_checkpoint, 0),
+        (flip_a_bit, 24),
+        (remove_the_newest, 24),
+        (leave_no_checkpoint, 0),
         (functools.partial(cut_a_record, line=0), 0),
         (functools.partial(cut_a_record, line=2), 24),
     ],
-    ids=["probes beyond the common checkpoint", "no common checkpoint", "first record", "last record"],
+    ids=["flipped bit", "removed", "no checkpoint", "first record", "last record"],
 )
-def test_all_go_back_to_the_newest_step_that_is_whole_for_each(reference, tmp_path, damage, step):
-    damage(half_made(tmp_path))
+def test_a_replica_with_a_damaged_checkpoint_takes_all_back_to_the_newest_common_one(reference, tmp_path, damage, step):
+    """What the others measured after it, metrics and layer statistics, is made again and not kept twice."""
+    with pytest.raises(Killed):
+        make_stack(tmp_path, probes=True, watch=stopping(3, Killed))
+    made = folders(tmp_path)
+    assert [folder.checkpoints()[-1] for folder in made] == [36] * len(SEEDS)
+    made[0].write_json("probes/step-36.json", {"step": 36, "left": "over"})
+    damage(made[1].path / "checkpoints")
     continued = make_stack(tmp_path, probes=True)
-    assert notes(continued).count("continued from step 24 (epoch 2)") == (len(SEEDS) if step else 0)
-    assert any("continued" in note for note in notes(continued)) == (step > 0)
+    said = notes(continued)
+    assert sum("is damaged" in note for note in said) == (damage is flip_a_bit)
+    assert said.count("continued from step 24 (epoch 2)") == (len(SEEDS) if step else 0)
+    assert any("continued" in note for note in said) == (step > 0)
     same_stack(reference, continued)
+    for replica in continued:
+        assert all(replica.run.load_checkpoint(step) for step in replica.run.checkpoints())

@@ -77,8 +77,6 @@ def test_fingerprint_changes_with_what_is_computed_only(reference, tmp_path):
     assert fingerprint(fill_in(changed), splits.spec) != mark
 
 
-# --- stopping, test data, divergence ------------------------------------------------------------
-
 OVERFITTING = RunConfig(
     dataset=Component("mnist5k"),
     model=Component("mlp", {"hidden": [128]}),
