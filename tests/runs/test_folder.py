@@ -156,6 +156,35 @@ def test_a_split_that_describes_no_data_is_refused(folder, change):
         folder.read_json("split.json")
 
 
+@pytest.mark.parametrize("change", [{"status": 5}, {"best_step": "9"}, {"test": [0.5]}, {"steps": True}])
+def test_a_result_of_other_types_is_refused(folder, change):
+    whole = {"status": "completed", "steps": 9, "best_step": None, "test": None, "of a later release": [1]}
+    folder.write_json("result.json", whole)
+    assert folder.result() == {"schema": 1, **whole}
+    folder.write_json("result.json", {**whole, **change})
+    with pytest.raises(BadInput, match=r"result\.json does not describe a result"):
+        folder.result()
+
+
+def test_a_record_of_other_types_is_a_damaged_line(folder):
+    for record in ({"step": 1, "of a later release": 1}, {"step": 2, "epoch": 1}, {"step": 3, "val_loss": "low"}):
+        folder.append_metrics(record)
+    assert [record["step"] for record in folder.read_metrics()] == [1, 2]
+    assert "1 damaged line(s) after record 2 ignored" in folder.notes[0]
+    assert folder.truncate_metrics(1)[0]["of a later release"] == 1
+
+
+def test_an_environment_is_checked_and_completed(folder):
+    assert folder.environment() is None
+    least = {"netdepth": "0.1.0", "torch": "2.0", "device": "cpu", "threads": 2, "matmul": "mkl"}
+    folder.write_json("environment.json", {**least, "of a later release": 1})
+    found = folder.environment()
+    assert (found.threads, found.world_size, found.memory_format, found.seeds) == (2, 1, "contiguous", None)
+    folder.write_json("environment.json", {**least, "threads": "2"})
+    with pytest.raises(BadInput, match=r"environment\.json\.threads = '2' is not acceptable"):
+        folder.environment()
+
+
 def test_status(folder):
     assert folder.status() == "unfinished"
     folder.write_json("failure.json", {"error": "disk"})

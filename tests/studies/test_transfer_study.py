@@ -13,8 +13,9 @@ from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
 from netdepth.recipes import RECIPES
 from netdepth.report.page import check_report, write_report
-from netdepth.runs.folder import list_runs
+from netdepth.runs.folder import RunDir, list_runs
 from netdepth.studies.forecast import forecast
+from netdepth.studies.resolve import make_parent_run
 from netdepth.studyspec import SOURCE, Axis, Primary, StudySpec
 
 FIRST, SECOND = list("01234"), list("56789")
@@ -65,6 +66,13 @@ def test_the_parent_run_is_trained_first_and_once_and_fixed_by_its_digest(made):
     config = json.loads((study.path / started[0].folder / "config.json").read_text())
     assert config["start_from"]["run"] == study.document.source.run
     assert config["start_from"]["sha256"] == study.document.source.weights_sha256
+
+
+def test_a_parent_run_without_validation_images_is_refused(made, monkeypatch):
+    whole, none = RunDir.result, {which: {"accuracy": None} for which in ("best", "last")}
+    monkeypatch.setattr(RunDir, "result", lambda run: {**(whole(run) or {}), "val": none})
+    with pytest.raises(BadInput, match="has no validation error"):
+        make_parent_run(spec(), Runtime(runs_root=made.study.path.parent), progress=False)
 
 
 def test_two_conditions_are_compared_pair_by_pair_by_validation_error(made):

@@ -15,16 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, Required, TypedDict
 
 __all__ = [
-    "ClassScores",
-    "Environment",
-    "Manifest",
-    "MetricsRecord",
-    "Part",
-    "RunResult",
-    "Scores",
-    "SplitRecord",
-    "fits",
-]
+    "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Part", "RunResult", "Scores",
+    "SplitRecord", "fits",
+]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 WEIGHTS = ("best", "last")
@@ -65,10 +58,8 @@ class MetricsRecord(TypedDict, total=False):
 Part = Literal["train", "val", "test"]
 Scores = Mapping[str, Mapping[str, float | None]]
 """Metrics by name of the ``best`` and the ``last`` weights; None where there are none."""
-ClassScores = TypedDict(
-    "ClassScores", {"class": str, "precision": float, "recall": float, "f1": float, "support": int}
-)  # fmt: skip
-"""Of one class."""
+ClassScores = Mapping[str, str | float]
+"""``class``, ``precision``, ``recall``, ``f1`` and ``support`` of one class."""
 
 
 class RunResult(TypedDict, total=False):

@@ -288,6 +288,7 @@ def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> Parent
 
     Raises:
         RunFailed: it diverged, so nothing can start from it; and the errors of any run.
+        BadInput: it has no validation error, which the study compares with.
     """
     from netdepth.training.run import run_stack
 
