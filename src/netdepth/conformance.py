@@ -23,6 +23,7 @@ from netdepth.registry import REGISTRIES, registry_of
 from netdepth.runs.folder import RunDir
 from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import StudySpec
+from netdepth.text import plain
 from netdepth.trackers import TRACKERS
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
@@ -87,7 +88,7 @@ def _model(component: Component, data_dir: Path | None) -> Promises:
     shape = tuple(logits.shape)
     yield f"maps uint8 {[BATCH, *SHAPE]} to logits {[BATCH, CLASSES]}", shape == (BATCH, CLASSES), str(list(shape))
     loss = torch.nn.functional.cross_entropy(logits, torch.arange(BATCH) % CLASSES)
-    yield "has a finite loss", bool(torch.isfinite(loss)), f"{loss:.4g}"
+    yield "has a finite loss", bool(torch.isfinite(loss)), plain(float(loss), 4)
     loss.backward()  # type: ignore[no-untyped-call]
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     yield "gives every parameter a gradient", not without, ", ".join(without)
@@ -157,13 +158,17 @@ def _schedule(component: Component, data_dir: Path | None) -> Promises:
     for total in (1, 2, 1000):
         factors = [SCHEDULES.build(component, total, 10)(step) for step in range(total)]
         good = all(0 <= factor < float("inf") for factor in factors)
-        yield f"has finite factors of 0 or more over {total} steps", good, f"{min(factors):.3g} to {max(factors):.3g}"
+        yield (
+            f"has finite factors of 0 or more over {total} steps",
+            good,
+            f"{plain(min(factors), 3)} to {plain(max(factors), 3)}",
+        )
 
 
 def _objective(component: Component, data_dir: Path | None) -> Promises:
     logits = torch.linspace(-1, 1, BATCH * CLASSES).view(BATCH, CLASSES).requires_grad_()
     loss = OBJECTIVES.build(component)(logits, torch.arange(BATCH) % CLASSES)
-    yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), f"{loss.detach():.4g}"
+    yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), plain(float(loss), 4)
     loss.backward()  # type: ignore[no-untyped-call]
     yield "has a gradient", logits.grad is not None and bool(logits.grad.abs().sum() > 0), ""
 

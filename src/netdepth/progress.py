@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, Required, Self, TextIO, TypedDict, cast
 from urllib.parse import urlsplit
 
-from netdepth.text import STATUS_WORDS, duration, number, percent
+from netdepth.text import STATUS_WORDS, duration, number, percent, plain, thousands
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -217,9 +217,11 @@ class CountProgress(_Display):
         if passed < QUIET_SECONDS:
             return
         notes = [text for text in (note, _time_left(passed, self.before, done, self.total, self._word)) if text]
-        place = f"{done:,}/{self.total:,}"
+        place = f"{thousands(done)}/{thousands(self.total)}"
         self._bar("count", self.title, self.total, completed=done, place=place, numbers=" · ".join(notes))
-        self._line(", ".join([f"{self.title}: {done:,} of {self.total:,}", *notes]), COUNT_LINE_SECONDS)
+        self._line(
+            ", ".join([f"{self.title}: {thousands(done)} of {thousands(self.total)}", *notes]), COUNT_LINE_SECONDS
+        )
 
 
 class DownloadProgress(_Display):
@@ -303,7 +305,7 @@ class StudyProgress(_Display):
         numbers = {} if train_loss is None else {"numbers": f"loss {number(train_loss)}"}
         place = _epochs(step, total_steps, steps_per_epoch)
         self._bar_of(group, completed=self._shares[group], place=place, **numbers)
-        self._line(f"{self.title}: {100 * self.share:.0f} % done, {self._left()}", STUDY_LINE_SECONDS)
+        self._line(f"{self.title}: {percent(self.share, 0)} done, {self._left()}", STUDY_LINE_SECONDS)
 
     def trouble(self, group: int, text: str) -> None:
         """Say why a group waits or starts again."""
@@ -363,7 +365,7 @@ def describe_record(record: ShownRecord) -> str:
         parts[1] += f" {percent(record.get('val_accuracy'))} val"
     onset = record.get("overfit_onset_epoch")
     if onset is not None:
-        parts.append(f"overfitting since epoch {onset:g}")
+        parts.append(f"overfitting since epoch {plain(onset)}")
     elif record.get("overfit_count"):
         parts.append(f"overfitting? {record['overfit_count']}")
     if record.get("best"):

@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = [
-    "NO_BREAK", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "interval", "listed",
-    "number", "p_equals", "p_value", "percent", "points", "print_table", "printable", "significant", "size",
+    "NO_BREAK", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "fixed",
+    "gradient_ratio", "interval", "listed", "number", "p_equals", "p_value", "percent", "plain", "points",
+    "print_table", "printable", "scientific", "significant", "size", "thousands",
 ]  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -88,6 +89,31 @@ def _minus(text: str) -> str:
 
 
 # --- amounts ---
+
+
+def thousands(n: float, digits: int = 0) -> str:
+    """``5,000``; with ``digits`` decimals: ``5,000.5``."""
+    return f"{n:,.{digits}f}"
+
+
+def plain(value: float, digits: int = 6) -> str:
+    """A setting or an epoch as a person would type it, ``0.0005`` or ``12``; at most ``digits`` significant digits."""
+    return f"{value:.{digits}g}"
+
+
+def scientific(value: float) -> str:
+    """A very small or very large number: ``3.2e-07``."""
+    return f"{value:.1e}"
+
+
+def gradient_ratio(value: float | None) -> str:
+    """One gradient as a part of another: ``0.0213``, ``4.1e-05``."""
+    return "-" if value is None else scientific(value) if not 0.001 <= value < 1000 else plain(value, 3)
+
+
+def fixed(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    """A probability or a similarity, always with ``digits`` decimals: ``0.50``."""
+    return _minus(f"{value:{'+' * sign}.{digits}f}")
 
 
 def count(n: int, noun: str) -> str:

@@ -23,7 +23,7 @@ from netdepth.registry import REGISTRIES, Entry, Field, registry_of
 from netdepth.runs.folder import runs_root
 from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
-from netdepth.text import print_table
+from netdepth.text import duration, print_table, thousands
 
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
 
@@ -95,7 +95,7 @@ def data_list(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         cells = [
-            [row.name, row.title, " / ".join(f"{count:,}" for count in row.sizes.values()), row.where, row.licence]
+            [row.name, row.title, " / ".join(thousands(count) for count in row.sizes.values()), row.where, row.licence]
             for row in found
         ]
         print_table(("name", "title", "train / val / test", "where", "licence"), cells)
@@ -204,7 +204,7 @@ def _machine(runtime: Runtime) -> list[Check]:
         *checks,
         Check("device", "ok", f"{found.device} ({found.device_name or found.cpu})"),
         Check("threads", "ok", threads),
-        Check("cost", "ok", f"an epoch of the baseline on MNIST takes about {_baseline_epoch():.1f} s"),
+        Check("cost", "ok", f"an epoch of the baseline on MNIST takes about {duration(_baseline_epoch())}"),
         Check("repeatable", "ok" if same else "missing", bits),
     ]
 

@@ -13,7 +13,7 @@ from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
 from netdepth.errors import BadInput
-from netdepth.text import print_table, printable
+from netdepth.text import duration, plain, print_table, printable, thousands
 
 if TYPE_CHECKING:
     from netdepth.studies.forecast import Forecast
@@ -86,7 +86,6 @@ def answer_of(done: StudyOutcome, report: bool) -> tuple[Answer, Path | None]:
 
 def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     from netdepth.studies.forecast import forecast
-    from netdepth.text import duration
 
     ahead = forecast(spec, runtime, workers=workers)
     rows = [row for name in ahead.phases for row in _rows(ahead, name)]
@@ -102,14 +101,15 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
             [
                 [
                     row.phase, spec.label_of(row.condition), row.depth, row.runs, row.missing, row.how,
-                    f"{row.parameters:,}", f"{row.multiply_adds_per_step:.3g}", f"{row.steps:,}",
-                    f"{row.operations:.3g}",
+                    thousands(row.parameters), plain(row.multiply_adds_per_step, 3), thousands(row.steps),
+                    plain(row.operations, 3),
                 ]
                 for row in rows
             ],
             right=(2, 3, 4, 6, 7, 8, 9),
         )  # fmt: skip
-        print(f"{runs} runs, {missing} of them to train: {ahead.operations:.3g} multiply-adds (forward and backward)")
+        operations = f"{plain(ahead.operations, 3)} multiply-adds (forward and backward)"
+        print(f"{runs} runs, {missing} of them to train: {operations}")
         say(f"study folder: {ahead.path}")
         if ahead.seconds is None:
             print("nothing is missing")
@@ -156,7 +156,7 @@ def _rows(ahead: Forecast, name: str) -> list[_Row]:
         alone = [f"{len(groups) - len(stacks)} alone"] if len(stacks) < len(groups) else []
         rows.append(
             _Row(
-                phase=name if cell.value is None else f"{name} {cell.value:g}",
+                phase=name if cell.value is None else f"{name} {plain(cell.value)}",
                 condition=cell.cell.condition,
                 depth=cell.cell.depth,
                 runs=sum(len(group.seeds) for group in groups),

@@ -8,7 +8,7 @@ import textwrap
 
 from netdepth.commands import Answer, runtime_of, say
 from netdepth.errors import BadInput, StorageError
-from netdepth.text import percent, print_table, printable, size
+from netdepth.text import percent, print_table, printable, scientific, size, thousands
 
 __all__ = ["convert", "explain", "export", "inspect", "landscape", "predict", "probe"]
 
@@ -145,8 +145,9 @@ def export(args: argparse.Namespace) -> Answer:
         parity = made.parity
         say(f"{made.file}: {size(made.bytes)}, sha256 {made.sha256}")
         print(
-            f"the same network on {parity.images:,} images: logits to {parity.logit:.1e} of the largest, "
-            f"probabilities to {parity.probability:.1e}, the same class {parity.same_class:,} times"
+            f"the same network on {thousands(parity.images)} images: logits to {scientific(parity.logit)} of the "
+            f"largest, probabilities to {scientific(parity.probability)}, "
+            f"the same class {thousands(parity.same_class)} times"
         )
         say(f"model card: {made.card}")
 

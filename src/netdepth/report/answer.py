@@ -12,7 +12,7 @@ from netdepth.runs.folder import RunDir
 from netdepth.stats.exact import McNemar
 from netdepth.studies.contrasts import Contrast
 from netdepth.studies.sentences import named
-from netdepth.text import count, listed, p_value, percent
+from netdepth.text import count, listed, p_value, percent, thousands
 
 __all__ = ["Answer", "Line", "answer_of"]
 
@@ -65,10 +65,10 @@ def _other_run(data: StudyData) -> list[str]:
     taught = any(cell.config.objective.name == "distill" for cell in data.spec.cells)
     tested = "" if run.test_error is None else f", test error {percent(run.test_error)}"
     sizes = sorted({int(count) for run in data.runs if (count := run.row.made.num_params) is not None})
-    size = f"; the networks of this study have {listed([f'{n:,}' for n in sizes], 'or')}" if sizes else ""
+    size = f"; the networks of this study have {listed([thousands(n) for n in sizes], 'or')}" if sizes else ""
     return [
         f"The {'teacher' if taught else 'parent run'} is {run.run} on {run.dataset} ({run.weights} weights, "
-        f"validation error {percent(run.val_error)}{tested}), with {run.num_params:,} parameters{size}."
+        f"validation error {percent(run.val_error)}{tested}), with {thousands(run.num_params)} parameters{size}."
     ]
 
 
@@ -99,7 +99,7 @@ def _mcnemar_words(contrast: Contrast, tests: list[McNemar]) -> str:
     ends = list(dict.fromkeys([p_value(min(test.p for test in tests)), p_value(max(test.p for test in tests))]))
     p_values = f"the p-values range from {' to '.join(ends)}" if len(ends) > 1 else f"every p-value is {ends[0]}"
     return (
-        f"On the same {tests[0].n:,} images, {left} is right more often than {right} in {len(more)} of "
+        f"On the same {thousands(tests[0].n)} images, {left} is right more often than {right} in {len(more)} of "
         f"{count(len(tests), 'pair')} of runs. By McNemar's exact test (p <= {MCNEMAR_LEVEL}) it is clearly better in "
         f"{clear_more} and clearly worse in {clear_less}; {p_values}."
     )

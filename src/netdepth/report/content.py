@@ -21,7 +21,7 @@ from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
-from netdepth.text import STATUS_WORDS, count, printable, significant
+from netdepth.text import STATUS_WORDS, count, printable, significant, thousands
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
 
@@ -74,7 +74,7 @@ class Content:
         kinds = Counter(run.row.made.status for run in data.missing)
         shown: list[Number | str] = [
             self.numbers.count(data.missing, data.runs),
-            f" of {len(data.runs):,} planned runs have no result (",
+            f" of {thousands(len(data.runs))} planned runs have no result (",
         ]
         for position, kind in enumerate(kinds):
             runs = [run for run in data.missing if run.row.made.status == kind]

@@ -17,7 +17,7 @@ from netdepth.report.data import Run, StudyData
 from netdepth.report.line_figures import labels_of
 from netdepth.report.numbers import STATUS, run_ranges
 from netdepth.studies.table import SOURCES
-from netdepth.text import printable
+from netdepth.text import plain, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -118,7 +118,7 @@ def _depth_words(data: StudyData, quantity: lines.Quantity) -> str:
         shown = []
         for depth in (data.spec.depths[0], data.spec.depths[-1]):
             mean = lines.mean_of(cells[name, depth], quantity)
-            value = "no mean" if mean is None or mean.value is None else f"{mean.value:.3g}"
+            value = "no mean" if mean is None or mean.value is None else plain(mean.value, 3)
             shown.append(f"{value} at depth {depth}")
         parts.append(f"{label}: {', '.join(shown)}")
     return f"{quantity.title} against depth. {'; '.join(parts)}."
@@ -219,4 +219,4 @@ def _flow_words(data: StudyData, condition: str, when: When) -> str:
     text = f"Gradient per layer and depth, {data.spec.label_of(condition) or 'all runs'}."
     if not ratios or ratios[0] is None or not math.isfinite(ratios[0]):
         return text
-    return f"{text} At depth {depth} the first layer receives {10 ** ratios[0]:.1g} of the last layer's gradient."
+    return f"{text} At depth {depth} the first layer receives {plain(10 ** ratios[0], 1)} of the last layer's gradient."

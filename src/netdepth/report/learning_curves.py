@@ -12,7 +12,7 @@ from netdepth.errors import BadInput
 from netdepth.report.style import MUTED, add_legend, colour, figure_of, quiet, save_png, shortened, ticks
 from netdepth.runs.folder import RunDir, slug
 from netdepth.runs.table import RunRow, number_of, run_row, status_words
-from netdepth.text import printable
+from netdepth.text import plain, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,7 +58,7 @@ def learning_curves(run: RunDir) -> Path:
         for part in PARTS:
             _line(axes, curves, part, metric, linewidth=2.2)
         lines = [
-            axes.axvline(epoch, color=shade, linewidth=1.6, linestyle="--", zorder=1, label=f"{text} {epoch:g}")
+            axes.axvline(epoch, color=shade, linewidth=1.6, linestyle="--", zorder=1, label=f"{text} {plain(epoch)}")
             for text, shade, epoch in marks
             if epoch is not None
         ]
@@ -155,7 +155,7 @@ def _scale(axes: Axes, metric: str, drawn: Sequence[_Curves]) -> None:
     if metric == "loss" and values and min(values) > 0 and max(values) > 30 * min(values):
         axes.set_yscale("log")
         shown = ticks(*axes.get_ylim())
-        axes.set_yticks(shown, [f"{value:g}" for value in shown])
+        axes.set_yticks(shown, [plain(value) for value in shown])
         axes.minorticks_off()
     low, high = axes.get_xlim()
     if high - low < 1:
@@ -170,6 +170,6 @@ def _name_lines(axes: Axes, ends: Mapping[str, Sequence[float]]) -> None:
     for part, values in ends.items():
         name, shade = PARTS[part]
         if finite := [value for value in values if math.isfinite(value)]:
-            handles.append(Line2D([], [], color=shade, linewidth=2.2, label=f"{name}\n{finite[-1]:.4g}"))
+            handles.append(Line2D([], [], color=shade, linewidth=2.2, label=f"{name}\n{plain(finite[-1], 4)}"))
     place: dict[str, Any] = {"loc": "center left", "bbox_to_anchor": (1, 0.5), "frameon": False, "handlelength": 1}
     axes.legend(handles=handles, labelcolor="linecolor", fontsize=11, **place)

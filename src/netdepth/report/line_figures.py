@@ -26,6 +26,7 @@ from netdepth.report.style import (
 )  # fmt: skip
 from netdepth.runs.table import number_of
 from netdepth.stats.intervals import Estimate, mean_interval
+from netdepth.text import plain
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -190,7 +191,7 @@ def _value_axis(axes: Axes, values: Sequence[float], error: bool) -> None:
         axes.set_yscale("log")
         shown = ticks(low, high)
     axes.set_ylim(low, high)
-    axes.set_yticks(shown, [f"{value:g}" for value in shown])
+    axes.set_yticks(shown, [plain(value) for value in shown])
     axes.minorticks_off()
 
 

@@ -22,7 +22,7 @@ from netdepth.studies.contrasts import CellVerdict, Contrast
 from netdepth.studies.sentences import Sentence
 from netdepth.studies.table import SOURCES
 from netdepth.studyspec import Family
-from netdepth.text import NO_BREAK, p_value, percent, points, significant
+from netdepth.text import NO_BREAK, gradient_ratio, p_value, percent, points, significant, thousands
 
 __all__ = [
     "PREDICTIONS", "STATUS", "Element", "Number", "Numbers", "Shown", "read_numbers", "run_numbers", "run_ranges",
@@ -166,7 +166,7 @@ class Numbers:
     def count(self, of: Iterable[Run], among: Iterable[Run]) -> Number:
         """How many runs ``of`` a status there are ``among`` others: each of them might have had it."""
         n = len(list(of))
-        return Number(f"{n:,}", n, tuple(run.number for run in among), (STATUS,), "test")
+        return Number(thousands(n), n, tuple(run.number for run in among), (STATUS,), "test")
 
     def loss(self, cell: CellRuns) -> list[Number | str]:
         """The mean training loss with its interval."""
@@ -185,8 +185,7 @@ class Numbers:
     def ratio(self, cell: CellRuns) -> Number:
         """First-to-last gradient ratio at initialisation: the median of the seeds."""
         value = cell.gradient_ratio
-        text = "-" if value is None else f"{value:.1e}" if not 0.001 <= value < 1000 else f"{value:.3g}"
-        return Number(text, value, self.of_cell(cell), RATIOS, "test")
+        return Number(gradient_ratio(value), value, self.of_cell(cell), RATIOS, "test")
 
     def difference(self, contrast: Contrast, sort: Sort) -> list[Number | str]:
         """A difference of training losses, or of validation errors, with its interval."""
@@ -244,7 +243,7 @@ class Numbers:
 
 
 def _plain(value: float) -> str:
-    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"
+    return thousands(value, 0 if float(value).is_integer() else 1)
 
 
 @dataclass

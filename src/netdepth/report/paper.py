@@ -10,7 +10,7 @@ from netdepth.report.numbers import STATUS, Kind, Number, Numbers, Shown, run_ra
 from netdepth.report.tables import Table
 from netdepth.studies.paper import PAPERS, Beside, Outcome, Paper, Published, beside, error_of
 from netdepth.studies.table import SOURCES
-from netdepth.text import p_value
+from netdepth.text import p_value, percent, points
 
 __all__ = ["BesidePaper", "beside_paper"]
 
@@ -102,8 +102,9 @@ def _row(
 
 
 def _error(item: Published) -> str:
-    std = "" if item.std is None else f" ± {100 * item.std:.2f}"
-    return f"{100 * item.error:.2f}{std} %"
+    if item.std is None:
+        return percent(item.error)
+    return f"{points(item.error, sign=False)} ± {percent(item.std)}"
 
 
 def _kind(item: Published) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import QUANTITIES, Quantity, run_row, status_words
-from netdepth.text import capitalised, number, percent, print_table, printable
+from netdepth.text import capitalised, number, percent, plain, points, print_table, printable, thousands
 
 if TYPE_CHECKING:  # a run is shown without NumPy
     from netdepth.runs.compare import ComparedRuns, Comparison
@@ -38,7 +38,7 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     """Train / validation / test with best and last weights, then how the run ended and where its folder is."""
     row = run_row(run)
     dataset = str(row.dataset).partition(" ")[0]
-    network = f": depth {row.depth}, {row.num_params:,} parameters" if row.num_params else ""
+    network = f": depth {row.depth}, {thousands(row.num_params)} parameters" if row.num_params else ""
     title = f"{row.recipe} on {dataset}, seed {row.seed}{network}"
     header = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1")
     lines = []
@@ -64,18 +64,19 @@ def print_quickstart(run: RunDir, figure: Path | None) -> None:
     split = run.split()
     sizes = {} if split is None else split.sizes
     print(
-        f"\nA network with {row.depth} weight layers ({row.num_params:,} numbers to learn) has seen "
-        f"{sizes.get('train', 0):,} handwritten digits,\n{row.epochs:g} times each. It recognises "
-        f"{percent(row.scores['test_best_accuracy'])} of {sizes.get('test', 0):,} digits that it had never seen."
+        f"\nA network with {row.depth} weight layers ({thousands(row.num_params)} numbers to learn) has seen "
+        f"{thousands(sizes.get('train', 0))} handwritten digits,\n{plain(row.epochs)} times each. It recognises "
+        f"{percent(row.scores['test_best_accuracy'])} of {thousands(sizes.get('test', 0))} digits that it had never "
+        "seen."
     )
     if row.status == "stopped_early":
         print(
-            f"Training stopped early: after epoch {row.best_epoch:g} the loss on the validation digits did not "
+            f"Training stopped early: after epoch {plain(row.best_epoch)} the loss on the validation digits did not "
             "improve any more,\nand the weights of that epoch are kept."
         )
     if row.overfit_onset_epoch is not None:
         print(
-            f"From epoch {row.overfit_onset_epoch:g} on it overfitted: it became better on the digits it learns "
+            f"From epoch {plain(row.overfit_onset_epoch)} on it overfitted: it became better on the digits it learns "
             "from and worse on others."
         )
     if figure is not None:
@@ -120,7 +121,7 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
     """A line of cells per run, then the line of means."""
     lines = []
     for row in group.rows:
-        epochs = "-" if row.epochs is None else f"{row.epochs:g}"
+        epochs = "-" if row.epochs is None else plain(row.epochs)
         cells = [_shown(quantity, quantity.of(row)) for quantity in QUANTITIES]
         error = f": {row.error}" if row.error else ""
         lines.append([str(row.seed), epochs, *cells, f"{row.status.replace('_', ' ')}{error}"])
@@ -144,7 +145,7 @@ def _interval(quantity: Quantity, estimate: Estimate, usual: int) -> str:
         return _shown(quantity, estimate.value) + own
     half = (estimate.high - estimate.low) / 2
     if quantity.percent:
-        return f"{100 * estimate.value:.2f} ± {100 * half:.2f} %{own}"
+        return f"{points(estimate.value, sign=False)} ± {percent(half)}{own}"
     return f"{number(estimate.value)} ± {number(half)}{own}"
 
 

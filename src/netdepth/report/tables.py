@@ -14,7 +14,7 @@ from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, 
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
 from netdepth.studies.sentences import named, versus
-from netdepth.text import STATUS_WORDS
+from netdepth.text import STATUS_WORDS, plain
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -275,11 +275,11 @@ def made_table(data: StudyData) -> Table:
 def settings(data: StudyData) -> list[tuple[str, Shown]]:
     """The study's settings as names and values: the axes, what was held fixed or tuned, the base."""
     spec = data.spec
-    effect = f"{100 * spec.smallest_effect:g} percentage points of validation error"
+    effect = f"{plain(100 * spec.smallest_effect)} percentage points of validation error"
     shown: list[tuple[str, Shown]] = [
         ("name", [spec.name]),
         ("seeds", [run_ranges(spec.seeds)]),
-        ("smallest effect of interest", [effect if spec.by_validation else f"{spec.smallest_effect:g} nats"]),
+        ("smallest effect of interest", [effect if spec.by_validation else f"{plain(spec.smallest_effect)} nats"]),
     ]
     for axis in spec.scientific:
         names = {name: spec.label_of(name) if name in spec.conditions else name for name in axis.levels}
@@ -287,7 +287,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         levels = [f"{shown_names[name]}: {_assigned(given)}".removesuffix(": ") for name, given in axis.levels.items()]
         shown.append((f"varied: {axis.name}", ["; ".join(levels)]))
     for item in spec.nuisance:
-        tried = ", ".join(f"{value:g}" for value in item.values)
+        tried = ", ".join(plain(value) for value in item.values)
         how = f"tuned among {tried} on seeds {run_ranges(item.seeds)}" if tried else "fixed: neither compared nor tuned"
         shown.append((item.path, [*_values_at(data, item.path), f", {how}"]))
     base = to_json(spec.base)

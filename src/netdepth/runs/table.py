@@ -13,7 +13,7 @@ from netdepth.config import Json
 from netdepth.errors import BadInput, choose
 from netdepth.runs import METRICS, WEIGHTS
 from netdepth.runs.folder import RunDir
-from netdepth.text import STATUS_WORDS
+from netdepth.text import STATUS_WORDS, plain
 
 __all__ = [
     "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "number_of",
@@ -159,11 +159,11 @@ def status_words(row: RunRow) -> str:
     if row.status == "diverged":
         words += " (the loss was no longer finite)"
     if row.epochs is not None:
-        words += f" at epoch {row.epochs:g}"
+        words += f" at epoch {plain(row.epochs)}"
     if row.best_epoch is not None:
-        words += f"; best at {row.best_epoch:g}"
+        words += f"; best at {plain(row.best_epoch)}"
     if row.overfit_onset_epoch is not None:
-        words += f"; overfitting since epoch {row.overfit_onset_epoch:g}"
+        words += f"; overfitting since epoch {plain(row.overfit_onset_epoch)}"
     return words + (f" ({row.error})" if row.error else "")
 
 

@@ -23,6 +23,7 @@ from netdepth.runs.table import field_of, number_of
 from netdepth.stats.intervals import Estimate, mean_interval, prediction_interval
 from netdepth.studies.table import StudyRow
 from netdepth.studyspec import Reproduced
+from netdepth.text import thousands
 
 __all__ = ["HE2016", "PAPERS", "Beside", "Paper", "Published", "beside", "best_of", "error_of", "welch"]
 
@@ -92,7 +93,7 @@ class Paper:
         held_back = number_of(field_of(config, "dataset.args.val_size"))
         if held_back and name in (self.dataset[0], *ALIKE):
             found["config.json:dataset.args.val_size"] = (
-                f"trained on {self.images - held_back:,} images, not on all {self.images:,} "
+                f"trained on {thousands(self.images - held_back)} images, not on all {thousands(self.images)} "
                 "(dataset.val_size=0 takes all)"
             )
         for path in STOPPING:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from netdepth.text import plain
+
 __all__ = ["MAX_STACK", "Group", "Plan", "Work", "plan"]
 
 MAX_STACK = 10
@@ -66,7 +68,7 @@ class Group:
 
     def title(self, label_of: Callable[[str], str]) -> str:
         """What a person calls it: ``plain, He init, depth 8, 10 seeds``; ``label_of`` gives the condition's label."""
-        rate = "" if self.value is None else f"{self.value:g}"
+        rate = "" if self.value is None else plain(self.value)
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
         return ", ".join(filter(None, [label_of(self.condition), f"depth {self.depth}", rate, seeds]))
 

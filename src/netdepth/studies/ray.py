@@ -29,6 +29,7 @@ from netdepth.errors import BadInput, Interrupted, RunFailed
 from netdepth.files.atomic import write_atomic
 from netdepth.studies.pool import SAVING_SECONDS, JobQueue, saved_on_signals
 from netdepth.studies.worker import Done, Event, Job, Report, work
+from netdepth.text import plain
 from netdepth.training.launch import Outcome
 
 __all__ = ["ATTEMPTS", "check_address", "execute"]
@@ -318,7 +319,7 @@ def _check_nodes(address: str, needed: Mapping[str, float], marker: tuple[str, s
         try:
             found = ray.get(answer, timeout=0)
         except ray.exceptions.GetTimeoutError:
-            raise BadInput(f"Ray node {name} started no process within {NODE_SECONDS:g} s") from None
+            raise BadInput(f"Ray node {name} started no process within {plain(NODE_SECONDS)} s") from None
         except ray.exceptions.RayError as error:
             raise BadInput(f"Ray node {name} cannot run netdepth: {last_line(error)}") from None
         if isinstance(found, str):

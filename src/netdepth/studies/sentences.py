@@ -17,7 +17,7 @@ from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
 from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label, by_condition, pairs
 from netdepth.studyspec import Nuisance, StudySpec
-from netdepth.text import capitalised, count, interval, listed, p_equals, percent, points, significant
+from netdepth.text import capitalised, count, interval, listed, p_equals, percent, plain, points, significant
 
 __all__ = ["Kind", "Sentence", "answer_of", "cell_words", "comparison_words", "named", "sentences_of", "versus"]
 
@@ -329,7 +329,7 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
     parts = [f"{outcome}.", f"{_measured(contrast)}; {_tested(contrast, spec.looks)}."]
     if contrast.label == "no_evidence":
         value, unit = (100, "percentage points") if by_validation else (1, "nats")
-        effect = f"{value * spec.smallest_effect:g} {unit}"
+        effect = f"{plain(value * spec.smallest_effect)} {unit}"
         parts.append(f"The interval lies inside ± {effect}, the smallest effect of interest.")
     if contrast.label == "undecided":
         more = contrast.more_seeds
@@ -389,12 +389,12 @@ def _nuisance(said: Sentence) -> str:
     assert item is not None, "a sentence about a setting names it"
     name = SETTINGS.get(item.path, item.path)
     if item.values:
-        tried = listed([f"{value:g}" for value in item.values], "or")
+        tried = listed([plain(value) for value in item.values], "or")
         return f"{name} was tuned for each network: {tried}, whichever gave the lowest validation loss on other seeds"
     part = getattr(said.spec.base, item.path.partition(".")[0], None)
     field = item.path.partition(".")[2]
     value = part.args.get(field) if isinstance(part, Component) else getattr(part, field, None)
-    shown = "" if value is None else f" {value:g}" if isinstance(value, float) else f" {value}"
+    shown = "" if value is None else f" {plain(value)}" if isinstance(value, float) else f" {value}"
     return f"all networks used {name}{shown}" if shown else f"all networks used the same {name}"
 
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netdepth.data import Split
+from netdepth.text import plain
 
 __all__ = ["BATCH_SIZE", "Layer", "Statistics", "probe", "probe_batch"]
 
@@ -78,7 +79,7 @@ class Statistics:
         """``at initialisation``, ``after epoch 4``; within the first epoch ``after step 20``."""
         if self.step == 0:
             return "at initialisation"
-        return f"after epoch {self.epoch:.4g}" if self.epoch >= 1 else f"after step {self.step}"
+        return f"after epoch {plain(self.epoch, 4)}" if self.epoch >= 1 else f"after step {self.step}"
 
     @property
     def growth(self) -> float | None:

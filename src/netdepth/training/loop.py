@@ -16,6 +16,7 @@ from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import BadInput, Interrupted
 from netdepth.progress import ShownRecord
 from netdepth.runs import MetricsRecord
+from netdepth.text import plain
 from netdepth.training import replica as ends
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import choose_gradients
@@ -112,7 +113,7 @@ def train_stack(
     for replica in live:
         replica.resume(resumed, stack, optimizer)
         if resumed:
-            replica.folder.notes.append(f"continued from step {resumed} (epoch {resumed / per_epoch:.4g})")
+            replica.folder.notes.append(f"continued from step {resumed} (epoch {plain(resumed / per_epoch, 4)})")
 
     try:
         measure_at_powers_of_2(live)  # the newest probe may be missing: its checkpoint can be older than it

@@ -24,6 +24,7 @@ from typing import IO
 from netdepth.config import Json, from_json
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import fsync_folder, storage
+from netdepth.text import duration, thousands
 
 __all__ = ["Conversion", "convert"]
 
@@ -71,7 +72,7 @@ def convert(source: Path, out: Path | None = None) -> Conversion:
     with _opened(source) as handle:
         length = os.fstat(handle.fileno()).st_size
         if length > MAX_BYTES:
-            raise BadInput(f"{source} has {length:,} bytes; weights are read up to {MAX_BYTES:,}")
+            raise BadInput(f"{source} has {thousands(length)} bytes; weights are read up to {thousands(MAX_BYTES)}")
         out = source.with_suffix(".safetensors") if out is None else out
         _check_out(out)
         with storage(out), tempfile.TemporaryDirectory(prefix=".netdepth-convert-", dir=out.parent) as folder:
@@ -142,7 +143,7 @@ def _read_apart(source: Path, handle: IO[bytes], target: Path, length: int) -> M
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise BadInput(f"{source} could not be read within {seconds:.0f} s") from None
+        raise BadInput(f"{source} could not be read within {duration(seconds)}") from None
     if done.returncode != 0:
         how = f"exit status {done.returncode}" if done.returncode > 0 else signal.Signals(-done.returncode).name
         last = done.stderr.decode(errors="replace").strip().rpartition("\n")[2][:200]

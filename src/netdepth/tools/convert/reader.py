@@ -23,6 +23,7 @@ from torch import Tensor
 from netdepth import __version__
 from netdepth.config import Json
 from netdepth.errors import BadInput, NetdepthError, StorageError
+from netdepth.text import thousands
 from netdepth.tools.convert.fit import recognise
 
 __all__ = ["limit_memory", "main", "rewrite"]
@@ -170,7 +171,9 @@ def _sort_out(found: Mapping[Any, Any], most: int) -> tuple[dict[str, Tensor], l
         raise BadInput(f"holds no tensors; its entries: {', '.join(dropped[:5]) or 'none'}")
     total = sum(tensor.nbytes for tensor in tensors.values())
     if total > most:  # a few numbers repeated, or compressed
-        raise BadInput(f"holds tensors of {total:,} bytes, over {GROWTH} times its size; it is damaged or hostile")
+        raise BadInput(
+            f"holds tensors of {thousands(total)} bytes, over {GROWTH} times its size; it is damaged or hostile"
+        )
     return tensors, dropped
 
 

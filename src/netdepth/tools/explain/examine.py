@@ -19,6 +19,7 @@ from netdepth.files.pictures import read_picture
 from netdepth.models import Network
 from netdepth.progress import CountProgress
 from netdepth.stats.intervals import Estimate, mean_interval
+from netdepth.text import thousands
 from netdepth.tools.explain import maps as mapping
 from netdepth.training.finished import Run
 
@@ -125,7 +126,7 @@ def picture_files(
             names = ", ".join(classes[label] for label in only)
             raise BadInput(f"none of the --images lies in a folder named like one of the --classes: {names}")
     if len(files) > MAX_FILES:
-        raise BadInput(f"--images names {len(files):,} pictures; at most {MAX_FILES:,} are allowed")
+        raise BadInput(f"--images names {thousands(len(files))} pictures; at most {thousands(MAX_FILES)} are allowed")
     pixels, notes = [], []
     with CountProgress("reading pictures", len(files)) as report:
         for file in files:

@@ -24,7 +24,7 @@ from netdepth.report.style import (
     tidy,
 )  # fmt: skip
 from netdepth.stats.intervals import Estimate
-from netdepth.text import capitalised, count, interval, percent, printable
+from netdepth.text import capitalised, count, fixed, interval, percent, printable, thousands
 from netdepth.tools.explain.examine import ACTS, Act, Check, Examination, Order, heat, spread
 
 if TYPE_CHECKING:
@@ -60,14 +60,14 @@ def answer_words(found: Examination) -> str:
     """What was found, as a paragraph."""
     pictures = found.pictures
     method, n, right = found.evidence.method, len(pictures.inputs), int(found.right.sum())
-    sentences = [f"{capitalised(METHODS[method])}, {n:,} {pictures.kind}."]
+    sentences = [f"{capitalised(METHODS[method])}, {thousands(n)} {pictures.kind}."]
     if method == "saliency":
         sentences.append(
             "The network has no feature maps. Its gradients show where its prediction is sensitive, which is not the "
             "same as where the evidence lies."
         )
     if bool((pictures.labels >= 0).all()):
-        sentences.append(f"{right:,} of {n:,} are classified correctly ({percent(right / n, 1)}).")
+        sentences.append(f"{thousands(right)} of {thousands(n)} are classified correctly ({percent(right / n, 1)}).")
     return " ".join([*sentences, *_check_words(found.check, pictures.kind)])
 
 
@@ -76,17 +76,17 @@ def _check_words(check: Check, kind: str) -> list[str]:
     at = check.fractions.index(FIFTH)
 
     def after(act: Act, order: Order) -> str:
-        return f"{check.curves[act][order][at]:.2f}"
+        return fixed(check.curves[act][order][at])
 
     deletion, insertion = (check.differences[act]["moved"] for act in ACTS)
     sentences = [
         f"If the fifth of the pixels with the most evidence is deleted, the probability of the predicted class falls "
-        f"from {check.curves['deletion']['map'][0]:.2f} to {after('deletion', 'map')}. It falls to "
+        f"from {fixed(check.curves['deletion']['map'][0])} to {after('deletion', 'map')}. It falls to "
         f"{after('deletion', 'moved')} if the same map is moved to another place, and to "
         f"{after('deletion', 'scattered')} if a random fifth of the pixels is deleted (n = {check.n} {kind}, "
         f"{check.repeats} random maps of each kind per picture).",
         f"If that fifth is inserted into the blurred picture, the probability rises from "
-        f"{check.curves['insertion']['map'][0]:.2f} to {after('insertion', 'map')}; with the moved map to "
+        f"{fixed(check.curves['insertion']['map'][0])} to {after('insertion', 'map')}; with the moved map to "
         f"{after('insertion', 'moved')}, with random pixels to {after('insertion', 'scattered')}.",
         _conclusion(deletion, insertion),
     ]
@@ -119,7 +119,7 @@ def _difference(one: Estimate) -> str:
     """``−0.123 [−0.150, −0.096]``; few pictures have no interval: it would be wider than the possible range."""
 
     def signed(value: float | None) -> str:
-        return "-" if value is None else f"{value:+.3f}".replace("-", "\N{MINUS SIGN}")
+        return "-" if value is None else fixed(value, 3, sign=True)
 
     ends = interval(one.low, one.high, signed) if one.n >= ENOUGH else ""
     return f"{signed(one.value)} {ends}".rstrip()
@@ -242,7 +242,7 @@ def _sheet(
 ) -> Sheet:
     saliency = found.evidence.method == "saliency"
     drawn = "; correct and wrong predictions evenly drawn" if headings else ""
-    subtitle = f"{METHODS[found.evidence.method]}, {len(found.answers):,} {found.pictures.kind}{drawn}"
+    subtitle = f"{METHODS[found.evidence.method]}, {thousands(len(found.answers))} {found.pictures.kind}{drawn}"
     scale = "how much the prediction depends on a pixel" if saliency else "evidence for the predicted class"
     return Sheet(title, subtitle, f"{scale}: from none to the most in its picture", rows, row_names, headings or {})
 

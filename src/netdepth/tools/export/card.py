@@ -8,6 +8,7 @@ import netdepth
 from netdepth.data import DatasetSpec
 from netdepth.data.fetch import SOURCES
 from netdepth.runs import METRICS, Part
+from netdepth.text import plain, thousands
 from netdepth.tools.export.formats import TOLERANCE, Parity
 from netdepth.training.finished import Run, Weights
 
@@ -33,8 +34,8 @@ def model_card(
     for part, words in PARTS.items():
         scores = (run.result.get(part) or {}).get(weights.which)
         if scores is not None:
-            cells = ["-" if scores[key] is None else f"{scores[key]:.6g}" for key in METRICS]
-            metrics.append([words, f"{spec.sizes[part]:,}", *cells])
+            cells = ["-" if scores[key] is None else plain(scores[key]) for key in METRICS]
+            metrics.append([words, thousands(spec.sizes[part]), *cells])
     environment = Environment(
         loader=PackageLoader("netdepth.tools.export", ""), undefined=StrictUndefined, autoescape=False,
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
@@ -47,7 +48,7 @@ def model_card(
         result=run.result,
         weights=weights,
         spec=spec,
-        sizes=[f"{spec.sizes[part]:,} {words}" for part, words in PARTS.items() if spec.sizes.get(part)],
+        sizes=[f"{thousands(spec.sizes[part])} {words}" for part, words in PARTS.items() if spec.sizes.get(part)],
         source=SOURCES.get(spec.name),
         shape=", ".join(map(str, spec.input_shape)),
         metrics=metrics,

@@ -18,6 +18,7 @@ from netdepth import models
 from netdepth.config import Component, from_json
 from netdepth.errors import BadInput, RunFailed
 from netdepth.models import Network
+from netdepth.text import plain
 
 __all__ = ["FORMATS", "TOLERANCE", "Format", "Parity", "compare"]
 
@@ -168,8 +169,8 @@ def compare(model: Network, exported: Logits, images: Tensor) -> Parity:
     if not parity.holds:
         raise RunFailed(
             f"the exported network is not the trained one: on {parity.images} images logits differ by up to "
-            f"{parity.logit:.2g} of the largest and probabilities by up to {parity.probability:.2g}, "
-            f"{parity.same_class} have the same class; {TOLERANCE:g} is allowed. Nothing was written"
+            f"{plain(parity.logit, 2)} of the largest and probabilities by up to {plain(parity.probability, 2)}, "
+            f"{parity.same_class} have the same class; {plain(TOLERANCE)} is allowed. Nothing was written"
         )
     return parity
 

@@ -13,6 +13,7 @@ from netdepth import models
 from netdepth.config import SCHEMA, Component, RunConfig, from_json
 from netdepth.errors import BadInput, StorageError
 from netdepth.runs.folder import RunDir
+from netdepth.text import thousands
 from netdepth.tools.common import open_run
 from netdepth.tools.inspect.picture import draw_layers
 from netdepth.tools.inspect.statistics import read_statistics, words
@@ -40,7 +41,9 @@ class Inspection:
     @property
     def title(self) -> str:
         """A line about the network."""
-        return f"{self.run.path.name}: depth {self.description.depth}, {self.description.parameters:,} parameters"
+        return (
+            f"{self.run.path.name}: depth {self.description.depth}, {thousands(self.description.parameters)} parameters"
+        )
 
     def as_json(self) -> Mapping[str, object]:
         """The document of ``netdepth inspect --json``."""

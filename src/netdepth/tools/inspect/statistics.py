@@ -15,7 +15,7 @@ from netdepth.files.atomic import restored
 from netdepth.models import LayerInfo
 from netdepth.runs.folder import RunDir
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
-from netdepth.text import capitalised, compact, number, percent, print_table
+from netdepth.text import capitalised, compact, fixed, number, percent, print_table, thousands
 from netdepth.training.layers import Layer, Statistics
 
 __all__ = ["print_statistics", "read_statistics", "words"]
@@ -88,7 +88,7 @@ def print_statistics(
         for index in shown:
             layer = layers[index]
             output = "×".join(map(str, layer.output_shape))
-            row = [index + 1, layer.name, output, f"{layer.parameters:,}"]
+            row = [index + 1, layer.name, output, thousands(layer.parameters)]
             rows.append([*row, *_cells(measured.get(layer.name))])
         heading = f"{title}, {one.moment}: loss {number(one.loss)}"
         print_table(HEADER, rows, right=(0, 2, 3, 4, 5, 6, 7, 8), title=heading, stream=stream)
@@ -112,7 +112,7 @@ def _cells(layer: Layer | None) -> list[str]:
     if layer is None:
         return ["-"] * 5
     sizes = [compact(value) for value in (layer.grad_norm, layer.grad_to_weight, layer.activation_var)]
-    return [*sizes, percent(layer.dead_fraction, 0), "-" if layer.cosine is None else f"{layer.cosine:.4f}"]
+    return [*sizes, percent(layer.dead_fraction, 0), "-" if layer.cosine is None else fixed(layer.cosine, 4)]
 
 
 # --- in words ---
@@ -234,7 +234,7 @@ def _overcome(first: Statistics, last: Statistics) -> str:
     before, after = first.similarity, last.similarity
     if before is not None and after is not None and before >= ALIKE:
         parts.append(
-            f"pulled different images apart (cosine similarity now {after:.2f})"
+            f"pulled different images apart (cosine similarity now {fixed(after)})"
             if after < ALIKE
             else f"left different images close together (cosine similarity {_similar(after)})"
         )
@@ -246,4 +246,4 @@ def _loss(found: Statistics) -> str:
 
 
 def _similar(cosine: float) -> str:
-    return f"{cosine:.4f}" if cosine < 0.99995 else "more than 0.9999"
+    return fixed(cosine, 4) if cosine < 0.99995 else "more than 0.9999"

@@ -25,6 +25,7 @@ from netdepth.errors import BadInput
 from netdepth.files.atomic import restored
 from netdepth.models import Network, describe
 from netdepth.progress import CountProgress
+from netdepth.text import plain
 from netdepth.tools.common import html_answer, open_run, output_file
 from netdepth.tools.landscape import surface
 from netdepth.tools.landscape.picture import draw_landscape, landscape_words
@@ -78,7 +79,7 @@ class _Job:
     @property
     def file(self) -> str:
         one = self.setting
-        return f"{FOLDER}/{one.weights}-{one.grid}x{one.grid}-r{one.radius:g}-n{one.images}-s{one.seed}.json"
+        return f"{FOLDER}/{one.weights}-{one.grid}x{one.grid}-r{plain(one.radius)}-n{one.images}-s{one.seed}.json"
 
 
 def landscape(
@@ -246,7 +247,7 @@ def _curvature(job: _Job, progress: bool) -> Curvature:
 
     with display("largest") as shown:
         for largest in surface.largest_eigenvalue(product, product.size, device=product.device, seed=seed):
-            shown.advance(largest.products, f"{largest.value:.4g}, residual {largest.residual:.2g}")
+            shown.advance(largest.products, f"{plain(largest.value, 4)}, residual {plain(largest.residual, 2)}")
     smallest = None
     if math.isfinite(largest.value):
         with display("smallest") as shown:

@@ -14,7 +14,7 @@ import numpy as np
 
 from netdepth.report.style import DPI, INK, MUTED, colour, dash, quiet, save_png, shortened
 from netdepth.runs.folder import RunDir, slug
-from netdepth.text import compact, listed, number, percent, printable
+from netdepth.text import compact, listed, number, percent, printable, thousands
 from netdepth.tools.landscape.surface import Curvature, Eigenvalue, Slice
 
 if TYPE_CHECKING:
@@ -59,14 +59,15 @@ def _alone(name: str, found: Slice) -> str:
         return f"{name}: the loss of the weights themselves is not finite."
     text = (
         f"{name}: the loss is {number(summary.centre)} at the weights and between {number(summary.lowest)} and "
-        f"{number(summary.highest)} on the slice. {_share(summary.below_twice_centre)} of its {found.grid**2:,} points "
-        f"lie below twice the loss at the weights, {_share(summary.below_guessing)} below the loss of guessing "
+        f"{number(summary.highest)} on the slice. {_share(summary.below_twice_centre)} of its "
+        f"{thousands(found.grid**2)} points lie below twice the loss at the weights, {_share(summary.below_guessing)} "
+        f"below the loss of guessing "
         f"({number(found.guessing, 3)})"
     )
     if summary.curved_down is not None:
         text += f", and {_share(summary.curved_down)} of the inner points are curved down in some direction of it"
     if summary.not_finite:
-        text += f"; at {summary.not_finite:,} the loss is not finite"
+        text += f"; at {thousands(summary.not_finite)} the loss is not finite"
     return f"{text}.{_eigenvalues(found.curvature)}"
 
 
@@ -153,7 +154,7 @@ def draw_landscape(runs: Sequence[RunDir], slices: Sequence[Slice], out: Path | 
         bar.ax.set_title("loss", fontsize=9.5)
     _lines(below.subplots(), slices, names, log)
     first = slices[0]
-    images = f"{first.images:,} training images of {first.dataset}, directions of seed {first.seed}"
+    images = f"{thousands(first.images)} training images of {first.dataset}, directions of seed {first.seed}"
     text = printable(f"{first.grid} × {first.grid} points, {images}")
     title = f"The loss around the weights\n{textwrap.fill(text, 17 * columns + 30)}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=INK, parse_math=False)

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 
 from netdepth.config import Json, derive_seed
 from netdepth.errors import BadInput
+from netdepth.text import plain
 
 __all__ = [
     "MAX_PRODUCTS", "TOLERANCE", "Curvature", "Eigenvalue", "HessianProduct", "Setting", "Slice", "Summary",
@@ -151,7 +152,7 @@ def coordinates(points: int, radius: float) -> list[float]:
     if points < 3 or points % 2 == 0:
         raise BadInput(f"a grid of {points} points per side has no centre; it takes an odd number, 3 or more")
     if not (math.isfinite(radius) and radius > 0):
-        raise BadInput(f"a radius of {radius:g} is out of range; it takes a number above 0")
+        raise BadInput(f"a radius of {plain(radius)} is out of range; it takes a number above 0")
     half = points // 2
     return [radius * i / half for i in range(-half, half + 1)]
 

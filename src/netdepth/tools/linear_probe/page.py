@@ -10,7 +10,7 @@ from netdepth.config import Json, from_json
 from netdepth.files.atomic import restored
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.style import MUTED, colour, figure_of, save_png, tidy
-from netdepth.text import p_equals, p_value, percent, points, print_table, printable
+from netdepth.text import fixed, p_equals, p_value, percent, plain, points, print_table, printable, thousands
 
 __all__ = ["AgainstPixels", "Counts", "Result", "Row", "Tried", "draw", "markdown", "print_result", "sentences"]
 
@@ -127,8 +127,8 @@ def markdown(result: Result) -> str:
 
 def _fitted(result: Result) -> str:
     n = result.n
-    tested = "no test images" if n.test is None else f"tested once on {n.test:,}"
-    return f"Fitted to {n.train:,} training images, chosen on {n.val:,} of validation, {tested}."
+    tested = "no test images" if n.test is None else f"tested once on {thousands(n.test)}"
+    return f"Fitted to {thousands(n.train)} training images, chosen on {thousands(n.val)} of validation, {tested}."
 
 
 def _cells(result: Result) -> list[list[str]]:
@@ -139,7 +139,7 @@ def _cells(result: Result) -> list[list[str]]:
             if row.low is None or row.high is None
             else " to ".join(points(end, sign=False) for end in (row.low, row.high))
         )
-        chosen = f"{row.setting} = {row.value:g}"
+        chosen = f"{row.setting} = {plain(row.value)}"
         p = "" if row.against_pixels is None else p_value(row.against_pixels.p)
         accuracies = [percent(row.val_accuracy), percent(row.test_accuracy)]
         rows.append([NAMES[row.features], TITLES[row.classifier], chosen, *accuracies, ends, p])
@@ -154,8 +154,8 @@ def sentences(result: Result) -> list[str]:
     above, beyond = network.test_accuracy - result.chance, network.test_accuracy - pixels.test_accuracy
     return [
         f"The best classifier on the network's features (chosen on validation), {TITLES[network.classifier]}, is right "
-        f"on {percent(network.test_accuracy)} of {result.n.test:,} test images: {_points(above)} percentage points "
-        f"above chance ({percent(result.chance)}).",
+        f"on {percent(network.test_accuracy)} of {thousands(result.n.test)} test images: {_points(above)} percentage "
+        f"points above chance ({percent(result.chance)}).",
         f"That is {_points(beyond)} points {'above' if beyond >= 0 else 'below'} the classical baseline, "
         f"{TITLES[pixels.classifier]} on raw pixels ({percent(pixels.test_accuracy)}).",
         *(_against(row.classifier, row.against_pixels) for row in result.probes if row.against_pixels is not None),
@@ -167,7 +167,8 @@ def _points(difference: float) -> str:
 
 
 def _against(classifier: str, found: AgainstPixels) -> str:
-    counts = f"{found.only_network:,} images are right with features only, {found.only_pixels:,} with pixels only"
+    left, right = thousands(found.only_network), thousands(found.only_pixels)
+    counts = f"{left} images are right with features only, {right} with pixels only"
     if found.p > LEVEL:
         answer = "no difference is shown"
     else:
@@ -198,7 +199,7 @@ def draw(folder: Path, result: Result) -> Path:
             if row.low is not None and row.high is not None:
                 axes.plot([100 * row.low, 100 * row.high], [height] * 2, "|-", color=colour(index))
             axes.plot(value, height, "o", color=colour(index))
-            axes.annotate(f"{value:.2f}", (value, height), (0, above), textcoords="offset points", ha="center",
+            axes.annotate(fixed(value), (value, height), (0, above), textcoords="offset points", ha="center",
                           fontsize=8, color=colour(index))  # fmt: skip
         axes.plot([], [], "o", color=colour(index), label=f"{NAMES[features]} ({result.dimensions[features]} numbers)")
     axes.axvline(100 * result.chance, color=MUTED, linestyle="--", linewidth=1.2, label="chance")
