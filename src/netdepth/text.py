@@ -91,14 +91,14 @@ def _minus(text: str) -> str:
 # --- amounts ---
 
 
-def thousands(n: float, digits: int = 0) -> str:
+def thousands(n: float | None, digits: int = 0) -> str:
     """``5,000``; with ``digits`` decimals: ``5,000.5``."""
-    return f"{n:,.{digits}f}"
+    return "-" if n is None else f"{n:,.{digits}f}"
 
 
-def plain(value: float, digits: int = 6) -> str:
+def plain(value: float | None, digits: int = 6) -> str:
     """A setting or an epoch as a person would type it, ``0.0005`` or ``12``; at most ``digits`` significant digits."""
-    return f"{value:.{digits}g}"
+    return "-" if value is None else f"{value:.{digits}g}"
 
 
 def scientific(value: float) -> str:

@@ -121,7 +121,7 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
     """A line of cells per run, then the line of means."""
     lines = []
     for row in group.rows:
-        epochs = "-" if row.epochs is None else plain(row.epochs)
+        epochs = plain(row.epochs)
         cells = [_shown(quantity, quantity.of(row)) for quantity in QUANTITIES]
         error = f": {row.error}" if row.error else ""
         lines.append([str(row.seed), epochs, *cells, f"{row.status.replace('_', ' ')}{error}"])

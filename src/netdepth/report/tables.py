@@ -284,8 +284,8 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
     for axis in spec.scientific:
         names = {name: spec.label_of(name) if name in spec.conditions else name for name in axis.levels}
         shown_names = {name: name if name == label else f"{label} (key {name!r})" for name, label in names.items()}
-        levels = [f"{shown_names[name]}: {_assigned(given)}".removesuffix(": ") for name, given in axis.levels.items()]
-        shown.append((f"varied: {axis.name}", ["; ".join(levels)]))
+        levels = [filter(None, (shown_names[name], _assigned(given))) for name, given in axis.levels.items()]
+        shown.append((f"varied: {axis.name}", ["; ".join(map(": ".join, levels))]))
     for item in spec.nuisance:
         tried = ", ".join(plain(value) for value in item.values)
         how = f"tuned among {tried} on seeds {run_ranges(item.seeds)}" if tried else "fixed: neither compared nor tuned"

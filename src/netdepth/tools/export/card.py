@@ -34,7 +34,7 @@ def model_card(
     for part, words in PARTS.items():
         scores = (run.result.get(part) or {}).get(weights.which)
         if scores is not None:
-            cells = ["-" if scores[key] is None else plain(scores[key]) for key in METRICS]
+            cells = [plain(scores[key]) for key in METRICS]
             metrics.append([words, thousands(spec.sizes[part]), *cells])
     environment = Environment(
         loader=PackageLoader("netdepth.tools.export", ""), undefined=StrictUndefined, autoescape=False,
