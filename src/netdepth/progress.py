@@ -236,7 +236,7 @@ class DownloadProgress(_Display):
     def received(self, url: str, received: int, total: int | None) -> None:
         """``received`` bytes of ``url`` are there, of ``total`` (None: the server did not say)."""
         name = url.rpartition("/")[2]
-        place = f"{received / 1e6:.1f}{'' if total is None else f'/{total / 1e6:.1f}'} MB"
+        place = f"{thousands(received / 1e6, 1)}{'' if total is None else f'/{thousands(total / 1e6, 1)}'} MB"
         self._bar(url, name, total, completed=received, place=place)
         if url not in self._urls:
             self._urls.add(url)

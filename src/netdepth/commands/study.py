@@ -13,7 +13,7 @@ from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
 from netdepth.errors import BadInput
-from netdepth.text import duration, plain, print_table, printable, thousands
+from netdepth.text import count, duration, plain, print_table, printable, thousands
 
 if TYPE_CHECKING:
     from netdepth.studies.forecast import Forecast
@@ -153,7 +153,7 @@ def _rows(ahead: Forecast, name: str) -> list[_Row]:
     for key, cell in phase.cells.items():
         groups = [group for group in phase.plan.groups if (group.condition, group.depth, group.value) == key]
         stacks = [str(len(group.seeds)) for group in groups if group.kind == "cohort"]
-        alone = [f"{len(groups) - len(stacks)} alone"] if len(stacks) < len(groups) else []
+        alone = [f"{count(len(groups) - len(stacks), 'seed')} one by one"] if len(stacks) < len(groups) else []
         rows.append(
             _Row(
                 phase=name if cell.value is None else f"{name} {plain(cell.value)}",
@@ -161,7 +161,7 @@ def _rows(ahead: Forecast, name: str) -> list[_Row]:
                 depth=cell.cell.depth,
                 runs=sum(len(group.seeds) for group in groups),
                 missing=sum(folder in ahead.unfinished[name] for group in groups for folder in phase.folders(group)),
-                how=", ".join([f"{' + '.join(stacks)} stacked"] * bool(stacks) + alone),
+                how=", ".join([f"{' + '.join(stacks)} seeds together"] * bool(stacks) + alone),
                 parameters=cell.parameters,
                 multiply_adds_per_step=cell.multiply_adds,
                 steps=cell.steps,

@@ -118,7 +118,7 @@ def rendered(template: str, **values: Any) -> str:
 
 
 TITLES = {
-    "primary": "Comparisons named beforehand",
+    "primary": "Comparisons planned before the runs",
     "cells": "Every condition at every depth",
     "paper": "Beside the paper",
     "made": "How the runs were made",
