@@ -167,15 +167,6 @@ def test_statistics_of_nothing_are_refused() -> None:
         train_statistics(Split(torch.zeros(0, 1, 2, 2, dtype=torch.uint8), torch.zeros(0, dtype=torch.int64)))
 
 
-def test_a_misspelt_name_or_setting_names_the_nearest() -> None:
-    with pytest.raises(BadInput, match=r"unknown dataset 'minst'.*did you mean 'mnist'"):
-        load(Component("minst"), data_dir=None)
-    with pytest.raises(BadInput, match="val_sice"):
-        load(Component("mnist", {"val_sice": 3}), data_dir=None)
-    with pytest.raises(BadInput, match="val_size"):
-        load(Component("mnist5k", {"val_size": 3}), data_dir=None)
-
-
 def test_a_new_data_set_is_one_new_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that registers a function is all it takes: it is listed, resolved and loaded."""
     (tmp_path / "stripes.py").write_text(

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from netdepth.data import Splits
-from netdepth.data.fetch import OfficialFile, Source, gunzip
+from netdepth.data.fetch import OfficialFile, Source
 from netdepth.data.mnist import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, idx_splits
 from netdepth.data.splits import stratified_choice
 from netdepth.errors import BadInput, StorageError
@@ -162,21 +162,3 @@ def test_what_is_no_plain_file(make: str, tmp_path: Path) -> None:
     with pytest.raises((BadInput, StorageError), match=good) as caught:
         load(tmp_path, source(CONTENTS))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("raw", "reason"),
-    [
-        (gzip.compress(b"abc", mtime=0)[:-1], "damaged"),
-        (gzip.compress(b"abc", mtime=0)[:12], "damaged"),
-        (gzip.compress(b"abc", mtime=0)[:-8] + bytes(8), "damaged"),
-        (gzip.compress(b"abc", mtime=0) + b"x", "damaged"),
-        (gzip.compress(b"abcd", mtime=0), "holds more than the 3 bytes"),
-        (b"\x1f\x8b", "damaged"),
-        (b"plain", "damaged"),
-    ],
-)
-def test_gzip_streams_that_are_damaged(raw: bytes, reason: str) -> None:
-    assert gunzip(gzip.compress(b"abc"), 3) == b"abc"
-    with pytest.raises(BadInput, match=reason):
-        gunzip(raw, 3)

@@ -152,13 +152,6 @@ def test_a_mirror_that_is_no_address_is_refused(mirror: str, monkeypatch: pytest
     assert "\n" not in str(caught.value)
 
 
-def test_progress_goes_to_standard_error(url: str, capsys: pytest.CaptureFixture[str]) -> None:
-    get(f"{url}/good", progress=True)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.splitlines() == [f"downloading {name} from {url.removeprefix('http://')}" for name in dict(PARTS)]
-
-
 def test_a_full_disk_is_no_fault_of_the_mirror(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("there is no /dev/full here")

@@ -242,9 +242,6 @@ def test_lsuv_gives_every_layer_unit_variance_and_touches_only_weights(args):
             assert torch.allclose(value, old * ratio, rtol=1e-4)
         else:
             assert torch.equal(value, old), key
-    again = copy.deepcopy(before)
-    rescale_lsuv(again, images())
-    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), model.parameters(), strict=True))
 
 
 def test_lsuv_is_algorithm_1_of_its_paper():

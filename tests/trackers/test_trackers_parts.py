@@ -27,7 +27,6 @@ from netdepth.trackers.base import (
     NAMES,
     Values,
     final_metrics,
-    flat_config,
     mirror_folder,
     tracker_record,
 )
@@ -62,26 +61,6 @@ def test_final_metrics_are_those_of_the_reported_weights(tmp_path: Path) -> None
     assert final_metrics({**result, "reported": "last"})["final/val/loss"] == 0.25
     assert not [name for name in final_metrics(result) if name.startswith("test/")]
     assert final_metrics({"status": "interrupted"}) == {}
-
-
-def test_flat_config_of_components() -> None:
-    config = {
-        "schema": 1,
-        "fingerprint": "x",
-        "model": {"name": "mlp", "args": {"width": 64, "norm": None, "deep": {"a": 1}}, "version": 1},
-        "train": {"budget": "5ep", "early_stopping": {"patience": 5}},
-        "seed": 0,
-        "split": {"classes": ["a"]},
-    }
-    assert flat_config(config) == {
-        "model": "mlp",
-        "model.width": 64,
-        "model.norm": "null",
-        "model.deep.a": 1,
-        "train.budget": "5ep",
-        "train.early_stopping.patience": 5,
-        "seed": 0,
-    }
 
 
 @pytest.mark.parametrize("name", ["checkpoints", "probes", "../other", "A", "", "a b"])

@@ -13,7 +13,6 @@ from support.real_stacks import digits
 from netdepth import data
 from netdepth.config import Component, Runtime, TrainConfig, derive_seed
 from netdepth.data.augment import AUGMENTATIONS, Batches
-from netdepth.training.resolve import fill_in, fingerprint
 from netdepth.training.run import Finished, run
 
 AUGMENTED = dataclasses.replace(
@@ -59,11 +58,3 @@ def test_no_image_but_those_of_training_steps_is_altered(tmp_path: Path, monkeyp
     result = made(tmp_path).result
     assert sum(seen) == 4 * len(few().train)
     assert len(seen) == result["steps"]
-
-
-def test_augmentation_enters_the_fingerprint_only_where_there_is_one() -> None:
-    spec = digits().spec
-    plain = dataclasses.replace(AUGMENTED, augmentation=Component("none"))
-    marks = {fingerprint(fill_in(config), spec) for config in (AUGMENTED, plain)}
-    other = dataclasses.replace(AUGMENTED, augmentation=Component("crop-flip", {"cutout": 5}))
-    assert len(marks | {fingerprint(fill_in(other), spec)}) == 3

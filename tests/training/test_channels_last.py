@@ -87,38 +87,24 @@ def test_gradients_arrive_channels_last_and_are_added_where_they_belong():
         assert torch.equal(arrived[key], parameter.grad)
 
 
-def both(name, dtype):
-    """The same network laid out as it was built and channels-last, and what computes its gradients."""
-    model = network(name, dtype)
-    stacks = [Stack([copy.deepcopy(model)], channels_last=last) for last in (False, True)]
-    return stacks, [autograd_gradients(stack, CE) for stack in stacks]
-
-
 @pytest.mark.parametrize("name", NETS)
-def test_gradients_are_those_of_a_network_as_it_was_built(name):
-    """Also of strided 1x1 convolutions, at which the library behind them can fail (`SAFE_CHANNELS`)."""
-    stacks, passes = both(name, torch.float32)
-    (loss, _), (other, _) = (compute(*batch(0)) for compute in passes)
-    assert torch.allclose(loss, other, rtol=1e-5)
-    for a, b in zip(*(stack.models[0].parameters() for stack in stacks), strict=True):
-        assert (a.grad - b.grad).norm() <= 2e-4 * a.grad.norm() + 1e-6
-        assert a.grad.norm() > 0 or b.grad.norm() == 0
-
-
-@pytest.mark.parametrize("name", NETS)
-def test_training_in_float64_equals_that_of_a_network_as_it_was_built(name):
-    stacks, passes = both(name, torch.float64)
-    before = stacks[1].flat.detach().clone()
-    sgds = [OPTIMIZERS.build(Component("sgd", {"lr": 0.01, "weight_decay": 1e-4}), stack.flat) for stack in stacks]
-    for step in range(4):
-        losses = []
-        for compute, sgd in zip(passes, sgds, strict=True):
-            losses.append(compute(*batch(step))[0])
-            sgd.step(sgd.lr)
-        assert torch.allclose(*losses, rtol=1e-8)
+def test_training_equals_that_of_a_network_as_it_was_built(name):
+    """Also of strided 1x1 convolutions in float32, at which the library behind them can fail (`SAFE_CHANNELS`)."""
+    for dtype, tolerance in ((torch.float32, 2e-4), (torch.float64, 1e-8)):
+        model = network(name, dtype)
+        stacks = [Stack([copy.deepcopy(model)], channels_last=last) for last in (False, True)]
+        passes = [autograd_gradients(stack, CE) for stack in stacks]
+        sgds = [OPTIMIZERS.build(Component("sgd", {"lr": 0.01, "weight_decay": 1e-4}), stack.flat) for stack in stacks]
+        for step in range(4 if dtype == torch.float64 else 1):
+            losses = [compute(*batch(step))[0] for compute in passes]
+            assert torch.allclose(*losses, rtol=tolerance)
+            for a, b in zip(*(stack.models[0].parameters() for stack in stacks), strict=True):
+                assert (a.grad - b.grad).norm() <= tolerance * a.grad.norm() + tolerance / 100
+                assert a.grad.norm() > 0 or b.grad.norm() == 0
+            for sgd in sgds:
+                sgd.step(sgd.lr)
     for (key, a), (_, b) in zip(*(stack.models[0].state_dict().items() for stack in stacks), strict=True):
         assert torch.allclose(a.double(), b.double(), atol=1e-8), key
-    assert not torch.equal(stacks[1].flat, before)
     (logits,), (others,) = (logits_of(stack, [0], Split(*batch(9, 20))) for stack in stacks)
     assert torch.allclose(logits, others, atol=1e-6)
 

@@ -82,20 +82,6 @@ def test_several_seeds_at_once_equal_each_alone_in_float64(args):
             assert torch.allclose(together.row(together.gradient, index), stack.gradient, atol=1e-10, rtol=1e-10)
 
 
-def test_stacking_changes_no_value_and_shares_memory_both_ways():
-    models = [network(seed, hidden=[16, 8]) for seed in (1, 2)]
-    before = copy.deepcopy(models)
-    stack = Stack(models)
-    assert stack.flat.numel() == 2 * sum(p.numel() for p in models[0].parameters())
-    with torch.no_grad():
-        stack.flat.add_(1)
-        stack.gradient.fill_(2)
-    for model, other in zip(models, before, strict=True):
-        for parameter, value in zip(model.parameters(), other.parameters(), strict=True):
-            assert torch.equal(parameter, value + 1)
-            assert torch.equal(parameter.grad, torch.full_like(parameter, 2))
-
-
 def test_a_retired_replica_is_zero_and_its_neighbours_go_on_as_before():
     args = NETS[7]
     full, thinned = (Stack([network(seed, **args) for seed in (0, 1, 2)]) for _ in range(2))

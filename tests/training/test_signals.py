@@ -42,12 +42,8 @@ def struck_while_importing(folder, code, number):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_outside_a_run_the_process_ends_at_once(tmp_path, number):
+def test_a_command_ends_at_once_outside_a_run_and_saves_everything_within_one(tmp_path, number):
     assert struck_while_importing(tmp_path, COMMAND, number) == (128 + number, "", "netdepth: error: interrupted\n")
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_within_a_run_everything_is_saved_first(tmp_path, number):
     assert struck_while_importing(tmp_path, RUN, number) == (0, "saved\n", "")
 
 
