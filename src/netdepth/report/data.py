@@ -106,7 +106,7 @@ def _run(study: StudyDir, number: int, row: StudyRow) -> Run:
         return Run(number, row)
     folder = RunDir(study.path / row.planned.folder)
     try:
-        last = _last_probe(folder)
+        last = _last_statistics(folder)
         return Run(
             number,
             row,
@@ -131,11 +131,8 @@ def _gradients(folder: RunDir, file: str) -> list[float | None] | None:
     return [norm if isinstance(norm, int | float) and math.isfinite(norm) else None for norm in map(number_of, norms)]
 
 
-def _last_probe(folder: RunDir) -> str | None:
-    """The file of the latest probe after initialisation."""
-    steps = {
-        int(path.stem[5:]): path.name
-        for path in (folder.path / "probes").glob("step-*.json")
-        if path.stem[5:].isdecimal()
-    }
-    return f"probes/{steps[max(steps)]}" if steps else None
+def _last_statistics(folder: RunDir) -> str | None:
+    """The file of the last layer statistics after initialisation."""
+    steps = [path.stem.removeprefix("step-") for path in (folder.path / "probes").glob("step-*.json")]
+    newest = max((int(step) for step in steps if step.isdecimal()), default=None)
+    return None if newest is None else f"probes/step-{newest}.json"

@@ -232,9 +232,9 @@ class Numbers:
         return self.said(word, {*self.compared(contrast), *(self.family(contrast.family) if contrast.primary else ())})
 
     def of_run(self, run: Run, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
-        """A column of the table for one run; an ``…accuracy`` is shown as the error that it leaves."""
-        value = run.row.made.number(column)
-        if value is None:
+        """A column of numbers for one run; an ``…accuracy`` is shown as the error that it leaves."""
+        value = run.row.made.value(column)
+        if value is None or isinstance(value, str):
             return "-"
         if column.endswith("accuracy"):
             value = 1 - value

@@ -92,12 +92,6 @@ class RunRow:
         found: str | float | None = self.scores[column] if column in self.scores else getattr(self, column)
         return found
 
-    def number(self, column: str) -> float | None:
-        """The same, of a column that holds numbers."""
-        found = self.value(column)
-        assert not isinstance(found, str), f"column {column} holds text"
-        return found
-
 
 @dataclass(frozen=True)
 class Quantity:

@@ -111,11 +111,7 @@ def distill(
 
 
 def find_teacher(objective: Component, root: Path | None) -> Weights:
-    """The weights of the teacher that ``objective``, with all its settings, names among the runs in ``root``.
-
-    Raises:
-        BadInput: as of `find_weights`.
-    """
+    """The weights of the teacher that ``objective``, with all its settings, names; raises as `find_weights` does."""
     run, *pinned = (objective.args[name] for name in ("teacher", "weights", "sha256"))
     which, sha256 = (None if value is None else str(value) for value in pinned)
     return find_weights(str(run), which, sha256, root, "objective.teacher")

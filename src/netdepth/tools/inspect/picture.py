@@ -17,6 +17,7 @@ from netdepth.training.layers import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.lines import Line2D
 
 __all__ = ["draw_layers"]
 
@@ -69,9 +70,9 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
             panel.yaxis.set_major_locator(LogLocator(numticks=6))
             panel.minorticks_off()
         for order, one in enumerate(found):
-            style = _style(order, found)
-            _line(panel, quantity, one, style)
-            remarks |= _mark(panel, quantity, one, style.color)
+            line = _line(panel, quantity, one)
+            _style(line, order, found)
+            remarks |= _mark(panel, quantity, one, str(line.get_color()))
         if quantity.top is not None:
             panel.set_ylim(min(-0.04 * quantity.top, panel.get_ylim()[0]), 1.06 * quantity.top)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -82,30 +83,21 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
     return save_png(figure, run.path / "figures" / "layers.png")
 
 
-@dataclass(frozen=True)
-class _Style:
-    """How a line is drawn, by the names that matplotlib has."""
-
-    color: str
-    linewidth: float
-    zorder: int
-    label: str | None
-    linestyle: str | tuple[int, tuple[int, int]] = "-"
-
-
-def _style(order: int, found: Sequence[Statistics]) -> _Style:
+def _style(line: Line2D, order: int, found: Sequence[Statistics]) -> None:
     """The first line vermillion and dashed, on top; the last blue; those between grey."""
     label, count = found[order].moment, len(found)
     if order == 0:
-        return _Style(FIRST, 2.4, 5, label, (0, (3, 1)) if count > 1 else "-")
-    if order == count - 1:
-        return _Style(LAST, 2.4, 4, label)
-    share = (order - 1) / max(count - 3, 1)
-    grey = str((1 - share) * GREYS[0] + share * GREYS[1])
-    return _Style(grey, 1.3, 3, label if order in (1, count - 2) else None)
+        dashes = (0, (3, 1)) if count > 1 else "-"
+        line.set(color=FIRST, linewidth=2.4, linestyle=dashes, zorder=5, label=label)
+    elif order == count - 1:
+        line.set(color=LAST, linewidth=2.4, zorder=4, label=label)
+    else:
+        share = (order - 1) / max(count - 3, 1)
+        grey = str((1 - share) * GREYS[0] + share * GREYS[1])
+        line.set(color=grey, linewidth=1.3, zorder=3, label=label if order in (1, count - 2) else None)
 
 
-def _line(panel: Axes, quantity: _Quantity, found: Statistics, style: _Style) -> None:
+def _line(panel: Axes, quantity: _Quantity, found: Statistics) -> Line2D:
     """A line over the layers; a gap where a value has no place on the axis."""
     heights = [
         quantity.scale * value
@@ -114,7 +106,7 @@ def _line(panel: Axes, quantity: _Quantity, found: Statistics, style: _Style) ->
         for value in quantity.values(found)
     ]
     dots = "o" if len(heights) <= DOTS_UP_TO else None
-    panel.plot(range(1, len(heights) + 1), heights, marker=dots, markersize=4.5, **vars(style))
+    return panel.plot(range(1, len(heights) + 1), heights, marker=dots, markersize=4.5)[0]
 
 
 def _mark(panel: Axes, quantity: _Quantity, found: Statistics, shade: str) -> set[str]:
