@@ -131,7 +131,8 @@ class Environment:
 class SplitRecord:
     """What ``split.json`` says of a run's data; None, or empty, for what it does not say.
 
-    ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test.
+    ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test. ``label_entropy``, in nats, is that of the
+    training labels.
     """
 
     name: str | None
@@ -140,6 +141,7 @@ class SplitRecord:
     sizes: Mapping[str, int]
     data_digest: str | None
     split_digest: str | None
+    label_entropy: float | None
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> SplitRecord:
@@ -160,9 +162,10 @@ class SplitRecord:
         digests: Any = value.get("data_digest"), value.get("split_digest")
         if not all(digest is None or _is_text(digest) for digest in digests):
             raise ValueError("digest")
-        name, sizes = value.get("name"), value.get("sizes")
+        name, sizes, entropy = value.get("name"), value.get("sizes"), value.get("label_entropy")
         sizes = {key: size for key, size in sizes.items() if type(size) is int} if isinstance(sizes, dict) else {}
-        return cls(name if isinstance(name, str) else None, shape, tuple(classes or ()), sizes, *digests)
+        name, entropy = name if isinstance(name, str) else None, entropy if isinstance(entropy, float) else None
+        return cls(name, shape, tuple(classes or ()), sizes, digests[0], digests[1], entropy)
 
 
 def _is_text(value: object) -> bool:

@@ -119,23 +119,21 @@ class RunDir:
         write_atomic(path, text.encode() + b"\n")
 
     def read_json(self, name: str) -> dict[str, Any] | None:
-        """The parsed file of this folder, or None; errors as in the function `read_json`.
-
-        Raises:
-            BadInput: also if it is a ``split.json`` that describes no data.
-        """
-        value = read_json(self.path / name, "delete it or use --fresh")
-        if name == "split.json" and value is not None:
-            try:
-                SplitRecord.from_json(value)
-            except (TypeError, ValueError):
-                raise BadInput(f"{self.path / name} does not describe a data set; delete it or use --fresh") from None
-        return value
+        """The parsed file of this folder, or None; errors as in the function `read_json`."""
+        return read_json(self.path / name, "delete it or use --fresh")
 
     def split(self) -> SplitRecord | None:
-        """``split.json``, or None where there is none; errors as of `read_json`."""
+        """``split.json``, or None where there is none.
+
+        Raises:
+            BadInput: also if it describes no data.
+        """
         value = self.read_json("split.json")
-        return None if value is None else SplitRecord.from_json(value)
+        try:
+            return None if value is None else SplitRecord.from_json(value)
+        except (TypeError, ValueError):
+            path = self.path / "split.json"
+            raise BadInput(f"{path} does not describe a data set; delete it or use --fresh") from None
 
     def environment(self) -> Environment | None:
         """``environment.json``, or None where there is none.

@@ -126,13 +126,14 @@ def run_row(run: RunDir) -> RunRow:
     """The row of a run, read from its folder."""
     name, folder = run.path.resolve().name, str(run.path)
     try:
-        files = {name: run.read_json(name) or {} for name in ("config.json", "split.json", "result.json")}
+        files = {name: run.read_json(name) or {} for name in ("config.json", "result.json")}
+        split = run.split()
         records = run.read_metrics()
         status = run.status()
         failure = run.read_json("failure.json") if status == "failed" else None
     except BadInput as error:
         return RunRow(name, folder, "unreadable", str(error))
-    files["metrics.jsonl"] = {**records[-1]} if records else {}
+    files |= {"split.json": vars(split) if split else {}, "metrics.jsonl": {**records[-1]} if records else {}}
     values: dict[str, Any] = {}
     for column in COLUMNS:
         value = field_of(files[column.file], column.field)

@@ -100,15 +100,14 @@ def study_row(study: StudyDir, planned: PlannedRun) -> StudyRow:
     run = RunDir(study.path / planned.folder)
     made = run_row(run)
     try:
-        split, statistics = run.read_json("split.json") or {}, run.read_json("probes/init.json") or {}
+        split, statistics = run.split(), run.read_json("probes/init.json") or {}
     except BadInput as error:
         return StudyRow(planned, dataclasses.replace(made, status="unreadable", error=str(error)))
-    classes = split.get("classes")
     return StudyRow(
         planned,
         made,
-        len(classes) if isinstance(classes, list) else None,
-        number_of(field_of(split, "label_entropy")),
+        len(split.classes) if split and split.classes else None,
+        None if split is None else split.label_entropy,
         _positive(number_of(field_of(statistics, "gradient_ratio"))),
     )
 
