@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from support.made_runs import make_run
 
 import netdepth
 
@@ -96,6 +99,19 @@ def test_imports_point_one_way(path: Path) -> None:
     imported = packages_imported(path.read_text(), package, depth=depth)
     wrong = (imported & PACKAGES) - MAY_IMPORT[package] - {package}
     assert not wrong, f"{path.relative_to(ROOT)} may not import {sorted(wrong)}"
+
+
+def test_what_needs_no_arrays_no_frames_and_no_window_imports_none(tmp_path: Path) -> None:
+    """Each statement is run after those above it, in one process, and has not imported what stands beside it."""
+    draw = "netdepth.report.learning_curves.learning_curves(netdepth.runs.folder.RunDir(pathlib.Path(sys.argv[1])))"
+    lines = {
+        "import netdepth.studyspec": {"numpy", "scipy", "pandas", "torch"},
+        "import netdepth.studies.table, netdepth.studies.verdict": {"pandas", "torch"},
+        f"import netdepth.report.learning_curves; {draw}": {"torch", "matplotlib.pyplot"},
+    }
+    code = "".join(f"{line}; print(sorted({unwanted!r} & set(sys.modules)))\n" for line, unwanted in lines.items())
+    command = [sys.executable, "-c", f"import pathlib, sys\n{code}", str(make_run(tmp_path).path)]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.split() == ["[]"] * len(lines)
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +96,3 @@ def test_a_folder_that_cannot_be_written_is_a_storage_error(tmp_path: Path) -> N
     (run.path / "figures").write_text("in the way")
     with pytest.raises(StorageError, match="figures"):
         learning_curves(run)
-
-
-def test_pyplot_is_not_touched(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from netdepth.runs.folder import RunDir; "
-        "from netdepth.report.learning_curves import learning_curves; learning_curves(RunDir(Path(sys.argv[1]))); "
-        "sys.exit('matplotlib.pyplot' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code, str(make_run(tmp_path).path)], check=False).returncode == 0

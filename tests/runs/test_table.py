@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -65,8 +62,3 @@ def test_a_field_that_is_no_number_is_not_taken_for_one(tmp_path: Path, value: o
 def test_an_unknown_column_is_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="did you mean 'test_best_loss'"):
         source(run_row(make_run(tmp_path)), "test_bst_loss")
-
-
-def test_analysis_needs_no_torch() -> None:
-    code = "import sys, netdepth.studies.verdict; sys.exit(not {'torch', 'pandas'}.isdisjoint(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], env=os.environ, check=False).returncode == 0

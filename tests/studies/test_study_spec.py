@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 
 import pytest
 from support.made_studies import DEPTHS, make_spec
@@ -128,8 +126,3 @@ def test_what_is_no_study_is_refused_in_one_line(changes, words) -> None:
 def test_bad_json_names_the_value(change, words) -> None:
     with pytest.raises(BadInput, match=words):
         from_json(StudySpec, {**to_json(SPEC), **change}, "study")
-
-
-def test_it_needs_nothing_but_the_standard_library() -> None:
-    code = "import sys, netdepth.studyspec; print(sorted({'numpy', 'torch', 'pandas'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -100,11 +100,6 @@ def renamed(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     new = frame.copy()
     new["condition"] = [names[name] for name in frame["condition"]]
     return new
-
-
-def shuffled(frame: pd.DataFrame, permute: Callable[[int], Any]) -> pd.DataFrame:
-    """The same rows in another order."""
-    return frame.iloc[permute(len(frame))].reset_index(drop=True)
 
 
 def cell(found: Verdict, condition: str, depth: int) -> CellVerdict:
