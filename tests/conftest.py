@@ -10,7 +10,7 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -20,7 +20,8 @@ BESIDE = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 # Threads and the plotting backend are read at import time, also by the processes that tests start.
 # Ray reads once per process whether a token is asked for, and keeps tokens in the home that every test has anew.
-os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", RAY_AUTH_MODE="disabled")
+MATPLOTLIBRC = str(Path(__file__).with_name("support") / "matplotlibrc")
+os.environ.update(OMP_NUM_THREADS="1", MPLBACKEND="Agg", MATPLOTLIBRC=MATPLOTLIBRC, RAY_AUTH_MODE="disabled")
 
 # A shell starts what it runs in the background with Ctrl-C ignored, which every process begun here would inherit.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
@@ -140,6 +141,22 @@ def _digits_parsed_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(mnist5k, "_table", lambda path: (parsed if path == packaged else parse)(path))
         yield
+
+
+@pytest.fixture
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The figures that are saved, to be asked what they show."""
+    from matplotlib.figure import Figure
+
+    figures: list[Figure] = []
+    save = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **settings: Any) -> None:
+        figures.append(figure)
+        save(figure, *args, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    return figures
 
 
 @pytest.fixture(scope="module")

@@ -14,29 +14,9 @@ import netdepth
 
 ROOT = Path(netdepth.__file__).parent
 ORDER = (
-    "errors",
-    "text",
-    "progress",
-    "config",
-    "overrides",
-    "registry",
-    "studyspec",
-    "files",
-    "data",
-    "models",
-    "stats",
-    "runs",
-    "trackers",
-    "recipes",
-    "training",
-    "studies",
-    "report",
-    "tools",
-    "api",
-    "conformance",
-    "commands",
-    "cli",
-)
+    "errors", "text", "progress", "config", "overrides", "registry", "studyspec", "files", "data", "models", "stats",
+    "runs", "trackers", "recipes", "training", "studies", "report", "tools", "api", "conformance", "commands", "cli",
+)  # fmt: skip
 """Modules and packages from the lowest to the highest: each imports only what stands before it."""
 NARROWER = {
     "progress": {"text"},

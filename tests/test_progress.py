@@ -12,16 +12,9 @@ from netdepth.progress import CountProgress, DownloadProgress, StudyProgress, Tr
 from netdepth.studies.plan import Work, plan
 
 RECORD = {
-    "step": 860,
-    "epoch": 1.0,
-    "train_loss": 0.25,
-    "val_loss": 0.125,
-    "train_accuracy": 0.925,
-    "val_accuracy": 0.9625,
-    "best": True,
-    "overfit_count": 0,
-    "overfit_onset_epoch": None,
-}
+    "step": 860, "epoch": 1.0, "train_loss": 0.25, "val_loss": 0.125, "train_accuracy": 0.925, "val_accuracy": 0.9625,
+    "best": True, "overfit_count": 0, "overfit_onset_epoch": None,
+}  # fmt: skip
 GROUPS = plan(
     [Work(name, depth, (0, 1), True, 100 * depth, 50) for name in ("[b]a", "c") for depth in (2, 6)], 1
 ).groups

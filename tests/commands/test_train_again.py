@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.cli_world import answer
 
 from netdepth import api
 from netdepth.config import Component, EarlyStopping, RunConfig, Runtime, StartFrom, TrainConfig, to_json
@@ -24,7 +25,6 @@ CONFIG = RunConfig(
     model=Component("mlp", {"hidden": [4]}),
     train=TrainConfig(budget="2it", eval_every="2it"),
 )
-ASKED = ("train", "config.json", "--runs", "runs", "--track", "none")
 
 
 def key_of(config: RunConfig, runtime: Runtime) -> str | None:
@@ -92,9 +92,7 @@ def test_a_run_folder_that_is_not_as_it_was_is_looked_up_the_slow_way(finished: 
     assert finished() is None
 
 
-def test_other_data_or_another_release_is_another_key(
-    finished: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_other_data_or_another_release_is_another_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "data" / "mnist5k"
     folder.mkdir(parents=True)
     file = folder / "images.gz"
@@ -136,23 +134,15 @@ def test_a_run_with_a_users_component_is_not_kept(tmp_path: Path, monkeypatch: p
     assert find(key_of(CONFIG, runtime), runtime) is None
 
 
-def test_the_answer_is_the_same_and_needs_no_torch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_is_the_same_and_needs_no_torch(
+    finished: Ask, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "config.json").write_text(json.dumps(to_json(CONFIG)))
-    monkeypatch.chdir(tmp_path)
-    heavy = "import sys; from netdepth.cli import main; code = main(sys.argv[2:]); print('torch' in sys.modules)"
-
-    def ask(first: str = "") -> tuple[str, str]:
-        done = subprocess.run(
-            [sys.executable, "-c", first + heavy, "-", *ASKED],
-            env=os.environ,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        return done.stdout, done.stderr
-
-    ask()
-    fast, slow = ask(), ask("import torch; ")
-    assert "already finished: runs/single/" in fast[0]
-    assert fast[0].splitlines()[-1] == "False"
-    assert (fast[0].replace("False", "True"), fast[1]) == slow
+    command = ["train", "config.json", "--runs", "runs", "--track", "none"]
+    code = "import sys; from netdepth.cli import main; main(sys.argv[1:]); sys.exit('torch' in sys.modules)"
+    fast = subprocess.run([sys.executable, "-c", code, *command], env=os.environ, capture_output=True, text=True)
+    assert fast.returncode == 0, fast.stderr
+    assert "already finished: runs/single/" in fast.stdout
+    # Here torch is imported, so the run is found by its fingerprint.
+    code, out, err = answer(command, capsys)
+    assert (code, out, err) == (0, fast.stdout, fast.stderr)

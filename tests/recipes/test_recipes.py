@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, to_json
+from netdepth.config import Component, RunConfig, to_json
 from netdepth.errors import BadInput
 from netdepth.recipes import RECIPES, import_user, resolve, resolve_study
 from netdepth.studyspec import Axis
@@ -44,16 +44,6 @@ def test_a_condition_has_a_label_for_people_beside_its_key() -> None:
     )
     assert grid.label_of("plain he, wide") == "plain, He init, wide"
     assert "He init" not in json.dumps(to_json(spec))
-
-
-def test_the_baseline_is_the_labs_network() -> None:
-    config = resolve("baseline-mlp")[1]
-    assert config.dataset == Component("mnist")
-    assert config.model == Component("mlp", {"hidden": [256, 128], "activation": "relu"})
-    assert config.optimizer == Component("adam", {"lr": 1e-3})
-    assert config.train.batch_size == 64
-    assert config.train.early_stopping == EarlyStopping("val_loss", 5)
-    assert config.train.overfitting == Overfitting(3, 0.0, "flag")
 
 
 def test_the_docstring_promises_what_the_expected_numbers_say() -> None:

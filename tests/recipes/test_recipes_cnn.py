@@ -65,24 +65,6 @@ def test_the_simple_and_the_residual_net_are_of_one_size() -> None:
     assert spec.primary == (Primary("shortcut", 8, "residual", "simple"),)
 
 
-def test_the_papers_protocol_is_complete() -> None:
-    spec = resolve_study("he2016-cifar10")
-    assert (spec.depths, spec.conditions, len(spec.seeds)) == ((20, 32, 44, 56, 110), ("plain", "residual"), 5)
-    for cell in spec.cells:
-        config = fill_in(cell.config)
-        sgd = {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}
-        assert config.optimizer.name == "sgd"
-        assert {key: config.optimizer.args[key] for key in sgd} == sgd
-        assert (config.train.budget, config.train.batch_size, config.train.grad_clip_norm) == ("64000it", 128, None)
-        assert config.train.early_stopping is None
-        assert (config.dataset.name, config.dataset.args["val_size"]) == ("cifar10", 5000)
-        assert (config.model.args["normalization"], config.model.args["width"]) == ("pixel", 16)
-        assert config.schedule.name == ("paper-warmup" if cell.depth == 110 else "step")
-        assert (config.schedule.args["at"], config.schedule.args["gamma"]) == ([0.5, 0.75], 0.1)  # 32k and 48k of 64k
-        assert config.augmentation.name == "crop-flip"
-        assert (config.augmentation.args["pad"], config.augmentation.args["cutout"]) == (4, 0)
-
-
 def test_the_paper_can_be_made_smaller() -> None:
     spec, notes = ask(
         "he2016-cifar10", depths="20,110", seeds=3, overrides=["train.budget=6400it", "dataset.val_size=0"]

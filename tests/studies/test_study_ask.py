@@ -37,18 +37,6 @@ def test_every_study_is_one_that_the_packages_accept(name: str) -> None:
     assert RECIPES.entry(name).summary.startswith(f"netdepth study {name}:")
 
 
-def test_the_depth_study_is_the_labs() -> None:
-    spec = resolve_study("depth-mlp")
-    assert spec.depths == (2, 4, 8, 16, 24, 32, 40)
-    assert spec.conditions == (
-        "plain default", "plain he", "residual he", "residual he scaled", "residual default",
-    )  # fmt: skip
-    assert (len(spec.seeds), spec.base.train.budget, spec.base.train.batch_size) == (10, "5ep", 128)
-    small = resolve_study("depth-mlp5k")
-    assert (small.depths, small.conditions) == ((2, 4, 8, 16, 32), ("plain he", "residual he scaled"))
-    assert (len(small.seeds), [(p.family, p.depth) for p in small.primary]) == (7, [("shortcut", 32)])
-
-
 def test_a_saved_study_is_a_recipe(tmp_path: Path) -> None:
     spec = resolve_study("depth-mlp5k")
     path = unbegun_study(tmp_path, spec).path / "study.json"

@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from netdepth import models
 from netdepth.config import Component, RunConfig, TrainConfig
-from netdepth.data.fetch import SOURCES
 from netdepth.data.splits import SealedTest
 from netdepth.errors import RunFailed
 from netdepth.tools.export.formats import FORMATS, compare
@@ -174,6 +173,7 @@ def test_safetensors_and_its_card(
     assert torch.equal(names["logits"], run.model(weights)(names["pixels"]))
 
 
+@pytest.mark.slow
 def test_onnx_and_its_card(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
     needs_onnx()
     code, text, err = answer(["export", str(run.path), "--to", "onnx"], capsys)
@@ -223,9 +223,3 @@ def test_what_cannot_be_exported_is_one_line(
     find = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "onnxruntime" else find(name))
     assert "pip install netdepth[onnx]" in complaint(path, "--to", "onnx")
-
-
-def test_every_source_says_its_licence() -> None:
-    assert all(SOURCES[name].licence for name in ("mnist", "mnist5k", "cifar10", "cifar10-jpeg", "image-folder"))
-    assert SOURCES["fashion-mnist"].licence == "MIT"
-    assert "none stated; cite" in SOURCES["cifar100"].licence

@@ -102,20 +102,6 @@ def test_the_table_of_a_deep_network_is_shortened(depth: int, rows: int, capsys:
         assert f"{depth - rows} of {depth} layers" in out
 
 
-@pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
-    """The figures that are saved, to be asked what they show."""
-    figures: list[Figure] = []
-    save = Figure.savefig
-
-    def keep(figure: Figure, *args: Any, **settings: Any) -> None:
-        figures.append(figure)
-        save(figure, *args, **settings)
-
-    monkeypatch.setattr(Figure, "savefig", keep)
-    return figures
-
-
 def test_the_picture_shows_every_step(tmp_path: Path, drawn: list[Figure]) -> None:
     last = statistics(200, variances=(3.0, math.inf), gradient=0.0)
     found = [statistics(variances=(1.0, 10.0)), statistics(100, dead=0.2), last]

@@ -57,6 +57,12 @@ def _anew(runs: list[Run], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             file.unlink()
 
 
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No picture, which other tests draw, and which takes longer than what these look at."""
+    monkeypatch.setattr(api, "draw_landscape", lambda runs, slices, out: Path("picture.png"))
+
+
 def record(run: Run) -> dict[str, Any]:
     (file,) = (run.path / "landscapes").glob("*.json")
     found: dict[str, Any] = json.loads(file.read_bytes())
@@ -99,7 +105,7 @@ def test_twins_side_by_side(
 
 
 def test_what_a_kill_leaves_is_gone_on_with(
-    runs: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs: list[Run], undrawn: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     command = ["landscape", str(runs[0].path), *GRID, "--no-curvature"]
     assert answer(command, capsys)[0] == 0
@@ -127,7 +133,7 @@ def test_what_a_kill_leaves_is_gone_on_with(
 
 
 def test_points_that_are_not_finite_are_kept_as_such(
-    runs: list[Run], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs: list[Run], undrawn: None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     losses = [math.inf, 1.0, 2.0, math.nan, 0.5, 1.0, 1.0, 1.0, 1e9]
     monkeypatch.setattr(surface, "slice_losses", lambda *args: iter(losses[args[-1] :]))
@@ -141,13 +147,13 @@ def test_points_that_are_not_finite_are_kept_as_such(
     assert found["nonfinite"] == {"loss[0][0]": "inf", "loss[1][0]": "nan"}
 
 
-@pytest.mark.parametrize("text", ["{", '{"schema": 1, "loss": 3}', '{"schema": 9}'])
-def test_a_damaged_file_is_computed_again(runs: list[Run], capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_a_damaged_file_is_computed_again(runs: list[Run], undrawn: None, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["landscape", str(runs[0].path), *GRID, "--no-curvature"]
     assert answer(command, capsys)[0] == 0
     whole = record(runs[0])
     (file,) = (runs[0].path / "landscapes").glob("*.json")
-    for damaged in (text, json.dumps(whole | {"loss": [[1.0], [2.0, 3.0]]})):
+    ragged = json.dumps(whole | {"loss": [[1.0], [2.0, 3.0]]})
+    for damaged in ("{", '{"schema": 1, "loss": 3}', '{"schema": 9}', ragged):
         file.write_text(damaged)
         assert answer(command, capsys)[0] == 0
         assert record(runs[0]) == whole
@@ -200,14 +206,11 @@ BROKEN = made("broken-mnist-s0-0123456789", lambda a, b: math.nan)
     [[BOWL], [WIDE], [BOWL, WIDE], [BROKEN], [BOWL, BROKEN, WIDE, BOWL]],
     ids=["log", "linear", "twins", "broken", "four"],
 )
-def test_all_panels_share_one_scale(slices: list[Slice], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    figures: list[Figure] = []
-    save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *a, **k: (figures.append(figure), save(figure, *a, **k))[1])
+def test_all_panels_share_one_scale(slices: list[Slice], tmp_path: Path, drawn: list[Figure]) -> None:
     run = make_run(tmp_path)
     path = draw_landscape([run] * len(slices), slices, tmp_path / "out.png")
     assert path == tmp_path / "out.png"
-    panels = [axes for axes in figures[0].axes if axes.get_xlabel() == "first direction"]
+    panels = [axes for axes in drawn[0].axes if axes.get_xlabel() == "first direction"]
     assert len(panels) == len(slices)
     filled = [collection for axes in panels for collection in axes.collections if getattr(collection, "filled", False)]
     assert len(filled) == sum(one is not BROKEN for one in slices)
