@@ -14,9 +14,8 @@ from support.made_study_folders import unbegun_study
 from support.tiny_studies import CONDITIONS, finished, make, set_in, timeless, tiny_spec
 
 from netdepth import data
-from netdepth.config import Component, to_json
-from netdepth.errors import BadInput, Interrupted, RunFailed
-from netdepth.progress import StudyProgress
+from netdepth.config import to_json
+from netdepth.errors import BadInput, RunFailed
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import PlannedRun, find_study
 from netdepth.studies.run import choose_values
@@ -165,26 +164,6 @@ def test_a_run_that_fails_does_not_stop_the_others(tmp_path: Path, monkeypatch: 
     assert list(timeless(done.study)["status"]) == ["completed"] * 3 + ["failed"] * 3
     broken.clear()
     assert make(tmp_path, tiny_spec()).failed == []  # tried again
-
-
-def test_a_diverged_run_is_a_result(tmp_path: Path) -> None:
-    spec = tiny_spec(base=dataclasses.replace(tiny_spec().base, optimizer=Component("sgd", {"lr": 1e30})))
-    done = make(tmp_path, spec)
-    assert {outcome.status for outcome in done.outcomes} == {"diverged"}
-    assert done.failed == []
-
-
-def test_an_interrupted_study_says_how_to_go_on_and_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def advanced(*_: Any) -> None:
-        raise KeyboardInterrupt
-
-    reference = timeless(make(tmp_path / "whole", tiny_spec()).study)
-    with monkeypatch.context() as patch:
-        patch.setattr(StudyProgress, "advanced", advanced)
-        with pytest.raises(Interrupted, match="the same command continues the study") as stop:
-            make(tmp_path / "cut", tiny_spec())
-    assert stop.value.exit_code == 130
-    pd.testing.assert_frame_equal(timeless(make(tmp_path / "cut", tiny_spec()).study), reference)
 
 
 def test_a_study_whose_data_changed_refuses_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

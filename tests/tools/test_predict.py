@@ -39,33 +39,14 @@ def test_a_picture_is_brought_to_the_networks_size_and_channels(run, tmp_path):
     assert grey.label == grey.probabilities[0][0]
 
 
-@pytest.mark.parametrize(
-    ("name", "words"),
-    [
-        ("missing.png", "no picture"),
-        ("folder", "is no picture file"),
-        ("pipe", "is no picture file"),
-        ("postscript.png", "neither JPEG nor PNG"),
-        ("long.png", "268,435,456 at most"),
-        ("wide.png", "pixels"),
-    ],
-)
-def test_what_is_no_picture_is_refused(run, tmp_path, name, words):
-    path = tmp_path / name
-    if name == "folder":
-        path.mkdir()
-    elif name == "pipe":
-        os.mkfifo(path)
-    elif name == "postscript.png":  # Pillow would hand it to another program
-        path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n")
-    elif name == "long.png":
-        path.touch()
-        os.truncate(path, 2**30)
-    elif name == "wide.png":
-        Image.new("1", (20_000, 20_000)).save(path)
-    with pytest.raises(BadInput, match=words) as caught:
+def test_what_would_be_handed_on_or_fill_the_memory_is_refused(run, tmp_path):
+    path = tmp_path / "picture.png"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n")
+    with pytest.raises(BadInput, match="neither JPEG nor PNG"):  # Pillow would hand it to another program
         predict(run, [path])
-    assert str(caught.value).isprintable()
+    os.truncate(path, 2**30)
+    with pytest.raises(BadInput, match="268,435,456 at most"):
+        predict(run, [path])
 
 
 def test_weights_that_do_not_fit_the_config_are_refused(run, tmp_path):
