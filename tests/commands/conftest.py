@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli_world import World, answer, build_world
+from support.cli_world import Ask, World, answer, build_world
 
 
 @pytest.fixture
@@ -15,5 +14,5 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
 
 
 @pytest.fixture
-def ask(world: World, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+def ask(world: World, capsys: pytest.CaptureFixture[str]) -> Ask:
     return lambda *argv: answer(list(argv), capsys)

@@ -7,12 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli_world import World
+from support.cli_world import Ask, World
 from support.made_runs import make_run
 from support.mutated_lines import LINES, build_safe_world, check
 
@@ -20,9 +19,6 @@ from netdepth import __version__
 from netdepth.cli import main
 from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
 from netdepth.recipes import RECIPES
-
-Ask = Callable[..., tuple[int, str, str]]
-
 
 HEAVY = ["torch", "numpy", "pandas", "matplotlib", "rich", "wandb", "tensorboard", "sklearn", "scipy"]
 

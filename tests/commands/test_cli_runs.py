@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.cli_world import World
+from support.cli_world import Ask, World
 from support.made_runs import add_checkpoint, make_run
 
 from netdepth.errors import BadInput, Locked
 from netdepth.runs.folder import RunDir, drop_optimizer_states, folder_size, remove
-
-Ask = Callable[..., tuple[int, str, str]]
 
 
 def test_list_shows_every_run_with_status_and_size(world: World, ask: Ask) -> None:

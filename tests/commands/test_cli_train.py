@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cli_world import World
+from support.cli_world import Ask, World
 
 from netdepth.errors import StorageError
-
-Ask = Callable[..., tuple[int, str, str]]
 
 
 def test_train_passes_on_what_was_asked_and_shows_the_table(ask: Ask, world: World) -> None:

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.made_study_folders import Ending, alter, make_study, unbegun_study
+from support.made_study_folders import Ending, alter, make_study
 
 from netdepth.errors import BadInput
 from netdepth.studies.folder import StudyDir
@@ -65,14 +65,6 @@ def test_what_study_json_does_not_name_is_not_read(study: StudyDir) -> None:
     stranger = study.path / str(study.runs()[0].folder)
     shutil.copytree(stranger, stranger.with_name("made-mnist-s99-0000000000"))
     assert study_table(study).to_csv() == before
-
-
-def test_a_study_without_planned_runs_has_rows_that_say_so(tmp_path: Path) -> None:
-    study = unbegun_study(tmp_path)
-    table = study_table(study)
-    assert set(table["status"]) == {"no run"}
-    assert len(table) == 24
-    assert table["folder"].isna().all()
 
 
 @pytest.mark.parametrize("file", ["split.json", "probes/init.json", "result.json"])

@@ -78,13 +78,6 @@ def test_an_empty_cell_is_undecided_and_still_counts_in_its_family() -> None:
     assert contrast(without, "depth", "plain", 8).corrected_p == 4 * contrast(without, "depth", "plain", 8).p
 
 
-def test_ties_everywhere() -> None:
-    found = judged({(c, d): [0.1] * 10 for c in ("plain", "residual") for d in (2, 8, 32)})
-    assert {c.p for c in found.contrasts} == {1.0}
-    assert {c.label for c in found.contrasts if c.primary} == {"no_evidence"}
-    assert not found.claims
-
-
 def test_a_loss_of_zero_has_no_logarithm_but_a_verdict() -> None:
     found = judged({("plain", 32): [0.0] * 10})
     it = cell(found, "plain", 32)

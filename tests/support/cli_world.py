@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,10 @@ def wrong():
 def broken():
     return undefined_name
 """
+
+
+Ask = Callable[..., tuple[int, str, str]]
+"""Runs a command line; returns its exit code, stdout and stderr."""
 
 
 @dataclass(repr=False)  # hypothesis would print every config of `launched`, which takes seconds
