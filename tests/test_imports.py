@@ -9,10 +9,8 @@ from pathlib import Path
 
 import pytest
 from support.made_runs import make_run
+from support.source import MODULES, STRUCTURE, imports_of
 
-import netdepth
-
-ROOT = Path(netdepth.__file__).parent
 ORDER = (
     "errors", "text", "progress", "config", "overrides", "registry", "studyspec", "files", "data", "models", "stats",
     "runs", "trackers", "recipes", "training", "studies", "report", "tools", "api", "conformance", "commands", "cli",
@@ -34,51 +32,19 @@ NARROWER = {
 }
 """Packages that import less than all below them."""
 MAY_IMPORT = {package: NARROWER.get(package, set(ORDER[:place])) for place, package in enumerate(ORDER)}
-MAY_IMPORT |= {"__main__": set(ORDER), "__init__": {"api"}}
+MAY_IMPORT |= {"__main__": set(ORDER), "netdepth": {"api", "tools", "training"}}
 
 
-def packages_imported(source: str, package: str, depth: int) -> set[str]:
-    """Packages of netdepth that ``source`` imports, wherever in it.
-
-    ``depth`` is the number of packages the file lies in, counting netdepth as the first.
-    """
-    found = set()
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            above = depth - node.level  # 0: the package itself, from which anything can be reached
-            start = ["netdepth", *([package] if above > 0 else [])]
-            names = [".".join([*start, *([node.module] if node.module else []), alias.name]) for alias in node.names]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
-            names = [str(a.value) for a in node.args if isinstance(a, ast.Constant)]
-        else:
-            continue
-        found |= {name.split(".")[1] for name in names if name.startswith("netdepth.")}
-    return found
+def package_of(module: str) -> str:
+    return module.removeprefix("netdepth.").partition(".")[0]
 
 
-def files() -> list[Path]:
-    return sorted(ROOT.rglob("*.py"))
-
-
-def package_of(path: Path) -> str:
-    return path.relative_to(ROOT).with_suffix("").parts[0]
-
-
-PACKAGES = {package_of(path) for path in files()}
-
-
-@pytest.mark.parametrize("path", files(), ids=lambda path: str(path.relative_to(ROOT)))
-def test_imports_point_one_way(path: Path) -> None:
-    package = package_of(path)
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_one_way(module: str) -> None:
+    package = package_of(module)
     assert package in MAY_IMPORT, f"{package} is new: say here what it may import"
-    depth = len(path.relative_to(ROOT).parts)
-    imported = packages_imported(path.read_text(), package, depth=depth)
-    wrong = (imported & PACKAGES) - MAY_IMPORT[package] - {package}
-    assert not wrong, f"{path.relative_to(ROOT)} may not import {sorted(wrong)}"
+    wrong = {package_of(other) for other in imports_of(module)} - MAY_IMPORT[package] - {package, "netdepth"}
+    assert not wrong, f"{module} may not import {sorted(wrong)}"
 
 
 def test_what_needs_no_arrays_no_frames_and_no_window_imports_none(tmp_path: Path) -> None:
@@ -95,18 +61,18 @@ def test_what_needs_no_arrays_no_frames_and_no_window_imports_none(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("source", "packages"),
+    ("source", "modules"),
     [
-        ("import netdepth.training.fit", {"training"}),
-        ("from netdepth import api, __version__", {"api", "__version__"}),
-        ("from netdepth.data.splits import Split", {"data"}),
-        ("def f():\n    from netdepth.models import MODELS", {"models"}),
-        ("from .. import stats", {"stats"}),
-        ("from . import idx", {"data"}),
-        ("from .splits import Split", {"data"}),
-        ("import importlib\nimportlib.import_module('netdepth.trackers.base')", {"trackers"}),
-        ("import netdepth\nimport torch", set()),
+        ("import netdepth.training.fit", {"netdepth.training.fit"}),
+        ("from netdepth import api, __version__", {"netdepth.api", "netdepth"}),
+        ("from netdepth.data.splits import Split", {"netdepth.data.splits"}),
+        ("def f():\n    from netdepth.models import MODELS", {"netdepth.models"}),
+        ("from .. import stats", {"netdepth.stats"}),
+        ("from . import splits", {"netdepth.data.splits"}),
+        ("from .splits import Split", {"netdepth.data.splits"}),
+        ("import netdepth\nimport torch", {"netdepth"}),
     ],
 )
-def test_the_walk_sees_every_way_of_importing(source: str, packages: set[str]) -> None:
-    assert packages_imported(source, "data", depth=2) == packages
+def test_the_walk_sees_every_way_of_importing(source: str, modules: set[str]) -> None:
+    read = STRUCTURE["_imported"]
+    assert {name for node in ast.walk(ast.parse(source)) for name in read(node, "netdepth.data", MODULES)} == modules

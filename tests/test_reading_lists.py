@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from pathlib import Path
 
 import pytest
+from support.source import MODULES, imports_of
 
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "netdepth"
@@ -30,16 +30,9 @@ def tables(title: str) -> list[list[str]]:
 
 
 def imported(name: str) -> set[str]:
-    """The files of netdepth that the file ``name`` imports, also inside functions."""
-    modules = set()
-    for node in ast.walk(ast.parse((SOURCE / name).read_text())):
-        if isinstance(node, ast.Import):
-            modules |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{name} imports relatively"
-            modules |= {f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)}
-    paths = {module.removeprefix("netdepth.").replace(".", "/") + ".py" for module in modules}
-    return {path for path in paths if (SOURCE / path).is_file()}
+    """The files of netdepth that the file ``name`` imports, packages apart."""
+    paths = {MODULES[module].path for module in imports_of("netdepth." + name.removesuffix(".py").replace("/", "."))}
+    return {str(path.relative_to(SOURCE)) for path in paths if path.name != "__init__.py"}
 
 
 def reached(starts: tuple[str, ...], package: str) -> set[str]:

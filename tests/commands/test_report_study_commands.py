@@ -120,22 +120,6 @@ def test_an_unfinished_study_says_so_everywhere(
     assert (code, len(json.loads(out)["missing"])) == (0, 1)
 
 
-@pytest.mark.parametrize(
-    ("argv", "message"),
-    [
-        (["verdict", "mode"], "the nearest are made"),
-        (["report", "made", "--check"], "report.html to check; make it with: netdepth report made"),
-    ],
-)
-def test_bad_input_is_one_line(
-    study: StudyDir, capsys: pytest.CaptureFixture[str], argv: list[str], message: str
-) -> None:
-    code, out, err = answer(argv, capsys)
-    assert (code, out) == (2, "")
-    assert message in err
-    assert err.count("\n") == 1
-
-
 def test_a_study_that_has_not_begun_has_no_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     unbegun_study(tmp_path)
     code, _, err = answer(["verdict", "made", "--runs", str(tmp_path)], capsys)

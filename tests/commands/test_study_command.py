@@ -84,21 +84,15 @@ def test_seeds_that_cannot_decide_are_said_before_anything_runs(here: Path, caps
     assert not (here / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("argv", "said"),
-    [
-        (["my.py:tiny", "--device", "tpu"], "unknown --device 'tpu'"),
-        (["my.py:tiny", "--set", "model.widht=8"], "did you mean 'width'"),
-        (["my.py:tiny", "--depths", "2,99999"], "model.depth = 99999 is out of range"),
-    ],
-)
-def test_bad_input_is_one_line_and_leaves_no_folder(
-    here: Path, capsys: pytest.CaptureFixture[str], argv: list[str], said: str
-) -> None:
-    code, out, err = answer(["study", *argv], capsys)
-    assert (code, out) == (2, "")
-    assert said in err
-    assert err.count("\n") == 1
+def test_bad_input_is_one_line_and_leaves_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value, said in (
+        ("--device", "tpu", "unknown --device 'tpu'"),
+        ("--set", "model.widht=8", "did you mean 'width'"),
+        ("--depths", "2,99999", "model.depth = 99999 is out of range"),
+    ):
+        code, out, err = answer(["study", "my.py:tiny", option, value], capsys)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert said in err
     assert not (here / "runs").exists()
 
 

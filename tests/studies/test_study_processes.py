@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 from support.tiny_studies import make, timeless, tiny_spec
 
-from netdepth.config import Component, RunConfig, Runtime, from_json, to_json
+from netdepth.config import Component, RunConfig, Runtime, to_json
 from netdepth.errors import Interrupted
 from netdepth.runs.folder import RunDir
 from netdepth.studies import pool as processes
@@ -83,11 +83,6 @@ def execute(root: Path, found: list[Job], workers: int = 2) -> list[Event]:
 
 def outcomes(events: list[Event]) -> dict[int, Outcome]:
     return {event.group: event.outcomes[0] for event in events if isinstance(event, Done)}
-
-
-def test_a_job_is_the_same_after_its_way_through_the_pipe(tmp_path: Path) -> None:
-    (job,) = jobs(tmp_path, "fine")
-    assert from_json(Job, json.loads(json.dumps(to_json(job)))) == job
 
 
 def test_every_job_has_its_outcome_and_longest_begin_first(stand_in: Path) -> None:

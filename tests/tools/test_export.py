@@ -16,8 +16,9 @@ from conftest import lacking
 from safetensors import safe_open
 from support.cli_world import answer
 from support.made_runs import make_run
+from support.made_weights import draw_statistics
 from support.real_runs import CONFIG, make
-from torch import Tensor, nn
+from torch import Tensor
 
 from netdepth import models
 from netdepth.config import Component, RunConfig, TrainConfig
@@ -44,12 +45,7 @@ def network(kind: str) -> models.Network:
     settings = dict(NETWORKS[kind])
     made = models.build(settings.pop("model"), SHAPE, 5, seed=0, **settings)
     made.normalize.set_statistics(torch.full(made.normalize.mean.shape, 0.4).squeeze(), torch.tensor([0.2, 0.3, 0.25]))
-    with torch.no_grad():
-        for module in made.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
-                module.running_mean.uniform_(-0.2, 0.2)  # type: ignore[union-attr]
-                module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
-    return made.eval()
+    return draw_statistics(made).eval()
 
 
 def images(count: int = 30) -> Tensor:

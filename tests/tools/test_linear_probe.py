@@ -12,6 +12,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from support.cli_world import answer
 from support.real_runs import make
 from test_finetune import FIRST, SECOND, SOURCE
 
@@ -135,31 +136,22 @@ def test_a_test_set_of_another_data_set_is_refused(splits):
 
 
 def test_what_does_not_fit_is_refused_in_one_line(source, monkeypatch, capsys):
-    from netdepth.cli import main
-
-    monkeypatch.setenv("NETDEPTH_RUNS", str(source.run.path.parent.parent))
     tall = data.load(Component("mnist5k"), data_dir=None)
     wide = dataclasses.replace(tall, spec=dataclasses.replace(tall.spec, input_shape=(3, 32, 32)))
     blind = dataclasses.replace(tall, val=data.Split(tall.val.inputs[:0], tall.val.labels[:0]))
     for splits, message in ((wide, "do not fit run"), (blind, "leaves no validation images")):
         monkeypatch.setattr(data, "load", lambda *_, splits=splits, **__: splits)
-        assert main(["probe", source.run.path.name, "--dataset", "mnist5k"]) == 2
-        line = capsys.readouterr().err.strip()
-        assert message in line
-        assert "\n" not in line
+        code, out, err = answer(["probe", str(source.run.path), "--dataset", "mnist5k"], capsys)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert message in err
 
 
-def test_the_command_answers_as_a_table_and_as_json(source, found, monkeypatch, capsys):
-    from netdepth.cli import main
-
-    monkeypatch.setenv("NETDEPTH_RUNS", str(source.run.path.parent.parent))
-    words = ["probe", source.run.path.name, "--dataset", "mnist5k", "--images", "300"]
-    words += ["--set", HALF[0]]
-    assert main(words) == 0
-    out = capsys.readouterr().out
+def test_the_command_answers_as_a_table_and_as_json(source, found, capsys):
+    words = ["probe", str(source.run.path), "--dataset", "mnist5k", "--images", "300", "--set", HALF[0]]
+    code, out, _ = answer(words, capsys)
+    assert code == 0
     for text in ("k nearest neighbours", "raw pixels", "guessing", "20.00 %", "chosen on validation", "probe.png"):
         assert text in out
-    assert main([*words, "--json"]) == 0
-    document = json.loads(capsys.readouterr().out)
-    assert document["probes"] == found.document["probes"]
-    assert main(["probe", "x", "--dataset", "mnist5k", "--set", "model.width=3"]) == 2
+    code, out, _ = answer([*words, "--json"], capsys)
+    assert (code, json.loads(out)["probes"]) == (0, found.document["probes"])
+    assert answer(["probe", "x", "--dataset", "mnist5k", "--set", "model.width=3"], capsys)[0] == 2

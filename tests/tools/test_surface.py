@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from support.made_weights import draw_statistics
+from torch import Tensor
 from torch.nn import functional as F
 
 from netdepth import models
@@ -38,13 +39,7 @@ NETWORKS = {
 
 def network(kind: str, **changes: object) -> models.Network:
     settings = {**NETWORKS[kind], **changes}
-    made = models.build(str(settings.pop("model")), SHAPE, 10, seed=1, **settings)
-    with torch.no_grad():
-        for module in made.modules():
-            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):  # statistics that are not those of a batch
-                module.running_mean.uniform_(-0.1, 0.1)  # type: ignore[union-attr]
-                module.running_var.uniform_(0.5, 2.0)  # type: ignore[union-attr]
-    return made
+    return draw_statistics(models.build(str(settings.pop("model")), SHAPE, 10, seed=1, **settings))
 
 
 def batch(size: int = 20) -> tuple[Tensor, Tensor]:
@@ -136,15 +131,8 @@ def test_where_a_surface_is_curved_down(function: Callable[..., float], down: fl
 def test_what_is_counted_on_a_surface() -> None:
     losses = [[1.0, 2.0, 3.0], [1.9, 1.0, math.nan], [math.inf, 0.5, 2.1]]
     seen = describe_surface(losses, 1.0, 2.05)
-    assert seen == Summary(
-        centre=1.0,
-        lowest=0.5,
-        highest=3.0,
-        below_twice_centre=4 / 9,
-        below_guessing=5 / 9,
-        curved_down=None,
-        not_finite=2,
-    )
+    counted = {"below_twice_centre": 4 / 9, "below_guessing": 5 / 9, "curved_down": None, "not_finite": 2}
+    assert seen == Summary(centre=1.0, lowest=0.5, highest=3.0, **counted)
     nothing = describe_surface([[math.nan] * 3] * 3, 1.0, 2.0)
     assert nothing.not_finite == 9
     assert math.isnan(nothing.highest)
