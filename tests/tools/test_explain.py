@@ -67,7 +67,7 @@ def test_a_run_is_explained_on_validation_images_and_test_stays_sealed(
     monkeypatch.setattr(SealedTest, "open_test", refuse)
     monkeypatch.setitem(matplotlib.rcParams, "savefig.dpi", "figure")  # the size that is stated
     access = (run.path / "test_access.json").read_bytes()
-    code, out, err = ask(run.path, "--count", 10, "--json")
+    code, out, err = ask(run.path, "--count", 5, "--json")
     assert code == 0, err
     document = json.loads(out)
     assert document["evidence"]["method"] == method
