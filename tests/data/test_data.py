@@ -62,14 +62,6 @@ def test_no_image_is_in_two_parts(loaded: Loaded) -> None:
     assert len(set.union(*rows.values())) == sum(map(len, parts.values()))
 
 
-def test_shares_of_the_classes_are_equal_to_one_example(loaded: Loaded) -> None:
-    """Train and validation are drawn from one pool, so each class has its share of the pool in both."""
-    _, parts = loaded
-    train, val = (torch.bincount(parts[part].labels).double() for part in ("train", "val"))
-    expected = (train + val) * val.sum() / (train + val).sum()
-    assert (val - expected).abs().max() < 1
-
-
 def test_statistics_are_those_of_numpy_over_the_training_part_alone(loaded: Loaded) -> None:
     splits, parts = loaded
     mean, std = train_statistics(splits.train)

@@ -190,7 +190,7 @@ def test_wide_he_networks_follow_the_arc_cosine_kernel() -> None:
     """Cho and Saul 2009, "Kernel Methods for Deep Learning", eq. 6: how a layer closes the angle of two inputs."""
     inputs, labels = batch(2)
     found = []
-    for seed in range(40):
+    for seed in range(20):
         model = network(width=256, depth=5, seed=seed, init="he")
         model.normalize.set_statistics(torch.tensor([0.5]), torch.tensor([0.29]))
         found.append([row.cosine for row in probe(model, inputs, labels).layers[:-1]])
