@@ -11,7 +11,7 @@ from pathlib import Path
 from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.folder import find_run, list_runs, runs_root
-from netdepth.studies.folder import StudyDir, study_at
+from netdepth.studies.folder import StudyDir, label_of_run, study_at
 from netdepth.text import percent, plain, print_table, printable, size
 
 __all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
@@ -27,7 +27,7 @@ def compare(args: argparse.Namespace) -> Answer:
         return _compare_studies(args, studies)
     if args.html is not None:
         raise BadInput("--html takes studies; the page of runs is that of their study: netdepth report STUDY")
-    made = compare_runs(find_run(text, runs_root(args.runs_root)) for text in args.runs)
+    made = compare_runs((find_run(text, runs_root(args.runs_root)) for text in args.runs), label_of_run)
 
     def show() -> None:
         if args.style is None:

@@ -21,6 +21,7 @@ from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
+from netdepth.studies.sentences import SETTINGS
 from netdepth.text import STATUS_WORDS, count, printable, significant, thousands
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
@@ -91,7 +92,10 @@ class Content:
                 facts.append([self.numbers.count(found, runs), f" run{'s' * (len(found) != 1)} {status}"])
         sizes = [(len(spec.conditions), "condition"), (len(spec.depths), "depth"), (len(spec.seeds), "seed")]
         facts.append([", ".join(count(n, noun) for n, noun in sizes)])
-        facts += [[f"{item.path} {item.how}"] for item in spec.nuisance]
+        for item in spec.nuisance:
+            name = SETTINGS.get(item.path, item.path)
+            values = tables.values_at(self.data, item.path)
+            facts.append([f"{name} ", *values, " in every condition"] if len(values) == 1 else [f"{name} {item.how}"])
         if spec.looks > 1:
             facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
         return facts

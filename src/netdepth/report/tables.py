@@ -18,7 +18,7 @@ from netdepth.text import STATUS_WORDS, plain
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
-    "trouble_table",
+    "trouble_table", "values_at",
 ]  # fmt: skip
 
 WORDS: dict[Label, str] = {
@@ -288,8 +288,8 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         shown.append((f"varied: {axis.name}", ["; ".join(map(": ".join, levels))]))
     for item in spec.nuisance:
         tried = ", ".join(plain(value) for value in item.values)
-        how = f"tuned among {tried} on seeds {run_ranges(item.seeds)}" if tried else "fixed: neither compared nor tuned"
-        shown.append((item.path, [*_values_at(data, item.path), f", {how}"]))
+        how = f"tuned among {tried} on seeds {run_ranges(item.seeds)}" if tried else "the same in every condition"
+        shown.append((item.path, [*values_at(data, item.path), f", {how}"]))
     base = to_json(spec.base)
     for part in ("dataset", "model", "objective", "optimizer", "schedule", "augmentation"):
         shown.append((part, [" ".join([base[part]["name"], _assigned(base[part]["args"])]).strip()]))
@@ -297,7 +297,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
     return shown
 
 
-def _values_at(data: StudyData, path: str) -> Shown:
+def values_at(data: StudyData, path: str) -> Shown:
     """The values that the runs had at a ``--set`` path, each with its runs."""
     part, _, name = path.partition(".")
     found: dict[str, list[int]] = {}

@@ -7,7 +7,7 @@ import math
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -81,8 +81,10 @@ class Comparison:
         }
 
 
-def compare(runs: Iterable[RunDir]) -> Comparison:
+def compare(runs: Iterable[RunDir], label_of: Callable[[RunDir], str | None] = lambda run: None) -> Comparison:
     """Compare ``runs``; a folder named twice counts once.
+
+    If ``label_of`` has a different name for each config, they are called so; else by the settings in which they differ.
 
     Every run has its line whatever its status. A mean is over the finished runs with a finite
     value (a diverged run counts if its value is finite), with Student's t interval at 95 %.
@@ -94,11 +96,16 @@ def compare(runs: Iterable[RunDir]) -> Comparison:
     if not unique:
         raise BadInput("nothing to compare; name at least one run")
     groups: dict[str, list[tuple[RunRow, Settings]]] = {}
+    names: dict[str, str | None] = {}
     for path, run in unique.items():
         row = run_row(run)
         config = {} if row.status == "unreadable" else run.read_json("config.json") or {}
-        groups.setdefault(str(row.fingerprint or path), []).append((row, config))
-    labels = _labels([same[0] for same in groups.values()])
+        key = str(row.fingerprint or path)
+        groups.setdefault(key, []).append((row, config))
+        names.setdefault(key, label_of(run))
+    labels = [name for name in dict.fromkeys(names.values()) if name is not None]
+    if len(labels) < len(groups):
+        labels = _labels([same[0] for same in groups.values()])
     made = [_group([row for row, _ in same], label) for same, label in zip(groups.values(), labels, strict=True)]
     return Comparison(tuple(made), tuple(_warnings(made)))
 

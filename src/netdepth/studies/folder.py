@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.config import SCHEMA, Json, from_json, require, to_json
-from netdepth.errors import BadInput, choose_folder
+from netdepth.errors import BadInput, NetdepthError, choose_folder
 from netdepth.files.atomic import locked, read_json, storage, write_atomic
-from netdepth.runs.folder import slug
+from netdepth.runs.folder import RunDir, slug
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import StudySpec
 
 __all__ = [
     "ChosenValue", "ParentRun", "PlannedRun", "StudyDir", "StudyDocument", "TriedValue", "Tuning", "find_study",
-    "list_studies", "study_at",
+    "label_of_run", "list_studies", "study_at",
 ]  # fmt: skip
 
 FILE = "study.json"
@@ -244,6 +244,16 @@ def study_at(text: str, root: Path) -> StudyDir | None:
     """The study whose folder ``text`` is, as a path or as a name under ``root``; None where it is none."""
     found = (StudyDir(path) for path in (Path(text), root / text) if (path / FILE).is_file())
     return next(found, None)
+
+
+def label_of_run(run: RunDir) -> str | None:
+    """What its study calls ``run``: "residual, He init, depth 8"; None if it belongs to no study that can be read."""
+    with contextlib.suppress(NetdepthError):
+        document = StudyDir(run.path.resolve().parent).read()
+        for planned in document.runs if document is not None else ():
+            if document is not None and planned.folder == run.path.resolve().name:
+                return ", ".join(filter(None, [document.spec.label_of(planned.condition), f"depth {planned.depth}"]))
+    return None
 
 
 def find_study(text: str, root: Path) -> StudyDir:

@@ -19,7 +19,17 @@ from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label, by_c
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import capitalised, count, interval, listed, p_equals, percent, plain, points, significant
 
-__all__ = ["Kind", "Sentence", "answer_of", "cell_words", "comparison_words", "named", "sentences_of", "versus"]
+__all__ = [
+    "SETTINGS",
+    "Kind",
+    "Sentence",
+    "answer_of",
+    "cell_words",
+    "comparison_words",
+    "named",
+    "sentences_of",
+    "versus",
+]
 
 Kind = Literal[
     "depth harms", "fates", "not overfitting", "depth helps", "depth has no effect", "pair in short", "claims nothing",
