@@ -47,10 +47,15 @@ def weights_of(run: RunDir, which: str | None = None) -> Weights:
     result = run.result()
     if result is None or run.split() is None:
         raise BadInput(f"run {run.path.name} is {run.status()}; only a finished run has weights to use")
-    which = which or result.get("reported")
+    which = which or result.get("reported") or "last"
     if which not in ("best", "last"):
         raise BadInput(f"weights = {which!r} is not acceptable; it takes best or last")
     step = result.get("best_step") if which == "best" else result.get("steps")
+    if result.get("status") == "diverged" and (which != "best" or step is None):
+        best = "" if result.get("best_step") is None else "; its best weights, from before that, can be used"
+        raise BadInput(
+            f"run {run.path.name} diverged (its loss was no longer finite), so it has no {which} weights{best}"
+        )
     files = None if step is None else run.load_checkpoint(step)
     if files is None:
         raise BadInput(f"run {run.path.name} has no intact checkpoint of its {which} weights (step {step})")
