@@ -5,8 +5,9 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
-from netdepth.config import Component
-from netdepth.data.augment import AUGMENTATIONS
+from netdepth.config import Component, derive_seed
+from netdepth.data import Split
+from netdepth.data.augment import AUGMENTATIONS, Batches
 from netdepth.errors import BadInput
 
 SHAPE = (3, 10, 7)  # neither square nor even
@@ -73,6 +74,17 @@ def test_memory_format_and_slices_of_the_input_do_not_matter():
     assert torch.equal(make(cutout=3)(batch.to(memory_format=torch.channels_last), 1), expected)
     twice = batch.repeat_interleave(2, dim=0)[::2]
     assert torch.equal(make(cutout=3)(twice, 1), expected)
+
+
+def test_each_replica_of_a_batch_has_the_stream_of_its_seed_and_step():
+    train, augment = Split(images(), torch.arange(64)), make()
+    plain, altered = Batches(train, 16, (3, 5)), Batches(train, 16, (3, 5), augment)
+    for step in (0, 7):
+        (inputs, labels), (found, same_labels) = plain(step), altered(step)
+        replicas = zip((3, 5), inputs.chunk(2), strict=True)
+        assert torch.equal(found, torch.cat([augment(x, derive_seed(seed, "augment", step)) for seed, x in replicas]))
+        assert torch.equal(labels, same_labels)
+        assert not torch.equal(found, inputs)
 
 
 def test_none_returns_its_input():

@@ -11,8 +11,7 @@ import pytest
 from support import tiny_studies
 from support.cli_world import answer
 from support.real_runs import CONFIG, make
-from support.real_stacks import digits, poison
-from test_augmented_runs import few
+from support.real_stacks import digits, few, poison
 
 from faults.record import Faults
 from netdepth import data

@@ -12,9 +12,11 @@ import PIL
 import pytest
 import torch
 from support.real_runs import CONFIG, make, same, weights
+from support.real_stacks import digits, quickly
 
 from netdepth import data
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
+from netdepth.data.augment import AUGMENTATIONS
 from netdepth.errors import BadInput
 from netdepth.training import process
 from netdepth.training.finished import Run
@@ -143,15 +145,13 @@ def test_evaluation_periods_in_steps_clipping_and_float64(tmp_path):
     assert np.load(finished.run.path / "predictions.npz", allow_pickle=False)["logits"].dtype == np.float64
 
 
-@pytest.mark.data("mnist")
-def test_without_validation_images_there_is_nothing_to_stop_on(tmp_path, real_data):
-    everything = Component("mnist", {"val_size": 0})
-    config = RunConfig(everything, CONFIG.model, train=TrainConfig(budget="20it", early_stopping=EarlyStopping()))
+def test_without_validation_images_there_is_nothing_to_stop_on(tmp_path, monkeypatch):
+    nothing = data.Split(digits().val.inputs[:0], digits().val.labels[:0])
+    monkeypatch.setattr(data, "load", lambda *_, **__: dataclasses.replace(digits(), val=nothing))
+    stopping = dataclasses.replace(CONFIG, train=TrainConfig(budget="20it", early_stopping=EarlyStopping()))
     with pytest.raises(BadInput, match="no validation images"):
-        make(tmp_path, config, data_dir=real_data("mnist"))
-    finished = make(
-        tmp_path, RunConfig(everything, CONFIG.model, train=TrainConfig(budget="20it")), data_dir=real_data("mnist")
-    )
+        make(tmp_path, stopping)
+    finished = make(tmp_path, dataclasses.replace(CONFIG, train=TrainConfig(budget="20it")))
     kept = finished.run.result()
     assert finished.result["val"]["last"]["loss"] is None
     assert (kept["val"]["last"], kept["gap"]) == (finished.result["val"]["last"], finished.result["gap"])
@@ -187,3 +187,18 @@ def test_asking_for_the_code_version_leaves_the_checkout_alone(tmp_path):
     assert len(commit) == 40
     assert changed is False
     assert (tmp_path / ".git" / "index").read_bytes() == index
+
+
+def test_no_image_but_those_of_training_steps_is_altered(tmp_path, monkeypatch):
+    """Neither the evaluations along training nor the final ones, which see the training images as they are."""
+    build, seen = AUGMENTATIONS.build, []
+
+    def counting(*context):
+        augment = build(*context)
+        return lambda images, seed: (seen.append(len(images)), augment(images, seed))[1]
+
+    monkeypatch.setattr(AUGMENTATIONS, "build", counting)
+    with quickly():
+        result = make(tmp_path, dataclasses.replace(CONFIG, augmentation=Component("crop-flip"))).result
+    assert sum(seen) == 4 * len(digits().train)
+    assert len(seen) == result["steps"]

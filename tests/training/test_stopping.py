@@ -52,17 +52,6 @@ def onset(config, val, train=None):
     return detector, stopped
 
 
-def test_onset_is_the_first_epoch_of_the_rise():
-    detector, stopped = onset(Overfitting(patience=3), [5, 3, 2, 2.1, 2.2, 2.3, 2.4])
-    assert detector.onset_epoch == 4.0
-    assert not any(stopped)
-
-
-def test_stop_only_if_asked_for_and_only_after_patience():
-    _, stopped = onset(Overfitting(patience=3, action="stop"), [5, 3, 2, 2.1, 2.2, 2.3, 2.4])
-    assert stopped == [False] * 5 + [True, True]
-
-
 def test_a_new_best_resets_the_counter_and_withdraws_the_onset():
     detector, _ = onset(Overfitting(patience=2), [3, 3.1, 2.9, 3.0])
     assert (detector.count, detector.onset_epoch) == (1, None)
@@ -70,17 +59,25 @@ def test_a_new_best_resets_the_counter_and_withdraws_the_onset():
     assert (detector.count, detector.onset_epoch) == (0, None)
 
 
-def test_a_rise_of_both_losses_is_not_overfitting():
-    detector, _ = onset(Overfitting(patience=2), [2, 3, 4, 5], train=[1, 2, 3, 4])
-    assert detector.onset_epoch is None
+RISING, FALLING = [5, 3, 2, 2.1, 2.2, 2.3, 2.4], [1.0 / (i + 1) for i in range(7)]
 
 
-def test_delta_ignores_a_small_rise():
-    detector, _ = onset(Overfitting(patience=2, delta=0.5), [2, 2.1, 2.2, 2.3])
-    assert detector.onset_epoch is None
+@pytest.mark.parametrize(
+    ("settings", "val", "train", "expected"),
+    [
+        ({"patience": 3}, RISING, FALLING, 4.0),
+        ({"patience": 2}, [2, 3, 4, 5], [1, 2, 3, 4], None),
+        ({"patience": 2, "delta": 0.5}, [2, 2.1, 2.2, 2.3], None, None),
+        ({"patience": 4}, [2, 2.5, 2.5, 2.5, 2.0, 2.5, 2.5, 2.5], None, None),
+    ],
+    ids=["the first epoch of the rise", "both losses rise", "a rise within delta", "an interrupted rise"],
+)
+def test_the_onset_of_overfitting(settings, val, train, expected):
+    detector, stopped = onset(Overfitting(**settings), val, train)
+    assert detector.onset_epoch == expected
+    assert not any(stopped)
 
 
-@pytest.mark.parametrize("gap", range(1, 4))
-def test_an_interrupted_rise_starts_counting_anew(gap):
-    detector, _ = onset(Overfitting(patience=4), [2, *[2.5] * gap, 2.0, 2.5, 2.5])
-    assert (detector.count, detector.onset_epoch) == (2, None)
+def test_overfitting_stops_a_run_only_if_asked_for_and_only_after_patience():
+    _, stopped = onset(Overfitting(patience=3, action="stop"), RISING)
+    assert stopped == [False] * 5 + [True, True]
