@@ -77,13 +77,6 @@ def test_a_failed_run_is_exit_1_and_a_study_in_use_75(
     assert (code, err.count("\n")) == (75, 1)
 
 
-def test_seeds_that_cannot_decide_are_said_before_anything_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, _, err = answer(["study", "my.py:paired", "--seeds", "6", "--dry-run"], capsys)
-    assert code == 0
-    assert "netdepth: warning: 6 seeds cannot decide the 1 paired comparison of the family 'shortcut'" in err
-    assert not (here / "runs").exists()
-
-
 def test_bad_input_is_one_line_and_leaves_no_folder(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for option, value, said in (
         ("--device", "tpu", "unknown --device 'tpu'"),

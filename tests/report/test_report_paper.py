@@ -17,7 +17,7 @@ from netdepth.recipes import resolve_study
 from netdepth.report.content import Content, markdown, sources
 from netdepth.report.data import read_study
 from netdepth.report.numbers import read_numbers
-from netdepth.report.page import check_report, page
+from netdepth.report.page import page
 from netdepth.stats.intervals import prediction_interval
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.paper import welch
@@ -119,14 +119,6 @@ def test_a_test_error_moves_exactly_the_numbers_that_name_it(text: str, study: S
     assert moved & values == named & values
     assert moved <= named
     assert len(moved) >= 5
-
-
-def test_the_check_holds_the_section_against_the_runs(text: str, study: StudyDir) -> None:
-    (study.path / "report.html").write_text(text)
-    assert check_report(study) == []
-    folder = study.path / str(study.runs()[12].folder)
-    alter(folder, "config.json", "dataset.args.val_size", 5000)
-    assert any("'inside'" in fault and "'not comparable'" in fault for fault in check_report(study))
 
 
 def test_runs_on_fewer_images_or_other_pictures_are_shown_and_marked(tmp_path: Path) -> None:

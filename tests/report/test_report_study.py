@@ -10,17 +10,10 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from support.made_study_folders import (
-    Ending,
-    alter,
-    endings_by_place,
-    large_spec,
-    make_study,
-    small_spec,
-    unbegun_study,
-)
+from support.made_study_folders import Ending, alter, make_study, small_spec, telling, unbegun_study
 
 from netdepth.errors import BadInput
+from netdepth.recipes import resolve_study
 from netdepth.report.content import Content, markdown
 from netdepth.report.data import read_study
 from netdepth.report.numbers import read_numbers, run_numbers, run_ranges
@@ -209,7 +202,7 @@ def test_an_altered_number_fails_the_check(study: StudyDir) -> None:
 def test_failed_and_diverged_runs_are_shown(tmp_path: Path) -> None:
     nan = float("nan")
     cell = [Ending(), Ending(state="failed"), Ending(nan, nan, nan, state="diverged"), Ending()]
-    study = make_study(tmp_path, endings=endings_by_place({("plain", 4): cell}))
+    study = make_study(tmp_path, None, lambda *place: cell[place[2]] if place[:2] == ("plain", 4) else telling(*place))
     text = page_of(study)
     assert "failed (OSError: no space left on device)" in text
     assert "diverged: its loss was no longer finite" in text
@@ -272,16 +265,17 @@ def test_names_are_text(made: tuple[StudyDir, str], tmp_path: Path) -> None:
 
 
 def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
-    spec = large_spec()
+    spec = resolve_study("depth-mlp")
     study = make_study(tmp_path, small_spec(scientific=spec.scientific, seeds=(0, 1), primary=spec.primary), epochs=2)
     content = Content(read_study(study))
     short = content.answer.short.text
-    assert "Plain (default) loses its signal from depth 24 on; residual (He) explodes from depth 24 on." in short
-    assert short.endswith("It is undecided whether residual (He, scaled) trains better than plain (He).")
-    assert [line.name for line in content.answer.lines] == [
-        *spec.conditions,
-        "residual (He, scaled) against plain (He)",
-    ]
+    assert (
+        "Plain (default init) loses its signal from depth 24 on; residual (He init) explodes from depth 24 on." in short
+    )
+    twins = "residual (He init, scaled branches)", "plain (He init)"
+    assert short.endswith("It is undecided whether {} trains better than {}.".format(*twins))
+    names = [*map(spec.label_of, spec.conditions), "{} against {}".format(*twins)]
+    assert [line.name for line in content.answer.lines] == names
     assert content.answer.lines[0].said.text.startswith("the signal vanishes from depth 24 on")
     assert len(content.answer.primary) == len(spec.primary)
     assert any(note.text == "All networks used the same learning rate." for note in content.answer.notes)

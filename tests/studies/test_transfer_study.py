@@ -162,15 +162,12 @@ def test_some_classes_are_a_data_set_of_their_own():
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES.names() if name.startswith(("transfer-", "distill-"))])
-def test_the_recipes_can_decide_what_they_ask_and_name_existing_stages(name):
+def test_the_recipes_name_existing_stages_and_a_larger_teacher(name):
     from netdepth import models, recipes
-    from netdepth.studies.contrasts import out_of_reach
     from netdepth.training.resolve import COMPONENTS
 
     made = recipes.resolve_study(name)
-    assert out_of_reach(made) == []
-    colour = "cifar" in name
-    shape = (3, 32, 32) if colour else (1, 28, 28)
+    shape = (3, 32, 32) if "cifar" in name else (1, 28, 28)
     for cell in made.cells:
         network = models.build(COMPONENTS["model"].resolve(cell.config.model), shape, 10)
         assert network.depth == cell.depth

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,30 +63,14 @@ def small_spec(**changes: Any) -> StudySpec:
     return StudySpec(**{**fields, **changes})
 
 
-def large_spec() -> StudySpec:
-    """Seven depths, five conditions, ten seeds: as large as a study of the recipes."""
-    depths = (2, 4, 8, 16, 24, 32, 40)
-    names = ("plain, default", "plain, He", "residual, He", "residual, He, scaled", "residual, default")
-    conditions = {name: {"model.dropout": index / 10} for index, name in enumerate(names)}
-    deep = [Primary("depth", depth, name) for name in names for depth in (8, 40)]
-    twins = [Primary("shortcut", depth, names[3], names[1]) for depth in (8, 16, 40)]
-    return small_spec(
-        name="depth-made",
-        question="Does depth help here, and if not, why?",
-        scientific=(Axis.of_depths(depths), Axis("condition", conditions)),
-        seeds=tuple(range(10)),
-        primary=(*deep, *twins),
-    )
-
-
 def telling(condition: str, depth: int, seed: int) -> Ending:
     """Endings that tell the causes apart: vanishing, degradation, explosion, and no harm."""
     noise = np.random.Generator(np.random.PCG64([depth, seed, sum(map(ord, condition))])).normal(size=3)
     deep = max(0.0, math.log2(depth) - 1)
-    if "default" in condition and "plain" in condition and depth >= 24:
+    if condition == "plain default" and depth >= 24:
         ratio = 10 ** (-0.28 * depth + 0.2 * noise[2])
         return Ending(CHANCE + 0.001 * abs(noise[0]), 0.887 + 0.001 * noise[1], 0.888, ratio)
-    if "residual, He" in condition and "scaled" not in condition and depth >= 24:
+    if condition == "residual he" and depth >= 24:
         if seed % 4 == 0:
             return Ending(math.nan, math.nan, math.nan, 10 ** (0.2 * depth), "diverged")
         return Ending(6 * 1.12**depth * math.exp(0.6 * noise[0]), 0.8, 0.81, 10 ** (0.2 * depth + 0.1 * noise[2]))
@@ -218,16 +202,6 @@ def alter(run: Path, file: str, field: str, value: object) -> None:
     assert inner[last] != value
     inner[last] = value
     (run / file).write_text(json.dumps(content))
-
-
-def endings_by_place(places: Mapping[tuple[str, int], Sequence[Ending]]) -> Endings:
-    """Endings given per (condition, depth), one for each seed; other places end as `telling` says."""
-
-    def find(condition: str, depth: int, seed: int) -> Ending:
-        found = places.get((condition, depth))
-        return found[seed] if found is not None else telling(condition, depth, seed)
-
-    return find
 
 
 def put(run: RunDir, name: str, value: Mapping[str, Any]) -> None:

@@ -75,11 +75,6 @@ def tiny():
     axes = (Axis.of_depths((2, 3)),)
     return StudySpec("mine", "does it work?", base, axes, seeds=(0, 1), primary=(), smallest_effect=0.1)
 
-def paired():
-    axes = (Axis.of_depths((2,)), Axis("condition", {"a": {"model.init": "he"}, "b": {"model.init": "default"}}))
-    named = (Primary("shortcut", 2, "b", "a"),)
-    return StudySpec("paired", "which?", tiny().base, axes, seeds=tuple(range(7)), primary=named, smallest_effect=0.1)
-
 def run():
     return tiny().base
 """
