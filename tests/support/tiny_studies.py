@@ -63,7 +63,7 @@ def timeless(study: StudyDir) -> pd.DataFrame:
 
 RECIPE = """
 from netdepth.config import Component, RunConfig, TrainConfig
-from netdepth.studyspec import Axis, Primary, StudySpec
+from netdepth.studyspec import Axis, StudySpec
 
 def tiny():
     "My own study."
@@ -78,4 +78,4 @@ def tiny():
 def run():
     return tiny().base
 """
-"""A user's file with two studies and a run."""
+"""A user's file with a study and a run."""
