@@ -88,7 +88,7 @@ def _model(component: Component, data_dir: Path | None) -> Promises:
     shape = tuple(logits.shape)
     yield f"maps uint8 {[BATCH, *SHAPE]} to logits {[BATCH, CLASSES]}", shape == (BATCH, CLASSES), str(list(shape))
     loss = torch.nn.functional.cross_entropy(logits, torch.arange(BATCH) % CLASSES)
-    yield "has a finite loss", bool(torch.isfinite(loss)), plain(float(loss), 4)
+    yield "has a finite loss", bool(torch.isfinite(loss)), plain(float(loss.detach()), 4)
     loss.backward()  # type: ignore[no-untyped-call]
     without = [key for key, p in model.named_parameters() if p.requires_grad and p.grad is None]
     yield "gives every parameter a gradient", not without, ", ".join(without)
@@ -168,7 +168,7 @@ def _schedule(component: Component, data_dir: Path | None) -> Promises:
 def _objective(component: Component, data_dir: Path | None) -> Promises:
     logits = torch.linspace(-1, 1, BATCH * CLASSES).view(BATCH, CLASSES).requires_grad_()
     loss = OBJECTIVES.build(component)(logits, torch.arange(BATCH) % CLASSES)
-    yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), plain(float(loss), 4)
+    yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), plain(float(loss.detach()), 4)
     loss.backward()  # type: ignore[no-untyped-call]
     yield "has a gradient", logits.grad is not None and bool(logits.grad.abs().sum() > 0), ""
 
