@@ -131,7 +131,7 @@ class ShownRecord(TypedDict, total=False):
 
     step: Required[int]
     train_loss: float | None
-    train_accuracy: float
+    train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
     diverged: bool

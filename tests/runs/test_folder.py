@@ -108,11 +108,11 @@ def test_a_checkpoint_from_before_they_named_their_run_is_read(folder):
 
 def test_nan_and_infinities_become_null_with_a_flag_and_floats_survive_exactly(folder):
     value = 0.1 + 0.2
-    folder.append_metrics({"step": 1, "loss": math.nan, "norms": {"a": math.inf, "b": value}})
+    folder.append_metrics({"step": 1, "loss": math.nan, "train_accuracy": math.nan, "norms": {"a": math.inf, "b": value}})
     (record,) = folder.read_metrics()
     assert record["loss"] is None
     assert record["norms"] == {"a": None, "b": value}
-    assert record["nonfinite"] == {"loss": "nan", "norms.a": "inf"}
+    assert record["nonfinite"] == {"loss": "nan", "train_accuracy": "nan", "norms.a": "inf"}
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": 99}', "null", '{"schema": "1"}', "[" * 100_000])

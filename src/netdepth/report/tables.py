@@ -6,9 +6,8 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from netdepth.config import Settings, to_json
+from netdepth.config import Json, Settings, to_json
 from netdepth.report.data import Run, StudyData
 from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
@@ -315,7 +314,7 @@ def _assigned(values: Settings) -> str:
     return " ".join(f"{key}={_text(value)}" for key, value in values.items() if value is not None)
 
 
-def _text(value: Any) -> str:
+def _text(value: Json) -> str:
     return value if isinstance(value, str) else "-" if value is None else json.dumps(value, separators=(",", ":"))
 
 

@@ -42,7 +42,7 @@ class MetricsRecord(TypedDict, total=False):
     epoch: float
     lr: float | None
     train_loss: float | None
-    train_accuracy: float
+    train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
     gap: float | None

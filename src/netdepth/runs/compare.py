@@ -9,7 +9,6 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
@@ -133,7 +132,7 @@ def _labels(firsts: Sequence[tuple[RunRow, Settings]]) -> list[str]:
     return labels
 
 
-def _flatten(value: Any, path: str = "") -> dict[str, str]:
+def _flatten(value: Json, path: str = "") -> dict[str, str]:
     """``{"optimizer": {"args": {"lr": 0.1}}}`` as ``{"optimizer.lr": "0.1"}``, the way ``--set`` names it."""
     if not isinstance(value, Mapping):
         return {path: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))}
@@ -162,7 +161,7 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
     return warnings
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: str | float | None) -> str | float | None:
     """JSON has no NaN: the word instead."""
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -169,18 +169,18 @@ def source(row: RunRow, column: str) -> str:
     return f"{Path(row.folder) / choice.file}:{choice.field}"
 
 
-def describe_component(value: Any) -> str | None:
+def describe_component(value: Json) -> str | None:
     """A component of ``config.json`` in short: ``mlp hidden=[256,128] activation=relu``."""
-    if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+    name, args = (value.get("name"), value.get("args")) if isinstance(value, Mapping) else (None, None)
+    if not isinstance(name, str):
         return None
-    args = value.get("args")
     shown = args.items() if isinstance(args, Mapping) else ()
     texts = [
         f"{key}={item if isinstance(item, str) else json.dumps(item, separators=(',', ':'))}"
         for key, item in shown
         if item is not None
     ]
-    return " ".join([value["name"], *texts])
+    return " ".join([name, *texts])
 
 
 def field_of(data: Json, path: str) -> Json:
@@ -194,7 +194,7 @@ def field_of(data: Json, path: str) -> Json:
     return value
 
 
-def number_of(value: Any) -> float | int | None:
+def number_of(value: object) -> float | None:
     """``value`` if it is a number that fits a float, else None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

@@ -234,7 +234,7 @@ def _run(row: TableRow, scale: Scale, validated: bool) -> CellRun:
     )
 
 
-def _whole(value: Any) -> str:
+def _whole(value: object) -> str:
     """A whole number as text; pandas makes 8.0 of 8 in a column with gaps."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 

@@ -190,7 +190,7 @@ class WatchingSchedule(Protocol):
     def __call__(self, step: int) -> float:
         """The factor for ``step``, after all evaluations up to it have been shown."""
 
-    def observe(self, step: int, train_accuracy: float) -> None:
+    def observe(self, step: int, train_accuracy: float | None) -> None:
         """Note an evaluation after ``step`` steps (of a `MetricsRecord`); they come in order."""
 
 
@@ -233,8 +233,8 @@ class PaperWarmup:
         self.ended_at: int | None = None
         """The step of that evaluation."""
 
-    def observe(self, step: int, train_accuracy: float) -> None:
-        if self.ended_at is None and 1 - train_accuracy < self.error:  # NaN is not
+    def observe(self, step: int, train_accuracy: float | None) -> None:
+        if self.ended_at is None and train_accuracy is not None and 1 - train_accuracy < self.error:  # NaN is not
             self.ended_at = step
 
     def __call__(self, step: int) -> float:
