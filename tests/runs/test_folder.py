@@ -108,7 +108,8 @@ def test_a_checkpoint_from_before_they_named_their_run_is_read(folder):
 
 def test_nan_and_infinities_become_null_with_a_flag_and_floats_survive_exactly(folder):
     value = 0.1 + 0.2
-    folder.append_metrics({"step": 1, "loss": math.nan, "train_accuracy": math.nan, "norms": {"a": math.inf, "b": value}})
+    numbers = {"loss": math.nan, "train_accuracy": math.nan, "norms": {"a": math.inf, "b": value}}
+    folder.append_metrics({"step": 1, **numbers})
     (record,) = folder.read_metrics()
     assert record["loss"] is None
     assert record["norms"] == {"a": None, "b": value}
