@@ -38,8 +38,7 @@ def list_components(args: argparse.Namespace) -> Answer:
     def show() -> None:
         for kind, entries in found.items():
             if not args.verbose:
-                names = [entry.name + " (study)" * _is_study(entry) for entry in entries]
-                print_table((kind, ""), [[name, entry.summary] for name, entry in zip(names, entries, strict=True)])
+                print_table((kind, ""), [[one.name + " (study)" * _is_study(one), one.summary] for one in entries])
             for entry in entries if args.verbose else ():
                 say(f"{entry.name} (version {entry.version})")
                 say(*(f"    {line}" for line in (inspect.getdoc(entry.function) or "").splitlines()))

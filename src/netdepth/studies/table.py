@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from netdepth.errors import BadInput
@@ -37,15 +37,13 @@ WHOLE = ("depth", "seed", "num_params", "steps", "best_step", "classes")
 PLANNED = ("condition", "depth", "seed")
 """Columns that say what was planned."""
 
-NO_RUN = RunRow("", "", "no run")
-
 
 @dataclass(frozen=True)
 class StudyRow:
     """A planned run, the row of its folder, and what else the verdict looks at; None where the run does not say."""
 
     planned: PlannedRun
-    made: RunRow = NO_RUN
+    made: RunRow = field(default_factory=lambda: RunRow("", "", "no run"))
     classes: int | None = None
     label_entropy: float | None = None
     gradient_ratio: float | None = None

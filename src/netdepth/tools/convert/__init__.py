@@ -80,8 +80,7 @@ def convert(source: Path, out: Path | None = None) -> Conversion:
             target.touch()
             mode = target.stat().st_mode  # the permissions of this user's files; safetensors makes it private
             report = _read_apart(source, handle, target, length)
-            told = {"source": str(source), "out": str(out), **report}
-            made: Conversion = from_json(Conversion, told, "conversion")
+            made: Conversion = from_json(Conversion, {"source": str(source), "out": str(out), **report}, "conversion")
             target.chmod(mode)
             with open(target, "rb") as written:
                 os.fsync(written.fileno())
