@@ -27,7 +27,7 @@ def import_user(text: str) -> ModuleType:
     path = Path(text)
     if not text.endswith(".py"):
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", text):
-            raise BadInput(f"--import {text!r} is neither a file.py nor a module name")
+            raise BadInput(f"{text!r} is neither a Python file (FILE.py) nor the name of a module")
         try:
             with UserCode(f"module {text!r}"):
                 return importlib.import_module(text)

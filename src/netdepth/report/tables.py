@@ -27,6 +27,9 @@ WORDS: dict[Label, str] = {
 }  # fmt: skip
 """What a table says of a label; nothing of a comparison that was not named before the runs."""
 
+MADE = {"alone": "one by one", "cohort": "several seeds together"}
+"""What ``environment.json`` says of how a run was trained, for people."""
+
 GLYPHS: dict[Label, str] = {
     "exploded": "!", "vanished": "∅", "degraded": "↓", "helps": "↑", "no_evidence": "=", "undecided": "?",
     "exploratory": "·", "reference": "•", "not judged": "·",
@@ -255,12 +258,13 @@ def made_table(data: StudyData) -> Table:
     """How the runs were made: a line per combination of versions and device, with the runs made so."""
     titles = {
         "netdepth": "netdepth", "torch": "torch", "python": "python", "device": "device", "threads": "threads",
-        "matmul": "matrix products", "made": "made", "stack": "seeds per stack",
+        "matmul": "matrix products", "made": "trained", "stack": "seeds per stack",
     }  # fmt: skip
     makings: dict[tuple[str, ...], list[int]] = {}
     for run in data.runs:
         if run.environment:
-            makings.setdefault(tuple(_text(run.environment.get(name)) for name in titles), []).append(run.number)
+            made = {**run.environment, "made": MADE.get(str(run.environment.get("made")))}
+            makings.setdefault(tuple(_text(made.get(name)) for name in titles), []).append(run.number)
     rows: list[dict[str, Shown]] = []
     for making, runs in makings.items():
         row: dict[str, Shown] = {
@@ -306,7 +310,7 @@ def values_at(data: StudyData, path: str) -> Shown:
             found.setdefault(_text(field_of(run.config, field)), []).append(run.number)
     shown: list[Number | str] = []
     for text, runs in found.items():
-        shown += [", " if shown else "", Number(text, text, tuple(runs), (f"config.json:{field}",))]
+        shown += [*[", "] * bool(shown), Number(text, text, tuple(runs), (f"config.json:{field}",))]
     return shown or ["not known yet"]
 
 
