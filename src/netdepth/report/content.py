@@ -95,7 +95,8 @@ class Content:
         for item in spec.nuisance:
             name = SETTINGS.get(item.path, item.path)
             values = tables.values_at(self.data, item.path)
-            facts.append([f"{name} ", *values, " in every condition"] if len(values) == 1 else [f"{name} {item.how}"])
+            tuned = [f"{name} tuned for each network"]
+            facts.append(tuned if item.values else [f"{name} ", *values, " in every condition"])
         if spec.looks > 1:
             facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
         return facts
