@@ -53,7 +53,7 @@ def test_seeds_end_with_the_comparison_and_the_overlay(ask: Ask, world: World) -
     assert code == 0
     assert [config.seed for config in world.launched[0][1]] == [0, 3, 7]
     assert "n = 3 of 3 runs" in out
-    assert "3-runs.png" in out
+    assert "picture.png" in out
     code, out, err = ask(*command, "--json", "--import", "loud.py")
     document = json.loads(out)
     assert (code, "hello from user code" in err) == (0, True)

@@ -1,4 +1,4 @@
-"""A small world for command lines: run folders, a recipe file, a config; nothing trains or downloads."""
+"""A small world for command lines: run folders, a recipe file, a config; nothing trains, draws or downloads."""
 
 from __future__ import annotations
 
@@ -86,6 +86,10 @@ def build_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     (world.folder / "config.json").write_bytes((run.path / "config.json").read_bytes())
     monkeypatch.chdir(world.folder)
     monkeypatch.setenv("NETDEPTH_RUNS", str(world.runs))
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"")
+    monkeypatch.setattr("netdepth.report.learning_curves.learning_curves", lambda run: picture)
+    monkeypatch.setattr("netdepth.report.learning_curves.learning_curves_many", lambda runs: picture)
     monkeypatch.setattr("netdepth.training.launch.launch", world.launch)
     monkeypatch.setattr("netdepth.studies.run.run_study", world.run_study)
     monkeypatch.setattr("sys.stdin", io.StringIO())  # no terminal: nobody can answer a question

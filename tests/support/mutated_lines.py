@@ -46,18 +46,14 @@ HOSTILE = [
 
 
 def build_safe_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The stand-in world, in which figures, predictions, removals and TensorBoard are stand-ins as well."""
+    """The stand-in world, in which predictions, removals and TensorBoard are stand-ins as well."""
     from netdepth.errors import BadInput
 
     world = build_world(tmp_path, monkeypatch)
-    picture = tmp_path / "picture.png"
-    picture.write_bytes(b"")
 
     def refuse(*_: Any, **__: Any) -> None:
         raise BadInput("refused by the stand-in")
 
-    monkeypatch.setattr("netdepth.report.learning_curves.learning_curves", lambda run: picture)
-    monkeypatch.setattr("netdepth.report.learning_curves.learning_curves_many", lambda runs: picture)
     monkeypatch.setattr("netdepth.tools.predict.predict", refuse)
     monkeypatch.setattr("netdepth.tools.explain.explain", refuse)
     monkeypatch.setattr("netdepth.data.manage.fetch", refuse)
