@@ -82,6 +82,13 @@ def test_labels_name_what_differs_and_nothing_else(tmp_path: Path) -> None:
     assert labels == ["baseline-mlp on mnist, optimizer.lr=0.001", "baseline-mlp on mnist, optimizer.lr=0.01"]
 
 
+def test_runs_of_a_study_are_called_as_it_calls_them_unless_two_configs_share_a_name(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path), make_run(tmp_path, fingerprint="b" * 10, lr=0.01)]
+    names = {runs[0].path: "plain, depth 2", runs[1].path: "plain, depth 4"}
+    assert [group.label for group in compare(runs, lambda run: names[run.path]).groups] == list(names.values())
+    assert "optimizer.lr=0.01" in compare(runs, lambda run: "plain").groups[1].label
+
+
 def test_different_data_and_repeated_seeds_are_warned_of(tmp_path: Path) -> None:
     runs = [
         make_run(tmp_path),

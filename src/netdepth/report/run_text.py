@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import QUANTITIES, Quantity, run_row, status_words
-from netdepth.text import capitalised, number, percent, plain, points, print_table, printable, thousands
+from netdepth.text import STATUS_WORDS, capitalised, number, percent, plain, points, print_table, printable, thousands
 
 if TYPE_CHECKING:  # a run is shown without NumPy
     from netdepth.runs.compare import ComparedRuns, Comparison
@@ -124,7 +124,7 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
         epochs = plain(row.epochs)
         cells = [_shown(quantity, quantity.of(row)) for quantity in QUANTITIES]
         error = f": {row.error}" if row.error else ""
-        lines.append([str(row.seed), epochs, *cells, f"{row.status.replace('_', ' ')}{error}"])
+        lines.append([str(row.seed), epochs, *cells, f"{STATUS_WORDS.get(row.status, row.status)}{error}"])
     counts = {estimate.n for estimate in group.estimates.values()}
     total = ", ".join([f"n = {max(counts)} of {len(group.rows)} runs", *group.remarks])
     means = [_interval(quantity, group.estimates[quantity.key], max(counts)) for quantity in QUANTITIES]
