@@ -77,6 +77,18 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         lacking("ray", "Ray is not installed; get it with: pip install netdepth[ray]")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """With ``--cov``, lines are counted in the first case of every test alone: the others mostly run the same ones."""
+    if not config.getoption("cov_source", None):
+        return
+    seen = set()
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        if test in seen:
+            item.add_marker("no_cover")
+        seen.add(test)
+
+
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """``real_data("mnist")`` is the folder for ``--data``; skips where the data are missing."""

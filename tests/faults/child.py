@@ -26,6 +26,7 @@ import netdepth.report.learning_curves
 import netdepth.studies.run
 import netdepth.training.run  # noqa: F401
 from netdepth.data import mnist5k
+from netdepth.report import style
 
 
 def named(text: str) -> Any:
@@ -55,9 +56,10 @@ def work(job: dict[str, Any]) -> NoReturn:
 
 
 def prepare() -> None:
-    """Parse the embedded digits once for all jobs."""
+    """Parse the embedded digits and import what draws figures, once for all jobs."""
     digits = mnist5k._table(mnist5k.packaged_csv())
     mnist5k._table = functools.cache(lambda path: digits)
+    style.svg(style.figure_of(1, 1)[0], "none", "none")
 
 
 def main() -> None:

@@ -48,7 +48,7 @@ def commands(root: Path, store: Path) -> list[list[str]]:
         ["explain", "baseline-mlp", "--count", "10"],
         ["landscape", "baseline-mlp", "--grid", "3", "--images", "50"],
         ["probe", "baseline-mlp", "--dataset", "mnist5k", "--images", "200"],
-        ["sync", "baseline-mlp", "--to", "tensorboard"],
+        ["sync", "baseline-mlp", "--to", "tensorboard"], ["sync", "baseline-mlp", "--to", "wandb"],
         ["list", "models", "-v"], ["data", "list"], ["data", "verify", "mnist5k"], ["doctor"],
         ["convert", f"{root}/w.pth"],
         ["export", "baseline-mlp", "--to", "safetensors", "--out", f"{root}/out.safetensors"],

@@ -136,7 +136,7 @@ def short_of(drill: Drill) -> list[str]:
 
 def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
     draw = random.Random(20)
-    with faults.drill(1, "SIGKILL at a random moment, then the same command again", quick=20, long=500) as drill:
+    with faults.drill(1, "SIGKILL at a random moment, then the same command again", quick=12, long=500) as drill:
         turns = itertools.cycle(TURNS)
         subjects_killed: Counter[str] = Counter()
         while drill.injected < drill.count or (short_of(drill) and drill.injected < 3 * drill.count):

@@ -72,31 +72,24 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
         )
 
 
-LONGER = {"train.budget": "20ep"}
-"""Ranks of this budget are still at work when they are struck."""
-
-
 @pytest.mark.faults
 @pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds ranks in /proc, which this system lacks")
 def test_killed_ranks(faults: Faults, tmp_path: Path) -> None:
+    """Both ranks of one run, one after the other; then the run must end as the one that nobody struck."""
     rng = random.Random(12)
-    whole = test_parallel_torchrun.made(tmp_path / "whole", **LONGER)
+    whole = test_parallel_torchrun.made(tmp_path / "whole")
     most = 0.0
     with faults.drill(11, "rank of torchrun killed, the command is given again", quick=2, long=10) as drill:
-        for number in range(drill.count):
-            rank = "10"[number % 2]
-            with drill.injection(f"rank {rank}, run {number}", at=f"rank {rank}"):
-                seconds = test_parallel_torchrun.struck(
-                    whole,
-                    tmp_path / str(number),
-                    rank,
-                    signal.SIGKILL,
-                    test_parallel_torchrun.GONE[rank],
-                    rng.uniform(0, 0.2),
-                    **LONGER,
-                )
-                assert seconds < SAID_WITHIN_SECONDS
-                most = max(most, seconds)
+        for number in range(drill.count // 2):
+            runs = tmp_path / str(number)
+            with drill.injection(f"rank 1, then rank 0, run {number}") as fell:
+                for rank in "10":
+                    fell.append(f"rank {rank}")
+                    line, delay = test_parallel_torchrun.GONE[rank], rng.uniform(0, 0.2)
+                    seconds = test_parallel_torchrun.strike(runs, rank, signal.SIGKILL, line, delay)
+                    assert seconds < SAID_WITHIN_SECONDS
+                    most = max(most, seconds)
+                test_parallel_torchrun.check_continued(whole, runs)
         drill.measured["all_had_ended_after_at_most_seconds"] = round(most, 1)
 
 

@@ -57,7 +57,6 @@ def test_a_store_elsewhere(faults: Faults, tmp_path: Path, monkeypatch: pytest.M
     picture = tmp_path / "x.png"
     Image.new("L", (28, 28), 40).save(picture)
     here = store_at(tmp_path / "here" / "runs")
-    assert answer("report", "tiny", "--runs", here).code == 0
     expected = documents(here, picture)
     assert expected["check"]["faults"] == []
     with faults.drill(15, "store moved, copied, read-only, clock set back", quick=4) as drill:
@@ -72,8 +71,6 @@ def test_a_store_elsewhere(faults: Faults, tmp_path: Path, monkeypatch: pytest.M
             for path in copied.glob("*/*/environment.json"):
                 other = {"cpu": "another", "cores": 96, "system": "Darwin arm64", "device": "mps", "torch": "2.99.0"}
                 alter_json(path, lambda document, other=other: document.update(other))
-            (copied / "tiny" / "report.html").unlink()
-            assert answer("report", "tiny", "--runs", copied).code == 0  # it shows the environment
             assert documents(copied, picture) == expected
             again = answer("train", run_at(copied) / "config.json", "--runs", copied, "--track", "none")
             assert again.code == 0, again.err

@@ -21,7 +21,7 @@ pytestmark = [
 ]
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-SETTINGS = {"train.budget": "15ep", "train.early_stopping": "null", "train.precision": "float64"}
+SETTINGS = {"train.budget": "12ep", "train.early_stopping": "null", "train.precision": "float64"}
 
 
 def command(runs: Path, **settings: str) -> list[str]:
@@ -42,9 +42,9 @@ def whole(tmp_path_factory) -> RunDir:
     return made(tmp_path_factory.mktemp("whole"))
 
 
-def made(runs: Path, **settings: str) -> RunDir:
+def made(runs: Path) -> RunDir:
     """The run that nobody struck."""
-    finish([*TORCHRUN, *command(runs, **settings)])
+    finish([*TORCHRUN, *command(runs)])
     return list_runs(runs)[0]
 
 
@@ -80,33 +80,59 @@ GONE = {
 """What the other rank says when this one is killed."""
 
 
-@pytest.mark.parametrize(
-    ("whom", "number", "line"),
-    [
-        ("1", signal.SIGTERM, r"error: interrupted; saved up to step \d+; the same command continues it"),
-        ("torchrun", signal.SIGTERM, r"error: interrupted; saved up to step \d+; the same command continues it"),
-        ("torchrun", signal.SIGINT, r"error: interrupted; saved up to step \d+; the same command continues it"),
-    ],
-    ids=["rank 1 stopped", "all stopped", "ctrl-c"],
-)
-def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tmp_path, whom, number, line):
-    struck(whole, tmp_path, whom, number, line)
+STOPPED = r"error: interrupted; saved up to step \d+; the same command continues it"
 
 
-def struck(whole: RunDir, runs: Path, whom: str, number: int, line: str, delay: float = 0.0, **settings: str) -> float:
-    """Send signal ``number`` to ``whom``, ``delay`` seconds after the first evaluation, and continue the run.
+def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tmp_path):
+    """One run, struck three times: rank 1 is stopped, all are stopped, Ctrl-C."""
+    strikes = [("1", signal.SIGTERM), ("torchrun", signal.SIGTERM), ("torchrun", signal.SIGINT)]
+    for whom, number in strikes:
+        strike(tmp_path, whom, number, STOPPED)
+    check_continued(whole, tmp_path)
+
+
+SLOW = """
+import time
+from netdepth.training import fit
+
+records = fit._records
+
+def slowly(*about):
+    time.sleep(0.5)
+    return records(*about)
+
+fit._records = slowly
+"""
+"""What a run that is to be struck imports: it must not be over before the signal comes, on any machine."""
+
+
+def newest(runs: Path) -> int:
+    """The step of the newest evaluation; 0 if there is none."""
+    return max((record["step"] for run in list_runs(runs) for record in run.read_metrics()), default=0)
+
+
+def saved_step(runs: Path) -> int:
+    """The step of the newest checkpoint; 0 if there is none."""
+    return max((step for run in list_runs(runs) for step in run.checkpoints()), default=0)
+
+
+def strike(runs: Path, whom: str, number: int, line: str, delay: float = 0.0) -> float:
+    """Begin or continue the run and send signal ``number`` to ``whom``, ``delay`` seconds after its next evaluation.
 
     Returns:
         the seconds until all had ended.
 
     Raises:
-        AssertionError: not all end, they do not say why in one ``line``, or the continued run differs from ``whole``.
+        AssertionError: not all end, or they do not say why in one ``line``.
     """
-    words = [*TORCHRUN, *command(runs, **settings)]
+    slow = runs.with_suffix(".py")
+    slow.write_text(SLOW)
+    known = newest(runs)
+    words = [*TORCHRUN, *command(runs), "--import", str(slow)]
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         until = time.monotonic() + 300
-        while not any(run.read_metrics() for run in list_runs(runs)):
+        while newest(runs) <= known:
             assert time.monotonic() < until, "it does not begin"
             time.sleep(0.05)
         time.sleep(delay)
@@ -125,20 +151,41 @@ def struck(whole: RunDir, runs: Path, whom: str, number: int, line: str, delay: 
     assert not any(Path(f"/proc/{pid}").exists() for pid in ranks)
     (run,) = list_runs(runs)
     assert run.status() == "unfinished"
-    shown = finish(words)
     if "saved up to" in line:
-        step = re.search(r"saved up to step (\d+)", complaints[0])[1]
-        assert f"continued from step {step} " in shown
+        assert saved_step(runs) == int(re.search(r"saved up to step (\d+)", complaints[0])[1]) == newest(runs)
+    return seconds
+
+
+def check_continued(whole: RunDir, runs: Path) -> None:
+    """Raise AssertionError unless the same command continues the run and it ends as ``whole``."""
+    saved, shown = saved_step(runs), finish([*TORCHRUN, *command(runs)])
+    assert not saved or f"continued from step {saved} " in shown
+    (run,) = list_runs(runs)
     assert weights(run) == weights(whole)
     assert [record["train_loss"] for record in run.read_metrics()] == [r["train_loss"] for r in whole.read_metrics()]
-    return seconds
+
+
+SEEDS = """
+import sys
+from netdepth.cli import main
+
+for seed in "012":
+    try:
+        code = main([*sys.argv[1:], "--seed", seed])
+    except SystemExit as end:  # of a follower
+        code = end.code
+    if code:
+        sys.exit(code)
+"""
+"""Both processes train the three seeds in turn: torch is imported once."""
 
 
 def test_a_network_with_batch_norm_learns_in_two_processes_as_in_one(tmp_path):
     """Each rank normalises with half a batch; three seeds, each within two points of validation accuracy."""
     norm = {"model.norm": "batch", "train.budget": "6ep", "train.precision": "float32"}
-    for seed in ("0", "1", "2"):
-        finish([*TORCHRUN, *command(tmp_path / "two", **norm), "--seed", seed])
+    seeds = tmp_path / "seeds.py"
+    seeds.write_text(SEEDS)
+    finish([*TORCHRUN[:-1], str(seeds), *command(tmp_path / "two", **norm)[1:]])
     finish([sys.executable, "-m", *command(tmp_path / "one", **norm), "--seeds", "3"])
     for one, two in zip(list_runs(tmp_path / "one"), list_runs(tmp_path / "two"), strict=True):
         first, second = one.result(), two.result()
