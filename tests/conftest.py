@@ -10,9 +10,12 @@ import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
+
+if TYPE_CHECKING:
+    from faults.record import Faults
 
 GIVEN_DATA = os.environ.get("NETDEPTH_DATA")
 REQUIRED = os.environ.get("NETDEPTH_REQUIRE", "").split(",")
@@ -87,6 +90,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if test in seen:
             item.add_marker("no_cover")
         seen.add(test)
+
+
+@pytest.fixture(scope="session")
+def faults(request: pytest.FixtureRequest) -> Faults:
+    """Makes drills (`faults.record`)."""
+    from faults.record import Faults
+
+    return Faults(request.config.getoption("--faults"), request.config.getoption("--faults-record"))
 
 
 @pytest.fixture

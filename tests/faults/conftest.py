@@ -1,17 +1,10 @@
-"""What fault drills share; ``--faults`` and ``--faults-record`` stand in the conftest above, where pytest sees them."""
+"""What fault drills share; the options and the fixture ``faults`` stand in the conftest above."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from faults.kill import Children
-from faults.record import Faults
-
-
-@pytest.fixture(scope="session")
-def faults(request: pytest.FixtureRequest) -> Faults:
-    """Makes drills (`faults.record`)."""
-    return Faults(request.config.getoption("--faults"), request.config.getoption("--faults-record"))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,7 @@
-"""Row 11: a worker, a rank of torchrun or a node of a Ray cluster is killed: one line at once, and the work ends as it
-would have."""
+"""Row 11: a worker or a rank of torchrun is killed: one line at once, and the work ends as it would have.
+
+A node of a Ray cluster is killed in ``tests/studies/test_ray.py``, where the cluster is.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,10 @@ import random
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 import test_parallel_torchrun
-import test_ray as test_launch_ray
 from support.ray_jobs import digests, jobs_in, made_here, outcomes_of, small
 
 from faults.record import Faults
@@ -91,18 +91,3 @@ def test_killed_ranks(faults: Faults, tmp_path: Path) -> None:
                     most = max(most, seconds)
                 test_parallel_torchrun.check_continued(whole, runs)
         drill.measured["all_had_ended_after_at_most_seconds"] = round(most, 1)
-
-
-cluster, _environment = test_launch_ray.cluster, test_launch_ray._environment
-
-
-@pytest.mark.ray
-def test_killed_node(
-    faults: Faults,
-    tmp_path: Path,
-    cluster: Any,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with faults.drill(11, "Ray node killed") as drill, drill.injection("a node of two", at="training"):
-        test_launch_ray.lose_a_node(tmp_path, cluster, monkeypatch, capsys)

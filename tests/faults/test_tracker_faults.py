@@ -17,7 +17,8 @@ from netdepth.training.launch import launch, settle
 pytestmark = pytest.mark.faults
 
 CONFIG = RunConfig(Component("mnist5k"), Component("mlp", {"hidden": [8]}), train=TrainConfig(budget="3ep"))
-COST_SECONDS = 5.0
+COST_SECONDS = 10.0
+"""Also on a machine that is slow and busy; what it costs is measured."""
 FULL = "    open('/dev/full', 'wb', buffering=0).write(bytes(100_000))"
 WHERE = ("start", "log", "artifact", "finish")
 
