@@ -139,7 +139,7 @@ def test_sigkill_at_random_moments(ring: Ring, faults: Faults) -> None:
     with faults.drill(1, "SIGKILL at a random moment, then the same command again", quick=12, long=500) as drill:
         turns = itertools.cycle(TURNS)
         subjects_killed: Counter[str] = Counter()
-        while drill.injected < drill.count or (short_of(drill) and drill.injected < 3 * drill.count):
+        while drill.injected < drill.count or (short_of(drill) and drill.injected < 3 * max(20, drill.count)):
             chained = draw.choice((1, 1, 1, 2, 4))
             aims = list(aims_of(drill, draw, chained))
             name = "study" if {"table", "report"} & set(aims) else next(turns)
