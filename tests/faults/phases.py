@@ -8,6 +8,8 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -26,6 +28,19 @@ LETTERS = {name: letter for letter, name in PHASES.items()}
 follows it and is none of the others."""
 
 
+LINGER_SECONDS = 1.0
+lingers: dict[str, int] = {}
+"""The phase, by its letter, whose n-th stay lasts longer in this process."""
+
+
+def linger(letter: str, count: int) -> None:
+    """Stay a second longer in the phase ``letter`` when it was entered ``count`` times.
+
+    For the kill that is to fall into it: on a busy machine it comes later than asked, when a short phase is over.
+    """
+    lingers[letter] = count
+
+
 def mark(path: str) -> None:
     """Write the letters of this process's phases to the pipe at ``path``, from now on."""
     from netdepth.report import learning_curves as plots
@@ -34,9 +49,10 @@ def mark(path: str) -> None:
     from netdepth.training import fit, loop, replica
 
     pipe = os.open(path, os.O_WRONLY)
-    now = ["u"]
+    now, told = ["u"], Counter[str]()
 
     def tell(letter: str) -> None:
+        told[letter] += 1
         with contextlib.suppress(BrokenPipeError):  # a worker outlives the study that is struck, and who watched it
             os.write(pipe, letter.encode())
 
@@ -46,6 +62,9 @@ def mark(path: str) -> None:
         tell(letter)
         try:
             yield
+            if letter in lingers and told[letter] >= lingers[letter]:
+                del lingers[letter]
+                time.sleep(LINGER_SECONDS)
         finally:
             now.pop()
             tell(now[-1])

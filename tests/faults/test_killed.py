@@ -7,8 +7,9 @@ import itertools
 import random
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,9 +39,11 @@ class Ring:
         self._whole: dict[str, Trace] = {}
         self._numbers = itertools.count()
 
-    def make(self, subject: Subject, root: Path, strike: Strike | None = None) -> Trace:
+    def make(
+        self, subject: Subject, root: Path, strike: Strike | None = None, shims: Sequence[list[Any]] = ()
+    ) -> Trace:
         """Make or continue ``subject``; what it says stands in ``said``."""
-        job = subject.job(root, root.with_suffix(".txt"), self.shims)
+        job = subject.job(root, root.with_suffix(".txt"), [*self.shims, *shims])
         return self.children.run(job, strike)
 
     def whole(self, subject: Subject) -> Trace:
@@ -68,7 +71,8 @@ class Ring:
         whole = self.whole(subject)
         for aim in aims:
             moment = Moment.drawn(draw, LETTERS[aim], whole)
-            trace = self.make(subject, root, Strike(moment))
+            longer = [] if aim == "start-up" else [["faults.phases:linger", moment.letter, moment.count]]
+            trace = self.make(subject, root, Strike(moment), longer)
             if trace.status != -9:
                 assert trace.status == 0, self.said(root)
                 break  # it had ended before
