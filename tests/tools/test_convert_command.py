@@ -114,7 +114,7 @@ def test_the_reader_has_the_file_a_folder_and_a_time(tmp_path, monkeypatch):
         convert(path)
     stand_in(monkeypatch, "import time; time.sleep(60)")
     monkeypatch.setattr(process, "BASE_SECONDS", 0.2)
-    with pytest.raises(BadInput, match="could not be read within 0.2 s"):
+    with pytest.raises(BadInput, match=r"could not be read within 0\.2 s"):
         convert(path)
     assert list(tmp_path.iterdir()) == [path]
 
