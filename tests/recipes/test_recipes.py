@@ -115,7 +115,7 @@ def test_a_file_that_fails_is_one_line(tmp_path: Path, source: str, message: str
 
 @pytest.mark.parametrize("text", ["x.y.", "a b", "../up", "1module", ""])
 def test_what_is_no_module_is_refused(text: str) -> None:
-    with pytest.raises(BadInput, match="nor a module name"):
+    with pytest.raises(BadInput, match="nor the name of a module"):
         import_user(text)
 
 
