@@ -122,3 +122,11 @@ def test_what_is_no_module_is_refused(text: str) -> None:
 def test_a_folder_is_not_a_recipe(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"is a folder; name the config\.json in it"):
         resolve(str(tmp_path))
+
+
+@pytest.mark.parametrize("text", ["[]", '"a"', "{", '{"schema": 2}', "\xff", "[" * 100_000])
+def test_a_config_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(BadInput, match="config"):
+        resolve(str(path))
