@@ -129,7 +129,8 @@ display(
 # %%
 runs = nd.train("baseline-mlp", dataset=DIGITS, seeds=seeds(5))
 (group,) = compare(each.dir for each in runs).groups
-accuracies = pd.Series({f"seed {row['seed']}": row["test_best_accuracy"] for row in group.rows}, name="test accuracy")
+by_seed = {f"seed {row.seed}": row.scores["test_best_accuracy"] for row in group.rows}
+accuracies = pd.Series(by_seed, name="test accuracy")
 display(accuracies.to_frame().round(4))
 
 mean = group.estimates["test_accuracy"]

@@ -16,7 +16,9 @@ import re
 import shutil
 import sys
 from collections.abc import Iterable
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pandas
 
@@ -25,7 +27,9 @@ from netdepth.report.data import Run, StudyData, read_study
 from netdepth.report.figures import pictures
 from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
-from netdepth.studies.folder import StudyDir
+from netdepth.runs.table import SCORES, RunRow
+from netdepth.studies.folder import PlannedRun, StudyDir
+from netdepth.studies.table import StudyRow
 from netdepth.studies.verdict import verdict
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -90,8 +94,16 @@ def published(folder: Path) -> StudyData:
     study = StudyDir(folder)
     table = pandas.read_csv(folder / "table.csv", dtype={axis.name: str for axis in study.spec.scientific})
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
-    runs = [Run(number, {**row, "depth": int(row["depth"])}) for number, row in enumerate(rows, 1)]
+    planned = {run.folder: run for run in study.runs()}
+    runs = [Run(number, _row(planned[row["folder"]], row)) for number, row in enumerate(rows, 1)]
     return StudyData(study, study.spec, tuple(runs), table, verdict(table, study.spec))
+
+
+def _row(planned: PlannedRun, row: dict[str, Any]) -> StudyRow:
+    """A row of the published table as `study_row` reads it from a run's folder."""
+    made = {field.name: row[field.name] for field in fields(RunRow) if field.name in row}
+    made["scores"] = {score: row[score] for score in SCORES}
+    return StudyRow(planned, RunRow(**made), *(row[name] for name in ("classes", "label_entropy", "gradient_ratio")))
 
 
 def finding(name: str, page: Path, whole: bool) -> str:

@@ -125,6 +125,13 @@ def test_fresh_makes_every_replica_again(reference, tmp_path):
     same_stack(reference, made)
 
 
+def test_fresh_removes_nothing_while_it_may_be_refused(reference, tmp_path):
+    make_stack(tmp_path, probes=True)
+    with pytest.raises(BadInput, match="--device"):
+        make_stack(tmp_path, probes=True, fresh=True, device="cuda:99")
+    same_stack(reference, make_stack(tmp_path, probes=True))
+
+
 def test_a_replica_in_use_elsewhere_locks_the_stack_and_frees_the_others(reference):
     root = reference[0].run.path.parents[1]
     *others, last = folders(root)

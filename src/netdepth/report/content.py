@@ -87,16 +87,19 @@ class Content:
         """The size of the study at a glance."""
         spec, runs = self.data.spec, self.data.runs
         facts: list[Shown] = []
-        for status in ("completed", "diverged", "failed"):
-            if found := [run for run in runs if run.row.made.status == status]:
-                facts.append([self.numbers.count(found, runs), f" run{'s' * (len(found) != 1)} {status}"])
+        for word, known in (("completed", COMPLETED), ("diverged", ("diverged",)), ("failed", ("failed",))):
+            if found := [run for run in runs if run.row.made.status in known]:
+                facts.append([self.numbers.count(found, runs), f" run{'s' * (len(found) != 1)} {word}"])
         sizes = [(len(spec.conditions), "condition"), (len(spec.depths), "depth"), (len(spec.seeds), "seed")]
         facts.append([", ".join(count(n, noun) for n, noun in sizes)])
         for item in spec.nuisance:
             name = SETTINGS.get(item.path, item.path)
-            values = tables.values_at(self.data, item.path)
-            tuned = [f"{name} tuned for each network"]
-            facts.append(tuned if item.values else [f"{name} ", *values, " in every condition"])
+            if item.values:
+                facts.append([f"{name} tuned for each network"])
+            elif values := tables.values_at(self.data, item.path):
+                facts.append([f"{name} ", *values, " in every condition"])
+            else:
+                facts.append([f"the same {name} in every condition"])
         if spec.looks > 1:
             facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
         return facts
@@ -121,6 +124,9 @@ def rendered(template: str, **values: Any) -> str:
     environment.filters |= {"printable": printable, "significant": significant}
     return environment.get_template(template).render(version=netdepth.__version__, **values)
 
+
+COMPLETED = ("completed", "stopped_early", "stopped_overfit")
+"""The status of a run whose training came to its end, by its budget or by a stopping rule."""
 
 TITLES = {
     "primary": "Comparisons planned before the runs",

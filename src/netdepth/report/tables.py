@@ -292,7 +292,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
     for item in spec.nuisance:
         tried = ", ".join(plain(value) for value in item.values)
         how = f"tuned among {tried} on seeds {run_ranges(item.seeds)}" if tried else "the same in every condition"
-        shown.append((item.path, [*values_at(data, item.path), f", {how}"]))
+        shown.append((item.path, [*(values_at(data, item.path) or ["not known yet"]), f", {how}"]))
     base = to_json(spec.base)
     for part in ("dataset", "model", "objective", "optimizer", "schedule", "augmentation"):
         shown.append((part, [" ".join([base[part]["name"], _assigned(base[part]["args"])]).strip()]))
@@ -301,7 +301,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
 
 
 def values_at(data: StudyData, path: str) -> Shown:
-    """The values that the runs had at a ``--set`` path, each with its runs."""
+    """The values that the runs had at a ``--set`` path, each with its runs; none while no run has begun."""
     part, _, name = path.partition(".")
     found: dict[str, list[int]] = {}
     field = f"{part}.{name}" if part == "train" else f"{part}.args.{name}"
@@ -311,7 +311,7 @@ def values_at(data: StudyData, path: str) -> Shown:
     shown: list[Number | str] = []
     for text, runs in found.items():
         shown += [*[", "] * bool(shown), Number(text, text, tuple(runs), (f"config.json:{field}",))]
-    return shown or ["not known yet"]
+    return shown
 
 
 def _assigned(values: Settings) -> str:

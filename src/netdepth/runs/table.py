@@ -154,7 +154,7 @@ def status_words(row: RunRow) -> str:
     if row.status == "diverged":
         words += " (the loss was no longer finite)"
     if row.epochs is not None:
-        words += f" at epoch {plain(row.epochs)}"
+        words += f" at epoch {plain(row.epochs, 4)}"
     if row.best_epoch is not None:
         words += f"; best at {plain(row.best_epoch)}"
     if row.overfit_onset_epoch is not None:

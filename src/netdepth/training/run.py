@@ -135,9 +135,8 @@ def run_stack(
         held.enter_context(signals_as_errors())
         replicas = []
         for index, (seed, folder) in enumerate(zip(seeds, folders, strict=True)):
-            if runtime.fresh:
-                folder.clear()
-            replicas.append(Replica(index, config.with_seed(seed), folder, folder.result()))
+            result = None if runtime.fresh else folder.result()
+            replicas.append(Replica(index, config.with_seed(seed), folder, result))
             if replicas[-1].result is not None:  # it finished, though the last sync of its result may have failed
                 with contextlib.suppress(OSError):
                     (folder.path / "failure.json").unlink(missing_ok=True)
@@ -174,7 +173,7 @@ def _train(
     networks = [build_model(replica.config, splits, team.world, runtime.runs_root) for replica in replicas]
     seeds = [replica.config.seed for replica in replicas]
     missing = [replica for replica in replicas if replica.result is None]
-    recorded = _recorded_environment(missing, seeds)
+    recorded = None if runtime.fresh else _recorded_environment(missing, seeds)
     per_step = config.train.batch_size * len(replicas) * models.describe(networks[0]).multiply_adds
     objective = OBJECTIVES.build(config.objective)
     if team.world > 1 and (config.start_from is not None or isinstance(objective, Distillation)):
@@ -186,6 +185,8 @@ def _train(
     team.begin(StartedRun(mark, made_in), process.device)
     for replica in missing:
         folder = replica.folder
+        if runtime.fresh:  # not before everything that may be refused has been built
+            folder.clear()
         (folder.path / "failure.json").unlink(missing_ok=True)
         folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(replica.config)})
         if not folder.checkpoints():
