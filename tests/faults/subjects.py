@@ -39,7 +39,7 @@ from netdepth.config import Component, RunConfig, TrainConfig
 from netdepth.studyspec import Axis, StudySpec
 
 def drill():
-    "Plain nets of two depths, a cohort of two seeds of each."
+    "Plain nets of two depths, a stack of two seeds of each."
     train = TrainConfig(budget="30it", eval_every="10it", batch_size=64)
     base = RunConfig(Component("mnist5k"), Component("mlp", {"width": 8}), train=train)
     axes = (Axis.of_depths((2, 4)),)
@@ -69,7 +69,7 @@ def command(root: str, *argv: str) -> int:
     return main([*argv, "--runs", root])
 
 
-def cohort(root: str) -> int:
+def stack(root: str) -> int:
     """Three seeds as one stack, which stop at different epochs."""
     try:
         made = real_stacks.make_stack(Path(root), real_stacks.ENDING, probes=True)
@@ -105,7 +105,7 @@ class Subject:
         return {"call": f"faults.subjects:{self.call}", "args": args, "out": str(out), "shims": shims}
 
     def line(self, root: Path, workers: int = 0) -> list[str]:
-        """As a command line of a process of its own; not for a cohort, which has no command."""
+        """As a command line of a process of its own; not for a stack, which has no command."""
         assert self.call == "command"
         args = list(self.args)
         if "--workers" in args:
@@ -147,7 +147,7 @@ def subjects(root: Path) -> dict[str, Subject]:
     return {
         "MLP with dropout": Subject("MLP with dropout", "command", ("train", str(root / "mlp.json"), *alone)),
         "CNN with batch norm": Subject("CNN with batch norm", "command", ("train", str(root / "cnn.json"), *alone)),
-        "cohort": Subject("cohort", "cohort"),
+        "stack": Subject("stack", "stack"),
         "study": Subject("study", "command", ("study", f"{root / 'drill.py'}:drill", "--workers", "0")),
     }
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.faults
 OTHERS = ("start-up", "evaluation", "save", "result", "table", "report")
 """What a kill is aimed at beside training itself, which half of them are."""
 
-TURNS = ("MLP with dropout", "CNN with batch norm", "cohort", "MLP with dropout", "CNN with batch norm", "study")
+TURNS = ("MLP with dropout", "CNN with batch norm", "stack", "MLP with dropout", "CNN with batch norm", "study")
 """The subjects in turn; the study, which takes longest, seldom."""
 
 

@@ -124,6 +124,6 @@ def test_weights_that_only_the_end_of_a_period_shows(
 def test_a_diverged_run_is_counted_in_the_tables_of_its_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     poison(monkeypatch, index=1, step=2)
     made = tiny_studies.make(tmp_path, tiny_studies.tiny_spec())
-    assert list(study_table(made.study)["status"]).count("diverged") == 2, "one of the cohort of each depth"
+    assert list(study_table(made.study)["status"]).count("diverged") == 2, "one of the stack of each depth"
     trouble = Content(read_study(made.study)).tables["trouble"]
     assert len(trouble.rows) == 2
