@@ -1,18 +1,17 @@
-"""Row 11: a worker or a rank of torchrun is killed: one line at once, and the work ends as it would have.
+"""Row 11: a worker is killed: one line at once, and the work ends as it would have.
 
-A node of a Ray cluster is killed in ``tests/studies/test_ray.py``, where the cluster is.
+A rank of torchrun is killed in ``tests/training/test_parallel_torchrun.py``, a node of a Ray cluster in
+``tests/studies/test_ray.py``, where the cluster is.
 """
 
 from __future__ import annotations
 
 import random
-import signal
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-import test_parallel_torchrun
 from support.ray_jobs import digests, jobs_in, made_here, outcomes_of, small
 
 from faults.record import Faults
@@ -33,7 +32,7 @@ def eager(folder: Path) -> str:
 def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
     """One worker makes the groups in turn; it is killed once in each, at a moment drawn at random."""
     rng = random.Random(11)
-    with faults.drill(11, "worker killed, its group is begun again", quick=4, long=50) as drill:
+    with faults.drill(11, "worker killed, its group is begun again", quick=3, long=50) as drill:
         imports, before = [eager(tmp_path)], set(psutil.Process().children())  # of other tests
         jobs = jobs_in(tmp_path / "runs", small(80), drill.count, imports)
         events: list[Event] = []
@@ -70,24 +69,3 @@ def test_killed_workers(faults: Faults, tmp_path: Path) -> None:
         drill.measured["continued_from_a_checkpoint"] = sum(
             "continued from step" in note for outcome in outcomes for note in outcome.notes
         )
-
-
-@pytest.mark.faults
-@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds ranks in /proc, which this system lacks")
-def test_killed_ranks(faults: Faults, tmp_path: Path) -> None:
-    """Both ranks of one run, one after the other; then the run must end as the one that nobody struck."""
-    rng = random.Random(12)
-    whole = test_parallel_torchrun.made(tmp_path / "whole")
-    most = 0.0
-    with faults.drill(11, "rank of torchrun killed, the command is given again", quick=2, long=10) as drill:
-        for number in range(drill.count // 2):
-            runs = tmp_path / str(number)
-            with drill.injection(f"rank 1, then rank 0, run {number}") as fell:
-                for rank in "10":
-                    fell.append(f"rank {rank}")
-                    line, delay = test_parallel_torchrun.GONE[rank], rng.uniform(0, 0.2)
-                    seconds = test_parallel_torchrun.strike(runs, rank, signal.SIGKILL, line, delay)
-                    assert seconds < SAID_WITHIN_SECONDS
-                    most = max(most, seconds)
-                test_parallel_torchrun.check_continued(whole, runs)
-        drill.measured["all_had_ended_after_at_most_seconds"] = round(most, 1)

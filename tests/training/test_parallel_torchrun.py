@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import random
 import re
 import signal
 import subprocess
@@ -21,7 +22,7 @@ pytestmark = [
 ]
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m"]
-SETTINGS = {"train.budget": "12ep", "train.early_stopping": "null", "train.precision": "float64"}
+SETTINGS = {"train.budget": "8ep", "train.early_stopping": "null", "train.precision": "float64"}
 
 
 def command(runs: Path, **settings: str) -> list[str]:
@@ -39,11 +40,8 @@ def finish(words: list[str]) -> str:
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> RunDir:
-    return made(tmp_path_factory.mktemp("whole"))
-
-
-def made(runs: Path) -> RunDir:
     """The run that nobody struck."""
+    runs = tmp_path_factory.mktemp("whole")
     finish([*TORCHRUN, *command(runs)])
     return list_runs(runs)[0]
 
@@ -73,6 +71,8 @@ def target(process: subprocess.Popen[str], whom: str) -> int:
     return next(int(pid) for pid in children if rank_of(int(pid), int(whom)))
 
 
+ENDED_WITHIN_SECONDS = 30
+
 GONE = {
     "1": r"error: rank 1 is gone \(killed.*saved up to step \d+; the same command continues it",
     "0": r"error: rank 1: rank 0 is gone; the same command continues from the newest checkpoint",
@@ -89,6 +89,24 @@ def test_all_ranks_end_together_say_why_and_the_same_command_continues(whole, tm
     for whom, number in strikes:
         strike(tmp_path, whom, number, STOPPED)
     check_continued(whole, tmp_path)
+
+
+@pytest.mark.faults
+def test_killed_ranks(whole, faults, tmp_path):
+    """Both ranks of one run, one after the other; then the run must end as the one that nobody struck."""
+    rng = random.Random(12)
+    most = 0.0
+    with faults.drill(11, "rank of torchrun killed, the command is given again", quick=2, long=10) as drill:
+        for number in range(drill.count // 2):
+            runs = tmp_path / str(number)
+            with drill.injection(f"rank 1, then rank 0, run {number}") as fell:
+                for rank in "10":
+                    fell.append(f"rank {rank}")
+                    seconds = strike(runs, rank, signal.SIGKILL, GONE[rank], rng.uniform(0, 0.2))
+                    assert seconds < ENDED_WITHIN_SECONDS
+                    most = max(most, seconds)
+                check_continued(whole, runs)
+        drill.measured["all_had_ended_after_at_most_seconds"] = round(most, 1)
 
 
 SLOW = """

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from netdepth.training.signals import ignore_signals, signals_as_errors
+
 SLOW = "print('importing', flush=True)\nimport time\ntime.sleep(60)\n"
 COMMAND = """
 from netdepth.training.signals import Terminated, signals_as_interrupts
@@ -55,3 +57,12 @@ def test_a_background_job_goes_on_ignoring_ctrl_c():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (0, "goes on\n")
+
+
+def test_a_run_that_is_ending_ignores_further_signals_and_gives_the_handlers_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with signals_as_errors():
+        ignore_signals()
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -25,7 +25,7 @@ from netdepth.training.objectives import Distillation, Objective
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
 from netdepth.training.process import Process
 from netdepth.training.replica import Replica, newest_common_step
-from netdepth.training.signals import signals_held, signals_ignored
+from netdepth.training.signals import ignore_signals, signals_held
 from netdepth.training.stack import FineTuning, Stack
 
 __all__ = ["Watch", "Watcher", "lay_out", "train_stack"]
@@ -140,10 +140,10 @@ def train_stack(
         trained_until = time.monotonic()
         finish(unfinished())
     except (KeyboardInterrupt, Interrupted) as error:
+        ignore_signals()
         left = unfinished()
-        with signals_ignored():
-            process.team.release()
-            _save(left)
+        process.team.release()
+        _save(left)
         number = error.exit_code - 128 if isinstance(error, Interrupted) else signal.SIGINT
         newest = [replica.checkpoints.newest for replica in left or replicas]
         done = min(snapshot.step if snapshot else 0 for snapshot in newest)

@@ -11,7 +11,9 @@ from types import FrameType
 
 from netdepth.errors import Interrupted
 
-__all__ = ["Terminated", "signals_as_errors", "signals_as_interrupts", "signals_held", "signals_ignored"]
+__all__ = [
+    "Terminated", "ignore_signals", "signals_as_errors", "signals_as_interrupts", "signals_held", "signals_ignored",
+]  # fmt: skip
 
 Handler = Callable[[int, FrameType | None], object] | signal.Handlers
 
@@ -63,6 +65,14 @@ def signals_ignored() -> Iterator[None]:
     """Ignore further signals while saving."""
     with _handled({signal.SIGINT: signal.SIG_IGN, signal.SIGTERM: signal.SIG_IGN}):
         yield
+
+
+def ignore_signals() -> None:
+    """Ignore further signals until the surrounding `signals_as_errors` ends: none may cut short a run's last save, nor
+    replace what is said of it."""
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
 
 @contextlib.contextmanager
