@@ -23,7 +23,7 @@ from typing import Any
 import pandas
 
 from netdepth.report.content import Content, markdown
-from netdepth.report.data import Run, StudyData, read_study
+from netdepth.report.data import StudyData, StudyRun, read_study
 from netdepth.report.figures import pictures
 from netdepth.report.page import write_report
 from netdepth.runs.folder import slug
@@ -95,7 +95,7 @@ def published(folder: Path) -> StudyData:
     table = pandas.read_csv(folder / "table.csv", dtype={axis.name: str for axis in study.spec.scientific})
     rows = table.astype(object).where(table.notna(), None).to_dict("records")
     planned = {run.folder: run for run in study.runs()}
-    runs = [Run(number, _row(planned[row["folder"]], row)) for number, row in enumerate(rows, 1)]
+    runs = [StudyRun(number, _row(planned[row["folder"]], row)) for number, row in enumerate(rows, 1)]
     return StudyData(study, study.spec, tuple(runs), table, verdict(table, study.spec))
 
 

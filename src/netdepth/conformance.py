@@ -77,7 +77,7 @@ def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[
             findings.append(Finding(kind, name, promise, kept, detail))
     except Exception as error:  # a user's code may raise anything, which is what is reported
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        findings.append(Finding(kind, name, f"does not fail after: {promise}", False, reason))
+        findings.append(Finding(kind, name, f"works (the check before this error: {promise})", False, reason))
     return findings
 
 

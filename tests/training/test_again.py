@@ -1,5 +1,8 @@
 """Running the same command again: finished runs stay, others continue, what does not fit is refused."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 from support.real_runs import CONFIG
 from support.real_stacks import (
@@ -115,6 +118,14 @@ def test_a_finished_stack_is_returned_at_once(reference, monkeypatch):
     assert {p: p.stat().st_mtime_ns for p in before} == before
     alone = make_alone(root, seeds=(1,))
     assert alone[0].cached, "a replica is an ordinary run to who asks for it alone"
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_text("[]")], ids=["missing", "not a config"])
+def test_a_finished_run_without_its_config_is_refused(reference, tmp_path, damage):
+    shutil.copytree(reference[0].run.path.parents[1], tmp_path, dirs_exist_ok=True)
+    damage(folders(tmp_path)[0].path / "config.json")
+    with pytest.raises(BadInput, match=r"config\.json"):
+        make_stack(tmp_path, probes=True)
 
 
 def test_fresh_makes_every_replica_again(reference, tmp_path):

@@ -19,7 +19,6 @@ PLAIN, RESIDUAL = "plain", "residual"
 # and the final pass over everything, forward only, cost as much as some 50,000 more.
 WIDTH = 8
 BUDGET = "3ep"
-HALF_EPOCH = "176it"  # of 45,000 images
 
 SHORTCUTS = Axis("condition", {PLAIN: {"model.shortcut": "none"}, RESIDUAL: {"model.shortcut": "identity"}})
 SGD = Component("sgd", {"lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4})

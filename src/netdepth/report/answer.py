@@ -14,7 +14,7 @@ from netdepth.studies.contrasts import Contrast
 from netdepth.studies.sentences import named
 from netdepth.text import count, listed, p_value, percent, thousands
 
-__all__ = ["Answer", "Line", "answer_of"]
+__all__ = ["Line", "PageAnswer", "answer_of"]
 
 MCNEMAR_LEVEL = 0.05
 
@@ -29,7 +29,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PageAnswer:
     """``short``: the answer. ``lines``: depth per condition, then pairs. ``primary``: the comparisons named
     beforehand, in full. ``notes``: what a reader must know beside them. ``same_images``: pairs of runs on them."""
 
@@ -40,12 +40,12 @@ class Answer:
     same_images: tuple[Number, ...] = ()
 
 
-def answer_of(data: StudyData, numbers: Numbers) -> Answer:
+def answer_of(data: StudyData, numbers: Numbers) -> PageAnswer:
     """The verdict's sentences in the order of the page, each with the runs it rests on."""
     found = data.verdict
     if found is None:
         nothing = "No run of this study has begun, so there is no answer yet."
-        return Answer(numbers.said(nothing, numbers.everything))
+        return PageAnswer(numbers.said(nothing, numbers.everything))
     lines = [
         Line(it.subject, index if it.kind == "condition" else None, numbers.said(it.words, numbers.resting_on(it)))
         for index, it in enumerate((*found.of_kind("condition"), *found.of_kind("pair")))
@@ -54,7 +54,7 @@ def answer_of(data: StudyData, numbers: Numbers) -> Answer:
     texts = [sentence.text for sentence in found.of_kind("missing", "interim analysis", "nuisance")]
     notes = [numbers.said(text, numbers.everything) for text in (*texts, *found.warnings, *_other_run(data))]
     short = numbers.said(found.answer, numbers.everything)
-    return Answer(short, tuple(lines), tuple(primary), tuple(notes), tuple(_same_images(data, numbers)))
+    return PageAnswer(short, tuple(lines), tuple(primary), tuple(notes), tuple(_same_images(data, numbers)))
 
 
 def _other_run(data: StudyData) -> list[str]:
@@ -62,7 +62,7 @@ def _other_run(data: StudyData) -> list[str]:
     run = data.study.document.source
     if run is None:
         return []
-    taught = any(cell.config.objective.name == "distill" for cell in data.spec.cells)
+    taught = any("teacher" in cell.config.objective.args for cell in data.spec.cells)
     tested = "" if run.test_error is None else f", test error {percent(run.test_error)}"
     sizes = sorted({int(count) for run in data.runs if (count := run.row.made.num_params) is not None})
     size = f"; the networks of this study have {listed([thousands(n) for n in sizes], 'or')}" if sizes else ""

@@ -13,7 +13,7 @@ from typing import Any
 import netdepth
 from netdepth.config import SCHEMA, Json
 from netdepth.report import tables
-from netdepth.report.answer import Answer, answer_of
+from netdepth.report.answer import PageAnswer, answer_of
 from netdepth.report.data import StudyData
 from netdepth.report.numbers import Number, Numbers, Shown, shown_text
 from netdepth.report.paper import BesidePaper, beside_paper
@@ -38,7 +38,7 @@ class Content:
         return Numbers(self.data)
 
     @cached_property
-    def answer(self) -> Answer:
+    def answer(self) -> PageAnswer:
         return answer_of(self.data, self.numbers)
 
     @cached_property

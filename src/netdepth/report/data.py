@@ -23,11 +23,11 @@ from netdepth.studyspec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Run", "StudyData", "read_study"]
+__all__ = ["StudyData", "StudyRun", "read_study"]
 
 
 @dataclass(frozen=True)
-class Run:
+class StudyRun:
     """A planned run: its ``number`` in the plan from 1 on, its row of the table, and what lies in its folder.
 
     The gradients are the norms of every weight layer's gradient at initialisation and at the last step measured, where
@@ -60,15 +60,15 @@ class StudyData:
 
     study: StudyDir
     spec: StudySpec
-    runs: tuple[Run, ...]
+    runs: tuple[StudyRun, ...]
     table: pandas.DataFrame
     verdict: Verdict | None
     """None while no run has begun: the number of classes is not known yet."""
 
     @cached_property
-    def cells(self) -> dict[tuple[str, int], list[Run]]:
+    def cells(self) -> dict[tuple[str, int], list[StudyRun]]:
         """The planned runs by condition and depth."""
-        found: dict[tuple[str, int], list[Run]] = {(cell.condition, cell.depth): [] for cell in self.spec.cells}
+        found: dict[tuple[str, int], list[StudyRun]] = {(cell.condition, cell.depth): [] for cell in self.spec.cells}
         for run in self.runs:
             found[run.place].append(run)
         return found
@@ -82,7 +82,7 @@ class StudyData:
         return tuple(sorted({self._numbers[run.folder] for run in runs}))
 
     @property
-    def missing(self) -> list[Run]:
+    def missing(self) -> list[StudyRun]:
         """The planned runs that have no result."""
         return [run for run in self.runs if not run.finished]
 
@@ -101,13 +101,13 @@ def read_study(study: StudyDir) -> StudyData:
     return StudyData(study, spec, runs, table, verdict(table, spec) if begun else None)
 
 
-def _run(study: StudyDir, number: int, row: StudyRow) -> Run:
+def _run(study: StudyDir, number: int, row: StudyRow) -> StudyRun:
     if row.planned.folder is None or row.made.status in ("no run", "unreadable"):
-        return Run(number, row)
+        return StudyRun(number, row)
     folder = RunDir(study.path / row.planned.folder)
     try:
         last = _last_statistics(folder)
-        return Run(
+        return StudyRun(
             number,
             row,
             folder.read_metrics(),
@@ -118,7 +118,7 @@ def _run(study: StudyDir, number: int, row: StudyRow) -> Run:
             last,
         )
     except BadInput as error:  # a damaged file beside the result: the numbers stand, the picture lacks them
-        return Run(number, replace(row, made=replace(row.made, error=str(error))))
+        return StudyRun(number, replace(row, made=replace(row.made, error=str(error))))
 
 
 def _gradients(folder: RunDir, file: str) -> list[float | None] | None:

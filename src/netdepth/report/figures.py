@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from netdepth.report import line_figures as lines
 from netdepth.report import style
-from netdepth.report.data import Run, StudyData
+from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.line_figures import labels_of
 from netdepth.report.numbers import STATUS, run_ranges
 from netdepth.studies.table import SOURCES
@@ -110,7 +110,7 @@ def _page_figure(
     return PageFigure(style.svg(figure, key, words), run_ranges(runs), " ".join(fields), title)
 
 
-def _depth_words(data: StudyData, quantity: lines.Quantity) -> str:
+def _depth_words(data: StudyData, quantity: lines.Panel) -> str:
     """The figure in words: each condition's mean at the smallest and at the largest depth."""
     cells = lines.values_of(data, quantity)
     parts = []
@@ -138,7 +138,7 @@ def _has_flow(data: StudyData, when: When) -> bool:
     return any(_gradients(run, when) is not None for run in data.runs)
 
 
-def _gradients(run: Run, when: When) -> Sequence[float | None] | None:
+def _gradients(run: StudyRun, when: When) -> Sequence[float | None] | None:
     return run.first_gradients if when == "first" else run.last_gradients
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from netdepth.report.data import Run, StudyData
+from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.style import (
     INK,
     MUTED,
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "CURVES", "QUANTITIES", "Quantity", "chance_of", "curve_figure", "curves_overview", "depth_figure",
+    "CURVES", "QUANTITIES", "Panel", "chance_of", "curve_figure", "curves_overview", "depth_figure",
     "depth_overview", "has_curves", "labels_of", "mean_of", "values_of",
 ]  # fmt: skip
 
@@ -44,7 +44,7 @@ CURVE_STYLES: tuple[Any, Any] = ((0, (3, 1.6)), "-")
 
 
 @dataclass(frozen=True)
-class Quantity:
+class Panel:
     """What is drawn: a column of the table (an ``error`` is 1 - accuracy, in per cent)."""
 
     key: str
@@ -52,7 +52,7 @@ class Quantity:
     column: str
     error: bool
 
-    def of(self, run: Run) -> float:
+    def of(self, run: StudyRun) -> float:
         """The run's value; infinite where it has no finite one."""
         value = run.row.made.scores[self.column]
         if value is None or not math.isfinite(value):
@@ -61,19 +61,19 @@ class Quantity:
 
 
 QUANTITIES = (
-    Quantity("train-error", "Training error (%)", "train_last_accuracy", True),
-    Quantity("val-error", "Validation error (%)", "val_last_accuracy", True),
-    Quantity("train-loss", "Training loss (nats)", "train_last_loss", False),
-    Quantity("val-loss", "Validation loss (nats)", "val_last_loss", False),
+    Panel("train-error", "Training error (%)", "train_last_accuracy", True),
+    Panel("val-error", "Validation error (%)", "val_last_accuracy", True),
+    Panel("train-loss", "Training loss (nats)", "train_last_loss", False),
+    Panel("val-loss", "Validation loss (nats)", "val_last_loss", False),
 )
 
 
-def values_of(data: StudyData, quantity: Quantity) -> dict[tuple[str, int], list[float]]:
+def values_of(data: StudyData, quantity: Panel) -> dict[tuple[str, int], list[float]]:
     """The values of the finished runs by condition and depth; infinite where a run has no finite one."""
     return {place: [quantity.of(run) for run in runs if run.finished] for place, runs in data.cells.items()}
 
 
-def mean_of(values: Sequence[float], quantity: Quantity) -> Estimate | None:
+def mean_of(values: Sequence[float], quantity: Panel) -> Estimate | None:
     """The mean over the seeds with its interval (of losses the geometric one); None unless every run has a value."""
     if not values or not all(map(math.isfinite, values)):
         return None
@@ -88,7 +88,7 @@ def labels_of(data: StudyData) -> list[str]:
     return [data.spec.label_of(name) or "all runs" for name in data.spec.conditions]
 
 
-def chance_of(data: StudyData, quantity: Quantity) -> float | None:
+def chance_of(data: StudyData, quantity: Panel) -> float | None:
     """What guessing all classes alike gives; None while the classes are not known."""
     if data.verdict is None:
         return None
@@ -99,7 +99,7 @@ def chance_of(data: StudyData, quantity: Quantity) -> float | None:
 # --- against depth ---
 
 
-def depth_figure(data: StudyData, quantity: Quantity) -> Figure:
+def depth_figure(data: StudyData, quantity: Panel) -> Figure:
     """One panel of its own."""
     figure, (axes,) = figure_of(4.4, 3.2)
     _draw_depth(axes, data, quantity)
@@ -115,7 +115,7 @@ def depth_overview(data: StudyData) -> Figure:
     return figure
 
 
-def _draw_depth(axes: Axes, data: StudyData, quantity: Quantity) -> None:
+def _draw_depth(axes: Axes, data: StudyData, quantity: Panel) -> None:
     tidy(axes, quantity.title, "depth (weight layers)", size=10)
     cells = values_of(data, quantity)
     depths, conditions = data.spec.depths, data.spec.conditions
@@ -138,7 +138,7 @@ def _draw_depth(axes: Axes, data: StudyData, quantity: Quantity) -> None:
 
 
 def _draw_condition(
-    axes: Axes, index: int, places: Sequence[float], cells: Sequence[Sequence[float]], quantity: Quantity, floor: float
+    axes: Axes, index: int, places: Sequence[float], cells: Sequence[Sequence[float]], quantity: Panel, floor: float
 ) -> None:
     """One condition: its mean and interval at each place, a point per run, crosses for runs without a finite value."""
     shade = colour(index)
@@ -259,7 +259,7 @@ def _draw_curves(axes: Axes, data: StudyData, depth: int, metric: str, values: S
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True, min_n_ticks=1))
 
 
-def _curve(run: Run, field: str) -> dict[float, float]:
+def _curve(run: StudyRun, field: str) -> dict[float, float]:
     """The finite values of a field by epoch; accuracies as errors in per cent."""
     found = {}
     for record in run.records:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from html.parser import HTMLParser
 from typing import Literal
 
-from netdepth.report.data import Run, StudyData
+from netdepth.report.data import StudyData, StudyRun
 from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRuns
 from netdepth.studies.contrasts import CellVerdict, Contrast
@@ -163,7 +163,7 @@ class Numbers:
 
     # --- numbers ---
 
-    def count(self, of: Iterable[Run], among: Iterable[Run]) -> Number:
+    def count(self, of: Iterable[StudyRun], among: Iterable[StudyRun]) -> Number:
         """How many runs ``of`` a status there are ``among`` others: each of them might have had it."""
         n = len(list(of))
         return Number(thousands(n), n, tuple(run.number for run in among), (STATUS,), "test")
@@ -231,7 +231,7 @@ class Numbers:
         """What a comparison found."""
         return self.said(word, {*self.compared(contrast), *(self.family(contrast.family) if contrast.primary else ())})
 
-    def of_run(self, run: Run, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
+    def of_run(self, run: StudyRun, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
         """A column of numbers for one run; an ``…accuracy`` is shown as the error that it leaves."""
         value = run.row.made.value(column)
         if value is None or isinstance(value, str):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from netdepth.report.data import Run, StudyData
+from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.numbers import STATUS, Kind, Number, Numbers, Shown, run_ranges, shown_estimate, shown_interval
 from netdepth.report.tables import Table
 from netdepth.studies.paper import PAPERS, Beside, Outcome, Paper, Published, beside, error_of
@@ -71,7 +71,7 @@ def beside_paper(data: StudyData, numbers: Numbers) -> BesidePaper:
 
 
 def _row(
-    published: Published, planned: Sequence[Run], paper: Paper, comparable: bool, numbers: Numbers
+    published: Published, planned: Sequence[StudyRun], paper: Paper, comparable: bool, numbers: Numbers
 ) -> tuple[Shown, ...]:
     """A published number, our runs of that network, and the outcome of comparing them."""
     found = [(run, error) for run in planned if (error := error_of(run.row)) is not None]

@@ -22,7 +22,7 @@ from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
 from netdepth.text import print_table, printable
 
-__all__ = ["Chip", "Submission", "Submissions", "page", "print_submissions", "read_submissions", "render"]
+__all__ = ["Submission", "SubmissionChip", "Submissions", "page", "print_submissions", "read_submissions", "render"]
 
 HEADER = ("submission", "study", "runs", "seeds", "report", "made with")
 SEEDS_SHOWN = 10
@@ -31,7 +31,7 @@ NOT_TESTED = "not tested"
 
 
 @dataclass(frozen=True)
-class Chip:
+class SubmissionChip:
     """What one study says of a condition at a depth, or of a pair of conditions: ``worse``, and its number as text."""
 
     label: str
@@ -60,7 +60,7 @@ class Submission:
     report: str = "-"
     made_with: tuple[str, ...] = ()
     answer: str = "-"
-    chips: Mapping[str, Chip] = field(default_factory=dict)
+    chips: Mapping[str, SubmissionChip] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)
     weights: frozenset[str] = frozenset()
     error: str | None = None
@@ -90,8 +90,9 @@ class Submissions:
         return Counter(row.chips[place].word for row in self.rows if place in row.chips)
 
     def agreed(self, place: str) -> str:
-        """The same in words."""
-        return ", ".join(f"{count} {word}" for word, count in self.agreement(place).most_common())
+        """The same in words; nothing of a comparison that was not tested."""
+        agreement = self.agreement(place).most_common()
+        return ", ".join(f"{count} {word}" for word, count in agreement if word != NOT_TESTED)
 
     def as_json(self) -> Mapping[str, Json]:
         """Plain values."""
@@ -143,7 +144,7 @@ def _read(study: StudyDir, name: str) -> Submission:
             made_with=tuple(pair for pair, _ in made_with.most_common()),
             answer=content.answer.short.text,
             chips={
-                place: Chip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
+                place: SubmissionChip(chip.label, chip.word.text or NOT_TESTED, shown_text(chip.number))
                 for place, (_, chip) in found.items()
             },
             labels={place: label for place, (label, _) in found.items()},

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from netdepth.config import Json, Settings, to_json
-from netdepth.report.data import Run, StudyData
+from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
@@ -103,9 +103,9 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             )
             for i, (key, cells) in enumerate(by_condition(found.cells).items())
         )
-        title = f"each depth against depth {depths[0]}" if tested else "each depth"
+        title = f"Each depth against depth {depths[0]}" if tested else "Each depth"
         n = _sizes(len(item.cell.runs) for item in found.cells)
-        grid.append(Grid(f"{title} (mean training loss in nats, n = {n} runs)", depths, lines))
+        grid.append(Grid(f"{title} (geometric mean of the training losses in nats, n = {n} runs)", depths, lines))
     twins: dict[tuple[str, str], dict[int, Contrast]] = {}
     for contrast in found.contrasts:
         if contrast.family != "depth":
@@ -117,9 +117,9 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             GridLine(name, key, None, tuple(_twin_chip(own.get(depth), numbers) for depth in depths))
             for (name, key), own in twins.items()
         )
-        what = "validation errors" if data.spec.by_validation else "mean training losses in nats"
+        what = "validation errors" if data.spec.by_validation else "training losses in nats"
         n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
-        caption = f"one condition against another at equal depth (difference of {what}, n = {n} pairs of runs)"
+        caption = f"One condition against another at equal depth (mean difference of {what}, n = {n} pairs of runs)"
         grid.append(Grid(caption, depths, pairs))
     return grid
 
@@ -231,7 +231,7 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
 
 def trouble_table(data: StudyData, numbers: Numbers) -> Table:
     """Runs that failed, are missing, or diverged: never left out in silence."""
-    groups: dict[tuple[str, str, int], list[Run]] = {}
+    groups: dict[tuple[str, str, int], list[StudyRun]] = {}
     for run in sorted(data.runs, key=lambda run: run.row.made.status == "diverged"):
         made = run.row.made
         if not run.finished or made.status == "diverged" or made.error:
