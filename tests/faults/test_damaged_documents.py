@@ -47,7 +47,7 @@ def test_altered_documents(faults: Faults, tmp_path: Path) -> None:
     Image.new("L", (28, 28), 30).save(picture)
     whole = store_at(tmp_path / "whole")
     files = sorted(path.relative_to(whole) for path in whole.rglob("*.json") if "checkpoints" not in path.parts)
-    with faults.drill(13, "documents of a store, altered", quick=20, long=1000) as drill:
+    with faults.drill(13, "documents of a store, altered", quick=12, long=1000) as drill:
         for number in range(drill.count):
             store = store_at(tmp_path / "runs", whole)
             name = Path("tiny/study.json") if number % 3 == 0 else rng.choice(files)

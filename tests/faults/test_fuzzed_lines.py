@@ -63,7 +63,7 @@ def drawn(count: int, strategy: st.SearchStrategy[Any], act: Callable[[Any], Non
 
 
 def test_mutated_lines_and_configs(faults: Faults, world: World) -> None:
-    with faults.drill(13, "command lines and configs, mutated", quick=600, long=50_000) as drill:
+    with faults.drill(13, "command lines and configs, mutated", quick=300, long=50_000) as drill:
 
         def line(argv: list[str]) -> None:
             with drill.injection(repr(argv)[:200], at="command line"):

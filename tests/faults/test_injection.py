@@ -85,7 +85,7 @@ def test_names_of_runs_classes_files(faults: Faults, tmp_path: Path, monkeypatch
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    with faults.drill(12, "hostile names of runs, studies, classes, files", quick=100, long=1000) as drill:
+    with faults.drill(12, "hostile names of runs, studies, classes, files", quick=50, long=1000) as drill:
         for name in names(drill.count):
             with drill.injection(repr(name[:60]), at=place_of(name)):
                 check_name(name, tmp_path)
@@ -145,7 +145,7 @@ QUESTIONS = (
 def test_names_on_the_page_and_in_the_terminal(
     faults: Faults, tmp_path: Path, browser: Browser, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with faults.drill(12, "hostile names in a report, in Chromium", quick=100, long=1000) as drill:
+    with faults.drill(12, "hostile names in a report, in Chromium", quick=50, long=1000) as drill:
         given = list(names(drill.count))
         for start in range(0, len(given), PER_PAGE):
             root = tmp_path / str(start)

@@ -28,7 +28,7 @@ def test_sigterm_and_sigint_at_random_moments(children: Children, faults: Faults
     all_subjects = subjects(tmp_path / "subjects")
     whole: dict[str, Trace] = {}
     seconds: list[float] = []
-    with faults.drill(14, "SIGTERM or SIGINT at a random moment", quick=10, long=100) as drill:
+    with faults.drill(14, "SIGTERM or SIGINT at a random moment", quick=8, long=100) as drill:
         turns, aims = itertools.cycle(TURNS), itertools.cycle(ORDINARY)
         for number in itertools.count():
             if drill.injected >= drill.count:
