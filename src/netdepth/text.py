@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = [
-    "NO_BREAK", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "fixed",
+    "NO_BREAK", "SETTINGS", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "fixed",
     "gradient_ratio", "interval", "listed", "number", "p_equals", "p_value", "percent", "plain", "points",
     "print_table", "printable", "scientific", "significant", "size", "thousands",
 ]  # fmt: skip
@@ -147,6 +147,9 @@ STATUS_WORDS: Mapping[str, str] = {
     "no run": "not started",
 }  # fmt: skip
 """What a person reads for the status of a run."""
+
+SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size"}
+"""Names of settings for people; other settings are called by their path."""
 
 
 def listed(parts: Sequence[object], last: str = "and") -> str:

@@ -21,8 +21,7 @@ from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
-from netdepth.studies.sentences import SETTINGS
-from netdepth.text import STATUS_WORDS, count, printable, significant, thousands
+from netdepth.text import SETTINGS, STATUS_WORDS, count, printable, significant, thousands
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
 

@@ -17,19 +17,11 @@ from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
 from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label, by_condition, pairs
 from netdepth.studyspec import Nuisance, StudySpec
-from netdepth.text import capitalised, count, interval, listed, p_equals, percent, plain, points, significant
+from netdepth.text import SETTINGS, capitalised, count, interval, listed, p_equals, percent, plain, points, significant
 
 __all__ = [
-    "SETTINGS",
-    "Kind",
-    "Sentence",
-    "answer_of",
-    "cell_words",
-    "comparison_words",
-    "named",
-    "sentences_of",
-    "versus",
-]
+    "Kind", "Sentence", "answer_of", "cell_words", "comparison_words", "named", "sentences_of", "versus",
+]  # fmt: skip
 
 Kind = Literal[
     "depth harms", "fates", "not overfitting", "depth helps", "depth has no effect", "pair in short", "claims nothing",
@@ -69,9 +61,6 @@ FATES: dict[Cause, str] = {
     "explosion": "explodes",
 }
 """How the answer words a failure that is more than worse training."""
-
-SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size"}
-"""Names of settings for people; other settings are called by their path."""
 
 ADDED_SEEDS = "seeds were added after a first analysis: this is analysis {0}, so each p-value is multiplied by {0}"
 

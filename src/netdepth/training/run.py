@@ -136,12 +136,12 @@ def run_stack(
         replicas = []
         for index, (seed, folder) in enumerate(zip(seeds, folders, strict=True)):
             result = None if runtime.fresh else folder.result()
-            if result is not None and folder.read_json("config.json") is None:
-                raise BadInput(f"{folder.path} has a result but no config.json; delete the folder or use --fresh")
-            replicas.append(Replica(index, config.with_seed(seed), folder, result))
-            if replicas[-1].result is not None:  # it finished, though the last sync of its result may have failed
-                with contextlib.suppress(OSError):
+            if result is not None:
+                if folder.read_json("config.json") is None:
+                    raise BadInput(f"{folder.path} has a result but no config.json; delete the folder or use --fresh")
+                with contextlib.suppress(OSError):  # it finished, though the last sync of its result may have failed
                     (folder.path / "failure.json").unlink(missing_ok=True)
+            replicas.append(Replica(index, config.with_seed(seed), folder, result))
         missing = [replica for replica in replicas if replica.result is None]
         trained_until = 0.0
         mirrors: dict[int, Mirrors] = {}
