@@ -99,3 +99,23 @@ def test_a_users_source_enters_the_fingerprint_and_ours_does_not(tmp_path):
         registry = import_user(str(path)).THINGS
         digests.append(registry.hashed(registry.resolve(Component("mine")))["source"])
     assert digests[0] != digests[1]
+
+
+def test_plain_parameters_with_defaults_are_settings_too_of_the_type_they_show():
+    registry = Registry("thing")
+
+    @registry.register("bag")
+    class Bag:
+        """A bag."""
+
+        def __init__(self, context, size: float | Registry = 1, *, names=("a",), weight=0, look=None, made=print):
+            self.seen = (context, size, names, weight, look)
+
+    assert [setting.name for setting in registry.entry("bag").fields] == ["size", "names", "weight", "look"]
+    assert registry.build(Component("bag"), "ctx").seen == ("ctx", 1.0, ("a",), 0, None)
+    given = {"size": 2, "names": ["b", "c"], "weight": 0.5, "look": "new"}
+    assert registry.build(Component("bag", given), "ctx").seen == ("ctx", 2.0, ("b", "c"), 0.5, "new")
+    with pytest.raises(BadInput, match=r"thing\.size = 'big' is not acceptable; it takes a number"):
+        registry.resolve(Component("bag", {"size": "big"}))
+    with pytest.raises(BadInput, match="setting of thing 'bag': 'made'"):
+        registry.resolve(Component("bag", {"made": "x"}))

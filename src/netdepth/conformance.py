@@ -7,10 +7,9 @@ registered with) and yields each requirement and whether it is met.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -26,8 +25,10 @@ from netdepth.studyspec import StudySpec
 from netdepth.text import plain
 from netdepth.trackers import TRACKERS
 from netdepth.training.objectives import OBJECTIVES
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES, Optimizer, load_state
 from netdepth.training.resolve import COMPONENTS, fill_in
+from netdepth.training.stack import FlatParameter
+from netdepth.training.torch_optim import trial_parameter
 
 __all__ = ["Finding", "check_component", "check_file"]
 
@@ -59,7 +60,7 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
     for kind in REGISTRIES:
         registry = registry_of(kind)
         for name in registry.names():
-            if registry.entry(name).function.__module__ == module:
+            if registry.entry(name).module == module:
                 findings += check_component(kind, name, data_dir)
     if not findings:
         raise BadInput(f"{path} registers nothing; decorate a function: @netdepth.models.MODELS.register(...)")
@@ -118,28 +119,29 @@ def _dataset(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _optimizer(component: Component, data_dir: Path | None) -> Promises:
-    def start() -> tuple[torch.nn.Parameter, Any]:
-        flat = torch.nn.Parameter(torch.linspace(1.0, 2.0, 8))
-        flat.grad = torch.zeros(8)
-        return flat, OPTIMIZERS.build(component, flat)
-
-    def descend(flat: torch.nn.Parameter, optimizer: Any, steps: int) -> None:
+    def descend(flat: FlatParameter, optimizer: Optimizer, steps: int) -> None:
         assert flat.grad is not None
         for _ in range(steps):
             flat.grad.copy_(flat.detach())  # the gradient of |x|^2 / 2
             optimizer.step(1e-2)
 
-    flat, optimizer = start()
+    flat = trial_parameter()
+    optimizer, before = OPTIMIZERS.build(component, flat), float(flat.detach().norm())
     descend(flat, optimizer, 10)
-    yield "lowers a quadratic", float(flat.detach().norm()) < float(torch.linspace(1.0, 2.0, 8).norm()), ""
-    other, restored = start()
+    yield "lowers a quadratic", float(flat.detach().norm()) < before, ""
+    other = trial_parameter()
+    restored = OPTIMIZERS.build(component, other)
     with torch.no_grad():
         other.copy_(flat)
-    for key, tensor in restored.state.items():
-        tensor.copy_(optimizer.state[key])
+    load_state(restored, optimizer.state)
     descend(flat, optimizer, 5)
     descend(other, restored, 5)
-    yield "continues from a saved state to the same bits", torch.equal(flat, other), ", ".join(optimizer.state)
+    yield "continues from a saved state to the same bits", torch.equal(flat, other), _few(optimizer.state)
+
+
+def _few(names: Iterable[str]) -> str:
+    first, *more = [*names][:5] or [""]
+    return ", ".join([first, *more[:3], *(["..."] if len(more) == 4 else [])])
 
 
 def _augmentation(component: Component, data_dir: Path | None) -> Promises:

@@ -1,17 +1,20 @@
 """The one registry: a name stands for a function, and the function's signature is the schema.
 
-A component function takes what its package supplies as positional parameters and its own
-settings as keyword-only parameters, each annotated ``Annotated[type, "meaning"]`` with a
-default. From that one declaration come the defaults in ``config.json``, the checks behind
-``--set`` and the table of ``netdepth list ... -v``.
+A component function takes what its package supplies as positional parameters. Its own settings are its keyword-only
+parameters and all others that have a default. A setting's type is its annotation, ``Annotated[type, "meaning"]`` to
+say what it means, or else the type of its default. From that one declaration come the defaults in ``config.json``, the
+checks behind ``--set`` and the table of ``netdepth list ... -v``.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import inspect
 import pkgutil
+import sys
+import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,8 +25,8 @@ from netdepth.config import Component, Settings, from_json, type_name
 from netdepth.errors import BadInput, choose
 
 __all__ = [
-    "REGISTRIES", "Entry", "Field", "Registry", "coerce", "import_package_modules", "import_room", "registry_of",
-    "type_name",
+    "REGISTRIES", "Entry", "Field", "Registry", "as_factory", "coerce", "import_package_modules", "import_room",
+    "registry_of", "required", "type_name",
 ]  # fmt: skip
 
 REGISTRIES: Mapping[str, str] = {
@@ -39,6 +42,7 @@ REGISTRIES: Mapping[str, str] = {
 """Every registry by its kind: the module that has it, imported when it is asked for, and its name there."""
 
 T = TypeVar("T")
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
@@ -59,8 +63,9 @@ class Entry(Generic[T]):
     have their default, so that old run folders keep their names. ``unhashed``
     names those that never enter it, such as a path: what they lead to is hashed in another way.
     ``source`` is the sha256 of the file that holds the function, for code outside this package,
-    whose changes no version number announces. ``example`` holds settings for trying it out, where
-    the defaults alone do not make one. ``package`` is the installed package that it cannot work without.
+    whose changes no version number announces; ``module`` is the one that registered it. ``example`` holds
+    settings for trying it out, where the defaults alone do not make one. ``package`` is the installed package
+    that it cannot work without.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Entry(Generic[T]):
     example: Settings = field(default_factory=dict)
     unhashed: frozenset[str] = frozenset()
     package: str | None = None
+    module: str = ""
 
     @property
     def summary(self) -> str:
@@ -80,10 +86,14 @@ class Entry(Generic[T]):
 
 
 class Registry(Generic[T]):
-    """Named component functions of one kind ("model", "dataset", ...)."""
+    """Named component functions of one kind ("model", "dataset", ...).
 
-    def __init__(self, kind: str) -> None:
+    ``adapt`` makes a component function of the other forms that the kind takes from users, such as a class.
+    """
+
+    def __init__(self, kind: str, adapt: Callable[[Callable[..., Any]], Callable[..., T]] | None = None) -> None:
         self.kind = kind
+        self._adapt = adapt
         self._entries: dict[str, Entry[T]] = {}
 
     def register(
@@ -95,19 +105,21 @@ class Registry(Generic[T]):
         example: Settings | None = None,
         unhashed: Collection[str] = (),
         package: str | None = None,
-    ) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    ) -> Callable[[Function], Function]:
         """Register the decorated function as ``name``; a duplicate name is an error.
 
         Raise ``version`` when a default or the meaning of a setting changes.
         """
 
-        def decorate(function: Callable[..., T]) -> Callable[..., T]:
+        def decorate(function: Function) -> Function:
             if name in self._entries:
                 raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
-            fields, source = _fields(function), _source_digest(function)
+            made = function if self._adapt is None else self._adapt(function)
+            fields, source, module = _fields(made), _source_digest(function), sys._getframe(1).f_globals["__name__"]
             self._entries[name] = Entry(
-                name, function, version, frozenset(added), fields, source, example or {}, frozenset(unhashed), package
-            )
+                name, made, version, frozenset(added), fields, source, example or {}, frozenset(unhashed), package,
+                module,
+            )  # fmt: skip
             return function
 
         return decorate
@@ -179,29 +191,107 @@ def import_package_modules(package: str, path: Iterable[str]) -> None:
 import_room = import_package_modules  # the name that users' files know
 
 
+def required(function: Callable[..., Any]) -> list[str]:
+    """The names of the positional parameters without a default: what the package supplies, never a setting."""
+    parameters = inspect.signature(function).parameters.values()
+    return [p.name for p in parameters if p.kind in POSITIONAL and p.default is p.empty]
+
+
+def as_factory(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``function``, of what it is required to be given, as a component: settings in, ``function`` with them out.
+
+    One without required parameters is such a component already.
+    """
+    if not required(function):
+        return function
+
+    def component(**settings: Any) -> Callable[..., Any]:
+        return functools.partial(function, **settings)
+
+    return functools.update_wrapper(component, function)
+
+
 def _source_digest(function: Callable[..., Any]) -> str | None:
-    """sha256 of a user's file (or of the function alone, where it was typed in); None for our own."""
+    """sha256 of a user's file (or of the function alone, where it was typed in); None for our own.
+
+    What an installed torch has is known by its name: its versions, as those of all that torch computes, are recorded
+    and not hashed.
+    """
     if function.__module__.startswith("netdepth."):
         return None
+    if function.__module__.startswith("torch."):
+        return hashlib.sha256(f"{function.__module__}.{function.__qualname__}".encode()).hexdigest()
+    code = getattr(function, "__code__", None) or getattr(function.__init__, "__code__", None)
     try:
-        content = Path(function.__code__.co_filename).read_bytes()
-    except OSError:
+        content = Path(code.co_filename if code else inspect.getfile(function)).read_bytes()
+    except (OSError, TypeError):
         try:
             content = inspect.getsource(function).encode()
         except (OSError, TypeError):
-            content = function.__code__.co_code
+            content = code.co_code if code else repr(function).encode()
     return hashlib.sha256(content).hexdigest()
 
 
+POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+
+
 def _fields(function: Callable[..., Any]) -> tuple[Field, ...]:
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = _hints(inspect.unwrap(function))
     fields = []
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
-            continue
-        annotation = hints[parameter.name]
-        if typing.get_origin(annotation) is not typing.Annotated:
-            raise TypeError(f"{function.__name__}.{parameter.name}: annotate as Annotated[type, 'meaning']")
-        kind, meaning = typing.get_args(annotation)[:2]
-        fields.append(Field(parameter.name, kind, parameter.default, str(meaning)))
+        name, default, kind = parameter.name, parameter.default, parameter.kind
+        if kind is parameter.KEYWORD_ONLY or (
+            kind is parameter.POSITIONAL_OR_KEYWORD and default is not parameter.empty
+        ):
+            type_, meaning = _setting(hints.get(name), default)
+            if type_ is not None:
+                fields.append(Field(name, type_, default, meaning))
     return tuple(fields)
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """Annotations by parameter; none of them where one names what does not exist."""
+    try:
+        return typing.get_type_hints(function.__init__ if isinstance(function, type) else function, include_extras=True)  # type: ignore[misc]
+    except Exception:  # evaluating a user's annotations runs the user's code
+        return {}
+
+
+def _setting(hint: Any, default: Any) -> tuple[Any, str]:
+    """Type and meaning of a parameter; type None if JSON cannot hold what it takes, so that it is no setting."""
+    if typing.get_origin(hint) is typing.Annotated:
+        kind, meaning = typing.get_args(hint)[:2]
+        return kind, str(meaning)
+    kind = None if hint is None else _plain(hint)
+    if kind is None and default is not None and default is not inspect.Parameter.empty:
+        kind = _type_of(default)
+    if kind is None and hint is None and default in (None, inspect.Parameter.empty):
+        kind = Any
+    if kind is not None and kind is not Any and default is None:
+        kind = kind | None
+    return kind, ""
+
+
+def _plain(hint: Any) -> Any:
+    """``hint`` without types that are not JSON's, such as the Tensor of ``float | Tensor``; None if none is left."""
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if hint in (bool, int, float, str, Any, Path, type(None)) or origin is typing.Literal:
+        return hint
+    if origin in (typing.Union, types.UnionType):
+        left = [kind for kind in map(_plain, args) if kind is not None]
+        return typing.Union[tuple(left)] if set(left) - {type(None)} else None  # noqa: UP007
+    if origin in (list, tuple):
+        item = _plain(args[0])
+        return None if item is None else list[item] if origin is list else tuple[item, ...]  # type: ignore[valid-type]
+    return hint if origin in (dict, Mapping) else None
+
+
+def _type_of(default: Any) -> Any:
+    """What a setting takes whose only declaration is its ``default``: for 0, written for 0.0, any number."""
+    if type(default) is int:
+        return int | float
+    if isinstance(default, list | tuple):
+        items = {_type_of(item) for item in default}
+        item = items.pop() if len(items) == 1 else Any
+        return None if item is None else list[item] if isinstance(default, list) else tuple[item, ...]  # type: ignore[valid-type]
+    return type(default) if type(default) in (bool, float, str, dict) else None

@@ -18,6 +18,7 @@ from netdepth.config import SCHEMA
 from netdepth.runs.folder import RunDir
 from netdepth.training.optim import Optimizer
 from netdepth.training.stack import Stack
+from netdepth.training.torch_optim import TorchOptimizer
 
 __all__ = ["Checkpointer", "Snapshot", "load_weights", "restore", "take_snapshot"]
 
@@ -62,6 +63,9 @@ def restore(step: int, files: dict[str, bytes], stack: Stack, index: int, optimi
     """Put one replica and its part of ``optimizer`` back to a checkpoint's state; returns it as a snapshot."""
     load_weights(stack.models[index], files[MODEL])
     saved = safetensors.torch.load(files[OPTIMIZER])
+    if isinstance(optimizer, TorchOptimizer):
+        optimizer.load(saved)
+        return take_snapshot(step, stack, index, optimizer)
     for name, tensor in optimizer.state.items():
         if tensor.shape == stack.flat.shape:
             stack.put_row(tensor, index, saved[name])

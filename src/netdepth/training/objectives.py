@@ -25,7 +25,7 @@ from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.progress import CountProgress
-from netdepth.registry import Registry
+from netdepth.registry import Registry, as_factory
 from netdepth.training.finished import Weights, find_weights, network_of
 from netdepth.training.process import find_device
 
@@ -37,7 +37,9 @@ CHUNK_PIXELS = 500 * 32 * 32
 Objective = Callable[[Tensor, Tensor], Tensor]
 """(logits ``[B, K]``, labels ``[B]``) to the mean loss, a scalar."""
 
-OBJECTIVES: Registry[Objective] = Registry("objective")
+OBJECTIVES: Registry[Objective] = Registry("objective", as_factory)
+"""An objective function takes its settings and returns an `Objective`. Also taken: a function of logits and labels with
+settings that have defaults."""
 
 
 class CrossEntropy:

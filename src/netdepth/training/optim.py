@@ -2,7 +2,8 @@
 
 An optimizer works on one flat vector (see `Stack`), so an update is one fused kernel of PyTorch
 however many layers there are. The kernels are called directly: `torch.optim`'s classes around
-them cost a tenth of a small step in Python, and their first use imports the compiler (1.7 s).
+them cost a tenth of a small step in Python, and their first use imports the compiler (1.7 s). Users register such
+classes all the same (`netdepth.training.torch_optim`).
 
 A schedule is a pure function of the step: it has no state that a resumed run could lose, and its whole trace can be
 tested. The one exception, a `WatchingSchedule`, is a pure function of the step and of the records of metrics.jsonl,
@@ -11,6 +12,7 @@ which a resumed run shows it again.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Protocol, runtime_checkable
@@ -18,11 +20,16 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from netdepth.config import Component
 from netdepth.errors import BadInput
-from netdepth.registry import Registry
+from netdepth.registry import Registry, required
 from netdepth.training.stack import ParameterGroup, Spans
+from netdepth.training.torch_optim import TorchOptimizer, adapted, trial_parameter
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Optimizer", "PaperWarmup", "Schedule", "WatchingSchedule"]
+__all__ = [
+    "OPTIMIZERS", "SCHEDULES", "Optimizer", "PaperWarmup", "Schedule", "WatchingSchedule", "elementwise",
+    "load_state",
+]  # fmt: skip
 
 
 class Optimizer(Protocol):
@@ -37,8 +44,42 @@ class Optimizer(Protocol):
         """One update with learning rate ``lr``."""
 
 
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer")
-"""An optimizer function takes (flat parameter) and its own settings."""
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", adapted)
+"""An optimizer function takes (flat parameter) and its own settings. Also taken: a class of `torch.optim`'s kind, and a
+function of ``params``, the list of parameters, that returns one such optimizer or several."""
+
+
+def load_state(optimizer: Optimizer, saved: Mapping[str, Tensor]) -> None:
+    """Put ``optimizer`` back to a ``state`` that was saved."""
+    if isinstance(optimizer, TorchOptimizer):
+        optimizer.load(saved)
+    else:
+        for name, tensor in optimizer.state.items():
+            tensor.copy_(saved[name])
+
+
+def elementwise(component: Component) -> bool:
+    """Whether an optimizer moves each weight by that weight's gradients alone, so that seeds can lie in one vector.
+
+    Ours do. One of a user's own is tried: two halves of a vector moved together and apart.
+    """
+    if OPTIMIZERS.entry(component.name).source is None:
+        return True
+    if isinstance(OPTIMIZERS.build(component, trial_parameter()), TorchOptimizer):
+        return False
+
+    def moved(start: Tensor) -> Tensor:
+        flat = nn.Parameter(start.clone())
+        flat.grad = torch.zeros_like(start)
+        optimizer = OPTIMIZERS.build(component, flat)
+        for _ in range(3):
+            flat.grad.copy_(flat.detach())  # the gradient of |x|^2 / 2
+            optimizer.step(optimizer.lr)
+        return flat.detach()
+
+    whole = torch.linspace(-1.0, 2.0, 16)
+    return torch.equal(moved(whole), torch.cat([moved(half) for half in whole.view(2, 8)]))
+
 
 Lr = Annotated[float, "learning rate"]
 Beta1 = Annotated[float, "decay rate of the gradient's moving average"]
@@ -194,8 +235,30 @@ class WatchingSchedule(Protocol):
         """Note an evaluation after ``step`` steps (of a `MetricsRecord`); they come in order."""
 
 
-SCHEDULES: Registry[Schedule] = Registry("schedule")
-"""A schedule function takes (total_steps, steps_per_epoch) and its own settings."""
+LENGTHS = ("total_steps", "steps_per_epoch")
+
+
+def _of_a_step(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A user's function of ``step`` as a schedule function; it may ask for the `LENGTHS` by their names."""
+    context = required(function)
+    if not context or context[0] in LENGTHS:
+        return function
+    if unknown := [name for name in context[1:] if name not in LENGTHS]:
+        raise BadInput(
+            f"schedule {function.__name__} asks for {', '.join(unknown)}; it is given {context[0]}, the number of the "
+            f"step, and {' and '.join(LENGTHS)} if it names them; its settings need defaults"
+        )
+
+    def component(total_steps: int, steps_per_epoch: int, **settings: Any) -> Schedule:
+        given = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+        settings |= {name: given[name] for name in context[1:]}
+        return lambda step: float(function(step, **settings))
+
+    return functools.update_wrapper(component, function)
+
+
+SCHEDULES: Registry[Schedule] = Registry("schedule", _of_a_step)
+"""A schedule function takes (total_steps, steps_per_epoch) and its own settings. Also taken: a function of a step."""
 
 
 @SCHEDULES.register("constant")

@@ -23,8 +23,9 @@ from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.finished import begin_with, find_weights, name_of
 from netdepth.training.gradients import has_handwritten_pass
 from netdepth.training.objectives import OBJECTIVES, find_teacher
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule, elementwise
 from netdepth.training.process import find_device
+from netdepth.training.torch_optim import trial_parameter
 
 __all__ = ["COMPONENTS", "ResolvedConfig", "build_model", "fill_in", "fingerprint", "multiplies_bf16", "resolve"]
 
@@ -56,7 +57,7 @@ class ResolvedConfig:
     def stackable(self) -> bool:
         """Whether several seeds can train as one stack (`run_stack`); decided by the config alone."""
         config, objective = self.config, OBJECTIVES.build(self.config.objective)
-        if config.start_from is not None or config.train.precision == "bf16":
+        if config.start_from is not None or config.train.precision == "bf16" or not elementwise(config.optimizer):
             return False
         if isinstance(SCHEDULES.build(config.schedule, 1, 1), WatchingSchedule):
             return False
@@ -107,10 +108,8 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
 
 
 def _refuse_settings_out_of_range(config: RunConfig) -> None:
-    """Build what needs no data, on one parameter: what it refuses is refused before anything is written."""
-    parameter = nn.Parameter(torch.zeros(1))
-    parameter.grad = torch.zeros(1)
-    OPTIMIZERS.build(config.optimizer, parameter)
+    """Build what needs no data, on a few parameters: what it refuses is refused before anything is written."""
+    OPTIMIZERS.build(config.optimizer, trial_parameter()).step(0.0)
     SCHEDULES.build(config.schedule, 1, 1)
     OBJECTIVES.build(config.objective)
 

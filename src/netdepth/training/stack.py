@@ -8,8 +8,9 @@ clip or an all-reduce is then one operation for any depth and any number of seed
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
@@ -46,10 +47,13 @@ class ParameterGroup:
 
 class FlatParameter(nn.Parameter):
     """The vector of a `Stack`; ``norms`` are the spans in it that are scales and shifts of normalisation layers.
-    ``groups`` divide it into parts with different rates; without any, the whole vector is one group."""
+    ``groups`` divide it into parts with different rates; without any, the whole vector is one group. ``named`` are the
+    parameters themselves, in their order, where it holds one replica."""
 
     norms: Spans = ()
     groups: tuple[ParameterGroup, ...] = ()
+    replicas: int = 1
+    named: Mapping[str, nn.Parameter] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,8 @@ class Stack:
         self.flat = FlatParameter(torch.cat(side_by_side))
         inside = {name for name, module in models[0].named_modules() if isinstance(module, NORMS)}
         self.flat.norms = self.spans(lambda name: name.rpartition(".")[0] in inside)
+        self.flat.replicas = len(models)
+        self.flat.named = dict(zip(names, rows[0], strict=True)) if len(models) == 1 else {}
         self.gradient = self.flat.grad = torch.zeros_like(self.flat.data)
         for index, row in enumerate(rows):
             for parameter, place in zip(row, self.ranges.values(), strict=True):
