@@ -293,7 +293,8 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
             with contextlib.suppress(BadInput):
                 return from_json(other, data, path, takes, finite=finite)
         if data is not None:
-            return from_json(last, data, path, takes, finite=finite)
+            several = " or ".join(PLAIN.get(kind, type_name(kind)) for kind in (*others, last)) if others else None
+            return from_json(last, data, path, takes or several, finite=finite)
     elif origin in (list, tuple):
         if isinstance(data, list | tuple):
             items = (from_json(args[0], item, f"{path}[{i}]", finite=finite) for i, item in enumerate(data))

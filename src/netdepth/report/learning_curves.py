@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from netdepth.errors import BadInput
 from netdepth.report.style import MUTED, add_legend, colour, figure_of, quiet, save_png, shortened, ticks
 from netdepth.runs.folder import RunDir, slug
-from netdepth.runs.table import RunRow, number_of, run_row, status_words
+from netdepth.runs.table import RunRow, minimised, number_of, run_row, status_words
 from netdepth.text import plain, printable
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class _Curves:
     """One run: its row of the table, its epochs, and by metric its scaled values, NaN where there is no finite one."""
 
     row: RunRow
+    minimised: str | None
     epochs: list[float]
     values: dict[str, list[float]]
 
@@ -48,7 +49,7 @@ def learning_curves(run: RunDir) -> Path:
     """
     curves = _read(run)
     row, best = curves.row, curves.row.best_epoch
-    figure, panels = _figure(f"{run_title(row)}, seed {row.seed}", status_words(row))
+    figure, panels = _figure(f"{run_title(row)}, seed {row.seed}", status_words(row), curves.minimised)
     marks = (
         ("best weights: epoch", colour(2), best),
         ("overfits since epoch", colour(3), row.overfit_onset_epoch),
@@ -88,7 +89,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
     missing = f"; {len(runs) - len(drawn)} without any evaluation" if len(drawn) < len(runs) else ""
     diverged = sum(curves.row.status == "diverged" for curves in drawn)
     subtitle = f"thin: runs, thick: mean{f'; {diverged} diverged' if diverged else ''}{missing}"
-    figure, panels = _figure(f"{run_title(row)}, {len(drawn)} runs", subtitle)
+    figure, panels = _figure(f"{run_title(row)}, {len(drawn)} runs", subtitle, drawn[0].minimised)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
     for metric, axes in panels.items():
         ends = {}
@@ -124,11 +125,11 @@ def _read(run: RunDir) -> _Curves:
     values = {
         f"{part}_{metric}": column(f"{part}_{metric}", METRICS[metric][1]) for part in PARTS for metric in METRICS
     }
-    return _Curves(run_row(run), column("epoch"), values)
+    return _Curves(run_row(run), minimised(run.read_json("config.json") or {}), column("epoch"), values)
 
 
-def _figure(title: str, subtitle: str) -> tuple[Figure, dict[str, Axes]]:
-    """The figure and its panel of each metric."""
+def _figure(title: str, subtitle: str, objective: str | None) -> tuple[Figure, dict[str, Axes]]:
+    """The figure and its panel of each metric; ``objective`` is what was minimised, if not plain cross-entropy."""
     figure, panels = figure_of(6.0, 7.6, 2)
     figure.suptitle(shortened(printable(title), 52), x=0.03, ha="left", size=14, weight="bold", parse_math=False)
     panels[0].set_title(shortened(printable(subtitle), 64), loc="left", fontsize=10.5, color=MUTED, parse_math=False)
@@ -136,7 +137,10 @@ def _figure(title: str, subtitle: str) -> tuple[Figure, dict[str, Axes]]:
         axes.set_ylabel(label, fontsize=12)
         quiet(axes, 11)
     panels[0].tick_params(labelbottom=False)
-    panels[1].set_xlabel(f"epoch\n{NOTE}", fontsize=10)
+    lines = ["epoch", NOTE]
+    if objective is not None:
+        lines.append(f"training loss: {shortened(printable(objective), 40)}; validation loss: plain cross-entropy")
+    panels[1].set_xlabel("\n".join(lines), fontsize=10, parse_math=False)
     return figure, dict(zip(METRICS, panels, strict=True))
 
 

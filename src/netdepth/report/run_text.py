@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, Quantity, run_row, status_words
+from netdepth.runs.table import QUANTITIES, Quantity, minimised, run_row, status_words
 from netdepth.text import STATUS_WORDS, capitalised, number, percent, plain, points, print_table, printable, thousands
 
 if TYPE_CHECKING:  # a run is shown without NumPy
@@ -50,6 +50,9 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
             lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares])
     print_table(header, lines, right=range(2, 7), title=title, ruled=(1, 3))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
+    objective = minimised(run.read_json("config.json") or {})
+    if objective is not None:
+        print(printable(f"Minimised: {objective}; the losses here are the plain cross-entropy."))
     print(printable(capitalised(status_words(row)) + "."))
     for note in notes:
         print(printable(f"note: {note}"))

@@ -15,7 +15,7 @@ import numpy as np
 from netdepth.config import Json, Settings
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, RunRow, run_row, source
+from netdepth.runs.table import QUANTITIES, RunRow, minimised, run_row, source
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
@@ -106,7 +106,10 @@ def compare(runs: Iterable[RunDir], label_of: Callable[[RunDir], str | None] = l
     if len(labels) < len(groups):
         labels = _labels([same[0] for same in groups.values()])
     made = [_group([row for row, _ in same], label) for same, label in zip(groups.values(), labels, strict=True)]
-    return Comparison(tuple(made), tuple(_warnings(made)))
+    warnings = _warnings(made)
+    if any(minimised(config) for same in groups.values() for _, config in same):
+        warnings.append("some of these runs minimised another loss; the losses shown are all plain cross-entropy")
+    return Comparison(tuple(made), tuple(warnings))
 
 
 def _group(rows: list[RunRow], label: str) -> ComparedRuns:

@@ -16,7 +16,8 @@ from netdepth.runs.folder import RunDir
 from netdepth.text import STATUS_WORDS, plain
 
 __all__ = [
-    "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "number_of",
+    "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "minimised",
+    "number_of",
     "run_row", "source", "status_words",
 ]  # fmt: skip
 
@@ -167,6 +168,18 @@ def source(row: RunRow, column: str) -> str:
     found = {c.name: c for c in COLUMNS}
     choice = found[choose(column, found, "column")]
     return f"{Path(row.folder) / choice.file}:{choice.field}"
+
+
+def minimised(config: Mapping[str, Json]) -> str | None:
+    """What the run of a ``config.json`` minimised, in short, where that is not plain cross-entropy. It is the training
+    loss of ``metrics.jsonl`` then; every other loss of a run is the plain cross-entropy all the same."""
+    component = config.get("objective")
+    name, args = (component.get("name"), component.get("args")) if isinstance(component, Mapping) else (None, None)
+    settings = args if isinstance(args, Mapping) else {}
+    if not isinstance(name, str) or (name == "cross-entropy" and not any(settings.values())):
+        return None
+    short = {key: item for key, item in settings.items() if item and len(str(item)) <= 40}  # no digest, no path
+    return describe_component({"name": name, "args": short})
 
 
 def describe_component(value: Json) -> str | None:

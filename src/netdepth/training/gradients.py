@@ -34,7 +34,7 @@ WARM_UP = 3
 
 def has_handwritten_pass(model: Network, objective: Objective) -> bool:
     """Whether `mlp_gradients` computes this model under this objective: plain cross-entropy. Only such are stacked."""
-    plain = isinstance(objective, CrossEntropy) and objective.label_smoothing == 0
+    plain = isinstance(objective, CrossEntropy) and objective.plain
     return model.relu_chain() is not None and plain and all(p.requires_grad for p in model.parameters())
 
 
@@ -80,6 +80,8 @@ def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
             loss = objective(logits, labels, objective.soft_targets(inputs, indices))
         else:
             loss = objective(logits, labels)
+        if loss.dim():
+            raise BadInput(f"the objective returned a tensor {list(loss.shape)}; it must be one number, such as a mean")
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach().view(1), (logits.detach().argmax(1) == labels).sum().view(1)
 

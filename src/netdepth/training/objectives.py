@@ -29,7 +29,16 @@ from netdepth.registry import Registry, as_factory
 from netdepth.training.finished import Weights, find_weights, network_of
 from netdepth.training.process import find_device
 
-__all__ = ["OBJECTIVES", "CrossEntropy", "Distillation", "Objective", "cached_logits", "find_teacher", "set_teacher"]
+__all__ = [
+    "OBJECTIVES",
+    "CrossEntropy",
+    "Distillation",
+    "Objective",
+    "cached_logits",
+    "find_teacher",
+    "prepare",
+    "set_teacher",
+]
 
 CHUNK_PIXELS = 500 * 32 * 32
 """Most pixels per forward pass of a teacher."""
@@ -43,23 +52,61 @@ settings that have defaults."""
 
 
 class CrossEntropy:
-    """Mean cross-entropy in nats with optional label smoothing (Szegedy et al. 2016, §7)."""
+    """Mean cross-entropy in nats with optional label smoothing (Szegedy et al. 2016, §7) and class weights, as
+    `torch.nn.functional.cross_entropy` has them: with weights the mean is a weighted one over the batch.
 
-    def __init__(self, label_smoothing: float) -> None:
-        self.label_smoothing = label_smoothing
+    ``class_weights`` are those asked for; `set_class_weights` turns them into ``weights`` ``[K]``.
+    """
+
+    def __init__(self, label_smoothing: float, class_weights: list[float] | Literal["balanced"] | None = None) -> None:
+        self.label_smoothing, self.class_weights = label_smoothing, class_weights
+        self.weights: Tensor | None = None
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is the cross-entropy that every evaluation reports."""
+        return self.label_smoothing == 0 and self.class_weights is None
 
     def __call__(self, logits: Tensor, labels: Tensor) -> Tensor:
-        return F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        weights = None if self.weights is None else self.weights.to(logits.dtype)
+        return F.cross_entropy(logits, labels, weight=weights, label_smoothing=self.label_smoothing)
 
 
-@OBJECTIVES.register("cross-entropy")
+@OBJECTIVES.register("cross-entropy", added=("class_weights",))
 def cross_entropy(
-    *, label_smoothing: Annotated[float, "share of the target spread evenly over the classes"] = 0.0
+    *,
+    label_smoothing: Annotated[float, "share of the target spread evenly over the classes"] = 0.0,
+    class_weights: Annotated[
+        list[float] | Literal["balanced"] | None,
+        "a weight for each class, in their order; balanced: the inverse of its share of the training labels",
+    ] = None,
 ) -> Objective:
     """Cross-entropy against the labels."""
     if not 0 <= label_smoothing < 1:
         raise BadInput(f"objective.label_smoothing = {label_smoothing} is out of range; it takes 0 to below 1")
-    return CrossEntropy(label_smoothing)
+    if isinstance(class_weights, list) and (not any(class_weights) or min(class_weights) < 0):
+        raise BadInput(f"objective.class_weights = {class_weights} is not acceptable; it takes numbers of 0 or more")
+    return CrossEntropy(label_smoothing, class_weights)
+
+
+def set_class_weights(objective: CrossEntropy, splits: data.Splits, device: torch.device) -> None:
+    """Give ``objective`` its weight of each class. ``"balanced"`` are N / (K n_c) for n_c of the N training images, so
+    that every class weighs as much as all others do, and an image 1 in the mean.
+
+    Raises:
+        BadInput: a list of another length than there are classes.
+    """
+    classes, wanted = splits.spec.classes, objective.class_weights
+    if isinstance(wanted, list) and len(wanted) != len(classes):
+        names = ", ".join(classes[:10]) + (", ..." if len(classes) > 10 else "")
+        raise BadInput(
+            f"objective.class_weights has {len(wanted)} numbers; {splits.spec.name} has {len(classes)} classes: {names}"
+        )
+    if wanted == "balanced":
+        counts = torch.bincount(splits.train.labels.cpu(), minlength=len(classes)).double()
+        present = counts > 0  # a class without training images has no loss to weigh
+        wanted = torch.where(present, counts.sum() / (present.sum() * counts.clamp(min=1)), 0.0).tolist()
+    objective.weights = None if wanted is None else torch.tensor(wanted, dtype=torch.float64, device=device)
 
 
 class Distillation:
@@ -117,6 +164,18 @@ def find_teacher(objective: Component, root: Path | None) -> Weights:
     run, *pinned = (objective.args[name] for name in ("teacher", "weights", "sha256"))
     which, sha256 = (None if value is None else str(value) for value in pinned)
     return find_weights(str(run), which, sha256, root, "objective.teacher")
+
+
+def prepare(objective: Objective, config: RunConfig, splits: data.Splits, runtime: Runtime) -> None:
+    """Give ``objective`` what it takes from the data or from another run.
+
+    Raises:
+        BadInput: as `set_class_weights` and `set_teacher`.
+    """
+    if isinstance(objective, CrossEntropy):
+        set_class_weights(objective, splits, find_device(runtime.device))
+    elif isinstance(objective, Distillation):
+        set_teacher(objective, config, splits, runtime)
 
 
 def set_teacher(objective: Distillation, config: RunConfig, splits: data.Splits, runtime: Runtime) -> None:

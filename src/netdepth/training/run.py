@@ -22,7 +22,7 @@ from netdepth.runs.folder import RunDir, runs_root
 from netdepth.trackers.mirror import Mirrors
 from netdepth.training.gradients import choose_gradients
 from netdepth.training.loop import Watch, lay_out, train_stack
-from netdepth.training.objectives import OBJECTIVES, Distillation, set_teacher
+from netdepth.training.objectives import OBJECTIVES, CrossEntropy, Distillation, prepare
 from netdepth.training.parallel import ALONE, Follower, StartedRun, Team, joined
 from netdepth.training.process import configure, environment
 from netdepth.training.replica import Replica
@@ -180,8 +180,9 @@ def _train(
     objective = OBJECTIVES.build(config.objective)
     if team.world > 1 and (config.start_from is not None or isinstance(objective, Distillation)):
         raise BadInput("a run that starts or learns from another run uses one process; start it without torchrun")
-    if isinstance(objective, Distillation):
-        set_teacher(objective, config, splits, runtime)
+    if team.world > 1 and isinstance(objective, CrossEntropy) and objective.class_weights is not None:
+        raise BadInput("objective.class_weights divides by the weights of the whole batch; start it without torchrun")
+    prepare(objective, config, splits, runtime)
     process = configure(runtime, per_step, recorded, team)
     made_in = environment(process, seeds)
     team.begin(StartedRun(mark, made_in), process.device)
