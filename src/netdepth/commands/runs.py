@@ -12,7 +12,7 @@ from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.folder import find_run, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, label_of_run, study_at
-from netdepth.text import percent, plain, print_table, printable, size
+from netdepth.text import plain, print_table, printable, size
 
 __all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
 
@@ -81,7 +81,7 @@ def runs_list(args: argparse.Namespace) -> Answer:
         for row, used in rows:
             epochs = "-" if row.epochs is None else plain(row.epochs)
             place = str(Path(row.folder).relative_to(root))
-            cells.append([place, row.status, epochs, percent(QUANTITIES[0].of(row)), size(used)])
+            cells.append([place, row.status, epochs, QUANTITIES[0].shown(QUANTITIES[0].of(row)), size(used)])
         print_table(("run", "status", "epochs", "test accuracy", "size"), cells, right=(2, 3, 4))
         say(f"{len(rows)} runs in {root}, {size(sum(used for _, used in rows))}")
 

@@ -125,7 +125,7 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
     lines = []
     for row in group.rows:
         epochs = plain(row.epochs)
-        cells = [_shown(quantity, quantity.of(row)) for quantity in QUANTITIES]
+        cells = [quantity.shown(quantity.of(row)) for quantity in QUANTITIES]
         error = f": {row.error}" if row.error else ""
         lines.append([str(row.seed), epochs, *cells, f"{STATUS_WORDS.get(row.status, row.status)}{error}"])
     counts = {estimate.n for estimate in group.estimates.values()}
@@ -135,17 +135,13 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
     return lines
 
 
-def _shown(quantity: Quantity, value: float | None) -> str:
-    return percent(value) if quantity.percent else number(value)
-
-
 def _interval(quantity: Quantity, estimate: Estimate, usual: int) -> str:
     """``98.01 ± 0.07 %``; says its own n where that is not the line's."""
     if estimate.value is None:
         return "-"
     own = f" (n = {estimate.n})" if estimate.n != usual else ""
     if estimate.low is None or estimate.high is None:
-        return _shown(quantity, estimate.value) + own
+        return quantity.shown(estimate.value) + own
     half = (estimate.high - estimate.low) / 2
     if quantity.percent:
         return f"{points(estimate.value, sign=False)} ± {percent(half)}{own}"

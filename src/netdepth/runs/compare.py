@@ -15,7 +15,7 @@ import numpy as np
 from netdepth.config import Json, Settings
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, RunRow, minimised, run_row, source
+from netdepth.runs.table import QUANTITIES, RunRow, minimised, run_row
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
@@ -69,7 +69,7 @@ class Comparison:
                         {
                             **{key: _finite(row.value(key)) for key in SHOWN},
                             **{q.key: _finite(q.of(row)) for q in QUANTITIES},
-                            "sources": {q.key: source(row, q.column(row)) for q in QUANTITIES},
+                            "sources": {q.key: q.source(row) for q in QUANTITIES},
                         }
                         for row in group.rows
                     ],

@@ -13,7 +13,7 @@ from netdepth.config import Json
 from netdepth.errors import BadInput, choose
 from netdepth.runs import METRICS, WEIGHTS
 from netdepth.runs.folder import RunDir
-from netdepth.text import STATUS_WORDS, plain
+from netdepth.text import STATUS_WORDS, number, percent, plain
 
 __all__ = [
     "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "minimised",
@@ -96,7 +96,10 @@ class RunRow:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A compared metric of the weights that a run reports; a ``percent`` one is a fraction until shown."""
+    """A compared metric of the weights that a run reports; a ``percent`` one is a fraction until shown.
+
+    A quantity that is no metric of a part of the data overrides `of` and `source`.
+    """
 
     key: str
     title: str
@@ -113,6 +116,14 @@ class Quantity:
         value = row.scores[self.column(row)]
         return None if value is None else float(value)
 
+    def source(self, row: RunRow) -> str:
+        """The file and field of the run's value."""
+        return source(row, self.column(row))
+
+    def shown(self, value: float | None) -> str:
+        """A value as a person reads it."""
+        return percent(value) if self.percent else number(value)
+
 
 QUANTITIES = (
     Quantity("test_accuracy", "test accuracy", "test", "accuracy", percent=True),
@@ -120,7 +131,8 @@ QUANTITIES = (
     Quantity("test_loss", "test loss", "test", "loss"),
     Quantity("val_loss", "val loss", "val", "loss"),
 )
-"""What `netdepth.runs.compare` shows and compares of every run."""
+"""What every table of runs shows: the one list of columns of `netdepth compare`, of its other formats and JSON, and of
+`netdepth.runs.listing`."""
 
 
 def run_row(run: RunDir) -> RunRow:
