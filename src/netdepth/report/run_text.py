@@ -54,6 +54,11 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     if objective is not None:
         print(printable(f"Minimised: {objective}; the losses here are the plain cross-entropy."))
     print(printable(capitalised(status_words(row)) + "."))
+    origin = (run.result() or {}).get("continued_from")
+    if origin is not None:
+        print(
+            printable(f"Trained on from {origin.get('run')}, step {origin.get('step')}: a smaller budget of the same.")
+        )
     for note in notes:
         print(printable(f"note: {note}"))
     print(printable(f"run folder: {run.path}"))

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Required, TypedDict
 
 __all__ = [
-    "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Part", "RunResult", "Scores",
-    "SplitRecord", "fits",
+    "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin", "Part", "RunResult",
+    "Scores", "SplitRecord", "fits",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
@@ -66,7 +66,8 @@ class RunResult(TypedDict, total=False):
     """``result.json``: how a run ended, and the metrics of its best and last weights on every part of the data.
 
     ``per_class`` and ``confusion`` ``[true][predicted]`` are those of the ``reported`` weights on the part
-    ``evaluated_on``. NaN and Inf are null in the file, as in a `MetricsRecord`.
+    ``evaluated_on``. ``continued_from`` is the `Origin` of a run that has one. NaN and Inf are null in the file, as in
+    a `MetricsRecord`.
     """
 
     status: str
@@ -87,12 +88,21 @@ class RunResult(TypedDict, total=False):
     num_params: int
     seconds: float
     total_seconds: float
+    continued_from: Mapping[str, str | int]
 
 
 class Manifest(TypedDict):
     """``MANIFEST.json`` of a checkpoint: what it says of its files."""
 
     sha256: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A finished ``run`` with the same config but for a smaller budget; this one goes on from its ``step``."""
+
+    run: str
+    step: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +135,7 @@ class Environment:
     made: str = "alone"
     stack: int = 1
     seeds: tuple[int, ...] | None = None
+    continued_from: Origin | None = None
 
 
 @dataclass(frozen=True)

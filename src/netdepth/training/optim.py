@@ -20,7 +20,7 @@ from typing import Annotated, Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from netdepth.config import Component
+from netdepth.config import Component, Duration
 from netdepth.errors import BadInput
 from netdepth.registry import Registry, required
 from netdepth.training.stack import ParameterGroup, Spans
@@ -279,12 +279,33 @@ def step_decay(
     return _decays(total_steps, at, gamma)
 
 
+@SCHEDULES.register("multi-step")
+def multi_step(
+    total_steps: int,
+    steps_per_epoch: int,
+    *,
+    at: Annotated[list[str], "after so much training the rate is multiplied by gamma: epochs, as 30ep, or steps"] = [  # noqa: B006
+        "30ep",
+        "60ep",
+    ],
+    gamma: Annotated[float, "factor at each milestone"] = 0.1,
+) -> Schedule:
+    """`step` by count: whatever the budget is, so that a finished run can be trained on with a larger one."""
+    milestones = [Duration.parse(text, "schedule.at").steps(steps_per_epoch) for text in at]
+    if sorted(set(milestones)) != milestones:
+        raise BadInput(f"schedule.at = {at} is not acceptable; it takes rising lengths of training, as 30ep, 60ep")
+    return _decays_at(milestones, gamma)
+
+
 def _decays(total_steps: int, at: list[float], gamma: float) -> Schedule:
     if any(not 0 < share < 1 for share in at) or sorted(set(at)) != at:
         raise BadInput(f"schedule.at = {at} is not acceptable; it takes rising shares between 0 and 1")
+    return _decays_at([round(share * total_steps) for share in at], gamma)
+
+
+def _decays_at(milestones: list[int], gamma: float) -> Schedule:
     if gamma <= 0:
         raise BadInput(f"schedule.gamma = {gamma} is out of range; it takes a number above 0")
-    milestones = [round(share * total_steps) for share in at]
     return lambda step: gamma ** sum(step >= milestone for milestone in milestones)
 
 

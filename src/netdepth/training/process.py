@@ -62,7 +62,7 @@ def configure(
             environment that cannot be restored here.
     """
     if recorded is not None:
-        _refuse_changed(runtime, recorded, team)
+        refuse_changed(runtime, recorded, team)
     device = find_device(team.device(recorded.device if recorded else runtime.device))
     threads = recorded.threads if recorded else runtime.threads
     if threads is None:
@@ -87,7 +87,8 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _refuse_changed(runtime: Runtime, recorded: Environment, team: Team) -> None:
+def refuse_changed(runtime: Runtime, recorded: Environment, team: Team) -> None:
+    """Raise BadInput if what is asked for would give a run that was ``recorded`` other bits."""
     then = recorded.world_size
     if then != team.world:
         begun, how = f"{then} processes", f"with torchrun --nproc-per-node {then}"

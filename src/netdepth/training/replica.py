@@ -286,6 +286,9 @@ def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, start
         result["num_params"] = sum(p.numel() for p in model.parameters())
         result["seconds"] = replica.seconds
         result["total_seconds"] = time.perf_counter() - started
+        made_in = replica.folder.environment()
+        if made_in is not None and made_in.continued_from is not None:
+            result["continued_from"] = asdict(made_in.continued_from)
         replica.folder.write_json("result.json", result)
         replica.result = result
 

@@ -21,6 +21,7 @@ from netdepth.runs import Environment, RunResult
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.trackers.mirror import Mirrors
 from netdepth.training.gradients import choose_gradients
+from netdepth.training.longer import train_on
 from netdepth.training.loop import Watch, lay_out, train_stack
 from netdepth.training.objectives import OBJECTIVES, CrossEntropy, Distillation, prepare
 from netdepth.training.parallel import ALONE, Follower, StartedRun, Team, joined
@@ -147,7 +148,8 @@ def run_stack(
         mirrors: dict[int, Mirrors] = {}
         try:
             if missing:
-                mirrors, trained_until = _train(resolved, runtime, replicas, name, watch, team)
+                lone = len(seeds) == 1 and study in ("single", "tuning")
+                mirrors, trained_until = _train(resolved, runtime, replicas, name, watch, team, lone)
         except BadInput:
             for folder in folders:
                 folder.remove_if_unused()
@@ -167,14 +169,26 @@ def run_stack(
 
 
 def _train(
-    resolved: ResolvedConfig, runtime: Runtime, replicas: Sequence[Replica], name: str, watch: Watch, team: Team
+    resolved: ResolvedConfig,
+    runtime: Runtime,
+    replicas: Sequence[Replica],
+    name: str,
+    watch: Watch,
+    team: Team,
+    lone: bool,
 ) -> tuple[dict[int, Mirrors], float]:
-    """Write the first files of each folder, then `train_stack`; returns trackers by replica, and when it ended."""
+    """Write the first files of each folder, then `train_stack`; returns trackers by replica, and when it ended.
+
+    A ``lone`` run is in no study, where a run must not depend on what was run before.
+    """
     config, splits, mark = resolved.config, resolved.splits, resolved.fingerprint
+    heads = {r.index: {"fingerprint": mark, "recipe": name, **to_json(r.config)} for r in replicas}
     torch.set_num_threads(1)  # initial weights do not depend on the thread count
     networks = [build_model(replica.config, splits, team.world, runtime.runs_root) for replica in replicas]
     seeds = [replica.config.seed for replica in replicas]
     missing = [replica for replica in replicas if replica.result is None]
+    if lone and not runtime.fresh:
+        train_on(missing[0], resolved, heads[missing[0].index], runtime, team)
     recorded = None if runtime.fresh else _recorded_environment(missing, seeds)
     per_step = config.train.batch_size * len(replicas) * models.describe(networks[0]).multiply_adds
     objective = OBJECTIVES.build(config.objective)
@@ -191,7 +205,7 @@ def _train(
         if runtime.fresh:  # not before everything that may be refused has been built
             folder.clear()
         (folder.path / "failure.json").unlink(missing_ok=True)
-        folder.write_json("config.json", {"fingerprint": mark, "recipe": name, **to_json(replica.config)})
+        folder.write_json("config.json", heads[replica.index])
         if not folder.checkpoints():
             folder.write_json("environment.json", to_json(made_in))
         folder.write_json("split.json", {**to_json(splits.spec), "label_entropy": splits.label_entropy})
