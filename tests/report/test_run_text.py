@@ -12,8 +12,9 @@ import pytest
 from scipy import stats
 from support.made_runs import make_run
 
-from netdepth.report.run_text import print_comparison, render
+from netdepth.report.run_text import class_words, print_comparison, print_run, render
 from netdepth.runs.compare import Comparison, compare
+from netdepth.runs.table import run_row
 
 ACCURACIES = [0.971, 0.974, 0.978]
 HOSTILE = "a|b <img src=x> `c` *d* $e$ \x1b[31mred\x1b[0m"
@@ -58,7 +59,7 @@ def test_hostile_names_stay_literal_in_every_format(tmp_path: Path) -> None:
     markdown = render(made, "markdown")
     assert "<img" not in markdown
     table = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {8}
+    assert {len(re.findall(r"(?<!\\)\|", line)) for line in table} == {10}
     latex = render(made, "latex")
     assert all(line.startswith("%") for line in latex.splitlines() if "img" in line)
     stream = io.StringIO()
@@ -75,3 +76,26 @@ def test_the_text_names_everything_that_is_not_in_the_mean_and_is_never_cut(tmp_
     print_comparison(compare(runs), stream)
     assert "n = 1 of 3 runs, 1 unfinished, 1 failed" in stream.getvalue()
     assert f"failed: OSError: {long}" in stream.getvalue()
+
+
+def test_a_rare_class_that_is_never_found_is_seen_behind_a_high_accuracy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path, test_accuracy=0.95, recalls={"common": (1.0, 95), "rare": (0.0, 5), "absent": (0.0, 0)})
+    print_run(run)
+    shown = capsys.readouterr().out
+    assert "Worst class on test: rare, 0.00 % of its 5 images found. Macro recall: 50.00 %." in shown
+    assert "Never found: rare (5 images)." in shown
+    assert class_words(run_row(make_run(tmp_path, seed=1))) == [], "an old result without classes"
+    made = compare([run])
+    row = made.as_json()["groups"][0]["runs"][0]
+    assert (row["macro_recall"], row["worst_recall"], row["worst_class"]) == (0.5, 0.0, "rare")
+    assert row["sources"]["macro_recall"].endswith("result.json:per_class")
+    assert "| 95.00 % | 50.00 % | 0.00 % (rare) |" in render(made, "markdown")
+
+
+def test_classes_of_different_parts_are_not_compared_without_a_word(tmp_path: Path) -> None:
+    recalls = {"a": (0.5, 2)}
+    runs = [make_run(tmp_path, seed=seed, recalls=recalls, evaluated_on=on) for seed, on in enumerate(("val", "test"))]
+    assert any("not of the same images" in warning for warning in compare(runs).warnings)
+    assert compare(runs[:1]).warnings == ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,13 @@ def make_run(
     finish: bool = True,
     failure: str | None = None,
     split_digest: str = "split",
+    recalls: Mapping[str, tuple[float, int]] | None = None,
+    evaluated_on: str = "test",
 ) -> RunDir:
-    """A run of ``epochs`` evaluations, 100 steps each; a ``diverged`` one has NaN in its last."""
+    """A run of ``epochs`` evaluations, 100 steps each; a ``diverged`` one has NaN in its last.
+
+    ``recalls`` holds the recall and the support of each class.
+    """
     run = RunDir.create(root / study, recipe, seed, fingerprint)
     component = {"version": 1, "args": {}}
     config = {
@@ -87,9 +93,12 @@ def make_run(
             "train": {"best": metrics(0.01, 0.99), "last": last},
             "val": {"best": metrics(0.07, 0.96), "last": last},
             "test": {"best": metrics(test_loss, test_accuracy), "last": last},
-            "evaluated_on": "test",
+            "evaluated_on": evaluated_on,
             "overfit_onset_epoch": None if onset is None else float(onset),
         }
+        if recalls is not None:
+            scores = [{"class": name, "recall": value, "support": n} for name, (value, n) in recalls.items()]
+            result["per_class"] = [{**one, "precision": 0.5, "f1": 0.5} for one in scores]
         run.write_json("result.json", result)
     return run
 

@@ -11,8 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, Quantity, minimised, run_row, status_words
-from netdepth.text import STATUS_WORDS, capitalised, number, percent, plain, points, print_table, printable, thousands
+from netdepth.runs.table import QUANTITIES, Quantity, RunRow, minimised, run_row, status_words
+from netdepth.text import (
+    STATUS_WORDS,
+    capitalised,
+    count,
+    listed,
+    number,
+    percent,
+    plain,
+    points,
+    print_table,
+    printable,
+    thousands,
+)  # fmt: skip
 
 if TYPE_CHECKING:  # a run is shown without NumPy
     from netdepth.runs.compare import ComparedRuns, Comparison
@@ -20,6 +32,7 @@ if TYPE_CHECKING:  # a run is shown without NumPy
 
 __all__ = [
     "FORMATS",
+    "class_words",
     "markdown_table",
     "markdown_text",
     "print_comparison",
@@ -29,6 +42,8 @@ __all__ = [
     "render",
 ]
 
+NAMED = 5
+"""Classes that are named where many could be."""
 FORMATS = ("markdown", "csv", "latex")
 
 # --- one run ---
@@ -53,6 +68,8 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     objective = minimised(run.read_json("config.json") or {})
     if objective is not None:
         print(printable(f"Minimised: {objective}; the losses here are the plain cross-entropy."))
+    for line in class_words(row):
+        print(printable(line))
     print(printable(capitalised(status_words(row)) + "."))
     origin = (run.result() or {}).get("continued_from")
     if origin is not None:
@@ -64,6 +81,21 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     print(printable(f"run folder: {run.path}"))
     if figure is not None:
         print(printable(f"learning curves: {figure}"))
+
+
+def class_words(row: RunRow) -> list[str]:
+    """What an accuracy hides: the macro recall, the worst class, and the classes that are never found."""
+    if not row.classes:
+        return []
+    part = {"test": "test", "val": "validation"}.get(str(row.evaluated_on), str(row.evaluated_on))
+    worst, lost = row.classes[0], [one for one in row.classes if one.recall == 0]
+    found = f"{percent(worst.recall)} of its {count(worst.support, 'image')} found"
+    words = [f"Worst class on {part}: {worst.name}, {found}. Macro recall: {percent(row.macro_recall)}."]
+    if lost:
+        names = [f"{one.name} ({count(one.support, 'image')})" for one in lost[:NAMED]]
+        more = [f"{len(lost) - NAMED} more"] if len(lost) > NAMED else []
+        words.append(f"Never found: {listed([*names, *more])}.")
+    return words
 
 
 def print_quickstart(run: RunDir, figure: Path | None) -> None:
@@ -130,7 +162,7 @@ def _lines(group: ComparedRuns) -> list[list[str]]:
     lines = []
     for row in group.rows:
         epochs = plain(row.epochs)
-        cells = [quantity.shown(quantity.of(row)) for quantity in QUANTITIES]
+        cells = [quantity.of_run(row) for quantity in QUANTITIES]
         error = f": {row.error}" if row.error else ""
         lines.append([str(row.seed), epochs, *cells, f"{STATUS_WORDS.get(row.status, row.status)}{error}"])
     counts = {estimate.n for estimate in group.estimates.values()}

@@ -28,7 +28,7 @@ DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError)
 """What an archive raises that was cut, altered or encrypted, or claims an array that no memory holds."""
 
 UNFINISHED = ("unfinished", "failed", "unreadable")
-SHOWN = ("run", "folder", "seed", "status", "error", "epochs", "best_epoch", "reported", "seconds")
+SHOWN = ("run", "folder", "seed", "status", "error", "epochs", "best_epoch", "reported", "seconds", "worst_class")
 """Columns of a run in the JSON of a comparison, beside its quantities."""
 
 
@@ -154,6 +154,12 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
         warnings.append(
             f"these runs used {len(digests)} different data sets or splits ({', '.join(names)}); "
             "their numbers cannot be compared"
+        )
+    parts = {row.evaluated_on for row in rows if row.classes}
+    if len(parts) > 1:
+        warnings.append(
+            "some of these runs were evaluated on test images and some on validation images; their macro recall and "
+            "their worst classes are not of the same images"
         )
     for group in groups:
         seeds = Counter(row.seed for row in group.rows if row.seed is not None)

@@ -55,6 +55,21 @@ COLUMNS = (
     Column("epochs", "metrics.jsonl", "epoch", number=True),
 )
 """Besides these a row holds ``run`` and ``folder`` (name and path), ``status`` and ``error``."""
+CLASS_COLUMNS = (
+    Column("macro_recall", "result.json", "per_class", number=True),
+    Column("worst_recall", "result.json", "per_class", number=True),
+    Column("worst_class", "result.json", "per_class"),
+)
+"""What a row says of single classes; published tables of studies do not have these."""
+
+
+@dataclass(frozen=True)
+class ClassRecall:
+    """The share of the ``support`` images of a class that are classified as it."""
+
+    name: str
+    recall: float
+    support: int
 
 
 @dataclass(frozen=True)
@@ -87,6 +102,24 @@ class RunRow:
     seconds: float | None = None
     epochs: float | None = None
     scores: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(SCORES))
+    evaluated_on: str | None = None
+    classes: tuple[ClassRecall, ...] = ()
+    """The classes of the images in ``evaluated_on``, the worst first."""
+
+    @property
+    def macro_recall(self) -> float | None:
+        """The mean recall of the classes: a rare one counts as much as a frequent one."""
+        return math.fsum(one.recall for one in self.classes) / len(self.classes) if self.classes else None
+
+    @property
+    def worst_recall(self) -> float | None:
+        """The recall of the worst class."""
+        return self.classes[0].recall if self.classes else None
+
+    @property
+    def worst_class(self) -> str | None:
+        """The name of the class with the lowest recall."""
+        return self.classes[0].name if self.classes else None
 
     def value(self, column: str) -> str | float | None:
         """What stands in a column of the table."""
@@ -113,7 +146,7 @@ class Quantity:
 
     def of(self, row: RunRow) -> float | None:
         """The run's value, None where it has none yet."""
-        value = row.scores[self.column(row)]
+        value = row.value(self.column(row))
         return None if value is None else float(value)
 
     def source(self, row: RunRow) -> str:
@@ -124,9 +157,27 @@ class Quantity:
         """A value as a person reads it."""
         return percent(value) if self.percent else number(value)
 
+    def of_run(self, row: RunRow) -> str:
+        """The run's value as a person reads it."""
+        return self.shown(self.of(row))
+
+
+@dataclass(frozen=True)
+class ClassQuantity(Quantity):
+    """A quantity of single classes, on the part that the run was evaluated on: its ``metric`` is a column by itself."""
+
+    def column(self, row: RunRow) -> str:
+        return self.metric
+
+    def of_run(self, row: RunRow) -> str:
+        named = self.metric == "worst_recall" and row.worst_class is not None
+        return f"{super().of_run(row)} ({row.worst_class})" if named else super().of_run(row)
+
 
 QUANTITIES = (
     Quantity("test_accuracy", "test accuracy", "test", "accuracy", percent=True),
+    ClassQuantity("macro_recall", "macro recall", "", "macro_recall", percent=True),
+    ClassQuantity("worst_recall", "worst class", "", "worst_recall", percent=True),
     Quantity("test_precision_weighted", "weighted precision", "test", "precision_weighted", percent=True),
     Quantity("test_loss", "test loss", "test", "loss"),
     Quantity("val_loss", "val loss", "val", "loss"),
@@ -158,7 +209,25 @@ def run_row(run: RunDir) -> RunRow:
             values[column.name] = value if type(value) is (int if column.name == "seed" else str) else None
     scores = {score: values.pop(score) for score in SCORES}
     why = None if failure is None else f"{failure.get('error')}: {failure.get('message')}"
-    return RunRow(name, folder, status, why, **values, scores=scores)
+    part = files["result.json"].get("evaluated_on")
+    values["evaluated_on"] = part if isinstance(part, str) else None
+    return RunRow(name, folder, status, why, **values, scores=scores, classes=class_recalls(files["result.json"]))
+
+
+def class_recalls(result: Mapping[str, Json]) -> tuple[ClassRecall, ...]:
+    """The recall of every class in ``per_class`` of a ``result.json``, the worst first; what is damaged is left out.
+
+    A class without images has no recall.
+    """
+    told = result.get("per_class")
+    found = []
+    for scores in told if isinstance(told, list) else ():
+        if not isinstance(scores, Mapping):
+            continue
+        name, value, size = scores.get("class"), number_of(scores.get("recall")), number_of(scores.get("support"))
+        if isinstance(name, str) and value is not None and 0 <= value <= 1 and size is not None and size >= 1:
+            found.append(ClassRecall(name, value, int(size)))
+    return tuple(sorted(found, key=lambda one: one.recall))
 
 
 def status_words(row: RunRow) -> str:
@@ -177,7 +246,7 @@ def status_words(row: RunRow) -> str:
 
 def source(row: RunRow, column: str) -> str:
     """Where a value of the table stands, e.g. ``runs/single/x-s0-ab/result.json:test.best.loss``."""
-    found = {c.name: c for c in COLUMNS}
+    found = {c.name: c for c in (*COLUMNS, *CLASS_COLUMNS)}
     choice = found[choose(column, found, "column")]
     return f"{Path(row.folder) / choice.file}:{choice.field}"
 
