@@ -22,7 +22,7 @@ NARROWER = {
     "overrides": {"errors", "config"},
     "registry": {"errors", "config"},
     "studyspec": {"errors", "config", "overrides"},
-    "files": {"errors", "config"},
+    "files": {"errors", "text", "config"},
     "data": {"errors", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "registry", "files"},
     "stats": {"errors"},

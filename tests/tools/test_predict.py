@@ -1,5 +1,6 @@
 """`predict`: pictures of any size and kind become what the network takes; what is no picture is refused in one line."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -8,7 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import netdepth as nd
+from netdepth.cli import main
 from netdepth.errors import BadInput
+from netdepth.tools.common import seen_by
+from netdepth.tools.explain.examine import picture_files
 from netdepth.tools.predict import predict
 from netdepth.training.finished import load
 
@@ -59,3 +64,39 @@ def test_weights_that_do_not_fit_the_config_are_refused(run, tmp_path):
     assert config.read_text().count("2") < before, "the config is another one now"
     with pytest.raises(BadInput, match="its files do not fit one another"):
         other.model()
+
+
+def test_dark_ink_on_white_paper_is_said_to_be_unlike_the_training_pictures(run, tmp_path):
+    digit = np.zeros((28, 28), np.uint8)
+    digit[4:24, 12:16] = 255
+    Image.fromarray(255 - digit).save(tmp_path / "paper.png")
+    Image.fromarray(digit).save(tmp_path / "good.png")
+    paper, good = predict(run, [tmp_path / "paper.png", tmp_path / "good.png"])  # an older run: its normalisation alone
+    assert good.warning is None
+    assert "mean brightness 229, theirs 0 to" in paper.warning
+    assert paper.warning.endswith("inverted it is like them: add --invert")
+    (inverted,) = predict(run, [tmp_path / "good.png"], invert=True)
+    assert inverted.warning.endswith("not inverted it is like them: leave out --invert")
+    pictures = picture_files([tmp_path], (1, 28, 28), run.classes, seen=seen_by(run, run.model()))
+    assert pictures.notes == [f"{tmp_path / 'paper.png'}: {paper.warning}"], "explain says the same"
+
+
+def test_what_a_run_has_seen_stands_in_its_split(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    made = nd.train("baseline-mlp", overrides=["dataset=mnist5k", "train.budget=20it", "train.eval_every=20it"])
+    seen = made.dir.split().pictures
+    assert seen is not None
+    assert (seen.pictures, len(seen.layout)) == (2000, 16)
+    digit = nd.load(made.path).data().val.inputs[0, 0].numpy()
+    Image.fromarray(255 - digit).save("digit.png")
+    assert main(["predict", str(made.path), "digit.png"]) == 0
+    shown = capsys.readouterr()
+    assert "see the warning" in shown.out
+    assert "correlation with the mean picture" in shown.err
+    assert "add --invert" in shown.err
+    assert main(["predict", str(made.path), "digit.png", "--invert"]) == 0
+    assert capsys.readouterr().err == ""
+    document = json.loads((made.path / "split.json").read_text())
+    document["pictures"]["mean"] = ["much"]
+    (made.path / "split.json").write_text(json.dumps(document))
+    assert nd.load(made.path).dir.split().pictures is None, "what is none is left alone"

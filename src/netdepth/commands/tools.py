@@ -6,7 +6,7 @@ import argparse
 import dataclasses
 import textwrap
 
-from netdepth.commands import Answer, runtime_of, say
+from netdepth.commands import Answer, runtime_of, say, warn
 from netdepth.errors import BadInput, StorageError
 from netdepth.text import percent, print_table, printable, scientific, size, thousands
 
@@ -103,8 +103,14 @@ def predict(args: argparse.Namespace) -> Answer:
         rows = []
         for one in predictions:
             others = ", ".join(f"{name} {percent(share)}" for name, share in one.probabilities[1:3])
-            rows.append([one.path, one.label, percent(one.probabilities[0][1]), others, one.note or ""])
+            note = "; ".join(filter(None, ("see the warning" if one.warning else "", one.note)))
+            rows.append([one.path, one.label, percent(one.probabilities[0][1]), others, note])
         print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,))
+        warned = [one for one in predictions if one.warning]
+        for one in warned[:SHOWN_NOTES]:
+            warn(f"{one.path}: {one.warning}")
+        if len(warned) > SHOWN_NOTES:
+            warn(f"and {len(warned) - SHOWN_NOTES} more of {len(predictions)} pictures")
 
     return Answer({"predictions": [dataclasses.asdict(one) for one in predictions]}, show)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from netdepth.config import derive_seed, digest
 from netdepth.data.fetch import Source
 from netdepth.errors import BadInput, choose
+from netdepth.files.likeness import PictureStatistics, picture_statistics
 from netdepth.registry import Registry
 
 __all__ = [
@@ -114,6 +115,11 @@ class Splits:
     def pixel_mean(self) -> Tensor:
         """`pixel_mean` of the training part, computed once."""
         return pixel_mean(self.train)
+
+    @functools.cached_property
+    def pictures(self) -> PictureStatistics:
+        """`picture_statistics` of the training part, computed once."""
+        return picture_statistics(self.train.inputs.numpy())
 
     @functools.cached_property
     def label_entropy(self) -> float:

@@ -16,7 +16,7 @@ import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from netdepth.errors import BadInput
 
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "MAX_BYTES", "MAX_PIXELS", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules", "read_picture",
+    "MAX_BYTES", "MAX_PIXELS", "ReadPicture", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules",
+    "read_picture",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG")
@@ -36,6 +37,11 @@ MAX_PIXELS = 50_000_000
 """Pictures with more are refused before they are decoded: each pixel takes up to eleven bytes, in every process."""
 
 STRIP_ROWS = 256
+
+PNG_START, PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+"""The first bytes of a PNG, and the byte with its bits per value."""
+FEW_BITS = 6
+"""A 16-bit picture that leaves two bits or more of its high byte empty is warned of."""
 
 ORIENTED = frozenset({"exif", "xmp", "XML:com.adobe.xmp", "Raw profile type exif"})
 """Where a file may say how to turn it; to look it up costs more than to decode a small picture."""
@@ -61,11 +67,16 @@ def pillow_rules() -> Iterator[None]:
         yield
 
 
-def read_picture(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, str | None]:
-    """The picture file at ``path`` as uint8 ``[C, H, W]`` of ``shape``, by `decode_picture`.
+class ReadPicture(NamedTuple):
+    """A picture as ``pixels`` uint8 ``[C, H, W]``; ``note`` says how it was resized, ``warning`` what was lost."""
 
-    Returns:
-        The pixels, and a note on how it was resized, or None.
+    pixels: np.ndarray
+    note: str | None
+    warning: str | None
+
+
+def read_picture(path: Path, shape: Sequence[int]) -> ReadPicture:
+    """The picture file at ``path`` as pixels of ``shape``, by `decode_picture`.
 
     Raises:
         BadInput: no file, or one that cannot be decoded.
@@ -85,14 +96,27 @@ def read_picture(path: Path, shape: Sequence[int]) -> tuple[np.ndarray, str | No
     try:
         with pillow_rules():
             whole = decode_picture(content, channels=channels, size=None)
+            warning = _lost_levels(content, whole)
             if whole.shape == tuple(shape):
-                return whole, None
+                return ReadPicture(whole, None, warning)
             note = f"resized from {whole.shape[2]}x{whole.shape[1]} to {width}x{height}"
             if whole.shape[1] * width != whole.shape[2] * height:
                 note = f"its middle, {note}"
-            return decode_picture(content, channels=channels, size=(height, width)), note
+            return ReadPicture(decode_picture(content, channels=channels, size=(height, width)), note, warning)
     except BadInput as reason:
         raise BadInput(f"{str(path)!r} is not acceptable: {reason}") from None
+
+
+def _lost_levels(content: bytes, pixels: np.ndarray) -> str | None:
+    """What is left of a 16-bit PNG whose values fill few of its bits, as those of a camera or scanner with 12 do."""
+    depth = content[PNG_DEPTH] if content.startswith(PNG_START) and len(content) > PNG_DEPTH else 8
+    bits = int(pixels.max(initial=0)).bit_length()
+    if depth != 16 or bits > FEW_BITS:
+        return None
+    return (
+        f"its 16-bit values end below {2 ** (8 + bits):,}, so that {2**bits} of 256 grey "
+        f"levels are left; multiply them by {2 ** (8 - bits)} first"
+    )
 
 
 def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int] | None) -> np.ndarray:

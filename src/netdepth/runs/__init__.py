@@ -7,12 +7,17 @@ so they are typed dictionaries; what netdepth alone reads is a dataclass.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Required, TypedDict
+
+from netdepth.config import from_json
+from netdepth.errors import BadInput
+from netdepth.files.likeness import PictureStatistics
 
 __all__ = [
     "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin", "Part", "RunResult",
@@ -143,7 +148,7 @@ class SplitRecord:
     """What ``split.json`` says of a run's data; None, or empty, for what it does not say.
 
     ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test. ``label_entropy``, in nats, is that of the
-    training labels.
+    training labels; ``pictures`` say how its training pictures look; older runs do not say.
     """
 
     name: str | None
@@ -153,6 +158,7 @@ class SplitRecord:
     data_digest: str | None
     split_digest: str | None
     label_entropy: float | None
+    pictures: PictureStatistics | None
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> SplitRecord:
@@ -176,7 +182,10 @@ class SplitRecord:
         name, sizes, entropy = value.get("name"), value.get("sizes"), value.get("label_entropy")
         sizes = {key: size for key, size in sizes.items() if type(size) is int} if isinstance(sizes, dict) else {}
         name, entropy = name if isinstance(name, str) else None, entropy if isinstance(entropy, float) else None
-        return cls(name, shape, tuple(classes or ()), sizes, digests[0], digests[1], entropy)
+        pictures = None
+        with contextlib.suppress(BadInput):
+            pictures = from_json(PictureStatistics, value.get("pictures"), "pictures")
+        return cls(name, shape, tuple(classes or ()), sizes, digests[0], digests[1], entropy, pictures)
 
 
 def _is_text(value: object) -> bool:

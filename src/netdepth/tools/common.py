@@ -5,12 +5,60 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from netdepth.errors import BadInput
+from netdepth.files.likeness import PictureStatistics
+from netdepth.files.pictures import read_picture
+from netdepth.models import Network
+from netdepth.tools.convert.fit import Published
 from netdepth.training.finished import Run, load
 
-__all__ = ["html_answer", "open_run", "output_file"]
+__all__ = ["OwnPicture", "html_answer", "open_run", "output_file", "own_picture", "seen_by"]
+
+
+@dataclass(frozen=True)
+class OwnPicture:
+    """A user's picture as ``pixels`` uint8 ``[C, H, W]``; ``note`` says how it was resized, ``warning`` why an answer
+    may mean nothing."""
+
+    pixels: Tensor
+    note: str | None
+    warning: str | None
+
+
+def seen_by(run: Run | Published, model: Network) -> PictureStatistics:
+    """How the pictures look that ``model``, the network of ``run``, was trained on: from ``split.json``; of a run
+    that does not say, and of published weights, the network's own normalisation alone."""
+    split = run.dir.split() if isinstance(run, Run) else None
+    if split is not None and split.pictures is not None:
+        return split.pictures
+    mean, scale = model.normalize.mean.double().mean(), model.normalize.scale.double().mean()
+    return PictureStatistics.of_normalization(float(mean), float(1 / scale))
+
+
+def own_picture(
+    path: Path, shape: tuple[int, int, int], seen: PictureStatistics | None, *, invert: bool = False
+) -> OwnPicture:
+    """The picture at ``path`` brought to ``shape`` (C, H, W), inverted where ``invert``, and compared with ``seen``.
+
+    Raises:
+        BadInput: `read_picture` refuses it.
+    """
+    pixels, note, lost = read_picture(path, shape)
+    taken, other = (255 - pixels, pixels) if invert else (pixels, 255 - pixels)
+    differences = [] if seen is None else seen.differences(taken)
+    warnings = [] if lost is None else [lost]
+    if seen is not None and differences:
+        warnings.append(f"unlike the pictures that this network was trained on: {'; '.join(differences)}")
+        if not seen.differences(other):
+            hint = "not inverted it is like them: leave out" if invert else "inverted it is like them: add"
+            warnings.append(f"{hint} --invert")
+    return OwnPicture(torch.tensor(taken), note, "; ".join(warnings) or None)
 
 
 def open_run(run: Run | Path | str, runs_dir: Path | None = None) -> Run:

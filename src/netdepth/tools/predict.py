@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from netdepth.errors import BadInput
-from netdepth.files.pictures import read_picture
+from netdepth.tools.common import own_picture, seen_by
 from netdepth.tools.convert.fit import Published, open_published
 from netdepth.training.finished import Run, load
 
@@ -18,12 +18,17 @@ __all__ = ["Prediction", "open_network", "predict"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """The prediction for one picture: ``label``, and every class with its probability, most likely first."""
+    """The prediction for one picture: ``label``, and every class with its probability, most likely first.
+
+    ``note`` says how the picture was resized; ``warning``, if it is not None, why the answer may mean nothing: the
+    picture is unlike those the network was trained on (`netdepth.files.likeness`), or most of its grey levels are lost.
+    """
 
     path: Path
     label: str
     probabilities: list[tuple[str, float]]
     note: str | None
+    warning: str | None = None
 
 
 def open_network(text: str, runs_dir: Path | None = None, names: Path | None = None) -> Run | Published:
@@ -57,12 +62,12 @@ def predict(run: Run | Published, images: Sequence[Path], *, invert: bool = Fals
         BadInput: a file that is not a readable picture, or an unfinished run.
     """
     model, classes = run.model() if isinstance(run, Run) else run.model, run.classes
+    seen = seen_by(run, model)
     predictions = []
     for path in images:
-        array, note = read_picture(Path(path), model.input_shape)
-        pixels = torch.tensor(255 - array if invert else array)
+        picture = own_picture(Path(path), model.input_shape, seen, invert=invert)
         with torch.inference_mode():
-            probabilities = model(pixels.unsqueeze(0))[0].double().softmax(0).tolist()
+            probabilities = model(picture.pixels.unsqueeze(0))[0].double().softmax(0).tolist()
         ranked = sorted(zip(classes, probabilities, strict=True), key=lambda item: -item[1])
-        predictions.append(Prediction(Path(path), ranked[0][0], ranked, note))
+        predictions.append(Prediction(Path(path), ranked[0][0], ranked, picture.note, picture.warning))
     return predictions

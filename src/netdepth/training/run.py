@@ -208,7 +208,8 @@ def _train(
         folder.write_json("config.json", heads[replica.index])
         if not folder.checkpoints():
             folder.write_json("environment.json", to_json(made_in))
-        folder.write_json("split.json", {**to_json(splits.spec), "label_entropy": splits.label_entropy})
+        seen = {"label_entropy": splits.label_entropy, "pictures": to_json(splits.pictures)}
+        folder.write_json("split.json", {**to_json(splits.spec), **seen})
     mirrors: dict[int, Mirrors] = {}
     try:
         for replica in missing:

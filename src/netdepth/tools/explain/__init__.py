@@ -21,7 +21,7 @@ from netdepth.config import SCHEMA, Json, Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import jsonable, write_atomic
 from netdepth.models import describe
-from netdepth.tools.common import html_answer, output_file
+from netdepth.tools.common import html_answer, output_file, seen_by
 from netdepth.tools.convert.fit import Published
 from netdepth.tools.explain import sheet as sheets
 from netdepth.tools.explain.examine import (
@@ -103,7 +103,8 @@ def explain(
     cost = describe(model).multiply_adds
     count = count or min(MOST, max(FEWEST, int(MULTIPLY_ADDS / (cost * PASSES))))
     if files:
-        pictures = picture_files(files, model.input_shape, known, only=chosen, invert=invert)
+        seen = seen_by(run, model)
+        pictures = picture_files(files, model.input_shape, known, only=chosen, invert=invert, seen=seen)
     elif isinstance(run, Run):
         most = max(count, min(CLASSIFIED, int(MULTIPLY_ADDS / cost)))
         pictures = validation_pictures(run, runtime.data_dir, wanted, most)

@@ -15,11 +15,12 @@ import torch
 from torch import Generator, Tensor
 
 from netdepth.errors import BadInput, StorageError
-from netdepth.files.pictures import read_picture
+from netdepth.files.likeness import PictureStatistics
 from netdepth.models import Network
 from netdepth.progress import CountProgress
 from netdepth.stats.intervals import Estimate, mean_interval
 from netdepth.text import thousands
+from netdepth.tools.common import own_picture
 from netdepth.tools.explain import maps as mapping
 from netdepth.training.finished import Run
 
@@ -107,11 +108,12 @@ def picture_files(
     *,
     only: Sequence[int] | None = None,
     invert: bool = False,
+    seen: PictureStatistics | None = None,
 ) -> Pictures:
     """Picture files, and the pictures in folders, brought to ``shape`` (C, H, W) as ``image-folder`` does it.
 
     A picture in a folder named like one of ``classes`` has that class; the class of others is unknown. With ``only``,
-    pictures of other classes are left out.
+    pictures of other classes are left out. The notes begin with pictures that are unlike those ``seen`` in training.
 
     Raises:
         BadInput: a file that is missing or no picture, a folder without any, too many files, none of ``only``.
@@ -127,12 +129,13 @@ def picture_files(
             raise BadInput(f"none of the --images lies in a folder named like one of the --classes: {names}")
     if len(files) > MAX_FILES:
         raise BadInput(f"--images names {thousands(len(files))} pictures; at most {thousands(MAX_FILES)} are allowed")
-    pixels, notes = [], []
+    pixels, notes, warnings = [], [], []
     with CountProgress("reading pictures", len(files)) as report:
         for file in files:
-            array, note = read_picture(file, shape)
-            pixels.append(torch.tensor(255 - array if invert else array))
-            notes += [] if note is None else [f"{file}: {note}"]
+            picture = own_picture(file, shape, seen, invert=invert)
+            pixels.append(picture.pixels)
+            notes += [] if picture.note is None else [f"{file}: {picture.note}"]
+            warnings += [] if picture.warning is None else [f"{file}: {picture.warning}"]
             report.add(1)
     return Pictures(
         inputs=torch.stack(pixels),
@@ -140,7 +143,7 @@ def picture_files(
         names=[str(file) for file in files],
         kind="picture" if len(files) == 1 else "pictures",
         source={"files": [str(file) for file in files]},
-        notes=notes,
+        notes=warnings + notes,
     )
 
 
