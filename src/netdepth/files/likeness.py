@@ -37,7 +37,7 @@ class PictureStatistics:
     """The ranges in which nearly all pictures of a training part lie, of three numbers of a picture made grey (0..255):
 
     ``mean``; ``spread``, the standard deviation of its pixels; ``likeness``, the correlation of the means of its 4 x 4
-    cells with ``layout``, those of the mean training picture, row by row (or empty: not known). A range reaches from the
+    cells with ``layout``, those of the mean training picture, row by row (or empty: unknown). A range reaches from the
     0.1 % to the 99.9 % quantile of ``pictures`` training pictures, and a tenth of its length further at either end.
     Measured on the validation images of MNIST, Fashion-MNIST and CIFAR-10 (JPEG): at most 0.2 % of them lie outside of
     any range; inverted, 100 % and 99.9 % of the first two do (none of the third); with a sixteenth of the brightness
