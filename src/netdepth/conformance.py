@@ -6,6 +6,7 @@ registered with) and yields each requirement and whether it is met.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import StudySpec
 from netdepth.text import plain
 from netdepth.trackers import TRACKERS
+from netdepth.training.evaluate import METRICS, own_names
 from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, Optimizer, load_state
 from netdepth.training.resolve import COMPONENTS, fill_in
@@ -173,6 +175,15 @@ def _objective(component: Component, data_dir: Path | None) -> Promises:
     yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), plain(float(loss.detach()), 4)
     loss.backward()  # type: ignore[no-untyped-call]
     yield "has a gradient", logits.grad is not None and bool(logits.grad.abs().sum() > 0), ""
+
+
+def _metric(component: Component, data_dir: Path | None) -> Promises:
+    own_names()
+    metric, labels = METRICS.build(component), torch.arange(BATCH) % CLASSES
+    logits = torch.randn(BATCH, CLASSES, generator=torch.Generator().manual_seed(0))
+    value = metric(logits, labels)
+    yield "returns a number", math.isfinite(float(value)), plain(float(value), 4)
+    yield "returns the same one again", metric(logits, labels) == value, ""
 
 
 def _tracker(component: Component, data_dir: Path | None) -> Promises:

@@ -37,6 +37,7 @@ REGISTRIES: Mapping[str, str] = {
     "schedule": "netdepth.training.optim:SCHEDULES",
     "augmentation": "netdepth.data.augment:AUGMENTATIONS",
     "objective": "netdepth.training.objectives:OBJECTIVES",
+    "metric": "netdepth.training.evaluate:METRICS",
     "tracker": "netdepth.trackers:TRACKERS",
 }
 """Every registry by its kind: the module that has it, imported when it is asked for, and its name there."""

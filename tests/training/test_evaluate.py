@@ -1,13 +1,24 @@
 """Metrics against scikit-learn and against their definitions."""
 
+import dataclasses
+from unittest import mock
+
 import numpy as np
 import pytest
 import torch
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, log_loss
+from support.real_runs import CONFIG, make
+from support.real_stacks import quickly
 
+from netdepth.conformance import check_component
 from netdepth.data import Split
+from netdepth.errors import BadInput
 from netdepth.models import build
-from netdepth.training.evaluate import class_report, logits_of, losses_and_accuracies, metrics
+from netdepth.report.run_text import print_run, render
+from netdepth.runs.compare import compare
+from netdepth.runs.table import QUANTITIES
+from netdepth.trackers.base import tracker_record
+from netdepth.training.evaluate import METRICS, class_report, logits_of, losses_and_accuracies, metrics, own_metrics
 from netdepth.training.stack import Stack
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -53,7 +64,7 @@ def test_evaluation_is_in_eval_mode_and_puts_the_mode_back():
     (first,), (second,) = logits_of(stack, [0], split), logits_of(stack, [0], split)
     assert model.training
     assert torch.equal(first, second)
-    ((loss, accuracy),) = losses_and_accuracies(stack, [0], split)
+    ((loss, accuracy, _),) = losses_and_accuracies(stack, [0], split)
     full = metrics(first, split.labels)
     assert loss == pytest.approx(full["loss"], abs=1e-6)
     assert accuracy == pytest.approx(full["accuracy"], abs=1e-12)
@@ -81,3 +92,36 @@ def test_many_replicas_looked_at_together_equal_each_alone(args):
         for index, logits in zip(replicas, logits_of(stack, replicas, split), strict=True):
             (alone,) = logits_of(stack, [index], split)
             assert torch.allclose(logits, alone, atol=1e-12, rtol=0)
+
+
+def test_a_metric_of_ones_own_is_in_every_record_result_and_table(tmp_path, capsys):
+    def top_2(logits, labels, k=2):
+        """Whether the label is among the k largest."""
+        return (logits.topk(k).indices == labels[:, None]).any(1).double().mean()
+
+    config = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, budget="1ep"))
+    with quickly(), mock.patch.dict(METRICS._entries):
+        without = make(tmp_path / "without", config)
+        METRICS.register("top-2")(top_2)
+        made = make(tmp_path, config)
+        assert make(tmp_path / "without", config).notes[0] == "made without the metric top-2; --fresh makes it again"
+        assert [f.promise for f in check_component("metric", "top-2") if not f.kept] == []
+        METRICS.register("bad")(lambda logits, labels: logits)
+        with pytest.raises(BadInput, match="metric 'bad' returned Tensor; it must return one number"):
+            own_metrics(torch.zeros(4, 3), torch.zeros(4, dtype=torch.int64))
+        METRICS.register("loss")(top_2)
+        with pytest.raises(BadInput, match="a metric named 'loss' would hide netdepth's own"):
+            make(tmp_path / "hidden", config)
+    (record,), result = made.run.read_metrics(), made.result
+    assert record["val_top_2"] == result["val"]["last"]["top_2"] > result["val"]["last"]["accuracy"]
+    assert tracker_record(record)["val/top_2"] == record["val_top_2"]
+    print_run(made.run)
+    head, *lines = [line for line in capsys.readouterr().out.splitlines() if "F1" in line or line.startswith("  test")]
+    assert head.split()[-1] == "top_2"
+    assert lines[-1].split()[-1] == f"{result['test']['last']['top_2']:.4f}"
+    both = compare([made.run, without.run])
+    (quantity,) = both.quantities[len(QUANTITIES) :]
+    rows = [row for group in both.groups for row in group.rows]
+    assert [quantity.of(row) for row in rows] == [result["test"]["last"]["top_2"], None]
+    assert quantity.source(rows[0]).endswith("result.json:test.last.top_2")
+    assert "test top\\_2" in render(both, "markdown")

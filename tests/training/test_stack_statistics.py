@@ -37,7 +37,7 @@ def trained(train: Split, few: Split, seeds: Sequence[int]) -> list[float]:
     schedule = SCHEDULES.build(Component("constant"), STEPS, 1)
     for event in fit(stack, mlp_gradients(stack), optimizer, schedule, Batches(train, 32, seeds), few, config):
         assert isinstance(event, Tick) or not any(record["diverged"] for record in event.values())
-    return [loss for loss, _ in losses_and_accuracies(stack, range(len(seeds)), train)]
+    return [loss for loss, _, _ in losses_and_accuracies(stack, range(len(seeds)), train)]
 
 
 def test_over_twenty_seeds_the_mean_difference_is_small_against_the_seeds() -> None:

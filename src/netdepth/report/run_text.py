@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, Quantity, RunRow, minimised, run_row, status_words
+from netdepth.runs.table import Quantity, RunRow, minimised, run_row, status_words
 from netdepth.text import (
     STATUS_WORDS,
     capitalised,
@@ -55,15 +55,16 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     dataset = str(row.dataset).partition(" ")[0]
     network = f": depth {row.depth}, {thousands(row.num_params)} parameters" if row.num_params else ""
     title = f"{row.recipe} on {dataset}, seed {row.seed}{network}"
-    header = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1")
+    header = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1", *map(printable, row.own))
     lines = []
     for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         for weights in ("best", "last"):
             metrics = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
             shares = [percent(row.scores[f"{part}_{weights}_{metric}"]) for metric in metrics]
             star = " *" if weights == row.reported else ""
-            lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares])
-    print_table(header, lines, right=range(2, 7), title=title, ruled=(1, 3))
+            own = [number(row.scores[f"{part}_{weights}_{key}"]) for key in row.own]
+            lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares, *own])
+    print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
     objective = minimised(run.read_json("config.json") or {})
     if objective is not None:
@@ -137,15 +138,18 @@ def print_next(report: Path | None) -> None:
 
 # --- several runs ---
 
-HEADER = ("seed", "epochs", *(q.title for q in QUANTITIES), "status")
+
+def _header(quantities: Sequence[Quantity]) -> tuple[str, ...]:
+    return ("seed", "epochs", *(printable(q.title) for q in quantities), "status")
 
 
 def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
     """The comparison as tables on ``stream`` (stdout if None)."""
+    header = _header(comparison.quantities)
     for group in comparison.groups:
-        lines = _lines(group)
-        columns, rule = range(len(HEADER) - 1), [len(lines) - 2]
-        print_table(HEADER, lines, right=columns, title=group.label, ruled=rule, stream=stream)
+        lines = _lines(group, comparison.quantities)
+        columns, rule = range(len(header) - 1), [len(lines) - 2]
+        print_table(header, lines, right=columns, title=group.label, ruled=rule, stream=stream)
 
 
 def render(comparison: Comparison, style: Literal["markdown", "csv", "latex"]) -> str:
@@ -157,17 +161,17 @@ def render(comparison: Comparison, style: Literal["markdown", "csv", "latex"]) -
     return {"markdown": _markdown, "csv": _csv, "latex": _latex}[style](comparison)
 
 
-def _lines(group: ComparedRuns) -> list[list[str]]:
+def _lines(group: ComparedRuns, quantities: Sequence[Quantity]) -> list[list[str]]:
     """A line of cells per run, then the line of means."""
     lines = []
     for row in group.rows:
         epochs = plain(row.epochs)
-        cells = [quantity.of_run(row) for quantity in QUANTITIES]
+        cells = [quantity.of_run(row) for quantity in quantities]
         error = f": {row.error}" if row.error else ""
         lines.append([str(row.seed), epochs, *cells, f"{STATUS_WORDS.get(row.status, row.status)}{error}"])
     counts = {estimate.n for estimate in group.estimates.values()}
     total = ", ".join([f"n = {max(counts)} of {len(group.rows)} runs", *group.remarks])
-    means = [_interval(quantity, group.estimates[quantity.key], max(counts)) for quantity in QUANTITIES]
+    means = [_interval(quantity, group.estimates[quantity.key], max(counts)) for quantity in quantities]
     lines.append(["mean ± 95 % t interval", "", *means, total])
     return lines
 
@@ -198,11 +202,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: 
 
 
 def _markdown(comparison: Comparison) -> str:
-    parts = []
+    parts, header = [], _header(comparison.quantities)
     for group in comparison.groups:
-        *runs, mean = [[markdown_text(cell) for cell in line] for line in _lines(group)]
+        *runs, mean = [[markdown_text(cell) for cell in line] for line in _lines(group, comparison.quantities)]
         bold = [f"**{cell}**" if cell else "" for cell in mean]
-        parts += [f"**{markdown_text(group.label)}**", markdown_table(HEADER, [*runs, bold], range(len(HEADER) - 1))]
+        parts += [f"**{markdown_text(group.label)}**", markdown_table(header, [*runs, bold], range(len(header) - 1))]
     parts += [f"Note: {markdown_text(warning)}." for warning in comparison.warnings]
     return "\n\n".join(parts) + "\n"
 
@@ -214,11 +218,12 @@ LATEX_ESCAPES = {
 
 
 def _latex(comparison: Comparison) -> str:
-    parts = []
+    parts, header = [], _header(comparison.quantities)
     for group in comparison.groups:
-        rows = [" & ".join(map(_latex_text, line)) + r" \\" for line in (HEADER, *_lines(group))]
+        lines = (header, *_lines(group, comparison.quantities))
+        rows = [" & ".join(map(_latex_text, line)) + r" \\" for line in lines]
         table = [r"\hline", rows[0], r"\hline", *rows[1:-1], r"\hline", rows[-1], r"\hline"]
-        begin = rf"\begin{{tabular}}{{{'r' * (len(HEADER) - 1)}l}}"
+        begin = rf"\begin{{tabular}}{{{'r' * (len(header) - 1)}l}}"
         parts.append("\n".join([f"% {printable(group.label)}", begin, *table, r"\end{tabular}"]))
     parts += [f"% {printable(warning)}" for warning in comparison.warnings]
     return "\n\n".join(parts) + "\n"
@@ -231,12 +236,13 @@ def _latex_text(text: str) -> str:
 def _csv(comparison: Comparison) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = [quantity.key for quantity in QUANTITIES]
-    writer.writerow(["line", "group", "fingerprint", "run", "folder", "seed", "epochs", *keys, "reported", "status"])
+    keys = [quantity.key for quantity in comparison.quantities]
+    names = map(printable, keys)
+    writer.writerow(["line", "group", "fingerprint", "run", "folder", "seed", "epochs", *names, "reported", "status"])
     for group in comparison.groups:
         head = [printable(group.label), group.fingerprint]
         for row in group.rows:
-            values = [quantity.of(row) for quantity in QUANTITIES]
+            values = [quantity.of(row) for quantity in comparison.quantities]
             place = [row.run, row.folder, row.seed, row.epochs]
             writer.writerow(["run", *head, *map(_cell, [*place, *values, row.reported, row.status])])
         means = [group.estimates[key] for key in keys]

@@ -39,6 +39,7 @@ class MetricsRecord(TypedDict, total=False):
     ``seconds`` is wall time since the previous record was yielded; in a stack, a live replica's share
     of it. ``diverged``: the loss of the last step is NaN or Inf, and its update was not made; or a weight is
     NaN or Inf at the end of a period (an infinite weight can switch a unit off, so that the loss stays finite).
+    The user's own metrics of the validation part are ``val_<name>``.
     ``best`` and ``overfit_*`` are what the stopping rules say of it. In a file, NaN and Inf are null, and
     ``nonfinite`` names them.
     """
@@ -68,7 +69,8 @@ ClassScores = Mapping[str, str | float]
 
 
 class RunResult(TypedDict, total=False):
-    """``result.json``: how a run ended, and the metrics of its best and last weights on every part of the data.
+    """``result.json``: how a run ended, and the metrics of its best and last weights on every part of the data, the
+    user's own among them.
 
     ``per_class`` and ``confusion`` ``[true][predicted]`` are those of the ``reported`` weights on the part
     ``evaluated_on``. ``continued_from`` is the `Origin` of a run that has one. NaN and Inf are null in the file, as in

@@ -15,7 +15,7 @@ import numpy as np
 from netdepth.config import Json, Settings
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import QUANTITIES, RunRow, minimised, run_row
+from netdepth.runs.table import Quantity, RunRow, minimised, quantities_of, run_row
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
@@ -56,6 +56,11 @@ class Comparison:
     groups: tuple[ComparedRuns, ...]
     warnings: tuple[str, ...]
 
+    @property
+    def quantities(self) -> tuple[Quantity, ...]:
+        """What is compared: the user's own metrics too, where a run has one."""
+        return quantities_of(row for group in self.groups for row in group.rows)
+
     def as_json(self) -> Mapping[str, Json]:
         """Plain values: fractions, nats, seconds; each number with the file and field it came from."""
         return {
@@ -68,8 +73,8 @@ class Comparison:
                     "runs": [
                         {
                             **{key: _finite(row.value(key)) for key in SHOWN},
-                            **{q.key: _finite(q.of(row)) for q in QUANTITIES},
-                            "sources": {q.key: q.source(row) for q in QUANTITIES},
+                            **{q.key: _finite(q.of(row)) for q in self.quantities},
+                            "sources": {q.key: q.source(row) for q in self.quantities},
                         }
                         for row in group.rows
                     ],
@@ -105,17 +110,19 @@ def compare(runs: Iterable[RunDir], label_of: Callable[[RunDir], str | None] = l
     labels = [name for name in dict.fromkeys(names.values()) if name is not None]
     if len(labels) < len(groups):
         labels = _labels([same[0] for same in groups.values()])
-    made = [_group([row for row, _ in same], label) for same, label in zip(groups.values(), labels, strict=True)]
+    shown = quantities_of(row for same in groups.values() for row, _ in same)
+    named = zip(groups.values(), labels, strict=True)
+    made = [_group([row for row, _ in same], label, shown) for same, label in named]
     warnings = _warnings(made)
     if any(minimised(config) for same in groups.values() for _, config in same):
         warnings.append("some of these runs minimised another loss; the losses shown are all plain cross-entropy")
     return Comparison(tuple(made), tuple(warnings))
 
 
-def _group(rows: list[RunRow], label: str) -> ComparedRuns:
+def _group(rows: list[RunRow], label: str, quantities: Sequence[Quantity]) -> ComparedRuns:
     ordered = tuple(sorted(rows, key=lambda row: (-1 if row.seed is None else row.seed, row.folder)))
     estimates = {}
-    for quantity in QUANTITIES:
+    for quantity in quantities:
         values = [quantity.of(row) for row in ordered if row.status not in UNFINISHED]
         estimates[quantity.key] = mean_interval([v for v in values if v is not None and math.isfinite(v)])
     return ComparedRuns(ordered[0].fingerprint, label, ordered, estimates, dict(Counter(row.status for row in ordered)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,8 @@ from netdepth.text import STATUS_WORDS, number, percent, plain
 
 __all__ = [
     "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "minimised",
-    "number_of",
-    "run_row", "source", "status_words",
+    "number_of", "own_metrics",
+    "quantities_of", "run_row", "source", "status_words",
 ]  # fmt: skip
 
 PARTS = ("train", "val", "test")
@@ -105,6 +105,8 @@ class RunRow:
     evaluated_on: str | None = None
     classes: tuple[ClassRecall, ...] = ()
     """The classes of the images in ``evaluated_on``, the worst first."""
+    own: tuple[str, ...] = ()
+    """Names of the user's own metrics, which are among the ``scores``."""
 
     @property
     def macro_recall(self) -> float | None:
@@ -174,6 +176,17 @@ class ClassQuantity(Quantity):
         return f"{super().of_run(row)} ({row.worst_class})" if named else super().of_run(row)
 
 
+@dataclass(frozen=True)
+class OwnQuantity(Quantity):
+    """A metric of the user's own; runs that were made without it have none."""
+
+    def of(self, row: RunRow) -> float | None:
+        return row.scores.get(self.column(row))
+
+    def source(self, row: RunRow) -> str:
+        return f"{Path(row.folder) / 'result.json'}:{self.column(row).replace('_', '.', 2)}"
+
+
 QUANTITIES = (
     Quantity("test_accuracy", "test accuracy", "test", "accuracy", percent=True),
     ClassQuantity("macro_recall", "macro recall", "", "macro_recall", percent=True),
@@ -184,6 +197,12 @@ QUANTITIES = (
 )
 """What every table of runs shows: the one list of columns of `netdepth compare`, of its other formats and JSON, and of
 `netdepth.runs.listing`."""
+
+
+def quantities_of(rows: Iterable[RunRow]) -> tuple[Quantity, ...]:
+    """The `QUANTITIES`, and after them the user's own metrics that any of ``rows`` has."""
+    own = dict.fromkeys(name for row in rows for name in row.own)
+    return (*QUANTITIES, *(OwnQuantity(f"test_{name}", f"test {name}", "test", name) for name in own))
 
 
 def run_row(run: RunDir) -> RunRow:
@@ -208,10 +227,20 @@ def run_row(run: RunDir) -> RunRow:
         else:
             values[column.name] = value if type(value) is (int if column.name == "seed" else str) else None
     scores = {score: values.pop(score) for score in SCORES}
+    own = own_metrics(files["result.json"])
+    more = [f"{part}_{weights}_{name}" for part in PARTS for weights in WEIGHTS for name in own]
+    scores |= {score: number_of(field_of(files["result.json"], score.replace("_", ".", 2))) for score in more}
     why = None if failure is None else f"{failure.get('error')}: {failure.get('message')}"
     part = files["result.json"].get("evaluated_on")
     values["evaluated_on"] = part if isinstance(part, str) else None
-    return RunRow(name, folder, status, why, **values, scores=scores, classes=class_recalls(files["result.json"]))
+    classes = class_recalls(files["result.json"])
+    return RunRow(name, folder, status, why, **values, scores=scores, classes=classes, own=own)
+
+
+def own_metrics(result: Mapping[str, Json]) -> tuple[str, ...]:
+    """The names of the user's own metrics in a ``result.json``."""
+    found = field_of(result, "train.last")
+    return tuple(name for name in found if name not in METRICS) if isinstance(found, Mapping) else ()
 
 
 def class_recalls(result: Mapping[str, Json]) -> tuple[ClassRecall, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,7 +78,10 @@ def mirror_folder(run_dir: Path, name: str) -> Path:
 def tracker_record(record: MetricsRecord) -> dict[str, object]:
     """One line of ``metrics.jsonl`` under the trackers' names, without its flags and what is null."""
     kept = {key: item for key, item in restored(record).items() if key not in ("step", "best") and item is not None}
-    return {NAMES.get(key, key): item for key, item in kept.items()}
+    return {
+        NAMES.get(key, re.sub("^val_", "val/", key)): item  # a metric of the user's own is there as val_<name>
+        for key, item in kept.items()
+    }
 
 
 @dataclass(frozen=True)

@@ -3,19 +3,34 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from netdepth.config import Component
 from netdepth.data import Split
+from netdepth.errors import BadInput
+from netdepth.registry import Registry, as_factory
+from netdepth.runs import METRICS as BUILT_IN
 from netdepth.runs import ClassScores
 from netdepth.training.gradients import MLPPass, Workspace
 from netdepth.training.stack import Stack
 
-__all__ = ["class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics"]
+__all__ = [
+    "METRICS", "Metric", "class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics", "own_metrics",
+    "own_names",
+]  # fmt: skip
+
+Metric = Callable[[Tensor, Tensor], float]
+"""(logits ``[N, K]``, labels ``[N]`` of a whole part of the data) to a number."""
+
+METRICS: Registry[Metric] = Registry("metric", as_factory)
+"""Metrics of a user's own. Each is computed at every evaluation, by its default settings; none decides anything, so
+none is in a fingerprint. A metric function takes its settings and returns a `Metric`. Also taken: a function of logits
+and labels."""
 
 CHUNK = 500
 """Images per forward pass: large enough to be efficient, small enough to stay in cache."""
@@ -62,17 +77,49 @@ def _logits_together(net: MLPPass, split: Split) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def losses_and_accuracies(stack: Stack, replicas: Sequence[int], split: Split) -> list[tuple[float, float]]:
-    """Mean cross-entropy (nats) and accuracy of the networks in ``replicas``, in eval mode; summed in float64."""
+def losses_and_accuracies(
+    stack: Stack, replicas: Sequence[int], split: Split
+) -> list[tuple[float, float, dict[str, float]]]:
+    """Mean cross-entropy (nats), accuracy and `own_metrics` of the networks in ``replicas``, in eval mode; summed in
+    float64."""
     found = []
     for logits in logits_of(stack, replicas, split):
         loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
-        found.append((float(loss), float((logits.argmax(1) == split.labels).double().mean())))
+        accuracy = (logits.argmax(1) == split.labels).double().mean()
+        found.append((float(loss), float(accuracy), own_metrics(logits, split.labels)))
+    return found
+
+
+def own_names() -> dict[str, str]:
+    """The registered metrics: the name in ``metrics.jsonl`` and ``result.json`` to that in the registry.
+
+    Raises:
+        BadInput: the name is one of netdepth's own.
+    """
+    names = {name.replace("-", "_"): name for name in METRICS.names()}
+    if taken := sorted(names.keys() & {*BUILT_IN}):
+        raise BadInput(f"a metric named {names[taken[0]]!r} would hide netdepth's own; call it otherwise")
+    return names
+
+
+def own_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """The user's `METRICS` of ``logits`` ``[N, K]``, by their `own_names`.
+
+    Raises:
+        BadInput: one returns no number.
+    """
+    found = {}
+    for key, name in own_names().items():
+        value = METRICS.build(Component(name))(logits, labels)
+        try:
+            found[key] = float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise BadInput(f"metric {name!r} returned {type(value).__name__}; it must return one number") from None
     return found
 
 
 def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
-    """Loss, accuracy and weighted precision, recall and F1 of ``logits`` ``[N, K]``, in float64.
+    """Loss, accuracy and weighted precision, recall and F1 of ``logits`` ``[N, K]``, in float64; and `own_metrics`.
 
     Weighted by class frequency, as scikit-learn's ``average="weighted"`` with ``zero_division=0``: a
     class that is never predicted has precision 0.
@@ -86,6 +133,7 @@ def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
         "precision_weighted": precision,
         "recall_weighted": recall,
         "f1_weighted": f1,
+        **own_metrics(logits, labels),
     }
 
 

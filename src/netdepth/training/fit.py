@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.augment import Batches
 from netdepth.runs import MetricsRecord
-from netdepth.training.evaluate import losses_and_accuracies
+from netdepth.training.evaluate import losses_and_accuracies, own_names
 from netdepth.training.optim import Optimizer, Schedule
 from netdepth.training.stack import Gradients, Stack
 
@@ -125,8 +126,8 @@ def _records(
     for index in indices:
         norms = {name: p.grad for name, p in stack.models[index].named_parameters() if p.grad is not None}
         layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
-        val_loss, val_accuracy = val_of.get(index, (math.nan, math.nan))
-        records[index] = MetricsRecord(
+        val_loss, val_accuracy, own = val_of.get(index, (math.nan, math.nan, dict.fromkeys(own_names(), math.nan)))
+        record = MetricsRecord(
             step=step,
             epoch=step / per_epoch,
             lr=lr,
@@ -140,4 +141,6 @@ def _records(
             seconds=share,
             diverged=index not in val_of,
         )
+        more = {f"val_{name}": value for name, value in own.items()}
+        records[index] = cast(MetricsRecord, {**record, **more})  # fields of the user's own
     return records

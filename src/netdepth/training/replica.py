@@ -25,7 +25,7 @@ from netdepth.runs import METRICS, WEIGHTS, MetricsRecord, RunResult, Scores
 from netdepth.runs.folder import RunDir
 from netdepth.training import layers
 from netdepth.training.checkpoint import MODEL, OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
-from netdepth.training.evaluate import class_report, logits_of, metrics
+from netdepth.training.evaluate import class_report, logits_of, metrics, own_names
 from netdepth.training.optim import Optimizer, WatchingSchedule
 from netdepth.training.stack import Stack
 
@@ -299,7 +299,7 @@ def _result(
     """Most of ``result.json``, from the scores of the best and the last weights; writes ``predictions.npz``."""
     reported = "best" if replica.config.train.early_stopping and replica.checkpoints.best else "last"
     # A diverged run has no last weights; without validation images there are no best ones, and nothing to judge by.
-    unknown = dict.fromkeys(METRICS, math.nan if replica.status == "diverged" else None)
+    unknown = dict.fromkeys((*METRICS, *own_names()), math.nan if replica.status == "diverged" else None)
     scores: dict[str, Scores] = {
         part: {w: found[w][part][0] if part in found[w] else unknown for w in WEIGHTS} for part in parts
     }

@@ -20,6 +20,7 @@ from netdepth.config import RunConfig, Runtime, derive_seed, digest
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.registry import REGISTRIES, Registry, registry_of
+from netdepth.training.evaluate import own_names
 from netdepth.training.finished import begin_with, find_weights, name_of
 from netdepth.training.gradients import has_handwritten_pass
 from netdepth.training.objectives import OBJECTIVES, find_teacher
@@ -112,6 +113,7 @@ def _refuse_settings_out_of_range(config: RunConfig) -> None:
     OPTIMIZERS.build(config.optimizer, trial_parameter()).step(0.0)
     SCHEDULES.build(config.schedule, 1, 1)
     OBJECTIVES.build(config.objective)
+    own_names()
 
 
 def multiplies_bf16(device: torch.device) -> bool:

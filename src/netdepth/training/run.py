@@ -20,6 +20,7 @@ from netdepth.progress import TrainProgress
 from netdepth.runs import Environment, RunResult
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.trackers.mirror import Mirrors
+from netdepth.training.evaluate import own_names
 from netdepth.training.gradients import choose_gradients
 from netdepth.training.longer import train_on
 from netdepth.training.loop import Watch, lay_out, train_stack
@@ -162,7 +163,8 @@ def run_stack(
     for replica in replicas:
         assert replica.result is not None
         folder, cached = replica.folder, replica not in missing
-        notes = [*_version_notes(folder), f"already finished: {folder.path}"] if cached else list(folder.notes)
+        older = [*_version_notes(folder), *_missing_metrics(replica.result), f"already finished: {folder.path}"]
+        notes = older if cached else list(folder.notes)
         mirror = mirrors.get(replica.index)
         finished.append(Finished(folder, replica.result, notes, mirror, trained_until, cached))
     return finished
@@ -261,6 +263,12 @@ def _failed(replicas: Sequence[Replica], error: Exception) -> NetdepthError:
         error = RunFailed(f"{path.name}: {reason}").with_traceback(error.__traceback__)
     error.path = path
     return error
+
+
+def _missing_metrics(result: RunResult) -> list[str]:
+    """One line if metrics were registered that the run was made without."""
+    missing = [name for key, name in own_names().items() if key not in result.get("train", {}).get("last", {})]
+    return [f"made without the metric {', '.join(missing)}; --fresh makes it again"] if missing else []
 
 
 def _version_notes(folder: RunDir) -> list[str]:
