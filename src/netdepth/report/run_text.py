@@ -202,7 +202,7 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: 
 
 
 def _markdown(comparison: Comparison) -> str:
-    parts, header = [], _header(comparison.quantities)
+    parts, header = [], [markdown_text(title) for title in _header(comparison.quantities)]
     for group in comparison.groups:
         *runs, mean = [[markdown_text(cell) for cell in line] for line in _lines(group, comparison.quantities)]
         bold = [f"**{cell}**" if cell else "" for cell in mean]
