@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
@@ -17,7 +18,7 @@ from netdepth.config import (
     to_json,
 )
 from netdepth.errors import BadInput
-from netdepth.overrides import apply_overrides, parse_seeds
+from netdepth.overrides import apply_overrides, common_overrides, parse_seeds
 
 CONFIG = RunConfig(
     dataset=Component("mnist5k"),
@@ -55,18 +56,48 @@ def test_overrides_reach_every_level_and_announce_what_is_dropped():
         CONFIG,
         ["model.width=64", "train.batch_size=32", "train.early_stopping.patience=9", "train.overfitting.delta=0.1"],
     )
-    assert config.model.args == {"hidden": [8], "width": 64}
+    assert config.model.args == {"hidden": None, "width": 64, "depth": 2}  # the same number of layers
     assert config.train.batch_size == 32
     assert config.train.early_stopping == EarlyStopping(patience=9)
     assert config.train.overfitting is not None
     assert config.train.overfitting.delta == 0.1
-    assert notes == []
+    assert notes == ["model.hidden [8] -> width 64, depth 2"]
 
     config, notes = apply_overrides(CONFIG, ["model=other", "dataset=fashion-mnist", "train.early_stopping=null"])
     assert config.model == Component("other")
     assert config.dataset == Component("fashion-mnist")
     assert config.train.early_stopping is None
     assert notes == ["model mlp -> other: dropped hidden=[8]"]
+
+
+def test_common_settings_go_to_their_paths_in_an_order_that_loses_none():
+    texts = common_overrides(
+        {"epochs": 5, "lr": "0.5", "batch_size": 8, "width": 4, "depth": 5, "optimizer": "sgd", "seed": 3},
+        ["optimizer.momentum=0.5"],
+    )
+    config, notes = apply_overrides(CONFIG, texts)
+    assert config.optimizer == Component("sgd", {"momentum": 0.5, "lr": 0.5})
+    assert (config.train.budget, config.train.batch_size) == ("5ep", 8)
+    assert config.model.args == {"hidden": None, "width": 4, "depth": 5}
+    assert len(notes) == 1 + bool(CONFIG.optimizer.args)
+    with pytest.raises(BadInput, match=r"--lr 1 and --set optimizer\.lr=2 are both given"):
+        common_overrides({"lr": "1"}, ["optimizer.lr=2"])
+    with pytest.raises(BadInput, match="needs a width too"):
+        apply_overrides(CONFIG, ["model.hidden=[8,4]", "model.depth=4"])
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("lr", "optimizer.lr"),
+        ("train.lr", "optimizer.lr"),
+        ("epochs", "train.budget=5ep"),
+        ("patience", "train.early_"),
+    ],
+)
+def test_a_setting_under_another_name_is_named_where_it_stands(path, meant):
+    with pytest.raises(BadInput, match=re.escape(f"write --set {meant}")):
+        apply_overrides(CONFIG, [f"{path}=5"])
 
 
 @pytest.mark.parametrize(

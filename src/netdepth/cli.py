@@ -12,13 +12,14 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from netdepth import __version__
 from netdepth.config import DEFAULT_TRACKERS, MAX_SEED
 from netdepth.errors import BadInput, NetdepthError, RankLost, StorageError, choose
+from netdepth.overrides import COMMON
 from netdepth.registry import REGISTRIES
 from netdepth.training.parallel import only_alone, rank
 from netdepth.training.signals import Terminated, signals_as_interrupts
@@ -115,7 +116,7 @@ def _refuse(word: str, parser: Parser) -> NoReturn:
     if word.partition("=")[0] in parser.options:
         raise BadInput(f"{word!r} must stand after {parser.prog!r}")
     if word.startswith("-") and word != "-":
-        choose(word.partition("=")[0], parser.options, f"option of {parser.prog}:")
+        choose(word.partition("=")[0], parser.options, f"option of {parser.prog}:", never=DISCARDING)
     raise BadInput(f"unexpected argument {word!r}; see {parser.prog} --help")
 
 
@@ -127,7 +128,9 @@ STUDY = "a study's folder, or the beginning of its name"
 DATASET = "a data set; image-folder:PATH for your own pictures"
 NAMES = "names of data sets"
 OR_WEIGHTS = f"{RUN}; or published weights: FILE.safetensors"
-KINDS = tuple(f"{kind}s" for kind in REGISTRIES)
+DISCARDING = ("--fresh", "--yes")
+"""Options that discard something: nobody is to be led to one of them by a mistyped word."""
+KINDS = (*(f"{kind}s" for kind in REGISTRIES), "settings")
 """What ``netdepth list`` takes."""
 
 
@@ -258,7 +261,7 @@ def grammar() -> Parser:
     add("list", "list every run with its status and size", runs, "runs_list")
     rm = add("rm", "remove run folders", runs, "runs_rm")
     rm.word("runs", "RUN", RUN, many=True)
-    rm.flag("--yes", "do not ask")
+    rm.flag("--yes", "do not ask: for scripts")
     add("gc", "delete the optimizer states of finished runs to free disk space", runs, "runs_gc")
 
     board = add("board", "show the runs in TensorBoard")
@@ -297,6 +300,14 @@ def _overrides(parser: Parser, text: str) -> None:
     parser.option("--set", "PATH=VALUE", text, dest="overrides", action="append", default=[])
 
 
+def _common(parser: Parser, names: Iterable[str]) -> None:
+    """Settings with an option of their own; each is one of `COMMON`."""
+    for name in names:
+        whole = {"epochs": (1, 10**9), "batch_size": (1, 2**20), "width": (1, 10**6), "depth": (1, 10**6)}.get(name)
+        metavar, text = ("NAME" if name == "optimizer" else "RATE" if name == "lr" else "N"), f"sets {COMMON[name]}"
+        parser.option(f"--{name.replace('_', '-')}", metavar, text, whole=whole)
+
+
 def _weights(parser: Parser) -> None:
     parser.option("--weights", "WHICH", "best or last (default: those that the run reports)", choices=("best", "last"))
 
@@ -314,7 +325,8 @@ def _train_options(parser: Parser, full: bool) -> None:
         return
     parser.option("--seeds", "LIST", "5 for seeds 0 to 4, or a list: 0,3,7")
     parser.option("--dataset", "NAME", DATASET)
-    _overrides(parser, "change a setting, e.g. model.hidden=[64,64]")
+    _common(parser, COMMON)
+    _overrides(parser, "change any setting, e.g. model.hidden=[64,64]; netdepth list settings shows them all")
     trackers = ",".join(DEFAULT_TRACKERS)
     text = f"trackers, separated by commas (netdepth list trackers shows them); or none (default: {trackers})"
     parser.option("--track", "NAMES", text, default=trackers)
@@ -327,7 +339,8 @@ def _study_options(parser: Parser) -> None:
     parser.option("--seeds", "LIST", "10 for seeds 0 to 9, or a list: 0,3,7; more seeds than before extend the study")
     parser.option("--depths", "LIST", "other depths than the recipe's, e.g. 2,8,24")
     parser.option("--dataset", "NAME", DATASET)
-    _overrides(parser, "change a setting of all runs")
+    _common(parser, ("epochs", "lr", "batch_size", "optimizer"))
+    _overrides(parser, "change a setting of all runs; netdepth list settings shows them all")
     text = "lr: choose the learning rate for each condition and depth, by validation loss on other seeds"
     parser.option("--tune", "SETTING", text)
     parser.option("--source", "RUN", "finished run to start from or to learn from (default: the study trains it first)")

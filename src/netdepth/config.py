@@ -108,13 +108,20 @@ def require(condition: bool, path: str, value: object, good: str) -> None:
         raise BadInput(f"{path} = {value!r} is {wrong}; it takes {good}")
 
 
+def _says(meaning: str, takes: str | None = None) -> Mapping[str, str | None]:
+    """What ``netdepth list settings`` says of a field, and what it takes where its type does not say that."""
+    return {"meaning": meaning, "takes": takes}
+
+
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop after ``patience`` evaluations in which ``monitor`` did not improve by ``min_delta``."""
 
-    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
-    patience: int = 5
-    min_delta: float = 0.0
+    monitor: Literal["val_loss", "val_accuracy"] = field(
+        default="val_loss", metadata=_says("the metric that has to improve")
+    )
+    patience: int = field(default=5, metadata=_says("evaluations without improvement before training stops"))
+    min_delta: float = field(default=0.0, metadata=_says("how much better counts as an improvement"))
 
     def __post_init__(self) -> None:
         require(self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
@@ -126,9 +133,9 @@ class Overfitting:
     """Overfitting: in ``patience`` evaluations in a row, the validation loss is more than ``delta`` nats above its best
     while the training loss is below its value at that best."""
 
-    patience: int = 3
-    delta: float = 0.0
-    action: Literal["flag", "stop"] = "flag"
+    patience: int = field(default=3, metadata=_says("evaluations in a row that count as overfitting"))
+    delta: float = field(default=0.0, metadata=_says("nats by which the validation loss is above its best"))
+    action: Literal["flag", "stop"] = field(default="flag", metadata=_says("flag: only say so; stop: end the training"))
 
     def __post_init__(self) -> None:
         require(self.patience >= 1, "overfitting.patience", self.patience, "1 or more")
@@ -142,13 +149,19 @@ DURATIONS = "steps, written as 2000it, or epochs, as 20ep"
 class TrainConfig:
     """How long and how a network is trained; ``batch_size`` is global, over all processes."""
 
-    budget: str = field(default="20ep", metadata={"takes": DURATIONS})
-    eval_every: str = field(default="1ep", metadata={"takes": DURATIONS})
-    batch_size: int = 128
-    early_stopping: EarlyStopping | None = None
-    overfitting: Overfitting | None = None
-    precision: Literal["float32", "float64", "bf16", "auto"] = "float32"
-    grad_clip_norm: float | None = None
+    budget: str = field(default="20ep", metadata=_says("length of the training", DURATIONS))
+    eval_every: str = field(
+        default="1ep", metadata=_says("how often the network is evaluated on validation data", DURATIONS)
+    )
+    batch_size: int = field(default=128, metadata=_says("images per step, over all processes"))
+    early_stopping: EarlyStopping | None = field(default=None, metadata=_says("when to stop early; null: never"))
+    overfitting: Overfitting | None = field(default=None, metadata=_says("how overfitting is found; null: not at all"))
+    precision: Literal["float32", "float64", "bf16", "auto"] = field(
+        default="float32", metadata=_says("precision of a training step")
+    )
+    grad_clip_norm: float | None = field(
+        default=None, metadata=_says("largest norm of the whole gradient; null: no limit")
+    )
 
     def __post_init__(self) -> None:
         for name in ("budget", "eval_every"):
@@ -171,13 +184,21 @@ class StartFrom:
     them.
     """
 
-    run: str
-    weights: Literal["best", "last"] | None = None
-    sha256: str | None = None
-    reset_head: bool = True
-    freeze: tuple[str, ...] = field(default=(), metadata={"takes": 'a list of stages, such as ["stem","stage1"]'})
-    unfreeze_every: str | None = field(default=None, metadata={"takes": DURATIONS})
-    lr_scale: Mapping[str, float] = field(default_factory=dict)
+    run: str = field(metadata=_says("the finished run to start from: a path or the beginning of its name"))
+    weights: Literal["best", "last"] | None = field(
+        default=None, metadata=_says("which of its weights; null: those that it reports")
+    )
+    sha256: str | None = field(default=None, metadata=_says("digest of those weights; null: filled in"))
+    reset_head: bool = field(default=True, metadata=_says("draw the last stage anew, as other classes need"))
+    freeze: tuple[str, ...] = field(
+        default=(), metadata=_says("stages that stay as they are", 'a list of stages, such as ["stem","stage1"]')
+    )
+    unfreeze_every: str | None = field(
+        default=None, metadata=_says("how often one more frozen stage joins the training", DURATIONS)
+    )
+    lr_scale: Mapping[str, float] = field(
+        default_factory=dict, metadata=_says("factor of the learning rate by stage", 'an object, such as {"stem":0.1}')
+    )
 
     def __post_init__(self) -> None:
         require(bool(self.run.strip()), "start_from.run", self.run, "a run: a path or a prefix of a folder's name")

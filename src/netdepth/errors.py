@@ -7,7 +7,7 @@ the nearest match. Nothing here imports anything of the package.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 __all__ = [
@@ -63,8 +63,8 @@ class RankLost(Interrupted):
         super().__init__(message, exit_code - 128)
 
 
-def choose(value: object, options: Iterable[str], what: str) -> str:
-    """Return ``value`` if it is one of ``options``.
+def choose(value: object, options: Iterable[str], what: str, never: Collection[str] = ()) -> str:
+    """Return ``value`` if it is one of ``options``; those in ``never`` are not suggested for another word.
 
     Raises:
         BadInput: naming the value, every option and the nearest match.
@@ -72,7 +72,7 @@ def choose(value: object, options: Iterable[str], what: str) -> str:
     names = sorted(options)
     if isinstance(value, str) and value in names:
         return value
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(str(value), [name for name in names if name not in never], n=1, cutoff=0.5)
     hint = f" (did you mean {near[0]!r}?)" if near else ""
     raise BadInput(f"unknown {what} {value!r}{hint}; choose from: {', '.join(names) or 'none'}")
 

@@ -1,20 +1,39 @@
-"""What a person types, as configs and seeds: ``--set path=value`` and ``--seeds``. Standard library only."""
+"""What a person types, as configs and seeds: ``--set path=value``, ``--lr`` and the like, ``--seeds``.
+
+Standard library only.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from netdepth.config import MAX_SEED, Component, RunConfig, from_json, require, to_json
+from netdepth.config import MAX_SEED, Component, RunConfig, TrainConfig, from_json, require, to_json
 from netdepth.errors import BadInput, choose
 
-__all__ = ["apply_overrides", "dataset_overrides", "parse_seeds"]
+__all__ = ["COMMON", "apply_overrides", "common_overrides", "dataset_overrides", "parse_seeds"]
 
+TRAIN = tuple(field.name for field in dataclasses.fields(TrainConfig))
 WITH_SETTINGS = ("early_stopping", "overfitting", "lr_scale")
 """What of ``train`` and ``start_from`` has settings of its own."""
+
+COMMON = {
+    "optimizer": "optimizer", "lr": "optimizer.lr", "epochs": "train.budget", "batch_size": "train.batch_size",
+    "width": "model.width", "depth": "model.depth",
+}  # fmt: skip
+"""Settings that have an option of their own, ``--lr`` and so on, by its name; ``--epochs 5`` is ``5ep``."""
+
+MEANT = {
+    **COMMON, "learning_rate": "optimizer.lr", "weight_decay": "optimizer.weight_decay",
+    "momentum": "optimizer.momentum", "budget": "train.budget", "batch": "train.batch_size",
+    "precision": "train.precision", "patience": "train.early_stopping.patience", "hidden": "model.hidden",
+    "activation": "model.activation", "dropout": "model.dropout", "init": "model.init", "val_size": "dataset.val_size",
+}  # fmt: skip
+"""Where a setting stands that people look for under its last name, or under another."""
 
 
 def parse_seeds(text: str) -> tuple[int, ...]:
@@ -50,6 +69,28 @@ def dataset_overrides(text: str | None) -> list[str]:
     return [f"dataset={name}", *where]
 
 
+def common_overrides(given: Mapping[str, object], overrides: Iterable[str]) -> list[str]:
+    """``overrides`` with the settings ``given`` by the names of `COMMON` (None: not given), as `apply_overrides` takes
+    them. The optimizer comes first, because its name drops settings; the others last, for the model they belong to.
+
+    Raises:
+        BadInput: a setting is given in both ways.
+    """
+    texts = list(overrides)
+    first: list[str] = []
+    last: list[str] = []
+    for name, path in COMMON.items():
+        value = given.get(name)
+        if value is None:
+            continue
+        option = f"--{name.replace('_', '-')}"
+        twice = next((text for text in texts if text.partition("=")[0] == path), None)
+        if twice is not None:
+            raise BadInput(f"{option} {value} and --set {twice} are both given; use one of them")
+        (first if path == name else last).append(f"{path}={value}ep" if name == "epochs" else f"{path}={value}")
+    return [*first, *texts, *last]
+
+
 def apply_overrides(config: RunConfig, overrides: Iterable[str]) -> tuple[RunConfig, list[str]]:
     """Apply ``--set`` texts such as ``model.width=64`` or ``optimizer=sgd``, in order.
 
@@ -82,8 +123,14 @@ def _value(raw: str) -> Any:
 
 def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> None:
     head, _, rest = path.partition(".")
+    unknown = head not in data or (head == "train" and rest and rest.partition(".")[0] not in TRAIN)
+    if unknown and (meant := MEANT.get(path.rpartition(".")[2])) not in (None, path):
+        example = "5ep" if meant == "train.budget" else "VALUE"
+        raise BadInput(f"unknown --set path: {path!r} (did you mean {meant!r}?); write --set {meant}={example}")
     choose(head, data, "--set path:")
     target, component = data[head], head not in ("train", "start_from")
+    if path in ("model.width", "model.depth"):
+        target = data[head] = _without_hidden(target, rest, value, notes)
     if rest and component:
         data[head] = {**target, "args": {**target["args"], rest: value}, "version": None}
     elif rest:
@@ -104,3 +151,18 @@ def _assign(data: dict[str, Any], path: str, value: Any, notes: list[str]) -> No
             dropped = ", ".join(f"{key}={item!r}" for key, item in sorted(target["args"].items()))
             notes.append(f"{head} {target['name']} -> {value}: dropped {dropped}")
         data[head] = {"name": value, "args": {}, "version": None}
+
+
+def _without_hidden(model: dict[str, Any], name: str, value: Any, notes: list[str]) -> dict[str, Any]:
+    """``model`` made ready for a ``width`` or a ``depth`` where it has a list of ``hidden`` widths instead."""
+    hidden = model["args"].get("hidden")
+    if not isinstance(hidden, list) or not hidden or value is None:
+        return model
+    instead = {"width": hidden[0] if len(set(hidden)) == 1 else None, "depth": len(hidden) + 1} | {name: value}
+    if instead["width"] is None:
+        raise BadInput(
+            f"model.depth = {value!r} needs a width too, because model.hidden = {json.dumps(hidden)} has unequal "
+            "widths; give the width first (--set model.width=VALUE, or --width)"
+        )
+    notes.append(f"model.hidden {json.dumps(hidden)} -> width {instead['width']}, depth {instead['depth']}")
+    return {**model, "args": {**model["args"], **instead, "hidden": None}}

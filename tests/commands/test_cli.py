@@ -17,6 +17,7 @@ from support.mutated_lines import LINES, build_safe_world, check
 
 from netdepth import __version__
 from netdepth.cli import main
+from netdepth.config import StartFrom, TrainConfig, to_json
 from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
 from netdepth.recipes import RECIPES
 
@@ -43,6 +44,9 @@ def test_no_command_shows_the_help_and_version_stands_everywhere(ask: Ask) -> No
     ("argv", "parts"),
     [
         (["trian"], ["unknown command 'trian'", "did you mean 'train'?", "compare"]),
+        (["train", "x", "--epoch", "3"], ["'--epoch'", "did you mean '--epochs'?", "--dataset"]),
+        (["train", "x", "--refresh"], ["'--refresh' (did you mean '--version'?)"]),  # no --fresh
+        (["runs", "rm", "baseline-mlp-s0", "--yet"], ["'--yet' (did you mean '--help'?)"]),
         (["train", "x", "--sead", "3"], ["'--sead'", "did you mean '--seed'?", "--dataset"]),
         (["train"], ["required: RECIPE"]),
         (["train", "basline-mlp"], ["'basline-mlp'", "did you mean 'baseline-mlp'?", "mlp-regularised"]),
@@ -64,7 +68,7 @@ def test_no_command_shows_the_help_and_version_stands_everywhere(ask: Ask) -> No
         (["compare", "baseline"], ["ambiguous", "baseline-mlp-s1-0123456789"]),
         (["compare", ""], ["cannot be a name or a path"]),
         (["compare", "a" * 5000], ["cannot be a name or a path"]),
-        (["runs", "rm", "baseline-mlp-s0"], ["--yes"]),
+        (["runs", "rm", "baseline-mlp-s0"], ["see netdepth runs rm --help"]),
         (["runs", "lst"], ["unknown action 'lst'", "did you mean 'list'?"]),
         (["data", "fetch", "mnits"], ["'mnits'", "did you mean 'mnist'?"]),
         (["board", "nowhere"], ["no folder 'nowhere'"]),
@@ -132,6 +136,24 @@ def test_list_names_every_setting_with_type_default_and_meaning(ask: Ask, kind: 
         assert entry["name"] in out
         for setting in entry["settings"]:
             assert all(str(setting[key]) in out for key in ("name", "type", "meaning"))
+
+
+def test_list_settings_names_every_path_that_set_takes(ask: Ask) -> None:
+    found = json.loads(ask("list", "settings", "--json")[1])["settings"]
+    wanted = {f"train.{path}" for path in to_json(TrainConfig())} | {f"start_from.{p}" for p in to_json(StartFrom("x"))}
+    wanted |= {
+        "dataset",
+        "model",
+        "objective",
+        "optimizer",
+        "schedule",
+        "augmentation",
+        "train.early_stopping.patience",
+    }
+    wanted |= {"optimizer.lr", "model.hidden", "dataset.val_size"}
+    assert wanted <= {one["path"] for one in found}
+    assert all(one["type"] and one["meaning"] and "default" in one for one in found)
+    assert "images per step, over all processes (--batch-size)" in ask("list", "settings")[1]
 
 
 def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World, monkeypatch: pytest.MonkeyPatch) -> None:

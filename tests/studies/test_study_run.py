@@ -175,7 +175,7 @@ def test_a_study_whose_data_changed_refuses_to_go_on(tmp_path: Path, monkeypatch
         return dataclasses.replace(found, spec=dataclasses.replace(found.spec, data_digest="other"))
 
     monkeypatch.setattr(data, "load", load)
-    with pytest.raises(BadInput, match="its data or the code of a component changed; use --fresh"):
+    with pytest.raises(BadInput, match="its data or the code of a component changed; start it again in another"):
         make(tmp_path, tiny_spec())
 
 

@@ -43,7 +43,7 @@ def test_damaged_checkpoints_of_the_last_step_do_not_stay(reference, tmp_path):
 def test_a_run_begun_elsewhere_is_refused_in_one_line(tmp_path):
     with pytest.raises(Interrupted):
         make_stack(tmp_path, watch=stopping(2))
-    with pytest.raises(BadInput, match=r"started with threads = 1, not 2.*--fresh"):
+    with pytest.raises(BadInput, match=r"started with threads = 1, not 2.*another --runs folder"):
         make_stack(tmp_path, threads=2)
     folder = folders(tmp_path)[-1]
     environment = folder.read_json("environment.json")
@@ -159,7 +159,9 @@ def test_a_replica_begun_in_another_stack_is_refused_in_one_line(tmp_path):
     with pytest.raises(Interrupted):
         make_stack(tmp_path, watch=stopping(2))
     for seeds in [(0, 1), (1,), (2, 1, 0), (0, 1, 2, 3)]:
-        with pytest.raises(BadInput, match=r"started in a stack with the seeds \[0, 1, 2\], .*--fresh") as refused:
+        with pytest.raises(
+            BadInput, match=r"started in a stack with the seeds \[0, 1, 2\], .*another --runs folder"
+        ) as refused:
             make_stack(tmp_path, seeds=seeds)
         assert "\n" not in str(refused.value)
     assert [folder.checkpoints() for folder in folders(tmp_path)[:3]] == [[24]] * len(SEEDS)
@@ -173,7 +175,7 @@ def test_a_run_begun_alone_is_refused_by_a_stack(tmp_path, known):
     if not known:
         recorded = folder.read_json("environment.json")
         folder.write_json("environment.json", {k: recorded[k] for k in recorded if k not in ("seeds", "stack", "made")})
-    with pytest.raises(BadInput, match=r"test-mnist5k-s1-\w+ was started .*--fresh"):
+    with pytest.raises(BadInput, match=r"test-mnist5k-s1-\w+ was started .*another --runs folder"):
         make_stack(tmp_path)
     assert make_alone(tmp_path, seeds=(1,))[0].run.notes == ["continued from step 24 (epoch 2)"]
 

@@ -9,9 +9,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from netdepth.config import Runtime
+from netdepth.overrides import common_overrides
 from netdepth.text import printable
 
-__all__ = ["Answer", "command", "runtime_of", "say", "warn"]
+__all__ = ["Answer", "command", "overrides_of", "runtime_of", "say", "warn"]
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ def runtime_of(args: argparse.Namespace, trackers: tuple[str, ...] = ()) -> Runt
         fresh=getattr(args, "fresh", False),
         sealed=getattr(args, "sealed", False),
     )
+
+
+def overrides_of(args: argparse.Namespace) -> list[str]:
+    """What ``--set``, ``--lr`` and the like change."""
+    return common_overrides(vars(args), args.overrides)
 
 
 MODULES = {

@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from netdepth.commands import Answer, runtime_of, say
+from netdepth.commands.settings import default_of, list_settings
 from netdepth.config import Json, RunConfig, Runtime, to_json, type_name
 from netdepth.errors import NetdepthError
-from netdepth.registry import REGISTRIES, Entry, Field, registry_of
+from netdepth.registry import REGISTRIES, Entry, registry_of
 from netdepth.runs.folder import runs_root
 from netdepth.runs.table import describe_component
 from netdepth.studyspec import StudySpec
@@ -29,7 +30,9 @@ __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_co
 
 
 def list_components(args: argparse.Namespace) -> Answer:
-    """Names and summaries of one kind or all; with -v every setting."""
+    """Names and summaries of one kind or all; with -v every setting. Every path of ``--set`` for "settings"."""
+    if args.kind == "settings":
+        return list_settings()
     found: dict[str, list[Entry[Any]]] = {}
     for kind in [args.kind] if args.kind else [f"{kind}s" for kind in REGISTRIES]:
         registry = registry_of(kind.removesuffix("s"))
@@ -43,7 +46,7 @@ def list_components(args: argparse.Namespace) -> Answer:
                 say(f"{entry.name} (version {entry.version})")
                 say(*(f"    {line}" for line in (inspect.getdoc(entry.function) or "").splitlines()))
                 if entry.fields:
-                    rows = [[s.name, type_name(s.type), json.dumps(_default(s)), s.meaning] for s in entry.fields]
+                    rows = [[s.name, type_name(s.type), json.dumps(default_of(s)), s.meaning] for s in entry.fields]
                     print_table(("setting", "type", "default", "meaning"), rows)
                 elif kind == "recipes":
                     for key, value in _settings(entry.function()).items():
@@ -61,7 +64,7 @@ def _component(kind: str, entry: Entry[Any]) -> Mapping[str, Json]:
         "version": entry.version,
         "summary": entry.summary,
         "settings": [
-            {"name": s.name, "type": type_name(s.type), "default": _default(s), "meaning": s.meaning}
+            {"name": s.name, "type": type_name(s.type), "default": default_of(s), "meaning": s.meaning}
             for s in entry.fields
         ],
     }
@@ -70,11 +73,6 @@ def _component(kind: str, entry: Entry[Any]) -> Mapping[str, Json]:
 def _is_study(entry: Entry[Any]) -> bool:
     """Whether a recipe says that it returns a study."""
     return entry.function.__annotations__.get("return") in (StudySpec, StudySpec.__name__)
-
-
-def _default(setting: Field) -> Json:
-    found: Json = "required" if setting.default is inspect.Parameter.empty else setting.default
-    return found
 
 
 def _settings(made: RunConfig | StudySpec) -> Mapping[str, Json]:

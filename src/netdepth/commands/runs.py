@@ -99,7 +99,9 @@ def runs_rm(args: argparse.Namespace) -> Answer:
         check_removable(run, root)
     if not args.yes:
         if args.json or not sys.stdin.isatty():
-            raise BadInput("runs rm asks before it removes anything, and nobody can answer here; add --yes")
+            raise BadInput(
+                "runs rm asks before it removes anything, and nobody can answer here; see netdepth runs rm --help"
+            )
         for run in chosen:
             say(f"{run.path}  {size(folder_size(run.path))}  {run.status()}")
         if input(f"Remove {len(chosen)} run folder(s)? [y/N] ").strip().lower() not in ("y", "yes"):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands import Answer, runtime_of, say, warn
+from netdepth.commands import Answer, overrides_of, runtime_of, say, warn
 from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
@@ -41,7 +41,7 @@ def study(args: argparse.Namespace) -> Answer:
         seeds=args.seeds,
         depths=args.depths,
         dataset=args.dataset,
-        overrides=args.overrides,
+        overrides=overrides_of(args),
         tune=args.tune,
         source=args.source,
     )

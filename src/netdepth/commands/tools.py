@@ -76,7 +76,7 @@ def probe(args: argparse.Namespace) -> Answer:
         runs_dir=args.runs_root,
         threads=args.threads or 1,
     )
-    notes = ["found there already; --fresh makes it again"] if found.cached else []
+    notes = ["found there already, computed before"] if found.cached else []
     try:
         figure = found.figure
     except StorageError as error:

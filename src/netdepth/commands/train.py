@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands import Answer, runtime_of, say, warn
+from netdepth.commands import Answer, overrides_of, runtime_of, say, warn
 from netdepth.errors import BadInput, choose
 from netdepth.runs.folder import RunDir
 from netdepth.text import printable
@@ -32,7 +32,7 @@ def train(args: argparse.Namespace) -> Answer:
         able = " or ".join(f"--track {name}" for name in TRACKERS.names() if can_go_online(name))
         raise BadInput(f"--wandb-online needs a tracker that can upload: {able}")
     made = api.train_runs(
-        args.recipe, runtime, seed=args.seed, seeds=args.seeds, dataset=args.dataset, overrides=args.overrides
+        args.recipe, runtime, seed=args.seed, seeds=args.seeds, dataset=args.dataset, overrides=overrides_of(args)
     )
     return trained(made, several=args.seeds is not None)
 

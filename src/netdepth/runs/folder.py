@@ -120,7 +120,7 @@ class RunDir:
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """The parsed file of this folder, or None; errors as in the function `read_json`."""
-        return read_json(self.path / name, "delete it or use --fresh")
+        return read_json(self.path / name, "restore it, or use another --runs")
 
     def split(self) -> SplitRecord | None:
         """``split.json``, or None where there is none.
@@ -133,7 +133,7 @@ class RunDir:
             return None if value is None else SplitRecord.from_json(value)
         except (TypeError, ValueError):
             path = self.path / "split.json"
-            raise BadInput(f"{path} does not describe a data set; delete it or use --fresh") from None
+            raise BadInput(f"{path} does not describe a data set; restore it, or use another --runs") from None
 
     def environment(self) -> Environment | None:
         """``environment.json``, or None where there is none.
@@ -156,7 +156,7 @@ class RunDir:
         """
         found: Any = self.read_json("result.json")
         if found is not None and not fits(RunResult, found):
-            raise BadInput(f"{self.path / 'result.json'} does not describe a result; delete it or use --fresh")
+            raise BadInput(f"{self.path / 'result.json'} does not describe a result; restore it, or use another --runs")
         return cast(RunResult | None, found)
 
     def write_failure(self, error: str, message: str) -> None:

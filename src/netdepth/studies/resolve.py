@@ -200,7 +200,7 @@ class Phase:
                 if run is not None and run.fingerprint != fingerprint:
                     raise BadInput(
                         f"{cell.name} was planned as {run.fingerprint} and is {fingerprint} now: its data or "
-                        "the code of a component changed; use --fresh to start again, or another --runs"
+                        "the code of a component changed; start it again in another --runs folder"
                     )
                 runs.append(run or cell.run(seed, name))
         new = [cell.work(seed for seed in seeds if (cell.key, seed) not in before) for cell in first_of.values()]

@@ -95,8 +95,8 @@ def refuse_changed(runtime: Runtime, recorded: Environment, team: Team) -> None:
         if then == 1:
             begun, how = "one process", "without torchrun"
         raise BadInput(
-            f"this run was started in {begun}, not {team.world}, which changes its bits; continue it {how} or "
-            f"start again with --fresh"
+            f"this run was started in {begun}, not {team.world}, which changes its bits; continue it {how}, or "
+            f"train it anew in another --runs folder"
         )
     asked = {"device": None if runtime.device == "auto" else runtime.device, "threads": runtime.threads}
     now = {**{key: value for key, value in asked.items() if value is not None}, "torch": torch.__version__}
@@ -105,7 +105,7 @@ def refuse_changed(runtime: Runtime, recorded: Environment, team: Team) -> None:
         if before != value:
             raise BadInput(
                 f"this run was started with {key} = {before}, not {value}, which changes its bits; "
-                f"continue it with {key} = {before} or start again with --fresh"
+                f"continue it with {key} = {before}, or train it anew in another --runs folder"
             )
 
 

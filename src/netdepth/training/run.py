@@ -140,7 +140,7 @@ def run_stack(
             result = None if runtime.fresh else folder.result()
             if result is not None:
                 if folder.read_json("config.json") is None:
-                    raise BadInput(f"{folder.path} has a result but no config.json; delete the folder or use --fresh")
+                    raise BadInput(f"{folder.path} has a result but no config.json; restore it, or use another --runs")
                 with contextlib.suppress(OSError):  # it finished, though the last sync of its result may have failed
                     (folder.path / "failure.json").unlink(missing_ok=True)
             replicas.append(Replica(index, config.with_seed(seed), folder, result))
@@ -245,7 +245,7 @@ def _recorded_environment(replicas: Sequence[Replica], seeds: list[int]) -> Envi
             how = f"in a stack with the seeds {begun}" if len(begun) > 1 else "alone"
             raise BadInput(
                 f"{replica.folder.path.name} was started {how}, not with the seeds {seeds}, which changes its bits; "
-                f"continue it as it was started, or start again with --fresh"
+                f"continue it as it was started, or train it anew in another --runs folder"
             )
         environment = recorded
     return environment
@@ -276,4 +276,4 @@ def _version_notes(folder: RunDir) -> list[str]:
     made = folder.environment()
     now = {"torch": torch.__version__, "netdepth": netdepth.__version__}
     other = [f"{key} {then}" for key, value in now.items() if (then := getattr(made, key, None)) != value]
-    return [f"made by {' and '.join(other)}; --fresh makes it again"] if other else []
+    return [f"made by {' and '.join(other)}; another --runs folder has it made again"] if other else []
