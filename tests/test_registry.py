@@ -4,9 +4,10 @@ from typing import Annotated, Literal
 
 import pytest
 
+import netdepth
 from netdepth.config import Component, type_name
 from netdepth.errors import BadInput
-from netdepth.registry import Registry
+from netdepth.registry import REGISTRIES, Registry
 
 
 def make():
@@ -119,3 +120,9 @@ def test_plain_parameters_with_defaults_are_settings_too_of_the_type_they_show()
         registry.resolve(Component("bag", {"size": "big"}))
     with pytest.raises(BadInput, match="setting of thing 'bag': 'made'"):
         registry.resolve(Component("bag", {"made": "x"}))
+
+
+def test_every_registry_is_offered_by_the_package():
+    assert {kind: getattr(netdepth, place.partition(":")[2]).kind for kind, place in REGISTRIES.items()} == {
+        kind: kind for kind in REGISTRIES
+    }
