@@ -118,6 +118,8 @@ def test_plain_parameters_with_defaults_are_settings_too_of_the_type_they_show()
     assert registry.build(Component("bag", given), "ctx").seen == ("ctx", 2.0, ("b", "c"), 0.5, "new")
     with pytest.raises(BadInput, match=r"thing\.size = 'big' is not acceptable; it takes a number"):
         registry.resolve(Component("bag", {"size": "big"}))
+    with pytest.raises(BadInput, match=r"thing\.weight = 'big' is not acceptable; it takes a number$"):
+        registry.resolve(Component("bag", {"weight": "big"}))
     with pytest.raises(BadInput, match="setting of thing 'bag': 'made'"):
         registry.resolve(Component("bag", {"made": "x"}))
 

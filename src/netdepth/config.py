@@ -314,7 +314,8 @@ def from_json(kind: Any, data: Any, path: str = "config", takes: str | None = No
             with contextlib.suppress(BadInput):
                 return from_json(other, data, path, takes, finite=finite)
         if data is not None:
-            several = " or ".join(PLAIN.get(kind, type_name(kind)) for kind in (*others, last)) if others else None
+            kinds = [kind for kind in (*others, last) if kind is not int or float not in args]  # any number
+            several = " or ".join(PLAIN.get(kind, type_name(kind)) for kind in kinds) if others else None
             return from_json(last, data, path, takes or several, finite=finite)
     elif origin in (list, tuple):
         if isinstance(data, list | tuple):
@@ -364,11 +365,14 @@ _type_hints = functools.cache(typing.get_type_hints)
 
 def type_name(kind: Any) -> str:
     """A type as a user reads it: ``int``, ``'relu' | 'tanh'``, ``list of int``, ``int or null``."""
+    if kind is Any:
+        return "anything"
     origin, args = typing.get_origin(kind), typing.get_args(kind)
     if origin is Literal:
         return " | ".join(repr(a) for a in args)
     if origin in (typing.Union, types.UnionType):
-        return " or ".join("null" if a is type(None) else type_name(a) for a in args)
+        kinds = [a for a in args if a is not int or float not in args]  # any number
+        return " or ".join("null" if a is type(None) else type_name(a) for a in kinds)
     if origin in (list, tuple):
         return f"list of {type_name(args[0])}"
     return getattr(kind, "__name__", str(kind))

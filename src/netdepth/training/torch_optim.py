@@ -44,6 +44,9 @@ def adapted(function: Callable[..., Any]) -> Callable[..., Any]:
         return TorchOptimizer(flat, make, settings, function.__name__)
 
     functools.update_wrapper(component, function, updated=())
+    if function.__module__.startswith("torch."):  # whose docstrings are manual pages
+        first = (inspect.getdoc(function) or "").partition("\n")[0]
+        component.__doc__ = f"{first}\n\n`{function.__module__}.{function.__name__}` as it is."
     signature = inspect.signature(function)
     kept = [p for p in signature.parameters.values() if p.name not in HOW]
     component.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
