@@ -126,7 +126,7 @@ def read_events(run: RunDir) -> Any:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     guide = dict.fromkeys(("scalars", "images", "tensors", "histograms"), 0)
-    accumulator = EventAccumulator(str(run.path / "tensorboard"), size_guidance=guide)
+    accumulator = EventAccumulator(str(run.path), size_guidance=guide)
     return accumulator.Reload()
 
 

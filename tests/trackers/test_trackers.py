@@ -30,12 +30,17 @@ from support.tracked_runs import (
 from netdepth.errors import StorageError
 from netdepth.runs.folder import RunDir
 from netdepth.trackers import TRACKERS, Mirrors, sync
-from netdepth.trackers.base import Values, tracker_record
+from netdepth.trackers.base import Values, run_id, tracker_record
+from netdepth.trackers.tensorboard import SINGLE, TAGS
 from netdepth.trackers.wandb import require_complete
 
 EPOCHS = 6
 NAN_EPOCH = 4
 KEY = "0123456789" * 4
+BELONGS = {
+    "WANDB_PROJECT": "digits", "WANDB_ENTITY": "our-lab", "WANDB_TAGS": "first, deep", "WANDB_RUN_GROUP": "tuesday",
+    "WANDB_NAME": "mine",
+}  # fmt: skip
 GENEROUS = 60.0
 """Seconds; these tests are about content. What a fault may cost is tested beside."""
 
@@ -50,7 +55,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     for epoch in (1, 2, 3):
         run.append_metrics(record(epoch))
     assert mirrors.finish(time.monotonic() + GENEROUS) == []
-    assert all(any((run.path / name).iterdir()) for name in TRACKERS.names())
+    assert list(run.path.glob("events.out.tfevents.*"))
+    assert list(run.path.glob("wandb/*-run-*"))
 
     mirrors = Mirrors.start(run.path, TRACKERS.names())
     run.truncate_metrics(2 * STEPS_PER_EPOCH)
@@ -80,12 +86,12 @@ def rebuilt(live: RunDir, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with silent_server() as (url, taken), pytest.MonkeyPatch.context() as patch:
         (root / "netrc").write_text(f"machine {url.removeprefix('http://')} login user password {KEY}\n")
         stored = {"HOME": root / "home", "NETRC": root / "netrc", "WANDB_API_KEY": KEY, "WANDB_BASE_URL": url}
-        for name, value in {**stored, "WANDB_MODE": "online", "WANDB_PROJECT": "other"}.items():
+        for name, value in {**stored, "WANDB_MODE": "online", **BELONGS}.items():
             patch.setenv(name, str(value))
         for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
             patch.delenv(name, raising=False)
-        for name in TRACKERS.names():
-            assert sync(run, name) == run.path / name
+        assert sync(run, "tensorboard") == run.path  # TensorBoard names a run after the folder of its events
+        assert sync(run, "wandb") == run.path / "wandb"
         yield run, taken
 
 
@@ -93,13 +99,11 @@ def steps_on_the_board(run: RunDir) -> list[int]:
     from tensorboard.backend.event_processing.directory_watcher import DirectoryDeletedError
     from tensorboard.compat.tensorflow_stub.errors import NotFoundError
 
-    if not (run.path / "tensorboard").exists():
-        return []
     try:
         events = read_events(run)
     except (DirectoryDeletedError, NotFoundError):  # a resumed run's board is made anew, at any moment
         return []
-    return [event.step for event in events.Scalars("val/loss")] if "val/loss" in events.Tags()["scalars"] else []
+    return [event.step for event in events.Scalars("loss/val")] if "loss/val" in events.Tags()["scalars"] else []
 
 
 def expected(run: RunDir) -> dict[int, dict[str, Any]]:
@@ -120,21 +124,41 @@ def test_tensorboard_scalars_are_the_metrics(run: RunDir) -> None:
     records = expected(run)
     names = {name for values in records.values() for name in values}
     assert {"train/loss", "val/accuracy", "lr", "gradients/norm", "overfitting/gap", "overfitting/count"} <= names
-    for name in names:
-        found = [(event.step, event.value) for event in events.Scalars(name)]
+    assert names - set(TAGS) == {"overfitting/gap", "overfitting/count", *SINGLE}
+    for name in names - set(SINGLE):
+        found = [(event.step, event.value) for event in events.Scalars(TAGS.get(name, name))]
         wanted = [(step, float(np.float32(values[name]))) for step, values in records.items() if name in values]
         np.testing.assert_array_equal(found, wanted, err_msg=name)
-    times = [event.wall_time for event in events.Scalars("train/loss")]
+    times = [event.wall_time for event in events.Scalars("loss/train")]
     np.testing.assert_allclose(np.diff(times), 0.25, atol=1e-6)  # the records' own seconds
 
 
-def test_tensorboard_final_metrics_and_figures(live: RunDir) -> None:
+def test_tensorboard_opens_on_accuracy_and_loss_and_draws_no_single_points(live: RunDir) -> None:
+    from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+
+    board = EventMultiplexer().AddRunsFromDirectory(str(live.path.parent.parent)).Reload()
+    (name,) = board.Runs()
+    assert name == f"single/{live.path.name}"
     events = read_events(live)
-    result = live.result()
-    for name, value in result["test"]["best"].items():
-        (event,) = events.Scalars(f"test/{name}")
-        assert (event.step, event.value) == (result["steps"], np.float32(value))
-    (image,) = events.Images("confusion")
+    scalars = events.Tags()["scalars"]
+    assert all(len(events.Scalars(tag)) == EPOCHS for tag in scalars)
+    everything = sorted([*scalars, *events.Tags()["images"], "optimizer/gradient_norms_of_layers"])
+    assert everything[:4] == ["accuracy/train", "accuracy/val", "loss/train", "loss/val"]
+    assert [tag.partition("/")[0] for tag in everything[4:]] == sorted(
+        ["optimizer"] * 3 + ["overfitting"] * 2 + ["pictures"] + ["time"] * 2
+    )
+
+
+def test_tensorboard_result_and_figures(live: RunDir) -> None:
+    from tensorboard.util.tensor_util import make_ndarray
+
+    events = read_events(live)
+    (event,) = events.Tensors("result")
+    text = make_ndarray(event.tensor_proto).item().decode()
+    for name, value in live.result()["test"]["best"].items():
+        assert f"| test/{name} | {value} |" in text
+    assert "| overfit_onset_epoch | 3.0 |" in text
+    (image,) = events.Images("pictures/confusion")
     from PIL import Image
 
     picture = Image.open(io.BytesIO(image.encoded_image_string))
@@ -146,7 +170,7 @@ def test_tensorboard_final_metrics_and_figures(live: RunDir) -> None:
 def test_tensorboard_histogram_holds_the_layer_norms(live: RunDir) -> None:
     from tensorboard.util.tensor_util import make_ndarray
 
-    events = read_events(live).Tensors("gradients/layer_norms")
+    events = read_events(live).Tensors("optimizer/gradient_norms_of_layers")
     assert [event.step for event in events] == list(expected(live))
     for event, line in zip(events, live.read_metrics(), strict=True):
         norms = [norm for norm in line["layer_grad_norms"].values() if norm is not None]
@@ -184,6 +208,20 @@ def test_a_stored_key_alone_uploads_nothing(rebuilt: tuple[RunDir, list[socket.s
         assert not path.is_file() or KEY.encode() not in path.read_bytes()
 
 
+def test_the_environment_says_where_a_wandb_run_belongs(rebuilt: tuple[RunDir, list[socket.socket]]) -> None:
+    (start,) = (message.run for message in wandb_records(rebuilt[0]) if message.WhichOneof("record_type") == "run")
+    found = (start.project, start.entity, list(start.tags), start.run_group, start.display_name)
+    assert found == ("digits", "our-lab", ["first", "deep"], "tuesday", "mine")
+
+
+def test_the_same_run_of_two_people_has_two_ids_and_keeps_its_own(
+    live: RunDir, rebuilt: tuple[RunDir, list[socket.socket]], tmp_path: Path
+) -> None:
+    assert run_id(rebuilt[0].path) == run_id(live.path), "a folder that was moved is the same run"
+    assert run_id(new_run(tmp_path).path) != run_id(live.path)
+    assert (live.path / "mirror.json").is_file()
+
+
 def test_wandb_history_is_the_metrics(run: RunDir) -> None:
     history = wandb_history(run)
     records = expected(run)
@@ -201,7 +239,10 @@ def test_wandb_config_summary_and_artifact(live: RunDir) -> None:
         kind = message.WhichOneof("record_type")
         kinds.setdefault(kind, []).append(getattr(message, kind))
     (start,) = kinds["run"]
-    assert (start.run_id, start.project) == (f"{FINGERPRINT}-s3", "netdepth")
+    assert start.run_id == f"{FINGERPRINT}-s3-{run_id(live.path)}"
+    assert (start.project, start.entity, start.run_group, start.display_name) == (
+        "netdepth", "", "single", live.path.name,
+    )  # fmt: skip
     assert (start.host, start.git.remote_url) == ("", "")
     config = {item.key: json.loads(item.value_json) for item in start.config.update}
     assert config["model"] == {"name": "mlp", "args": {"hidden": [256, 128], "init": "he", "bias": True}, "version": 1}

@@ -5,20 +5,21 @@ from __future__ import annotations
 import json
 import math
 import re
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
 from netdepth.errors import BadInput
-from netdepth.files.atomic import restored
+from netdepth.files.atomic import one_at_a_time, restored
 from netdepth.registry import Registry
 from netdepth.runs import METRICS, MetricsRecord, Part, RunResult
-from netdepth.runs.folder import slug
+from netdepth.runs.folder import RunDir, slug
 
 __all__ = [
     "NAMES", "TRACKERS", "Tracker", "Values", "confusion_matrix", "final_metrics", "flat_config", "heatmap",
-    "mirror_folder", "tracker_record",
+    "mirror_folder", "run_id", "tracker_record",
 ]  # fmt: skip
 
 
@@ -73,6 +74,20 @@ def mirror_folder(run_dir: Path, name: str) -> Path:
             f"and none of {', '.join(RESERVED)}"
         )
     return run_dir / name
+
+
+def run_id(run_dir: Path) -> str:
+    """Eight hex digits that are the run's own and stay with its folder, in ``mirror.json``.
+
+    The fingerprint alone names a computation: two people who do the same one have two runs.
+    """
+    run = RunDir(run_dir)
+    with one_at_a_time(run_dir):  # two trackers may be the first at the same moment
+        found = (run.read_json("mirror.json") or {}).get("id")
+        if not isinstance(found, str) or found != slug(found):
+            found = uuid.uuid4().hex[:8]
+            run.write_json("mirror.json", {"id": found})
+    return found
 
 
 def tracker_record(record: MetricsRecord) -> dict[str, object]:

@@ -1,8 +1,8 @@
-"""``python -m netdepth.trackers.follow RUN_DIR TASK``: mirror one run folder, live or afterwards.
+"""``python -m netdepth.trackers.follow TASK``: mirror a run folder live, or finished ones one after another.
 
-The folder is replayed from its beginning and then followed until ``result.json`` appears or the
-process that started this one ends (which closes our standard input). An error is one line on
-standard error and an exit code.
+A folder is replayed from its beginning and then followed until ``result.json`` appears or the
+process that started this one ends (which closes our standard input). Every run has a line on
+standard error, ``[0] done`` or ``[0] error: …``; an error is the last thing that this process does.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from netdepth.config import Component
@@ -26,7 +25,7 @@ from netdepth.files.usercode import import_user
 from netdepth.runs import RunResult
 from netdepth.runs.folder import RunDir
 from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, tracker_record
-from netdepth.trackers.mirror import TOKEN, end_family
+from netdepth.trackers.mirror import TOKEN, Labels, end_family
 
 __all__ = ["follow", "main"]
 
@@ -35,8 +34,10 @@ GRACE_SECONDS = 30.0
 """How long this process outlives the one that started it; enough for the last upload."""
 
 
-def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
+def follow(run: RunDir, tracker: Tracker, stop: threading.Event, labels: Labels | None = None) -> None:
     """Drive ``tracker`` over the whole life of ``run``; once ``stop`` is set, with what is there.
+
+    ``labels`` join the config that the tracker gets: what the run's study calls it.
 
     Raises:
         BadInput: the folder has no config.
@@ -53,6 +54,7 @@ def follow(run: RunDir, tracker: Tracker, stop: threading.Event) -> None:
         found = run.read_json(f"{part}.json")
         if found is not None:
             config[part] = {key: value for key, value in found.items() if key != "schema"}
+    config.update(labels or {})
     tracker.start(config)
     if not stop.is_set() and not (run.path / "result.json").exists():
         heatmap([[0.0]], "")  # matplotlib and its fonts, loaded now while there is time and not at the end
@@ -95,11 +97,9 @@ def _watch_parent(stop: threading.Event) -> None:
     os._exit(1)
 
 
-def _mirror(run_dir: Path, component: Component, imports: Sequence[str], stop: threading.Event) -> None:
+def _mirror(run_dir: Path, component: Component, labels: Labels, stop: threading.Event) -> None:
     import filelock
 
-    for module in imports:
-        import_user(module)
     name = component.name
     folder = mirror_folder(run_dir, name)
     tracker = TRACKERS.build(component, run_dir)
@@ -107,36 +107,53 @@ def _mirror(run_dir: Path, component: Component, imports: Sequence[str], stop: t
     with filelock.FileLock(run_dir / f".tracker-{name}.lock", timeout=GRACE_SECONDS + 5):
         if folder.exists():
             shutil.rmtree(folder)
-        follow(RunDir(run_dir), tracker, stop)
+        follow(RunDir(run_dir), tracker, stop, labels)
 
 
-def main(run_dir: str, task: str) -> int:
-    """Mirror ``run_dir``; ``task`` is JSON with ``tracker``, its ``options``, ``imports`` and ``once``.
+def main(text: str) -> int:
+    """Mirror the runs of a task: JSON with ``tracker``, ``options``, ``imports``, ``once``, ``runs`` and ``labels``.
 
     Returns:
         The exit status: 0 done, 1 the tracker failed, 2 bad input, 74 disk or I/O.
     """
-    settings = json.loads(task)
+    task = json.loads(text)
     os.nice(5)
     stop = threading.Event()
-    if settings["once"]:
+    if task["once"]:
         stop.set()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if stat.S_ISFIFO(os.fstat(0).st_mode):
         threading.Thread(target=_watch_parent, args=(stop,), daemon=True).start()
-    try:
-        component = Component(settings["tracker"], settings["options"])
-        _mirror(Path(run_dir), component, settings["imports"], stop)
-    except Exception as error:  # a tracker may raise anything; one line is what the user needs
-        text = " ".join(str(error).split())
-        if not isinstance(error, NetdepthError):
-            text = f"{type(error).__name__}: {text}" if text else type(error).__name__
-        # Past sys.stderr, whose buffer would fail once more at exit: the log may lie on the disk that is full.
-        with contextlib.suppress(OSError):
-            os.write(2, f"error: {text}\n".encode())
-        status = StorageError.exit_code if isinstance(error, OSError) else 1
-        return error.exit_code if isinstance(error, NetdepthError) else status
+    component = Component(task["tracker"], task["options"])
+    for number, (run, labels) in enumerate(zip(task["runs"], task["labels"], strict=True)):
+        try:
+            for module in task["imports"]:
+                import_user(module)
+            _mirror(Path(run), component, labels, stop)
+        except Exception as error:  # a tracker may raise anything; one line is what the user needs
+            _tell(f"[{number}] error: {_words(error)}")
+            return _status(error)  # the next run gets a process without what this one left behind
+        _tell(f"[{number}] done")
     return 0
+
+
+def _status(error: Exception) -> int:
+    if isinstance(error, NetdepthError):
+        return error.exit_code
+    return StorageError.exit_code if isinstance(error, OSError) else 1
+
+
+def _words(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, NetdepthError):
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _tell(line: str) -> None:
+    # Past sys.stderr, whose buffer would fail once more at exit: the log may lie on the disk that is full.
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line}\n".encode())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,8 @@
-"""TensorBoard: event files written with TensorBoard's own protobufs; no TensorFlow, no torch."""
+"""TensorBoard: event files written with TensorBoard's own protobufs; no TensorFlow, no torch.
+
+TensorBoard calls a run by the folder of its events, so the one file of this mirror lies in the run folder itself. It
+sorts groups of charts by name, so the names here let it open on accuracy and loss.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +22,30 @@ from netdepth.trackers.base import (
     confusion_matrix,
     final_metrics,
     flat_config,
-    mirror_folder,
 )
 
 __all__ = ["board_command", "tensorboard"]
 
+TAGS = {
+    "train/loss": "loss/train",
+    "val/loss": "loss/val",
+    "train/accuracy": "accuracy/train",
+    "val/accuracy": "accuracy/val",
+    "lr": "optimizer/lr",
+    "gradients/norm": "optimizer/gradient_norm",
+    "gradients/layer_norms": "optimizer/gradient_norms_of_layers",
+    "epoch": "time/epoch",
+    "seconds": "time/seconds",
+}
+"""Name in a tracker -> tag: what is measured first, then of what. Only accuracy comes before loss in the alphabet."""
+EVENTS = "events.out.tfevents.{}.netdepth"
+SINGLE = ("overfitting/onset_epoch",)
+"""One number of a run and no curve; it stands in the text of the result."""
+
 
 @TRACKERS.register("tensorboard", package="tensorboard")
 def tensorboard(run_dir: Path) -> Tracker:
-    """TensorBoard event files: curves, histograms, hyperparameters, confusion matrix."""
+    """TensorBoard event files: curves, histograms, hyperparameters, result, confusion matrix."""
     return TensorBoard(run_dir)
 
 
@@ -54,10 +73,10 @@ class TensorBoard:
 
         self.config = config
         self.wall_time = (self.run_dir / "config.json").stat().st_mtime
-        folder = mirror_folder(self.run_dir, "tensorboard")
-        folder.mkdir(parents=True, exist_ok=True)
-        name = f"events.out.tfevents.{int(self.wall_time):010d}.netdepth"
-        self.writer = RecordWriter(open(folder / name, "wb"))  # noqa: SIM115 (closed in finish)
+        for old in self.run_dir.glob(EVENTS.format("*")):
+            old.unlink()
+        path = self.run_dir / EVENTS.format(f"{int(self.wall_time):010d}")
+        self.writer = RecordWriter(open(path, "wb"))  # noqa: SIM115 (closed in finish)
         self._event(file_version="brain.Event:2")
         trial = self.run_dir.name
         self._event(summary=summary_v2.hparams_pb(flat_config(config), trial, self.wall_time))
@@ -71,25 +90,30 @@ class TensorBoard:
         values = Values.of(record)
         seconds = values.scalars.get("seconds", 0.0)
         self.wall_time += seconds if math.isfinite(seconds) else 0.0
-        self._scalars(values.scalars)
+        self._scalars({_tag(name): value for name, value in values.scalars.items() if name not in SINGLE})
         for name, vector in values.vectors.items():
-            self._event(summary=histogram_pb(name, vector))
+            self._event(summary=histogram_pb(_tag(name), vector))
         for name, picture in values.pictures.items():
-            self._image(name, picture)
+            self._image(_tag(name), picture)
 
     def artifact(self, path: Path) -> None:
         if path.suffix == ".png":
-            self._image(f"figures/{path.stem}", path.read_bytes())
+            self._image(f"pictures/{path.stem}", path.read_bytes())
 
     def finish(self, result: RunResult) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+        from tensorboard.plugins.text.summary_v2 import text_pb
 
         self.step = result.get("steps") or self.step
-        self._scalars(final_metrics(result))
+        # Each is one number, which a chart would show as one point.
+        single = {name: result.get(name) for name in ("status", "depth", "num_params", "best_epoch")}
+        single |= {"overfit_onset_epoch": result.get("overfit_onset_epoch"), **final_metrics(result)}
+        rows = [f"| {name} | {value} |" for name, value in single.items() if value is not None]
+        self._event(summary=text_pb("result", "\n".join(["| | |", "| --- | --- |", *rows])))
         picture = confusion_matrix(result, self.config)
         if picture is not None:
-            self._image("confusion", picture)
+            self._image("pictures/confusion", picture)
         outcomes = {"failed": api_pb2.STATUS_FAILURE, "interrupted": api_pb2.STATUS_UNKNOWN}
         status = outcomes.get(result["status"], api_pb2.STATUS_SUCCESS)
         end = plugin_data_pb2.SessionEndInfo(status=status, end_time_secs=self.wall_time)
@@ -119,6 +143,10 @@ class TensorBoard:
         event = Event(wall_time=self.wall_time, step=self.step, **content)
         self.writer.write(event.SerializeToString())
         self.writer.flush()
+
+
+def _tag(name: str) -> str:
+    return TAGS.get(name, name if "/" in name and name > "loss" else f"metrics/{name}")
 
 
 def _float32(value: float) -> float:

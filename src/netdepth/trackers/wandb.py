@@ -11,11 +11,22 @@ from typing import Annotated, Any
 
 from netdepth.errors import StorageError
 from netdepth.runs import RunResult
-from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, mirror_folder
+from netdepth.trackers.base import (
+    TRACKERS,
+    Tracker,
+    Values,
+    confusion_matrix,
+    final_metrics,
+    mirror_folder,
+    run_id,
+)
 
 __all__ = ["read_log", "require_complete", "wandb"]
 
 SUMMARY = ("status", "steps", "best_step", "best_epoch", "reported", "depth", "num_params", "overfit_onset_epoch")
+
+HONOURED = ("WANDB_PROJECT", "WANDB_ENTITY", "WANDB_TAGS", "WANDB_RUN_GROUP", "WANDB_NAME")
+"""Variables that say where a run belongs and what it is called; offline, all others of the client are kept out."""
 
 HEADER, BLOCK, CHUNK = 7, 32768, struct.Struct("<IHB")
 FULL, LAST = 1, 4
@@ -27,9 +38,12 @@ def wandb(
     run_dir: Path,
     *,
     online: Annotated[bool, "upload to the server of WANDB_BASE_URL; a stored key alone never does"] = False,
-    project: Annotated[str, "the W&B project"] = "netdepth",
+    project: Annotated[str, "the W&B project, unless WANDB_PROJECT names one"] = "netdepth",
 ) -> Tracker:
-    """Weights & Biases, offline unless --wandb-online; `wandb sync` uploads the folder later."""
+    """Weights & Biases, offline unless --wandb-online; `wandb sync` uploads the folder later.
+
+    WANDB_PROJECT, WANDB_ENTITY, WANDB_TAGS, WANDB_RUN_GROUP and WANDB_NAME say where the run belongs, also offline.
+    """
     return WeightsAndBiases(run_dir, online, project)
 
 
@@ -67,13 +81,15 @@ class WeightsAndBiases:
             host="",
             program="netdepth",
         )
-        identity = f"{config['fingerprint']}-s{config['seed']}"
+        project, entity, tags, group, name = (os.environ.get(name, "").strip() for name in HONOURED)
         self.run = wandb.init(
-            project=self.project,
+            project=project or self.project,
+            entity=entity or None,
+            tags=[tag.strip() for tag in tags.split(",") if tag.strip()] or None,
+            group=group or self.run_dir.parent.name,  # the study
+            name=name or self.run_dir.name,
             dir=str(self.run_dir),
-            id=identity,
-            name=self.run_dir.name,
-            group=self.run_dir.parent.name,
+            id=f"{config['fingerprint']}-s{config['seed']}-{run_id(self.run_dir)}",
             config={key: value for key, value in config.items() if key != "schema"},
             mode="online" if self.online else "offline",
             resume="allow" if self.online else None,
@@ -85,7 +101,7 @@ class WeightsAndBiases:
     def _prepare_environment(self) -> None:
         """Keep the client's files inside the mirror and, offline, every stored setting out."""
         if not self.online:
-            for name in [name for name in os.environ if name.startswith("WANDB_")]:
+            for name in [name for name in os.environ if name.startswith("WANDB_") and name not in HONOURED]:
                 del os.environ[name]
             os.environ["WANDB_CONFIG_DIR"] = str(self.folder / "config")
         os.environ.pop("WANDB_MODE", None)
