@@ -14,7 +14,7 @@ from typing import Protocol, TypeGuard
 from netdepth.errors import BadInput
 from netdepth.files.atomic import one_at_a_time, restored
 from netdepth.registry import Registry
-from netdepth.runs import METRICS, MetricsRecord, Part, RunResult
+from netdepth.runs import MetricsRecord, Part, RunResult
 from netdepth.runs.folder import RunDir, slug
 
 __all__ = [
@@ -152,13 +152,12 @@ def flat_config(config: Mapping[str, object]) -> dict[str, bool | int | float | 
 
 
 def final_metrics(result: RunResult) -> dict[str, float]:
-    """The metrics of the reported weights: ``test/…``, and ``final/train/…``, ``final/val/…`` beside the curves."""
+    """All metrics of the reported weights: ``test/…``, and ``final/train/…``, ``final/val/…`` beside the curves."""
     metrics: dict[str, float] = {}
     prefixes: dict[Part, str] = {"test": "test", "val": "final/val", "train": "final/train"}
     for part, prefix in prefixes.items():
         values = (result.get(part) or {}).get(result.get("reported", ""), {})
-        found = {f"{prefix}/{name}": values.get(name) for name in METRICS}
-        metrics.update({name: value for name, value in found.items() if value is not None})
+        metrics.update({f"{prefix}/{name}": value for name, value in values.items() if _number(value)})
     return metrics
 
 
