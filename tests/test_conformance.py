@@ -7,7 +7,7 @@ from netdepth.data.fetch import SOURCES
 from netdepth.errors import BadInput
 from netdepth.registry import REGISTRIES, registry_of
 
-NEEDS_DATA = {("dataset", name) for name, source in SOURCES.items() if source.files or name == "image-folder"}
+NEEDS_DATA = {("dataset", name) for name, source in SOURCES.items() if source.files or source.licence == "yours"}
 SLOW = {("tracker", "wandb")}  # its whole life is tested in test_trackers.py
 BUILT_IN = [
     (kind, name)

@@ -14,7 +14,7 @@ from netdepth.conformance import SUITES
 from netdepth.data import DATASETS, Split, Splits, load, train_statistics
 from netdepth.data.fetch import SOURCES
 from netdepth.data.manage import list_datasets, verify
-from netdepth.data.splits import SealedTest, array_digest, stratified_choice
+from netdepth.data.splits import SealedTest, array_digest, set_aside, stratified_choice
 from netdepth.errors import BadInput
 from netdepth.recipes import import_user
 
@@ -184,7 +184,18 @@ def stripes(data_dir: Path | None, *, count: Annotated[int, "images per part"] =
     assert verify("stripes") == []
 
 
-@pytest.mark.parametrize("size", [1, 7, 50, 99])
+def test_a_class_keeps_a_training_example_when_validation_is_drawn() -> None:
+    for counts, size in (([1, 1, 1], 0), ([1, 1, 30], 4), ([2, 2, 2], 3), ([10, 20, 30, 40], 96), ([1, 9, 1, 1], 8)):
+        labels = np.random.default_rng(3).permutation(np.repeat(np.arange(len(counts)), counts))
+        train, val = set_aside(labels, size)
+        assert len(val) == size
+        assert set(labels[train]) == set(range(len(counts)))
+        most = sum(counts) - len(counts)
+        with pytest.raises(BadInput, match=rf"it takes 0 to {most}: each of the {len(counts)} classes"):
+            set_aside(labels, most + 1)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 95])
 def test_stratified_shares_follow_the_largest_remainder(size: int) -> None:
     labels = np.random.default_rng(3).permutation(np.repeat(np.arange(4), [10, 20, 30, 40]))
     chosen = stratified_choice(labels, size)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from support.folders import CLASSES, make, put, splits_of, values
 
 from netdepth.api import ask, plan
@@ -73,7 +74,7 @@ def test_size_channels_and_kinds_of_files(tmp_path: Path) -> None:
     splits = splits_of(tmp_path, size=6, channels=1, val_size=0)
     assert splits.spec.input_shape == (1, 6, 6)
     assert values(splits.train) == [10, 20, 30, 30]
-    with pytest.raises(BadInput, match=r"b\.jpg' is not acceptable: it is 4 × 9 pixels where others are 9 × 4.*size=4"):
+    with pytest.raises(BadInput, match=r"b\.jpg': it is 4 × 9 pixels where others are 9 × 4.*size=4"):
         splits_of(tmp_path, val_size=0)
 
 
@@ -96,10 +97,42 @@ def test_unusual_names_links_and_hidden_files(tmp_path: Path) -> None:
     assert splits.spec.sizes["test"] == 1
 
 
-def test_what_is_in_two_parts_is_noted(tmp_path: Path) -> None:
+def test_pixels_that_are_in_two_parts_are_counted(tmp_path: Path) -> None:
     make(tmp_path, train=3, val=1, test=2)
-    shutil.copy(tmp_path / "train/bee/02.png", tmp_path / "test/bee/01.png")
-    assert splits_of(tmp_path).spec.note == "1 of 4 test pictures are in train too, such as 'test/bee/01.png'"
+    put(tmp_path / "test/bee/01.png", 102).rename(tmp_path / "test/bee/01.bmp")  # other bytes
+    Image.new("L", (4, 4), 102).save(tmp_path / "test/bee/01.bmp", "BMP")
+    spec = splits_of(tmp_path).spec
+    assert spec.repeated == {"test": 1}
+    assert spec.note == "'test/bee/01.bmp' has the pixels of a training picture"
+
+
+def test_class_folders_without_train_are_divided_by_a_stated_seed(tmp_path: Path) -> None:
+    for label, name in enumerate(("caf\u00e9", "bee")):
+        for index in range(20):
+            put(tmp_path / name / f"{index:02}.png", 100 * label + index)
+    (tmp_path / "README.txt").touch()
+    for junk in ("Thumbs.db", "desktop.ini", ".DS_Store"):
+        (tmp_path / "bee" / junk).write_bytes(b"x")
+    (tmp_path / "__MACOSX").mkdir()
+    splits = splits_of(tmp_path)
+    assert splits.spec.sizes == {"train": 32, "val": 4, "test": 4}
+    assert splits.spec.note == "4 validation and 4 test pictures were drawn with equal class shares, by seed 0"
+    assert splits.test is not None
+    parts = [values(part) for part in (splits.train, splits.val, splits.test.open_test("a test"))]
+    assert sorted(value for part in parts for value in part) == [*range(20), *range(100, 120)]
+    assert [sum(value >= 100 for value in part) for part in parts] == [16, 2, 2]
+    assert splits_of(tmp_path).spec == splits.spec
+    assert splits_of(tmp_path, test_size=0).test is None
+    assert splits_of(tmp_path, test_size=0.5, val_size=0).spec.sizes == {"train": 20, "val": 0, "test": 20}
+    with pytest.raises(BadInput, match="has a folder train; leave it null"):
+        splits_of(make(tmp_path / "other", train=3), test_size=2)
+
+
+def test_class_names_are_compared_in_their_composed_form(tmp_path: Path) -> None:
+    put(tmp_path / "train/caf\u00e9/0.png", 1)
+    put(tmp_path / "train/bee/0.png", 2)
+    put(tmp_path / "test/cafe\u0301/0.png", 3)
+    assert splits_of(tmp_path).spec.sizes == {"train": 2, "val": 0, "test": 1}
 
 
 # --- what is refused --------------------------------------------------------------------------
@@ -127,20 +160,38 @@ ALTERATIONS: dict[str, tuple[Callable[[Path], object], str]] = {
     "file for class": (lambda root: put(root / "train/x.png", 1), r"x\.png' is no folder"),
     "file for class in test": (lambda root: put(root / "test/x.png", 1), r"x\.png' is no folder"),
     "class name": (lambda root: put(root / "train/\x1b[31m\n/x.png", 1), r"\\x1b\[31m\\n' cannot be a class"),
-    "gif": (
-        lambda root: put(root / "train/ant/x.png", 1).rename(root / "train/ant/x.gif"),
-        r"x\.gif' is none of \.jpg",
+    "text": (
+        lambda root: put(root / "train/ant/x.png", 1).rename(root / "train/ant/x.txt"),
+        r"x\.txt' is not acceptable: its name ends in none of \.jpg",
     ),
-    "deeper": (lambda root: (root / "train/ant/x.png").mkdir(), r"x\.png' is not a file"),
-    "pipe": (lambda root: os.mkfifo(root / "train/ant/x.png"), r"x\.png' is not a file"),
-    "dangling": (lambda root: (root / "train/ant/x.png").symlink_to("nowhere"), r"x\.png' is a link to a file that"),
+    "several": (
+        lambda root: [(root / f"{part}/ant/{i}.txt").touch() for i in range(6) for part in ("train", "test")],
+        r"^12 files are not acceptable: '.*train/ant/0\.txt': its name .*'.*test/ant/3\.txt': .*; and 2 more$",
+    ),
+    "broken in two parts": (
+        lambda root: [(root / f"{part}/ant/00.png").write_bytes(b"?") for part in ("train", "test")],
+        r"^2 pictures are not acceptable: '.*train/ant/00\.png': .*; '.*test/ant/00\.png': it is none of",
+    ),
+    "one name twice": (
+        lambda root: [(root / "train" / name).mkdir() for name in ("caf\u00e9", "cafe\u0301")],
+        "has two folders 'caf\u00e9', encoded differently",
+    ),
+    "deeper": (lambda root: (root / "train/ant/x.png").mkdir(), r"x\.png' is not acceptable: it is not a file"),
+    "pipe": (lambda root: os.mkfifo(root / "train/ant/x.png"), r"x\.png' is not acceptable: it is not a file"),
+    "dangling": (
+        lambda root: (root / "train/ant/x.png").symlink_to("nowhere"),
+        r"x\.png' is not acceptable: it is a link to a file that",
+    ),
     "loop": (lambda root: (root / "train/ant/x.png").symlink_to("x.png"), r"cannot read .*x\.png.*symbolic links"),
     "broken": (
         lambda root: (root / "train/ant/x\n.png").write_bytes(b"?"),
-        r"x\\n\.png' is not acceptable: it is neither",
+        r"x\\n\.png' is not acceptable: it is none of",
     ),
     "empty": (lambda root: (root / "test/ant/x.png").write_bytes(b""), r"x\.png' is not acceptable: it is empty"),
-    "large": (lambda root: os.truncate(put(root / "test/ant/x.png", 1), 2**40), r"x\.png' has 1099511627776 bytes"),
+    "large": (
+        lambda root: os.truncate(put(root / "test/ant/x.png", 1), 2**40),
+        r"x\.png' is not acceptable: it has 1099511627776 bytes",
+    ),
 }
 
 

@@ -54,7 +54,7 @@ def test_a_rectangle_is_cut_from_the_middle(
 def test_what_is_no_picture_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "text.png").write_text("hello")
-    for name, words in (("none.png", "no picture"), ("pipe.png", "no picture file"), ("text.png", "neither JPEG")):
+    for name, words in (("none.png", "no picture"), ("pipe.png", "no picture file"), ("text.png", "none of JPEG")):
         with pytest.raises(BadInput, match=words) as caught:
             read_picture(tmp_path / name, (3, 8, 8))
         assert str(tmp_path / name) in str(caught.value)

@@ -264,6 +264,15 @@ def test_names_are_text(made: tuple[StudyDir, str], tmp_path: Path) -> None:
     assert (study.path / "figures" / "against-depth.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_data_that_make_the_numbers_look_better_are_noted(tmp_path: Path) -> None:
+    study = make_study(tmp_path, small_spec(seeds=(0, 1)), epochs=2)
+    for number in (1, 2):
+        alter(folder_of(study, number), "split.json", "repeated", {"test": 12})
+    (note,) = [note for note in Content(read_study(study)).answer.notes if "in train too" in note.text]
+    assert note.text.startswith("12 of 10,000 test pictures are in train too")
+    assert note.text in " ".join(markdown(Content(read_study(study)), []).split())
+
+
 def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
     spec = resolve_study("depth-mlp")
     study = make_study(tmp_path, small_spec(scientific=spec.scientific, seeds=(0, 1), primary=spec.primary), epochs=2)

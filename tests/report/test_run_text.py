@@ -99,3 +99,33 @@ def test_classes_of_different_parts_are_not_compared_without_a_word(tmp_path: Pa
     runs = [make_run(tmp_path, seed=seed, recalls=recalls, evaluated_on=on) for seed, on in enumerate(("val", "test"))]
     assert any("not of the same images" in warning for warning in compare(runs).warnings)
     assert compare(runs[:1]).warnings == ()
+
+
+def test_what_makes_the_numbers_of_a_run_look_better_is_said_wherever_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    about = {
+        "classes": list("abcdefg"),
+        "without_val": list("abcdef"),
+        "repeated": {"test": 3},
+        "note": "labels 1 to 7",
+    }
+    split = {**(run.read_json("split.json") or {}), "sizes": {"test": 2_000}, "classes": list("abcdefg"), **about}
+    run.write_json("split.json", split)
+    result = run.read_json("result.json") or {}
+    run.write_json("result.json", {**result, "overfit_onset_epoch": 3.0})
+    copies = "3 of 2,000 test pictures are in train too (the same pixels): test numbers are too good"
+    unseen = "validation has no picture of 6 of 7 classes ('a', 'b', 'c', 'd', 'e' and 1 more): its numbers, early"
+    print_run(run)
+    said = capsys.readouterr().out
+    assert "overfitting since epoch 3 (judged without 6 of 7 classes)." in said
+    assert [line[:100] for line in said.splitlines() if line.startswith("note: ")] == [
+        f"note: {text}"[:100] for text in (copies, unseen, "labels 1 to 7")
+    ]
+    first, second = compare([run]).warnings
+    assert first == copies
+    assert second.startswith(unseen)
+    for broken in ({"repeated": [3], "without_val": 7, "note": 1}, {"repeated": {"test": "x"}, "without_val": [1]}):
+        run.write_json("split.json", {**split, **broken})
+        assert compare([run]).warnings == ()

@@ -199,7 +199,7 @@ def alter(run: Path, file: str, field: str, value: object) -> None:
     inner = content
     for key in parents:
         inner = inner[key]
-    assert inner[last] != value
+    assert inner.get(last) != value
     inner[last] = value
     (run / file).write_text(json.dumps(content))
 

@@ -196,7 +196,7 @@ def test_weights_that_answer_nothing_are_refused(tmp_path: Path) -> None:
         (["RUN", "--out", "x.jpg"], ["'x.jpg' has to end in .png"]),
         (["RUN", "--images", "none.png"], ["no picture 'none.png'"]),
         (["RUN", "--images", "empty"], ["'empty' and its folders hold no picture"]),
-        (["RUN", "--images", "names.txt"], ["'names.txt' is not acceptable: it is neither JPEG nor PNG"]),
+        (["RUN", "--images", "names.txt"], ["'names.txt' is not acceptable: it is none of JPEG"]),
         (["RUN", "--images", "pics", "--classes", "3", "4"], ["none of the --images", "--classes: 3, 4"]),
         (["RUN", "--names", "names.txt"], ["--names 'names.txt' is for published weights"]),
         (["RUN", "--device", "tpu"], ["unknown --device 'tpu'"]),

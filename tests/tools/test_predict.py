@@ -47,7 +47,7 @@ def test_a_picture_is_brought_to_the_networks_size_and_channels(run, tmp_path):
 def test_what_would_be_handed_on_or_fill_the_memory_is_refused(run, tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 4 4\nshowpage\n")
-    with pytest.raises(BadInput, match="neither JPEG nor PNG"):  # Pillow would hand it to another program
+    with pytest.raises(BadInput, match="none of JPEG"):  # Pillow would hand it to another program
         predict(run, [path])
     os.truncate(path, 2**30)
     with pytest.raises(BadInput, match="268,435,456 at most"):

@@ -68,6 +68,10 @@ def trained(made: Trained, several: bool) -> Answer:
         from netdepth.report.run_text import print_comparison
 
         print_comparison(together)
+        for warning in together.warnings:
+            warn(warning)
+        about = [row.split.note for group in together.groups for row in group.rows if row.split and row.split.note]
+        say(*(f"note: {note}" for note in dict.fromkeys(about)))
         if len(runs) < len(outcomes):
             print(f"{len(outcomes) - len(runs)} of {len(outcomes)} seeds failed and are not in this table")
         say(*(f"note: seed {outcome.seed}: {note}" for outcome in outcomes for note in outcome.notes))

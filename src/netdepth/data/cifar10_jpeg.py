@@ -65,7 +65,7 @@ def cifar10_jpeg(
     folder = Folder(KINDS, parts, NOTE)
     files = {archive.name: archive.sha256}
     splits = picture_splits(
-        CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size
+        CIFAR10_JPEG.name, "CIFAR-10 (JPEG)", folder, files, size=None, channels=3, val_size=val_size, compared=False
     )
     return with_classes(splits, classes)
 

@@ -33,13 +33,23 @@ import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import user_cache
-from netdepth.data.splits import DatasetSpec, SealedTest, Split, Splits, array_digest, set_aside
+from netdepth.data.splits import (
+    DatasetSpec,
+    SealedTest,
+    Split,
+    Splits,
+    array_digest,
+    repeated,
+    set_aside,
+    stratified_choice,
+)
 from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.files.atomic import fsync_folder, storage
 from netdepth.files.pictures import decode_picture, decode_pictures, decoder, pillow_rules
 from netdepth.progress import CountProgress
+from netdepth.text import printable
 
-__all__ = ["Folder", "Pictures", "content_digest", "decoded", "picture_splits"]
+__all__ = ["Folder", "Pictures", "RefusedPictures", "content_digest", "decoded", "listed_faults", "picture_splits"]
 
 CHUNK_PICTURES, CHUNK_BYTES = 128, 2**23
 """So many pictures or bytes of pixels at most are decoded at a time (one picture at least)."""
@@ -49,6 +59,9 @@ TRIED_PICTURES, WORTH_SECONDS = 16, 0.5
 
 MAPPED_SHARE = 0.25
 """A decoded array that is larger than this share of the machine's memory is memory-mapped, not read."""
+
+NAMED, MOST_REFUSED = 10, 1_000
+"""So many refused pictures are named; after so many no more are looked for."""
 
 FORGOTTEN_SECONDS = 86_400
 """A temporary file of this age was left behind by a process that was killed."""
@@ -95,45 +108,69 @@ def picture_splits(
     size: int | None,
     channels: int,
     val_size: int,
+    test_size: int = 0,
+    compared: bool = True,
 ) -> Splits:
-    """The parts of ``folder`` as `Splits`; validation is its own part, or ``val_size`` pictures of train.
+    """The parts of ``folder`` as `Splits`; validation is its own part, or ``val_size`` pictures of train. Without a
+    test part, ``test_size`` pictures of train are the test part.
 
     Test pictures are decoded with the others, so that a broken one is named before a network trains for hours, not
-    after; their pixels are given to nobody before the seal is opened.
+    after; their pixels are given to nobody before the seal is opened. ``compared``: count those of validation and test
+    that have the pixels of a training picture.
 
     Raises:
-        BadInput: a picture that cannot be used, or ``val_size`` out of range.
-        StorageError: a file cannot be read, or the cache cannot be written.
+        BadInput: pictures that cannot be used (ten are named, all are counted), or a size out of range.
+        StorageError: a file cannot be read.
     """
     train, val, test = (folder.parts.get(part) for part in ("train", "val", "test"))
     assert train is not None
+    drawn = stratified_choice(train.labels, test_size, stream=1) if test_size else np.empty(0, np.int64)
+    rest = np.setdiff1d(np.arange(len(train)), drawn, assume_unique=True)
     if val is None:
-        val, (rest, chosen) = train, set_aside(train.labels, val_size)
+        val, (rest, chosen) = train, tuple(rest[part] for part in set_aside(train.labels[rest], val_size))
     else:
-        rest, chosen = np.arange(len(train)), np.arange(len(val))
-    images = decoded([(train, rest), (val, chosen)], channels=channels, size=size)
-    _, _, height, width = images.shape
-    sizes = {"train": len(rest), "val": len(chosen)}
-    indices, sealed = [rest, chosen], None
+        chosen = np.arange(len(val))
+    entries = [(train, rest), (val, chosen)] + [(train, drawn)] * bool(test_size)
+    refused: list[tuple[str, str]] = []
+    shape, images, test_pixels = None, None, None
+    try:
+        images = decoded(entries, channels=channels, size=size)
+        shape = images.shape[2:]
+    except RefusedPictures as found:
+        refused, shape = found.pictures, found.shape
     if test is not None:
-        order = np.arange(len(test))
-        test_split = _split(decoded([(test, order)], channels=channels, size=size, shape=(height, width)), test.labels)
-        sealed = SealedTest(lambda: test_split, len(test))
-        sizes["test"] = len(test)
-        indices.append(order)
+        drawn = np.arange(len(test))
+        try:
+            test_pixels = decoded([(test, drawn)], channels=channels, size=size, shape=shape)
+        except RefusedPictures as found:
+            refused = [*refused, *found.pictures]
+    if refused or images is None:
+        raise RefusedPictures(refused, shape)
+    of_train, of_val = images[: len(rest)], images[len(rest) : len(rest) + len(chosen)]
+    parts = {"train": (train, rest), "val": (val, chosen)}
+    pixels = {"train": of_train, "val": of_val}
+    sealed = None
+    if test is not None or test_size:
+        parts["test"] = (test or train, drawn)
+        pixels["test"] = images[len(rest) + len(chosen) :] if test_pixels is None else test_pixels
+        test_split = _split(pixels["test"], parts["test"][0].labels[drawn])
+        sealed = SealedTest(lambda: test_split, len(drawn))
+    again = {part: repeated(of_train, pixels[part]) for part in pixels if part != "train" and compared}
+    first = {part: parts[part][0].names[parts[part][1][found[0]]] for part, found in again.items() if len(found)}
+    named = [f"{name!r} has the pixels of a training picture" for name in first.values()]
     spec = DatasetSpec(
         name=name,
         title=title,
-        input_shape=(channels, height, width),
+        input_shape=(channels, *shape),
         classes=folder.classes,
-        sizes=sizes,
+        sizes={part: len(order) for part, (_, order) in parts.items()},
         files=files,
         data_digest=digest({part: pictures.content for part, pictures in folder.parts.items()}),
-        split_digest=array_digest(*indices),
-        note=folder.note,
+        split_digest=array_digest(*(order for _, order in parts.values())),
+        note="; ".join(filter(None, [folder.note, *named])),
+        repeated={part: len(found) for part, found in again.items() if len(found)},
     )
-    first = _split(images[: len(rest)], train.labels[rest])
-    return Splits(spec, first, _split(images[len(rest) :], val.labels[chosen]), sealed)
+    return Splits(spec, _split(of_train, train.labels[rest]), _split(of_val, val.labels[chosen]), sealed)
 
 
 def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
@@ -159,9 +196,11 @@ def decoded(
     which together have all of it. ``size`` as in `decode_picture`; where it is None all pictures must have the same
     height and width: ``shape``, or that of the first.
 
+    A cache that cannot be written costs the cache alone: a note says so, and the pixels are in memory.
+
     Raises:
-        BadInput: a picture that cannot be decoded or has another size; the line names the file.
-        StorageError: a file cannot be read or changed meanwhile, or the cache cannot be written.
+        RefusedPictures: pictures that cannot be decoded or have another size; the line names the files.
+        StorageError: a file cannot be read or changed meanwhile.
         RunFailed: a decoding process was killed.
     """
     pictures = [[one.content, array_digest(order)] for one, order in pool]
@@ -173,12 +212,29 @@ def decoded(
         array = _verified(path, len(files), channels)
         if array is not None:
             return array
-    shape = (size, size) if size is not None else shape or _shape_of(files[0], channels)
-    path = _write(files, folder, key, channels, size, shape)
+    shape = (size, size) if size is not None else shape or _shape_of(files, channels)
+    try:
+        path = _write(files, folder, key, channels, size, shape)
+    except _NoCache as fault:
+        print(printable(f"note: {fault}; the decoded pictures are kept in memory, for this run alone"), file=sys.stderr)
+        return np.concatenate(list(_whole(files, channels, size, shape)))
     array = _verified(path, len(files), channels)
     if array is None:
         raise StorageError(f"{str(path)!r} does not hold what was written to it")
     return array
+
+
+class _NoCache(StorageError):
+    """The cache cannot be written."""
+
+
+@contextlib.contextmanager
+def _to_cache(path: Path) -> Iterator[None]:
+    try:
+        with storage(path):
+            yield
+    except StorageError as error:
+        raise _NoCache(str(error)) from error
 
 
 def _verified(path: Path, count: int, channels: int) -> np.ndarray | None:
@@ -203,37 +259,59 @@ def _write(
     """Decode ``files`` into a file that gets its name when it is whole; two processes may do so at once."""
     whole = (len(files), channels, *shape)
     sha = hashlib.sha256(f"{np.dtype(np.uint8).str}{whole}".encode())  # `array_digest`, chunk by chunk
-    found: dict[Pictures, dict[str, str]] = {pictures: {} for pictures, _ in files}
     temporary = folder / f".{key}.{os.getpid()}.{threading.get_ident()}.tmp"
-    with storage(folder):
+    with _to_cache(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob(".*.tmp"):
             with contextlib.suppress(FileNotFoundError):  # its process has just renamed it
                 if time.time() - old.stat().st_mtime > FORGOTTEN_SECONDS:
                     old.unlink()
+        handle = open(temporary, "wb")  # noqa: SIM115 - it stays open between the chunks
     try:
-        with storage(temporary), open(temporary, "wb") as handle:
+        with _to_cache(temporary):
             np.lib.format.write_array_header_1_0(handle, {"descr": "|u1", "fortran_order": False, "shape": whole})
-            with CountProgress("decoding pictures", len(files)) as report:
-                for chunk, pixels, digests in _chunks(files, channels, size, shape):
-                    handle.write(pixels.data)
-                    sha.update(pixels.data)
-                    for (pictures, index), one in zip(chunk, digests, strict=True):
-                        found[pictures][pictures.names[index]] = one
-                    report.add(len(chunk))
+        for pixels in _whole(files, channels, size, shape):
+            sha.update(pixels.data)
+            with _to_cache(temporary):
+                handle.write(pixels.data)
+        path = folder / f"{key}-{sha.hexdigest()}.npy"
+        with _to_cache(path):
             handle.flush()
             os.fsync(handle.fileno())
-        for pictures, digests_of in found.items():
-            if digest(digests_of) != pictures.content:
-                raise StorageError(f"{pictures.place!r} changed while its pictures were decoded; try again")
-        path = folder / f"{key}-{sha.hexdigest()}.npy"
-        with storage(path):
+            handle.close()
             os.replace(temporary, path)
             fsync_folder(folder)
         return path
     finally:
-        with storage(temporary):
+        with contextlib.suppress(OSError):
+            handle.close()
+        with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _whole(files: Sequence[File], channels: int, size: int | None, shape: tuple[int, int]) -> Iterator[np.ndarray]:
+    """The pixels of ``files`` chunk by chunk.
+
+    Raises:
+        RefusedPictures, StorageError: at the end, pictures that were refused, or that changed meanwhile.
+    """
+    found: dict[Pictures, dict[str, str]] = {pictures: {} for pictures, _ in files}
+    refused: list[tuple[str, str]] = []
+    with CountProgress("decoding pictures", len(files)) as report:
+        for chunk, pixels, digests, bad in _chunks(files, channels, size, shape):
+            refused += [(_place(chunk[position]), reason) for position, reason in bad]
+            if len(refused) >= MOST_REFUSED:
+                break
+            if not refused:
+                yield pixels
+            for (pictures, index), one in zip(chunk, digests, strict=True):
+                found[pictures][pictures.names[index]] = one
+            report.add(len(chunk))
+    if refused:
+        raise RefusedPictures(refused, shape)
+    for pictures, digests_of in found.items():
+        if digest(digests_of) != pictures.content:
+            raise StorageError(f"{pictures.place!r} changed while its pictures were decoded; try again")
 
 
 # --- decoding ---------------------------------------------------------------------------------
@@ -241,31 +319,50 @@ def _write(
 File = tuple[Pictures, int]
 """One picture: its part and its place in it."""
 
-Chunk = tuple[Sequence[File], np.ndarray, list[str]]
-"""Files, their pixels uint8 ``[n, C, H, W]`` and the sha256 of each."""
+Refused = list[tuple[int, str]]
+"""Positions and reasons."""
 
-Decode = Callable[[int, Iterable[bytes]], tuple[np.ndarray, tuple[int, str] | None]]
+Chunk = tuple[Sequence[File], np.ndarray, list[str], Refused]
+"""Files, their pixels uint8 ``[n, C, H, W]``, the sha256 of each, and those that are refused."""
+
+Decode = Callable[[int, Iterable[bytes]], tuple[np.ndarray, Refused]]
 """`decode_pictures` with its settings, here or in another process."""
 
 
-def _refusal(file: File, reason: str) -> BadInput:
-    pictures, index = file
-    return BadInput(f"{os.path.join(pictures.place, pictures.names[index])!r} is not acceptable: {reason}")
+class RefusedPictures(BadInput):
+    """``pictures`` that cannot be used, by place and reason; the others would have the height and width ``shape``."""
+
+    def __init__(self, pictures: list[tuple[str, str]], shape: tuple[int, int]) -> None:
+        super().__init__(listed_faults("pictures", pictures))
+        self.pictures, self.shape = pictures, shape
 
 
-def _shape_of(file: File, channels: int) -> tuple[int, int]:
-    """Height and width of one picture."""
+def listed_faults(what: str, found: Sequence[tuple[str, str]]) -> str:
+    """One line about files by place and reason: all are counted, the first `NAMED` are named."""
+    if len(found) == 1:
+        return f"{found[0][0]!r} is not acceptable: {found[0][1]}"
+    count = f"{MOST_REFUSED:,} or more" if len(found) >= MOST_REFUSED else f"{len(found):,}"
+    named = "; ".join(f"{place!r}: {reason}" for place, reason in found[:NAMED])
+    more = f"; and {len(found) - NAMED:,} more" if len(found) > NAMED else ""
+    return f"{count} {what} are not acceptable: {named}{more}"
+
+
+def _place(file: File) -> str:
     pictures, index = file
-    try:
-        with pillow_rules():
+    return os.path.join(pictures.place, pictures.names[index])
+
+
+def _shape_of(files: Sequence[File], channels: int) -> tuple[int, int]:
+    """Height and width of the first picture that can be decoded; (1, 1) where there is none."""
+    for pictures, index in files:
+        with contextlib.suppress(BadInput), pillow_rules():
             _, height, width = decode_picture(pictures.read(index), channels=channels, size=None).shape
-    except BadInput as reason:
-        raise _refusal(file, str(reason)) from None
-    return height, width
+            return height, width
+    return 1, 1
 
 
 def _chunks(files: Sequence[File], channels: int, size: int | None, shape: tuple[int, int]) -> Iterator[Chunk]:
-    """``files`` decoded chunk by chunk, in their order; of several refused pictures the first is named."""
+    """``files`` decoded chunk by chunk, in their order."""
     settings: dict[str, Any] = {"channels": channels, "size": size, "shape": shape}
     here = partial(decode_pictures, **settings)
     began = time.perf_counter()
@@ -291,9 +388,7 @@ def _chunk(files: Sequence[File], decode: Decode) -> Chunk:
             yield content
 
     pixels, refused = decode(len(files), contents())
-    if refused is not None:
-        raise _refusal(files[refused[0]], refused[1])
-    return files, pixels, digests
+    return files, pixels, digests, refused
 
 
 def _in_processes(parts: Sequence[Sequence[File]], settings: str) -> Iterator[Chunk]:
@@ -344,7 +439,7 @@ class _Process:
             with contextlib.suppress(OSError):  # bytes that it did not read
                 pipe.close()
 
-    def __call__(self, count: int, contents: Iterable[bytes]) -> tuple[np.ndarray, tuple[int, str] | None]:
+    def __call__(self, count: int, contents: Iterable[bytes]) -> tuple[np.ndarray, Refused]:
         try:
             self.jobs.write(count.to_bytes(4, "big"))
             for content in contents:
@@ -356,4 +451,4 @@ class _Process:
         except (OSError, ValueError):  # a pipe without a process, an answer that breaks off
             code = self.process.wait()
             raise RunFailed(f"a process that decodes pictures ended with {code}; is the memory used up?") from None
-        return pixels, answer["refused"] and tuple(answer["refused"])
+        return pixels, [(position, reason) for position, reason in answer["refused"]]

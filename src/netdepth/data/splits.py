@@ -6,15 +6,16 @@ import dataclasses
 import functools
 import hashlib
 import math
+import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from netdepth.config import derive_seed, digest
+from netdepth.config import derive_seed, digest, require
 from netdepth.data.fetch import Source
 from netdepth.errors import BadInput, choose
 from netdepth.files.likeness import PictureStatistics, picture_statistics
@@ -22,7 +23,8 @@ from netdepth.registry import Registry
 
 __all__ = [
     "DATASETS", "SPLIT_SEED", "Classes", "DatasetSpec", "SealedTest", "Split", "Splits", "ValSize", "array_digest",
-    "divide", "pixel_mean", "set_aside", "stratified_choice", "train_statistics", "with_classes",
+    "count_of", "divide", "drawn_note", "pixel_mean", "repeated", "set_aside", "stratified_choice", "train_statistics",
+    "with_classes",
 ]  # fmt: skip
 
 SPLIT_SEED = 0
@@ -50,7 +52,8 @@ class DatasetSpec:
 
     ``input_shape`` is (C, H, W). ``sizes`` counts train, val and test. ``files`` maps each official file to the
     sha256 of its decompressed content; ``data_digest`` is one digest over all data, ``split_digest`` one over the
-    indices of every part. ``note`` is what a reader of its numbers must know, or empty.
+    indices of every part. ``note`` is what a reader of its numbers must know, or empty. ``repeated`` counts the
+    pictures of val and of test that have the same pixels as a training picture, where it was looked for.
     """
 
     name: str
@@ -62,6 +65,7 @@ class DatasetSpec:
     data_digest: str
     split_digest: str
     note: str = ""
+    repeated: dict[str, int] = field(default_factory=dict)
 
 
 class SealedTest:
@@ -126,6 +130,12 @@ class Splits:
         """Entropy (nats) of the training labels: the loss of knowing how frequent each class is, and nothing else."""
         shares = torch.bincount(self.train.labels).double() / len(self.train)
         return float(torch.special.entr(shares).sum())
+
+    @property
+    def without_val(self) -> tuple[str, ...]:
+        """The classes that have no validation picture, where there is validation at all."""
+        there = set(self.val.labels.tolist())
+        return tuple(name for label, name in enumerate(self.spec.classes) if label not in there) if there else ()
 
     def for_another_run(self) -> Splits:
         """The same data with an unbroken seal, for one of several runs that train together."""
@@ -230,27 +240,70 @@ def set_aside(labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True), chosen
 
 
+def count_of(setting: str, size: int | float | None, examples: int, classes: int) -> int:
+    """The number of ``examples`` that ``size`` stands for: a count, or a share (one example at least). None is a share
+    of 0.1, or what the ``classes``, of which each keeps one to train on, leave of it.
+
+    Raises:
+        BadInput: neither a count nor a share below 1.
+    """
+    if size is None:
+        return max(0, min(max(1, round(0.1 * examples)), examples - classes))
+    if 0 < size < 1:
+        return max(1, round(size * examples))
+    require(isinstance(size, int), f"dataset.{setting}", size, "a count, or a share below 1")
+    return int(size)
+
+
+def drawn_note(val: int, test: int) -> str:
+    """What is said of validation and test examples that were drawn from one pool."""
+    return f"{val:,} validation and {test:,} test pictures were drawn with equal class shares, by seed {SPLIT_SEED}"
+
+
 def stratified_choice(labels: np.ndarray, size: int, stream: int = 0) -> np.ndarray:
     """Sorted indices of ``size`` examples whose class shares are those of ``labels``.
 
-    Shares are rounded by largest remainder, ties by class number. The draw depends on
-    ``SPLIT_SEED`` and ``stream`` alone.
+    Shares are rounded by largest remainder, ties by class number, but every class keeps one example that is not
+    chosen: without it a network could not learn the class. The draw depends on ``SPLIT_SEED`` and ``stream`` alone.
 
     Raises:
-        BadInput: ``size`` leaves nothing to train on.
+        BadInput: ``size`` leaves a class nothing to train on.
     """
-    if not 0 <= size < len(labels):
-        raise BadInput(f"val_size = {size} is out of range; it takes 0 to {len(labels) - 1}")
-    generator = np.random.Generator(np.random.PCG64(derive_seed(SPLIT_SEED, "split", stream)))
     classes, counts = np.unique(labels, return_counts=True)
+    most = len(labels) - len(classes)
+    if not 0 <= size <= most:
+        setting = "test_size" if stream else "val_size"
+        raise BadInput(
+            f"{setting} = {size} is out of range; it takes 0 to {most}: each of the {len(classes):,} classes of "
+            f"{len(labels):,} examples keeps one to train on"
+        )
+    generator = np.random.Generator(np.random.PCG64(derive_seed(SPLIT_SEED, "split", stream)))
     exact = counts * size / len(labels)
     quota = np.floor(exact).astype(int)
-    for index in np.argsort(quota - exact, kind="stable")[: size - quota.sum()]:
-        quota[index] += 1
+    while (missing := size - quota.sum()) > 0:  # once, unless a class with one example left is passed over
+        order = np.argsort(quota - exact, kind="stable")
+        quota[order[quota[order] < counts[order] - 1][:missing]] += 1
     chosen = [
         generator.permutation(np.flatnonzero(labels == label))[:n] for label, n in zip(classes, quota, strict=True)
     ]
     return np.sort(np.concatenate(chosen)) if chosen else np.empty(0, dtype=np.int64)
+
+
+def repeated(train: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Indices of the images of ``other`` uint8 ``[N, ...]`` whose pixels are those of one of ``train``.
+
+    A checksum finds the candidates (a collision could name one too many), a sha256 decides.
+    """
+    known = {zlib.crc32(image.tobytes()) for image in train}
+    sums = [zlib.crc32(image.tobytes()) for image in other]
+    found = [index for index, mark in enumerate(sums) if mark in known]
+    wanted = {sums[index] for index in found}
+    same = {_sha(image) for image in train if found and zlib.crc32(image.tobytes()) in wanted}
+    return np.array([index for index in found if _sha(other[index]) in same], dtype=np.int64)
+
+
+def _sha(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def train_statistics(split: Split) -> tuple[Tensor, Tensor]:

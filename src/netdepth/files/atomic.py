@@ -16,7 +16,7 @@ from netdepth.errors import BadInput, Locked, StorageError
 
 __all__ = [
     "fsync_file", "fsync_folder", "jsonable", "locked", "one_at_a_time", "read_json", "remove_folder", "restored",
-    "storage", "write_atomic", "write_folder", "write_synced",
+    "storage", "write_atomic", "write_folder", "write_if_possible", "write_synced",
 ]  # fmt: skip
 
 
@@ -103,6 +103,14 @@ def write_atomic(path: Path, data: bytes) -> None:
             fsync_folder(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def write_if_possible(path: Path, data: bytes) -> None:
+    """As `write_atomic`, for a file of the user cache, which would save time later and nothing else: a place that
+    cannot be written is no fault."""
+    with contextlib.suppress(StorageError), storage(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, data)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:

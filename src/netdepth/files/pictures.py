@@ -1,8 +1,9 @@
-"""One picture file, JPEG or PNG, as pixels, within limits of memory. And a process that decodes for others.
+"""One picture file (JPEG, PNG, TIFF, BMP, WebP, GIF) as pixels, within limits of memory. And a process that decodes
+for others.
 
 Pictures become upright (EXIF orientation), white where they are transparent, without a colour profile (CMYK is
-converted plainly), 16-bit ones by their high byte. The content of a file decides, not its name. Nothing here
-imports torch: ``python -m netdepth.files.pictures`` starts in a fifth of a second.
+converted plainly), 16-bit ones by their high byte; of a GIF the first frame is taken. The content of a file decides,
+not its name. Nothing here imports torch: ``python -m netdepth.files.pictures`` starts in a fifth of a second.
 """
 
 from __future__ import annotations
@@ -29,7 +30,11 @@ __all__ = [
     "read_picture",
 ]  # fmt: skip
 
-FORMATS = ("JPEG", "PNG")
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+SINGLE = ("PNG", "TIFF", "WEBP")
+"""Formats whose pictures with several frames are refused: the first need not be what is meant, as it is in a GIF. A
+JPEG (MPO) has a preview beside the picture."""
+
 MAX_BYTES = 2**28
 """Larger picture files are refused before they are read."""
 
@@ -137,8 +142,8 @@ def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int]
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise BadInput(f"it has {image.width} × {image.height} pixels; at most {MAX_PIXELS:,} are decoded")
-            if image.format == "PNG" and getattr(image, "is_animated", False):
-                raise BadInput("it is animated; a picture is a single frame")
+            if image.format in SINGLE and getattr(image, "is_animated", False):
+                raise BadInput("it is animated, or has several pages; a picture is a single frame")
             image.load()  # the orientation may follow the pixels
             if not ORIENTED.isdisjoint(image.info):
                 ImageOps.exif_transpose(image, in_place=True)  # a copy would double what a large picture takes
@@ -146,7 +151,7 @@ def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int]
     except BadInput:
         raise
     except UnidentifiedImageError:
-        raise BadInput("it is neither JPEG nor PNG, or its beginning is damaged") from None
+        raise BadInput(f"it is none of {', '.join(FORMATS)}, or its beginning is damaged") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise BadInput(f"it has too many pixels; at most {MAX_PIXELS:,} are decoded") from None
     except Exception as error:  # a decoder may raise anything, which is not documented
@@ -155,12 +160,17 @@ def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int]
 
 def _eight_bits(image: Image) -> Image:
     """A 16-bit grey picture by its high bytes, as Pillow reads 16-bit colours; other pictures unchanged."""
-    if not image.mode.startswith("I"):
+    if not image.mode.startswith(("I", "F")):
         return image
     import numpy as np
     from PIL import Image
 
-    return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    values = np.asarray(image)
+    if image.mode == "F" or values.min() < 0 or values.max() > 0xFFFF:  # their range is anybody's guess
+        raise BadInput(
+            f"its values run from {values.min():g} to {values.max():g}; a picture has 8 or 16 bits without sign"
+        )
+    return Image.fromarray((values >> 8).astype(np.uint8))
 
 
 def _pixels(image: Image, channels: int, size: int | tuple[int, int] | None) -> np.ndarray:
@@ -196,20 +206,18 @@ def _over_white(image: Image) -> Image:
 
 def decode_pictures(
     count: int, contents: Iterable[bytes], *, channels: int, size: int | None, shape: Sequence[int]
-) -> tuple[np.ndarray, tuple[int, str] | None]:
-    """``count`` files as uint8 ``[N, C, H, W]``; if one is refused, those before it, its position and the reason.
+) -> tuple[np.ndarray, list[tuple[int, str]]]:
+    """``count`` files as uint8 ``[N, C, H, W]``, and position and reason of each that is refused (black there).
 
     Each must have the height and width ``shape`` once decoded. ``contents`` is read to its end.
     """
     import numpy as np
 
     height, width = shape
-    pixels = np.empty((count, channels, height, width), np.uint8)
-    refused: tuple[int, str] | None = None
+    pixels = np.zeros((count, channels, height, width), np.uint8)
+    refused: list[tuple[int, str]] = []
     with pillow_rules():
         for position, content in enumerate(contents):
-            if refused is not None:
-                continue
             try:
                 one = decode_picture(content, channels=channels, size=size)
                 if one.shape[1:] != (height, width):
@@ -219,8 +227,8 @@ def decode_pictures(
                     )
                 pixels[position] = one
             except BadInput as reason:
-                refused = position, str(reason)
-    return (pixels, None) if refused is None else (pixels[: refused[0]], refused)
+                refused.append((position, str(reason)))
+    return pixels, refused
 
 
 def main(settings: str) -> int:
@@ -228,7 +236,7 @@ def main(settings: str) -> int:
 
     A job is the number of files in four bytes, then for each file its length in eight and its content. The
     answer, written after the whole job was read, is a line of JSON, ``{"shape": [N, C, H, W],
-    "refused": [position, reason] | null}``, and the pixels.
+    "refused": [[position, reason]]}``, and the pixels.
     """
     jobs, answers = sys.stdin.buffer, sys.stdout.buffer
     known = json.loads(settings)

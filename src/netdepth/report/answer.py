@@ -52,9 +52,17 @@ def answer_of(data: StudyData, numbers: Numbers) -> PageAnswer:
     ]
     primary = [numbers.said(s.text, numbers.resting_on(s)) for s in found.of_kind("comparison")]
     texts = [sentence.text for sentence in found.of_kind("missing", "interim analysis", "nuisance")]
-    notes = [numbers.said(text, numbers.everything) for text in (*texts, *found.warnings, *_other_run(data))]
+    notes = [
+        numbers.said(text, numbers.everything) for text in (*texts, *found.warnings, *_of_data(data), *_other_run(data))
+    ]
     short = numbers.said(found.answer, numbers.everything)
     return PageAnswer(short, tuple(lines), tuple(primary), tuple(notes), tuple(_same_images(data, numbers)))
+
+
+def _of_data(data: StudyData) -> list[str]:
+    """What makes the numbers on the study's data look better, or other, than they are."""
+    splits = [run.row.made.split for run in data.runs]
+    return list(dict.fromkeys(f"{text}." for split in splits if split is not None for text in split.warnings))
 
 
 def _other_run(data: StudyData) -> list[str]:

@@ -77,7 +77,8 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
         print(
             printable(f"Trained on from {origin.get('run')}, step {origin.get('step')}: a smaller budget of the same.")
         )
-    for note in notes:
+    about = () if row.split is None else (*row.split.warnings, *filter(None, [row.split.note]))
+    for note in (*about, *notes):
         print(printable(f"note: {note}"))
     print(printable(f"run folder: {run.path}"))
     if figure is not None:

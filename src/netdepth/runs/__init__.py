@@ -12,7 +12,7 @@ import functools
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Required, TypedDict
 
 from netdepth.config import from_json
@@ -26,6 +26,8 @@ __all__ = [
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
 WEIGHTS = ("best", "last")
+MOST_NAMES = 5
+"""Classes that are named one by one in a warning."""
 MOST_PIXELS = 2**14
 """Along a side of an image, or channels, in a ``split.json`` that is believed."""
 
@@ -150,7 +152,9 @@ class SplitRecord:
     """What ``split.json`` says of a run's data; None, or empty, for what it does not say.
 
     ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test. ``label_entropy``, in nats, is that of the
-    training labels; ``pictures`` say how its training pictures look; older runs do not say.
+    training labels; ``pictures`` say how its training pictures look; older runs do not say. ``note`` is what a reader
+    must know of the data. ``repeated`` counts the pictures of a part whose pixels are in train too, ``without_val`` are
+    the classes without validation pictures.
     """
 
     name: str | None
@@ -161,6 +165,28 @@ class SplitRecord:
     split_digest: str | None
     label_entropy: float | None
     pictures: PictureStatistics | None
+    note: str = ""
+    repeated: Mapping[str, int] = field(default_factory=dict)
+    without_val: tuple[str, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What makes the numbers on these data look better, or other, than they are."""
+        names = {"val": "validation", "test": "test"}
+        shown = [
+            f"{number:,} of {self.sizes.get(part, 0):,} {names.get(part, part)} pictures are in train too (the same "
+            f"pixels): {names.get(part, part)} numbers are too good"
+            for part, number in self.repeated.items()
+            if number
+        ]
+        if self.without_val:
+            named = ", ".join(map(repr, self.without_val[:MOST_NAMES]))
+            more = f" and {len(self.without_val) - MOST_NAMES} more" if len(self.without_val) > MOST_NAMES else ""
+            shown.append(
+                f"validation has no picture of {len(self.without_val)} of {len(self.classes)} classes ({named}{more}): "
+                "its numbers, early stopping and overfitting say nothing of them"
+            )
+        return tuple(shown)
 
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> SplitRecord:
@@ -182,12 +208,20 @@ class SplitRecord:
         if not all(digest is None or _is_text(digest) for digest in digests):
             raise ValueError("digest")
         name, sizes, entropy = value.get("name"), value.get("sizes"), value.get("label_entropy")
-        sizes = {key: size for key, size in sizes.items() if type(size) is int} if isinstance(sizes, dict) else {}
+        sizes, repeated = _counts(sizes), _counts(value.get("repeated"))
+        note, missing = value.get("note"), value.get("without_val")
+        without = tuple(filter(_is_text, missing)) if isinstance(missing, list) else ()
         name, entropy = name if isinstance(name, str) else None, entropy if isinstance(entropy, float) else None
         pictures = None
         with contextlib.suppress(BadInput):
             pictures = from_json(PictureStatistics, value.get("pictures"), "pictures")
-        return cls(name, shape, tuple(classes or ()), sizes, digests[0], digests[1], entropy, pictures)
+        note = note if isinstance(note, str) else ""
+        facts = digests[0], digests[1], entropy, pictures, note, repeated, without
+        return cls(name, shape, tuple(classes or ()), sizes, *facts)
+
+
+def _counts(value: object) -> dict[str, int]:
+    return {key: size for key, size in value.items() if type(size) is int} if isinstance(value, dict) else {}
 
 
 def _is_text(value: object) -> bool:

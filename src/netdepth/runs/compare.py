@@ -168,6 +168,7 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
             "some of these runs were evaluated on test images and some on validation images; their macro recall and "
             "their worst classes are not of the same images"
         )
+    warnings += dict.fromkeys(text for row in rows if row.split is not None for text in row.split.warnings)
     for group in groups:
         seeds = Counter(row.seed for row in group.rows if row.seed is not None)
         twice = sorted(seed for seed, count in seeds.items() if count > 1)

@@ -11,7 +11,7 @@ from typing import Any
 
 from netdepth.config import Json
 from netdepth.errors import BadInput, choose
-from netdepth.runs import METRICS, WEIGHTS
+from netdepth.runs import METRICS, WEIGHTS, SplitRecord
 from netdepth.runs.folder import RunDir
 from netdepth.text import STATUS_WORDS, number, percent, plain
 
@@ -78,7 +78,8 @@ class RunRow:
 
     Losses are in nats, accuracies fractions, ``seconds`` wall time, ``epochs`` those of the last evaluation. ``scores``
     holds the metrics by column, such as ``test_best_loss``. A number stored as null because it was NaN or Inf comes
-    back as such. A folder that cannot be read has status ``unreadable`` and says why under ``error``.
+    back as such. A folder that cannot be read has status ``unreadable`` and says why under ``error``. ``split`` is what
+    is known of its data.
     """
 
     run: str
@@ -102,6 +103,7 @@ class RunRow:
     seconds: float | None = None
     epochs: float | None = None
     scores: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(SCORES))
+    split: SplitRecord | None = None
     evaluated_on: str | None = None
     classes: tuple[ClassRecall, ...] = ()
     """The classes of the images in ``evaluated_on``, the worst first."""
@@ -234,7 +236,7 @@ def run_row(run: RunDir) -> RunRow:
     part = files["result.json"].get("evaluated_on")
     values["evaluated_on"] = part if isinstance(part, str) else None
     classes = class_recalls(files["result.json"])
-    return RunRow(name, folder, status, why, **values, scores=scores, classes=classes, own=own)
+    return RunRow(name, folder, status, why, **values, scores=scores, classes=classes, own=own, split=split)
 
 
 def own_metrics(result: Mapping[str, Json]) -> tuple[str, ...]:
@@ -270,6 +272,8 @@ def status_words(row: RunRow) -> str:
         words += f"; best at {plain(row.best_epoch)}"
     if row.overfit_onset_epoch is not None:
         words += f"; overfitting since epoch {plain(row.overfit_onset_epoch)}"
+        if row.split is not None and row.split.without_val:
+            words += f" (judged without {len(row.split.without_val)} of {len(row.split.classes)} classes)"
     return words + (f" ({row.error})" if row.error else "")
 
 

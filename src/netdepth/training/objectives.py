@@ -23,7 +23,7 @@ from netdepth import data
 from netdepth.config import Component, RunConfig, Runtime, digest
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
-from netdepth.files.atomic import storage, write_atomic
+from netdepth.files.atomic import write_if_possible
 from netdepth.progress import CountProgress
 from netdepth.registry import Registry, as_factory
 from netdepth.training.finished import Weights, find_weights, network_of
@@ -209,10 +209,8 @@ def cached_logits(teacher: Weights, splits: data.Splits, device: torch.device) -
     logits = _read(path, (len(splits.train), len(splits.spec.classes)))
     if logits is None:
         logits = _computed(network_of(teacher), splits.train, device, teacher.run.path.name).contiguous()
-        with storage(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
         mark = {"sha256": data.splits.array_digest(logits.numpy())}
-        write_atomic(path, safetensors.torch.save({"logits": logits}, mark))
+        write_if_possible(path, safetensors.torch.save({"logits": logits}, mark))
     return logits
 
 

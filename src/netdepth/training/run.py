@@ -202,6 +202,8 @@ def _train(
     process = configure(runtime, per_step, recorded, team)
     made_in = environment(process, seeds)
     team.begin(StartedRun(mark, made_in), process.device)
+    seen = {"label_entropy": splits.label_entropy, "pictures": to_json(splits.pictures)}
+    split = {**to_json(splits.spec), **seen, "without_val": list(splits.without_val)}
     for replica in missing:
         folder = replica.folder
         if runtime.fresh:  # not before everything that may be refused has been built
@@ -210,8 +212,7 @@ def _train(
         folder.write_json("config.json", heads[replica.index])
         if not folder.checkpoints():
             folder.write_json("environment.json", to_json(made_in))
-        seen = {"label_entropy": splits.label_entropy, "pictures": to_json(splits.pictures)}
-        folder.write_json("split.json", {**to_json(splits.spec), **seen})
+        folder.write_json("split.json", split)
     mirrors: dict[int, Mirrors] = {}
     try:
         for replica in missing:
