@@ -23,7 +23,7 @@ NARROWER = {
     "registry": {"errors", "config"},
     "studyspec": {"errors", "config", "overrides"},
     "files": {"errors", "text", "config"},
-    "data": {"errors", "progress", "config", "registry", "files"},
+    "data": {"errors", "text", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "registry", "files"},
     "stats": {"errors"},
     "runs": {"errors", "text", "config", "files", "stats"},
