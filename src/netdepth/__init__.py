@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 _API = {
     "explain": "tools.explain", "export": "tools.export", "landscape": "tools.landscape",
-    "load": "training.finished", "predict": "tools.predict", "probe": "tools.linear_probe",
+    "load": "tools.runs", "predict": "tools.predict", "probe": "tools.linear_probe",
     "study": "api", "sync": "api", "train": "api",
 }  # fmt: skip
 """What is offered, and the module that has it."""

@@ -5,6 +5,7 @@ import netdepth as nd
 run = nd.train("baseline-mlp", seed=0)
 run.result["test"]["best"]["accuracy"]
 run.metrics()                       # a pandas frame, one row per evaluation
+run.report()                        # path of its page, one HTML file
 
 study = nd.study("depth-mlp5k")
 study.table()                       # a pandas frame, one row per run
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     import pandas
 
     from netdepth.studies.verdict import Verdict
-    from netdepth.training.finished import Run
+    from netdepth.tools.runs import Run
     from netdepth.training.launch import Outcome
 
 __all__ = ["Study", "Trained", "ask", "plan", "prepared", "study", "sync", "train", "train_runs"]
@@ -190,7 +191,7 @@ def train(
         BadInput: the cases in which the command exits with 2.
         RunFailed: a run could not finish; the others did.
     """
-    from netdepth.training.finished import Run
+    from netdepth.tools.runs import Run
 
     runtime = with_imports(runtime or Runtime())
     made = train_runs(recipe, runtime, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides, progress=progress)
@@ -258,7 +259,7 @@ class Study:
         Raises:
             BadInput: a condition, depth or seed that the study does not have, or a run that has not begun.
         """
-        from netdepth.training.finished import Run
+        from netdepth.tools.runs import Run
 
         choose(condition, self.spec.conditions, "condition of the study:")
         choose(str(depth), map(str, self.spec.depths), "depth of the study:")

@@ -193,10 +193,10 @@ def grammar() -> Parser:
 
     _study_options(add("study", "run a depth study: many seeds, statistical tests, a verdict, a report"))
 
-    report = add("report", "write the report of a study: report.html, and report.md with figures")
-    report.word("study", "STUDY", STUDY)
-    report.flag("--check", "write nothing; check the report against the run folders")
-    report.option("--out", "DIR", "folder to write to (default: the study's folder)", type=_path)
+    report = add("report", "write the page of a run, or the report of a study (report.html; report.md with figures)")
+    report.word("name", "RUN|STUDY", "a folder of a run or of a study, or the beginning of its name")
+    report.flag("--check", "write nothing; check the report of a study against the run folders")
+    report.option("--out", "DIR", "folder to write to (default: that of the run or the study)", type=_path)
     add("verdict", "show what a study found, in sentences and a table").word("study", "STUDY", STUDY)
 
     compare = add("compare", "compare runs (mean over seeds, with its interval) or whole studies")

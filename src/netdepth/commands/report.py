@@ -1,13 +1,14 @@
-"""Commands that read a study: ``verdict`` says what it found, ``report`` writes its page."""
+"""``verdict`` says what a study found; ``report`` writes the page of a study or of a run."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, StorageError
-from netdepth.runs.folder import runs_root
+from netdepth.runs.folder import RunDir, find_run, runs_root
 from netdepth.text import print_table
 
 if TYPE_CHECKING:
@@ -61,12 +62,41 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
 
 
 def report(args: argparse.Namespace) -> Answer:
-    """Write the report of a study, or with ``--check`` compare the report on disk with the run folders."""
+    """Write the page of a run or of a study, or with ``--check`` compare that of a study with the run folders."""
+    found = _run_or_study(args.name, runs_root(args.runs_root))
+    return _run_page(found, args) if isinstance(found, RunDir) else _study_page(found, args)
+
+
+def _run_or_study(text: str, root: Path) -> RunDir | StudyDir:
+    """What ``text`` names: a folder, else the study whose name begins with it, else the run.
+
+    Raises:
+        BadInput: nothing, or several things of that kind.
+    """
+    from netdepth.studies.folder import find_study, list_studies, study_at
+
+    if any(study.path.name.startswith(text) for study in list_studies(root)):
+        return find_study(text, root)
+    return study_at(text, root) or find_run(text, root)
+
+
+def _run_page(run: RunDir, args: argparse.Namespace) -> Answer:
+    from netdepth.tools.run_page import write_page
+
+    if args.check:
+        raise BadInput(f"--check takes a study; {run.path.name} is a run, whose page is made anew without --check")
+    made = write_page(run.path, args.out, data_dir=args.data)
+
+    def show() -> None:
+        say(*(f"note: {note}" for note in made.notes), f"written: {made.path}")
+
+    return Answer({"report": made.path, "run": run.path, "notes": made.notes}, show)
+
+
+def _study_page(study: StudyDir, args: argparse.Namespace) -> Answer:
     from netdepth.report import page
     from netdepth.report.data import read_study
-    from netdepth.studies.folder import find_study
 
-    study = find_study(args.study, runs_root(args.runs_root))
     path = (args.out or study.path) / page.HTML
     if args.check:
         faults = page.check_report(study, path)

@@ -26,7 +26,7 @@ def compare(args: argparse.Namespace) -> Answer:
     if any(studies):
         return _compare_studies(args, studies)
     if args.html is not None:
-        raise BadInput("--html takes studies; the page of runs is that of their study: netdepth report STUDY")
+        raise BadInput("--html takes studies; the page of one run is written by: netdepth report RUN")
     made = compare_runs((find_run(text, runs_root(args.runs_root)) for text in args.runs), label_of_run)
 
     def show() -> None:

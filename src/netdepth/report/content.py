@@ -21,7 +21,7 @@ from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
-from netdepth.text import SETTINGS, STATUS_WORDS, count, printable, significant, thousands
+from netdepth.text import SETTINGS, STATUS_WORDS, count, percent, printable, significant, thousands
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
 
@@ -120,7 +120,12 @@ def rendered(template: str, **values: Any) -> str:
     loader = PackageLoader("netdepth.report", "templates")
     environment = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined)
     environment.trim_blocks = environment.lstrip_blocks = template.endswith(".md")
-    environment.filters |= {"printable": printable, "significant": significant}
+    environment.filters |= {
+        "printable": printable,
+        "share": percent,
+        "significant": significant,
+        "thousands": thousands,
+    }
     return environment.get_template(template).render(version=netdepth.__version__, **values)
 
 

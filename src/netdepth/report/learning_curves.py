@@ -9,16 +9,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from netdepth.errors import BadInput
-from netdepth.report.style import MUTED, add_legend, colour, figure_of, quiet, save_png, shortened, ticks
+from netdepth.report.style import (
+    INK,
+    MUTED,
+    PAPER,
+    add_legend,
+    colour,
+    figure_of,
+    quiet,
+    save_png,
+    shortened,
+    ticks,
+    tidy,
+)  # fmt: skip
 from netdepth.runs.folder import RunDir, slug
 from netdepth.runs.table import RunRow, minimised, number_of, run_row, status_words
-from netdepth.text import plain, printable
+from netdepth.text import capitalised, plain, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-__all__ = ["learning_curves", "learning_curves_many", "run_title"]
+__all__ = ["curve_figures", "learning_curves", "learning_curves_many", "run_title"]
 
 PARTS = {"train": ("train", colour(0)), "val": ("validation", colour(1))}
 """The name and the colour of each part of the data."""
@@ -48,29 +61,53 @@ def learning_curves(run: RunDir) -> Path:
         StorageError: the file cannot be written.
     """
     curves = _read(run)
-    row, best = curves.row, curves.row.best_epoch
+    row = curves.row
     figure, panels = _figure(f"{run_title(row)}, seed {row.seed}", status_words(row), curves.minimised)
-    marks = (
-        ("best weights: epoch", colour(2), best),
-        ("overfits since epoch", colour(3), row.overfit_onset_epoch),
-        ("diverged at epoch", "black", row.epochs if row.status == "diverged" else None),
-    )
     for metric, axes in panels.items():
-        for part in PARTS:
-            _line(axes, curves, part, metric, linewidth=2.2)
-        lines = [
-            axes.axvline(epoch, color=shade, linewidth=1.6, linestyle="--", zorder=1, label=f"{text} {plain(epoch)}")
-            for text, shade, epoch in marks
-            if epoch is not None
-        ]
-        if best in curves.epochs:
-            value = curves.values[f"val_{metric}"][curves.epochs.index(best)]
-            axes.plot([best], [value], "o", color=colour(2), markersize=9, markeredgecolor="white", zorder=4)
-        _scale(axes, metric, [curves])
-        _name_lines(axes, {part: curves.values[f"{part}_{metric}"] for part in PARTS})
+        lines = _draw_run(axes, curves, metric)
     if lines:
         add_legend(figure, lines, len(lines))
     return save_png(figure, run.path / "figures" / "learning_curves.png")
+
+
+def curve_figures(run: RunDir) -> dict[str, Figure]:
+    """The same as a figure of its own for each metric, for a page.
+
+    Raises:
+        BadInput: the run has no evaluation yet.
+    """
+    curves, figures = _read(run), {}
+    for metric, (label, _) in METRICS.items():
+        figure, (axes,) = figure_of(4.6, 3.2)
+        tidy(axes, capitalised(label), "epoch", size=10)
+        lines = _draw_run(axes, curves, metric)
+        if lines:
+            add_legend(figure, lines, 2, size=9)
+        figures[metric] = figure
+    return figures
+
+
+def _draw_run(axes: Axes, curves: _Curves, metric: str) -> list[Line2D]:
+    """Both curves of a metric; returns the lines that mark an epoch."""
+    row, best = curves.row, curves.row.best_epoch
+    marks = (
+        ("best weights: epoch", colour(2), best),
+        ("overfits since epoch", colour(3), row.overfit_onset_epoch),
+        ("diverged at epoch", INK, row.epochs if row.status == "diverged" else None),
+    )
+    for part in PARTS:
+        _line(axes, curves, part, metric, linewidth=2.2)
+    lines = [
+        axes.axvline(epoch, color=shade, linewidth=1.6, linestyle="--", zorder=1, label=f"{text} {plain(epoch)}")
+        for text, shade, epoch in marks
+        if epoch is not None
+    ]
+    if best in curves.epochs:
+        value = curves.values[f"val_{metric}"][curves.epochs.index(best)]
+        axes.plot([best], [value], "o", color=colour(2), markersize=9, markeredgecolor=PAPER, zorder=4)
+    _scale(axes, metric, [curves])
+    _name_lines(axes, {part: curves.values[f"{part}_{metric}"] for part in PARTS})
+    return lines
 
 
 def learning_curves_many(runs: Sequence[RunDir]) -> Path:

@@ -35,6 +35,7 @@ __all__ = [
     "class_words",
     "markdown_table",
     "markdown_text",
+    "metric_table",
     "print_comparison",
     "print_next",
     "print_quickstart",
@@ -55,15 +56,7 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     dataset = str(row.dataset).partition(" ")[0]
     network = f": depth {row.depth}, {thousands(row.num_params)} parameters" if row.num_params else ""
     title = f"{row.recipe} on {dataset}, seed {row.seed}{network}"
-    header = ("data", "weights", "loss", "accuracy", "precision", "recall", "F1", *map(printable, row.own))
-    lines = []
-    for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
-        for weights in ("best", "last"):
-            metrics = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
-            shares = [percent(row.scores[f"{part}_{weights}_{metric}"]) for metric in metrics]
-            star = " *" if weights == row.reported else ""
-            own = [number(row.scores[f"{part}_{weights}_{key}"]) for key in row.own]
-            lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares, *own])
+    header, lines = metric_table(row)
     print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
     objective = minimised(run.read_json("config.json") or {})
@@ -83,6 +76,20 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     print(printable(f"run folder: {run.path}"))
     if figure is not None:
         print(printable(f"learning curves: {figure}"))
+
+
+def metric_table(row: RunRow) -> tuple[list[str], list[list[str]]]:
+    """A header and a line of cells per part of the data and weights; a star marks the reported weights."""
+    header = ["data", "weights", "loss", "accuracy", "precision", "recall", "F1", *map(printable, row.own)]
+    lines = []
+    for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
+        for weights in ("best", "last"):
+            metrics = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+            shares = [percent(row.scores[f"{part}_{weights}_{metric}"]) for metric in metrics]
+            star = " *" if weights == row.reported else ""
+            own = [number(row.scores[f"{part}_{weights}_{key}"]) for key in row.own]
+            lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares, *own])
+    return header, lines
 
 
 def class_words(row: RunRow) -> list[str]:

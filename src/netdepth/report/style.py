@@ -138,7 +138,8 @@ def condition_line(index: int, label: str, dashed: bool = True) -> Line2D:
 
 def add_legend(figure: Figure, handles: Sequence[Artist], columns: int, size: float = 9.5) -> None:
     """A legend below the panels; a "$" in a name stays a "$"."""
-    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=size)
+    legend = figure.legend(handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=size,
+                           labelcolor=INK)  # fmt: skip
     for text in legend.get_texts():
         text.set_parse_math(False)
 

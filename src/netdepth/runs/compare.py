@@ -19,7 +19,7 @@ from netdepth.runs.table import Quantity, RunRow, minimised, quantities_of, run_
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
-__all__ = ["ComparedRuns", "Comparison", "compare", "correct_of", "mcnemar_of_runs"]
+__all__ = ["ComparedRuns", "Comparison", "compare", "correct_of", "mcnemar_of_runs", "predictions_of"]
 
 MOST_BYTES = 512 * 2**20
 """Of unpacked predictions: those for 50,000 images of 1,000 classes are 200 MB. Files from elsewhere may have more."""
@@ -187,7 +187,13 @@ def _finite(value: str | float | None) -> str | float | None:
 
 
 def correct_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
-    """Which images a run's reported weights get right, bool ``[N]``, and their labels, from ``predictions.npz``.
+    """Which images a run's reported weights get right, bool ``[N]``, and their labels; errors as `predictions_of`."""
+    logits, labels = predictions_of(run)
+    return logits.argmax(1) == labels, labels
+
+
+def predictions_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
+    """The logits ``[N, K]`` of a run's reported weights and the labels ``[N]``, from ``predictions.npz``.
 
     Raises:
         BadInput: the file is missing, damaged or larger than `MOST_BYTES` when unpacked.
@@ -199,7 +205,9 @@ def correct_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
                 raise ValueError("unpacked it is too large")
         with np.load(path, allow_pickle=False) as held:
             logits, labels = held["logits"], held["labels"]
-        return logits.argmax(1) == labels, labels
+        if logits.ndim != 2 or labels.shape != logits.shape[:1] or not logits.size:
+            raise ValueError("logits and labels do not fit one another")
+        return logits, labels
     except (OSError, ValueError, LookupError, *DAMAGED) as error:
         raise BadInput(f"run {run.path.name} has no readable predictions.npz ({type(error).__name__})") from None
 

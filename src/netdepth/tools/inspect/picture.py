@@ -9,17 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdepth.report.learning_curves import run_title
-from netdepth.report.style import DPI, INK, PAPER, colour, save_png, shortened, tidy
+from netdepth.report.style import DPI, INK, PAPER, colour, figure_of, save_png, shortened, ticks, tidy
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row, status_words
-from netdepth.text import printable
+from netdepth.text import plain, printable
 from netdepth.training.layers import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["draw_layers"]
+__all__ = ["draw_layers", "layer_figures"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ FIRST, LAST = colour(1), colour(0)  # vermillion and blue; steps between are gre
 GREYS = (0.80, 0.40)
 DOTS_UP_TO = 12
 """Layers up to which each is a dot on its line."""
+FEW_DECADES = 200
+"""Up to this ratio of its ends a logarithmic axis has ticks between its decades."""
 
 
 def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
@@ -54,33 +57,66 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
         StorageError: the file cannot be written.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import LogLocator, MaxNLocator
+    from matplotlib.ticker import MaxNLocator
 
     row = run_row(run)
-    quantities = [q for q in QUANTITIES if any(value is not None for one in found for value in q.values(one))]
+    quantities = _measured(found)
     figure = Figure((6.0, 1.7 + 1.95 * len(quantities)), DPI, facecolor=PAPER, layout="constrained")
     title = printable(shortened(f"{run_title(row)}, seed {row.seed}", 60))
     figure.suptitle(f"{title}\n{printable(shortened(status_words(row), 74))}", color=INK, fontsize=11, parse_math=False)
     remarks: set[str] = set()
     panels = figure.subplots(len(quantities), 1, squeeze=False, sharex=True)[:, 0]
     for quantity, panel in zip(quantities, panels, strict=True):
-        tidy(panel, quantity.label, "")
-        if quantity.top is None:
-            panel.set_yscale("log")
-            panel.yaxis.set_major_locator(LogLocator(numticks=6))
-            panel.minorticks_off()
-        for order, one in enumerate(found):
-            line = _line(panel, quantity, one)
-            _style(line, order, found)
-            remarks |= _mark(panel, quantity, one, str(line.get_color()))
-        if quantity.top is not None:
-            panel.set_ylim(min(-0.04 * quantity.top, panel.get_ylim()[0]), 1.06 * quantity.top)
+        remarks |= _draw_panel(panel, quantity, found)
     panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     below = "layer, in the order of the forward pass; the last is the logits"
     panels[-1].set_xlabel("; ".join([below, *sorted(remarks)]))
     handles = panels[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     return save_png(figure, run.path / "figures" / "layers.png")
+
+
+def layer_figures(found: Sequence[Statistics]) -> dict[str, Figure]:
+    """The same as a figure of its own for each quantity, by its name for people, for a page."""
+    from matplotlib.ticker import MaxNLocator
+
+    figures = {}
+    for quantity in _measured(found):
+        figure, (panel,) = figure_of(3.8, 2.7)
+        remarks = _draw_panel(panel, quantity, found)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        panel.set_xlabel("; ".join(["layer", *sorted(remarks)]))
+        figures[quantity.label] = figure
+    return figures
+
+
+def _measured(found: Sequence[Statistics]) -> list[_Quantity]:
+    return [q for q in QUANTITIES if any(value is not None for one in found for value in q.values(one))]
+
+
+def _draw_panel(panel: Axes, quantity: _Quantity, found: Sequence[Statistics]) -> set[str]:
+    """A line over the layers for each of ``found``; returns remarks that explain marks."""
+    from matplotlib.ticker import LogLocator
+
+    remarks: set[str] = set()
+    tidy(panel, quantity.label, "")
+    if quantity.top is None:
+        panel.set_yscale("log")
+    for order, one in enumerate(found):
+        line = _line(panel, quantity, one)
+        _style(line, order, found)
+        remarks |= _mark(panel, quantity, one, str(line.get_color()))
+    low, high = panel.get_ylim()
+    if quantity.top is not None:
+        panel.set_ylim(min(-0.04 * quantity.top, low), 1.06 * quantity.top)
+        return remarks
+    if 1 < high / low < FEW_DECADES:  # decades alone would be one or two
+        shown = ticks(low, high)
+        panel.set_yticks(shown, [plain(value) for value in shown])
+    else:
+        panel.yaxis.set_major_locator(LogLocator(numticks=6))
+    panel.minorticks_off()
+    return remarks
 
 
 def _style(line: Line2D, order: int, found: Sequence[Statistics]) -> None:
