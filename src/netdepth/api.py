@@ -31,6 +31,7 @@ from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
 from netdepth.runs.folder import RunDir
+from netdepth.runs.naming import Called, keeps_name
 from netdepth.studies.folder import ParentRun, StudyDir
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import printable
@@ -61,12 +62,7 @@ def plan(
     Raises:
         BadInput: an unknown recipe, override or seed.
     """
-    from netdepth import recipes
-
-    if isinstance(recipe, RunConfig):
-        name, config = recipe.model.name, recipe
-    else:
-        name, config = recipes.resolve(recipe)
+    name, config = _named(recipe)
     texts = [*dataset_overrides(dataset), *overrides]
     config, notes = apply_overrides(config, texts)
     if seeds is not None:
@@ -76,6 +72,29 @@ def plan(
     if not chosen:
         raise BadInput("seeds = [] is not acceptable; it takes at least one seed")
     return name, [dataclasses.replace(config, seed=s) for s in chosen], notes
+
+
+def _named(recipe: str | RunConfig) -> tuple[str, RunConfig]:
+    from netdepth import recipes
+
+    return (recipe.model.name, recipe) if isinstance(recipe, RunConfig) else recipes.resolve(recipe)
+
+
+def _called(recipe: str | RunConfig, config: RunConfig, name: str | None) -> Called:
+    """What the runs of ``config`` are called: the ``name`` they were given, and how they differ from ``recipe``.
+
+    A saved config is held against the recipe that it was made from; where there is none, nobody knows how it differs.
+    """
+    from netdepth import recipes
+    from netdepth.training.resolve import changes
+
+    own, base = _named(recipe)
+    if isinstance(recipe, RunConfig) or recipe.lower().endswith(".json"):
+        made = recipes.RECIPES.entry(own).function() if own in recipes.RECIPES.names() else None
+        if not isinstance(made, RunConfig):
+            return Called(name)
+        base = made
+    return Called(name, changes(config, base))
 
 
 @dataclass(frozen=True)
@@ -99,10 +118,12 @@ class Trained:
             return None
 
 
-def train_runs(recipe: str | RunConfig, runtime: Runtime, *, progress: bool = True, **changes: Any) -> Trained:
+def train_runs(
+    recipe: str | RunConfig, runtime: Runtime, *, run_name: str | None = None, progress: bool = True, **changes: Any
+) -> Trained:
     """What `train` and ``netdepth train`` share: train the runs that are missing, draw the learning curves.
 
-    ``changes`` are those of `plan`.
+    ``run_name`` is what they shall be called; ``changes`` are those of `plan`.
 
     Raises:
         BadInput: as `plan`, or a setting that a component refuses.
@@ -110,6 +131,7 @@ def train_runs(recipe: str | RunConfig, runtime: Runtime, *, progress: bool = Tr
     """
     from netdepth.training.launch import Outcome, launch, settle
 
+    called = Called(run_name)  # a bad name is refused first
     name, configs, notes = plan(recipe, **changes)
     keys = asked.keys_of(configs, runtime)
     known = _known(keys, runtime)
@@ -117,14 +139,16 @@ def train_runs(recipe: str | RunConfig, runtime: Runtime, *, progress: bool = Tr
         from netdepth.training.resolve import fill_in
 
         fill_in(configs[0], runtime.device, runtime.runs_root)  # bad input is refused before anything is announced
+        called = _called(recipe, configs[0], run_name)
     _announce(notes)
     if known is None:
-        outcomes = launch(name, configs, runtime, progress=progress)
+        outcomes = launch(name, configs, runtime, progress=progress, called=called)
         _keep(keys, configs, outcomes)
     else:
+        pairs = zip(configs, known, strict=True)
         outcomes = [
-            Outcome(run.path, config.seed, run.status(), notes=[f"already finished: {run.path}"])
-            for config, run in zip(configs, known, strict=True)
+            Outcome(run.path, one.seed, run.status(), notes=[*keeps_name(run, called), f"already finished: {run.path}"])
+            for one, run in pairs
         ]
     made = Trained(outcomes, {})
     for number, run in made.runs.items():
@@ -179,10 +203,13 @@ def train(
     seeds: str | Sequence[int] | None = None,
     dataset: str | None = None,
     overrides: Sequence[str] = (),
+    name: str | None = None,
     runtime: Runtime | None = None,
     progress: bool = True,
 ) -> Run | list[Run]:
     """Train ``recipe`` (a name, ``file.py:function``, a ``config.json`` or a `RunConfig`).
+
+    ``name`` is what the runs shall be called; without it they are called by their recipe and what differs from it.
 
     Returns:
         The run; with ``seeds`` (a count or list as text, or a sequence) a list of runs.
@@ -194,7 +221,8 @@ def train(
     from netdepth.tools.runs import Run
 
     runtime = with_imports(runtime or Runtime())
-    made = train_runs(recipe, runtime, seed=seed, seeds=seeds, dataset=dataset, overrides=overrides, progress=progress)
+    changes = {"seed": seed, "seeds": seeds, "dataset": dataset, "overrides": overrides}
+    made = train_runs(recipe, runtime, run_name=name, progress=progress, **changes)
     failed = [f"seed {outcome.seed}: {outcome.error}" for outcome in made.outcomes if outcome.error is not None]
     if failed:
         raise RunFailed("; ".join(failed))

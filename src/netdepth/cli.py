@@ -324,6 +324,7 @@ def _train_options(parser: Parser, full: bool) -> None:
     if not full:
         return
     parser.option("--seeds", "LIST", "5 for seeds 0 to 4, or a list: 0,3,7")
+    parser.option("--name", "NAME", "what to call the runs (default: the recipe and what differs from it)")
     parser.option("--dataset", "NAME", DATASET)
     _common(parser, COMMON)
     _overrides(parser, "change any setting, e.g. model.hidden=[64,64]; netdepth list settings shows them all")

@@ -16,7 +16,7 @@ from typing import Any, TextIO
 __all__ = [
     "NO_BREAK", "SETTINGS", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "fixed",
     "gradient_ratio", "interval", "listed", "number", "p_equals", "p_value", "percent", "plain", "points",
-    "print_table", "printable", "scientific", "significant", "size", "thousands",
+    "print_table", "printable", "scientific", "shortest", "significant", "size", "thousands",
 ]  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -99,6 +99,15 @@ def thousands(n: float | None, digits: int = 0) -> str:
 def plain(value: float | None, digits: int = 6) -> str:
     """A setting or an epoch as a person would type it, ``0.0005`` or ``12``; at most ``digits`` significant digits."""
     return "-" if value is None else f"{value:.{digits}g}"
+
+
+def shortest(value: float) -> str:
+    """A setting in as few characters as give the same number again: ``3e-4``, ``0.01``, ``64``."""
+    if isinstance(value, int) or not math.isfinite(value):
+        return str(value)
+    digits = next(n for n in range(1, 18) if float(f"{value:.{n}g}") == value)
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return min(f"{value:.{digits}g}", f"{mantissa}e{int(exponent)}", key=len)
 
 
 def scientific(value: float) -> str:

@@ -32,7 +32,13 @@ def train(args: argparse.Namespace) -> Answer:
         able = " or ".join(f"--track {name}" for name in TRACKERS.names() if can_go_online(name))
         raise BadInput(f"--wandb-online needs a tracker that can upload: {able}")
     made = api.train_runs(
-        args.recipe, runtime, seed=args.seed, seeds=args.seeds, dataset=args.dataset, overrides=overrides_of(args)
+        args.recipe,
+        runtime,
+        run_name=args.name,
+        seed=args.seed,
+        seeds=args.seeds,
+        dataset=args.dataset,
+        overrides=overrides_of(args),
     )
     return trained(made, several=args.seeds is not None)
 

@@ -22,7 +22,7 @@ RECIPES: Registry[Any] = Registry("recipe")
 ADAM = Component("adam", {"lr": 1e-3})
 """The optimizer of most recipes."""
 
-SAVED_KEYS = ("schema", "fingerprint", "recipe")
+SAVED_KEYS = ("schema", "fingerprint", "recipe", "called")
 """What ``config.json`` of a run folder holds besides the RunConfig."""
 
 

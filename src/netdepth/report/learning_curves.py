@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["curve_figures", "learning_curves", "learning_curves_many", "run_title"]
+__all__ = ["curve_figures", "learning_curves", "learning_curves_many"]
 
 PARTS = {"train": ("train", colour(0)), "val": ("validation", colour(1))}
 """The name and the colour of each part of the data."""
@@ -62,7 +62,7 @@ def learning_curves(run: RunDir) -> Path:
     """
     curves = _read(run)
     row = curves.row
-    figure, panels = _figure(f"{run_title(row)}, seed {row.seed}", status_words(row), curves.minimised)
+    figure, panels = _figure(f"{row.title}, seed {row.seed}", status_words(row), curves.minimised)
     for metric, axes in panels.items():
         lines = _draw_run(axes, curves, metric)
     if lines:
@@ -126,7 +126,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
     missing = f"; {len(runs) - len(drawn)} without any evaluation" if len(drawn) < len(runs) else ""
     diverged = sum(curves.row.status == "diverged" for curves in drawn)
     subtitle = f"thin: runs, thick: mean{f'; {diverged} diverged' if diverged else ''}{missing}"
-    figure, panels = _figure(f"{run_title(row)}, {len(drawn)} runs", subtitle, drawn[0].minimised)
+    figure, panels = _figure(f"{row.title}, {len(drawn)} runs", subtitle, drawn[0].minimised)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
     for metric, axes in panels.items():
         ends = {}
@@ -142,12 +142,6 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
         _name_lines(axes, ends)
     name = f"{slug(row.recipe or 'runs')}-{slug(str(row.fingerprint))}-{len(runs)}-runs.png"
     return save_png(figure, runs[0].path.parent / "figures" / name)
-
-
-def run_title(row: RunRow) -> str:
-    """A run in a heading: ``baseline-mlp on mnist``."""
-    dataset = (row.dataset or "unknown data").partition(" ")[0]
-    return f"{row.recipe or row.run} on {dataset}"
 
 
 def _read(run: RunDir) -> _Curves:

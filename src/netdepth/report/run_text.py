@@ -53,9 +53,8 @@ FORMATS = ("markdown", "csv", "latex")
 def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None) -> None:
     """Train / validation / test with best and last weights, then how the run ended and where its folder is."""
     row = run_row(run)
-    dataset = str(row.dataset).partition(" ")[0]
     network = f": depth {row.depth}, {thousands(row.num_params)} parameters" if row.num_params else ""
-    title = f"{row.recipe} on {dataset}, seed {row.seed}{network}"
+    title = f"{row.title}, seed {row.seed}{network}"
     header, lines = metric_table(row)
     print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")

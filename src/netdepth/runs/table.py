@@ -13,6 +13,7 @@ from netdepth.config import Json
 from netdepth.errors import BadInput, choose
 from netdepth.runs import METRICS, WEIGHTS, SplitRecord
 from netdepth.runs.folder import RunDir
+from netdepth.runs.naming import UNCALLED, Called, called_in, title
 from netdepth.text import STATUS_WORDS, number, percent, plain
 
 __all__ = [
@@ -102,6 +103,7 @@ class RunRow:
     overfit_onset_epoch: float | None = None
     seconds: float | None = None
     epochs: float | None = None
+    called: Called = UNCALLED
     scores: Mapping[str, float | None] = field(default_factory=lambda: dict.fromkeys(SCORES))
     split: SplitRecord | None = None
     evaluated_on: str | None = None
@@ -109,6 +111,11 @@ class RunRow:
     """The classes of the images in ``evaluated_on``, the worst first."""
     own: tuple[str, ...] = ()
     """Names of the user's own metrics, which are among the ``scores``."""
+
+    @property
+    def title(self) -> str:
+        """The run in a heading: ``baseline-mlp on mnist · lr 3e-4``, or the name that it was given."""
+        return title(self.recipe or self.run, self.called, (self.dataset or "unknown data").partition(" ")[0])
 
     @property
     def macro_recall(self) -> float | None:
@@ -234,6 +241,7 @@ def run_row(run: RunDir) -> RunRow:
     scores |= {score: number_of(field_of(files["result.json"], score.replace("_", ".", 2))) for score in more}
     why = None if failure is None else f"{failure.get('error')}: {failure.get('message')}"
     part = files["result.json"].get("evaluated_on")
+    values["called"] = called_in(files["config.json"])
     values["evaluated_on"] = part if isinstance(part, str) else None
     classes = class_recalls(files["result.json"])
     return RunRow(name, folder, status, why, **values, scores=scores, classes=classes, own=own, split=split)

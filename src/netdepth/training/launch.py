@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from netdepth.config import RunConfig, Runtime
 from netdepth.errors import BadInput, Interrupted, Locked, RunFailed, StorageError
+from netdepth.runs.naming import UNCALLED, Called
 
 if TYPE_CHECKING:
     from netdepth.training.run import Finished
@@ -40,6 +41,7 @@ def launch(
     *,
     study: str = "single",
     progress: bool = True,
+    called: Called = UNCALLED,
 ) -> list[Outcome]:
     """Train the runs of ``configs`` in order. One that fails does not stop the others.
 
@@ -57,7 +59,7 @@ def launch(
     outcomes: list[Outcome] = []
     for config in configs:
         try:
-            finished = run(config, runtime, name=name, study=study, quiet=not progress)
+            finished = run(config, runtime, name=name, study=study, quiet=not progress, called=called)
         except Interrupted:
             settle(outcomes)
             raise

@@ -19,6 +19,8 @@ from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, Sto
 from netdepth.progress import TrainProgress
 from netdepth.runs import Environment, RunResult
 from netdepth.runs.folder import RunDir, runs_root
+from netdepth.runs.naming import UNCALLED, Called, continued, folder_label, keeps_name
+from netdepth.runs.naming import title as run_title
 from netdepth.trackers.mirror import Mirrors
 from netdepth.training.evaluate import own_names
 from netdepth.training.gradients import choose_gradients
@@ -58,6 +60,7 @@ def run(
     quiet: bool = False,
     watch: Watch | None = None,
     splits: data.Splits | None = None,
+    called: Called = UNCALLED,
 ) -> Finished:
     """Train the run of ``config``, continue it, or return it if it is finished: `run_stack` with one replica.
 
@@ -74,7 +77,9 @@ def run(
         resolved = resolve(config, runtime, splits)  # by every rank: its options and data may differ from rank 0's
         if isinstance(team, Follower) and run_of_rank_0 is not None:
             _follow(team, run_of_rank_0, resolved, runtime)
-        return run_stack(resolved, [config.seed], runtime, name=name, study=study, watch=watch, team=team)[0]
+        return run_stack(
+            resolved, [config.seed], runtime, name=name, study=study, watch=watch, team=team, called=called
+        )[0]
 
 
 def _follow(team: Follower, run_of_rank_0: StartedRun, resolved: ResolvedConfig, runtime: Runtime) -> NoReturn:
@@ -105,8 +110,11 @@ def run_stack(
     study: str,
     watch: Watch = TrainProgress,
     team: Team = ALONE,
+    called: Called = UNCALLED,
 ) -> list[Finished]:
     """Train the runs of one config with ``seeds`` as one stack of replicas.
+
+    ``name`` is that of their recipe, ``called`` what else they are called.
 
     Their folders are those of single runs, except that ``environment.json`` names the stack. Unfinished runs are
     continued: all from the newest step at which each has a sound checkpoint; replicas that are finished stay in the
@@ -129,7 +137,7 @@ def run_stack(
     if runtime.sealed:
         resolved = dataclasses.replace(resolved, splits=dataclasses.replace(resolved.splits, test=None))
         study = "tuning" if study == "single" else study
-    root, label = runs_root(runtime.runs_root) / study, f"{name}-{config.dataset.name}"
+    root, label = runs_root(runtime.runs_root) / study, folder_label(name, config.dataset.name, called)
     folders = [RunDir.create(root, label, seed, resolved.fingerprint) for seed in seeds]
     with contextlib.ExitStack() as held:
         for folder in folders:
@@ -150,7 +158,7 @@ def run_stack(
         try:
             if missing:
                 lone = len(seeds) == 1 and study in ("single", "tuning")
-                mirrors, trained_until = _train(resolved, runtime, replicas, name, watch, team, lone)
+                mirrors, trained_until = _train(resolved, runtime, replicas, name, called, watch, team, lone)
         except BadInput:
             for folder in folders:
                 folder.remove_if_unused()
@@ -163,7 +171,12 @@ def run_stack(
     for replica in replicas:
         assert replica.result is not None
         folder, cached = replica.folder, replica not in missing
-        older = [*_version_notes(folder), *_missing_metrics(replica.result), f"already finished: {folder.path}"]
+        older = [
+            *keeps_name(folder, called),
+            *_version_notes(folder),
+            *_missing_metrics(replica.result),
+            f"already finished: {folder.path}",
+        ]
         notes = older if cached else list(folder.notes)
         mirror = mirrors.get(replica.index)
         finished.append(Finished(folder, replica.result, notes, mirror, trained_until, cached))
@@ -175,6 +188,7 @@ def _train(
     runtime: Runtime,
     replicas: Sequence[Replica],
     name: str,
+    called: Called,
     watch: Watch,
     team: Team,
     lone: bool,
@@ -184,7 +198,11 @@ def _train(
     A ``lone`` run is in no study, where a run must not depend on what was run before.
     """
     config, splits, mark = resolved.config, resolved.splits, resolved.fingerprint
-    heads = {r.index: {"fingerprint": mark, "recipe": name, **to_json(r.config)} for r in replicas}
+    names = {r.index: continued(r.folder, called) for r in replicas}
+    heads = {
+        r.index: {"fingerprint": mark, "recipe": name, **names[r.index].as_json(), **to_json(r.config)}
+        for r in replicas
+    }
     torch.set_num_threads(1)  # initial weights do not depend on the thread count
     networks = [build_model(replica.config, splits, team.world, runtime.runs_root) for replica in replicas]
     seeds = [replica.config.seed for replica in replicas]
@@ -219,7 +237,8 @@ def _train(
             mirrors[replica.index] = Mirrors.start(
                 replica.folder.path, runtime.trackers, wandb_online=runtime.wandb_online, imports=runtime.imports
             )
-        title = f"{name} {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+        said = run_title(name, names[missing[0].index])
+        title = f"{said} {'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
         trained_until = train_stack(
             config, networks, objective, replicas, process, splits, title=title, watch=watch, probes=runtime.probes
         )

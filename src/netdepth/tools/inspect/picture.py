@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.report.learning_curves import run_title
 from netdepth.report.style import DPI, INK, PAPER, colour, figure_of, save_png, shortened, ticks, tidy
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row, status_words
@@ -62,7 +61,7 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
     row = run_row(run)
     quantities = _measured(found)
     figure = Figure((6.0, 1.7 + 1.95 * len(quantities)), DPI, facecolor=PAPER, layout="constrained")
-    title = printable(shortened(f"{run_title(row)}, seed {row.seed}", 60))
+    title = printable(shortened(f"{row.title}, seed {row.seed}", 60))
     figure.suptitle(f"{title}\n{printable(shortened(status_words(row), 74))}", color=INK, fontsize=11, parse_math=False)
     remarks: set[str] = set()
     panels = figure.subplots(len(quantities), 1, squeeze=False, sharex=True)[:, 0]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from netdepth.config import Json
-from netdepth.report.learning_curves import run_title
 from netdepth.report.run_text import class_words, metric_table
 from netdepth.report.tables import Table
 from netdepth.runs import RunResult
@@ -54,7 +53,7 @@ class RunContent:
 
     @cached_property
     def title(self) -> str:
-        return ", ".join(filter(None, [run_title(self.row), label_of_run(self.run), f"seed {self.row.seed}"]))
+        return ", ".join(filter(None, [self.row.title, label_of_run(self.run), f"seed {self.row.seed}"]))
 
     @cached_property
     def unfinished(self) -> str:
