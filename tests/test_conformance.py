@@ -29,7 +29,6 @@ GOOD = """
 from typing import Annotated
 from torch import nn
 from netdepth.models import MODELS, Network
-from netdepth.models.init import initialise
 
 class Linear(Network):
     def __init__(self, input_shape, num_classes):
@@ -44,14 +43,24 @@ class Linear(Network):
 def linear(input_shape, num_classes, generator):
     "Softmax regression."
     model = Linear(input_shape, num_classes)
-    if {seeded}:
-        initialise(model, "default", "relu", generator)
+    if not {seeded}:
+        nn.init.zeros_(model.head.weight)
+        nn.init.zeros_(model.head.bias)
+    for name in {{"one", "two", "three", "four"}} if {in_the_order_of_a_set} else ():
+        nn.init.constant_(model.head.bias, len(name) + ord(name[0]))
     return model
 """
 
 
 def checked(tmp_path, **changes):
-    values = {"depth": 1, "unused": False, "seeded": True, "name": f"user-{tmp_path.name}", **changes}
+    values = {
+        "depth": 1,
+        "unused": False,
+        "seeded": True,
+        "in_the_order_of_a_set": False,
+        "name": f"user-{tmp_path.name}",
+        **changes,
+    }
     path = tmp_path / "mine.py"
     path.write_text(GOOD.format(**values))
     return [finding.promise for finding in check_file(str(path)) if not finding.kept]
@@ -64,9 +73,12 @@ def checked(tmp_path, **changes):
         ({"depth": 7}, ["counts its depth"]),
         ({"unused": True}, ["gives every parameter a gradient"]),
         ({"seeded": False}, ["has other weights with another seed"]),
+        ({"in_the_order_of_a_set": True}, ["has the same weights in two processes"]),
     ],
 )
-def test_each_broken_promise_of_a_users_model_is_named(tmp_path, changes, broken):
+def test_each_broken_promise_of_a_users_model_is_named(tmp_path, changes, broken, monkeypatch):
+    if changes and "in_the_order_of_a_set" not in changes:  # two processes take two seconds
+        monkeypatch.setattr("netdepth.conformance._in_other_processes", lambda path, names: [])
     found = checked(tmp_path, **changes)
     assert len(found) == len(broken)
     assert all(text.startswith(promise) for text, promise in zip(found, broken, strict=True))

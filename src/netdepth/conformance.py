@@ -6,11 +6,18 @@ registered with) and yields each requirement and whether it is met.
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
 import math
+import os
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -32,9 +39,11 @@ from netdepth.training.resolve import COMPONENTS, fill_in
 from netdepth.training.stack import FlatParameter
 from netdepth.training.torch_optim import trial_parameter
 
-__all__ = ["Finding", "check_component", "check_file"]
+__all__ = ["Finding", "check_component", "check_file", "print_weights"]
 
 SHAPE, CLASSES, BATCH = (1, 28, 28), 10, 6
+SHA256 = 64
+"""Hex digits."""
 
 
 @dataclass(frozen=True)
@@ -57,23 +66,69 @@ def check_file(path: str, data_dir: Path | None = None) -> list[Finding]:
     Raises:
         BadInput: it cannot be imported, or registers nothing.
     """
-    module = import_user(path).__name__
-    findings: list[Finding] = []
-    for kind in REGISTRIES:
-        registry = registry_of(kind)
-        for name in registry.names():
-            if registry.entry(name).module == module:
-                findings += check_component(kind, name, data_dir)
+    registries = {kind: registry_of(kind) for kind in REGISTRIES}
+    before = {kind: {name: registry.entry(name) for name in registry.names()} for kind, registry in registries.items()}
+    module, findings = import_user(path).__name__, []
+    for kind, registry in registries.items():
+        entries = {name: registry.entry(name) for name in registry.names()}
+        own = [name for name, entry in entries.items() if before[kind].get(name) != entry or entry.module == module]
+        for name in own:
+            findings += check_component(kind, name, data_dir)
+        if kind == "model" and own:
+            findings += _in_other_processes(path, own)
     if not findings:
         raise BadInput(f"{path} registers nothing; decorate a function: @netdepth.models.MODELS.register(...)")
     return findings
+
+
+def _in_other_processes(path: str, names: Sequence[str]) -> list[Finding]:
+    """Whether each model of a user's file has the same weights in two other processes, in which text has other hashes
+    and sets another order."""
+    code = "import sys; from netdepth import conformance; conformance.print_weights(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, path, *names]
+    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    worlds = [{**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
+    processes = [subprocess.Popen(command, env=world, **piped) for world in worlds]
+    answers = []
+    for process in processes:
+        out, err = process.communicate()
+        said = out.splitlines()[-1:] if process.returncode == 0 else []
+        answers.append(json.loads(said[0]) if said else dict.fromkeys(names, " ".join(err.split())[-200:]))
+    found = []
+    for name in names:
+        first, second = (answer[name] for answer in answers)
+        kept, detail = first == second and len(first) == SHA256, first[:12] if len(first) == SHA256 else first
+        found.append(Finding("model", name, "has the same weights in two processes", kept, detail))
+    return found
+
+
+def print_weights(path: str, *names: str) -> None:
+    """Print, as JSON, a sha256 of the untrained weights of each of the models ``names`` that ``path`` registers."""
+    with contextlib.redirect_stdout(sys.stderr):  # what a user's file prints is no answer
+        import_user(path)
+        digests = {
+            name: _digest(models.build(Component(name, models.MODELS.entry(name).example), SHAPE, CLASSES))
+            for name in names
+        }
+    print(json.dumps(digests))
+
+
+def _digest(model: torch.nn.Module) -> str:
+    digest = hashlib.sha256()
+    for name, tensor in model.state_dict().items():
+        digest.update(
+            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+        )
+    return digest.hexdigest()
 
 
 def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[Finding]:
     """Run the suite of ``kind`` over the component ``name``; an exception is a requirement that is not met."""
     entry = registry_of(kind).entry(name)
     component = Component(name, entry.example)
-    findings = [Finding(kind, name, "has a docstring", bool(entry.summary), entry.summary)]
+    findings = []
+    if entry.summary or entry.origin is None:  # what users write for themselves needs none
+        findings.append(Finding(kind, name, "has a docstring", bool(entry.summary), entry.summary))
     promise = "works with its default settings"
     try:
         for promise, kept, detail in SUITES[kind](component, data_dir):

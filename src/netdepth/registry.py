@@ -9,7 +9,6 @@ checks behind ``--set`` and the table of ``netdepth list ... -v``.
 from __future__ import annotations
 
 import functools
-import hashlib
 import importlib
 import inspect
 import pkgutil
@@ -23,6 +22,7 @@ from typing import Any, Generic, TypeVar
 
 from netdepth.config import Component, Settings, from_json, type_name
 from netdepth.errors import BadInput, choose
+from netdepth.owncode import Origin, UserCode, origin_of
 
 __all__ = [
     "REGISTRIES", "Entry", "Field", "Registry", "as_factory", "coerce", "import_package_modules", "import_room",
@@ -63,10 +63,9 @@ class Entry(Generic[T]):
     ``added`` names the settings that were added later: they stay out of the fingerprint while they
     have their default, so that old run folders keep their names. ``unhashed``
     names those that never enter it, such as a path: what they lead to is hashed in another way.
-    ``source`` is the sha256 of the file that holds the function, for code outside this package,
-    whose changes no version number announces; ``module`` is the one that registered it. ``example`` holds
-    settings for trying it out, where the defaults alone do not make one. ``package`` is the installed package
-    that it cannot work without.
+    ``origin`` says where a component outside this package comes from, whose changes no version number
+    announces; ``module`` is the one that registered it. ``example`` holds settings for trying it out, where the
+    defaults alone do not make one. ``package`` is the installed package that it cannot work without.
     """
 
     name: str
@@ -74,16 +73,21 @@ class Entry(Generic[T]):
     version: int
     added: frozenset[str]
     fields: tuple[Field, ...]
-    source: str | None = None
+    origin: Origin | None = None
     example: Settings = field(default_factory=dict)
     unhashed: frozenset[str] = frozenset()
     package: str | None = None
     module: str = ""
 
     @property
+    def source(self) -> str | None:
+        """The sha256 by which a component outside this package is known (`Origin.source`); None for our own."""
+        return None if self.origin is None else self.origin.source
+
+    @property
     def summary(self) -> str:
-        """First line of the function's docstring."""
-        return (inspect.getdoc(self.function) or "").partition("\n")[0]
+        """First line of the docstring of the function, or of the class, not of one above it."""
+        return inspect.cleandoc(self.function.__doc__ or "").partition("\n")[0]
 
 
 class Registry(Generic[T]):
@@ -109,17 +113,19 @@ class Registry(Generic[T]):
     ) -> Callable[[Function], Function]:
         """Register the decorated function as ``name``; a duplicate name is an error.
 
-        Raise ``version`` when a default or the meaning of a setting changes.
+        A cell of a notebook, and a user's file, may be run again: what it registers then replaces what it registered
+        before. Raise ``version`` when a default or the meaning of a setting changes.
         """
 
         def decorate(function: Function) -> Function:
-            if name in self._entries:
+            scope = sys._getframe(1).f_globals
+            origin = origin_of(function, scope)
+            if name in self._entries and (origin is None or not origin.may_replace(self._entries[name].origin)):
                 raise BadInput(f"a {self.kind} named {name!r} is registered already; choose another name")
             made = function if self._adapt is None else self._adapt(function)
-            fields, source, module = _fields(made), _source_digest(function), sys._getframe(1).f_globals["__name__"]
             self._entries[name] = Entry(
-                name, made, version, frozenset(added), fields, source, example or {}, frozenset(unhashed), package,
-                module,
+                name, made, version, frozenset(added), _fields(made), origin, example or {}, frozenset(unhashed),
+                package, scope["__name__"],
             )  # fmt: skip
             return function
 
@@ -131,7 +137,10 @@ class Registry(Generic[T]):
 
     def entry(self, name: str) -> Entry[T]:
         """The entry called ``name``; raises BadInput with the good names and the nearest."""
-        return self._entries[choose(name, self._entries, self.kind)]
+        try:
+            return self._entries[choose(name, self._entries, self.kind)]
+        except BadInput as error:
+            raise BadInput(f"{error}; for one of your own: --import FILE.py") from None
 
     def resolve(self, component: Component) -> Component:
         """``component`` with defaults filled in, values checked and its version set.
@@ -157,9 +166,17 @@ class Registry(Generic[T]):
         return Component(entry.name, args, entry.version)
 
     def build(self, component: Component, *context: Any) -> T:
-        """Call the component's function with the package's ``context`` and its resolved settings."""
+        """Call the component's function with the package's ``context`` and its resolved settings.
+
+        Raises:
+            BadInput: as `resolve`; for a component of the user's own also whatever leaves it, with the line.
+        """
         resolved = self.resolve(component)
-        return self._entries[resolved.name].function(*context, **resolved.args)
+        entry = self._entries[resolved.name]
+        if entry.origin is None:
+            return entry.function(*context, **resolved.args)
+        with UserCode(f"{self.kind} {entry.name!r}"):
+            return entry.function(*context, **resolved.args)
 
     def hashed(self, component: Component) -> Settings:
         """The part of a resolved component that enters the fingerprint."""
@@ -167,8 +184,8 @@ class Registry(Generic[T]):
         defaults = {setting.name: setting.default for setting in entry.fields}
         left_out = entry.unhashed | {k for k in entry.added if component.args.get(k) == defaults[k]}
         args = {k: v for k, v in component.args.items() if k not in left_out}
-        source: Settings = {} if entry.source is None else {"source": entry.source}
-        return {"name": component.name, "version": component.version, "args": args, **source}
+        own: Settings = {} if entry.origin is None else {"source": entry.origin.source}
+        return {"name": component.name, "version": component.version, "args": args, **own}
 
 
 def coerce(value: Any, kind: Any, path: str) -> Any:
@@ -210,27 +227,6 @@ def as_factory(function: Callable[..., Any]) -> Callable[..., Any]:
         return functools.partial(function, **settings)
 
     return functools.update_wrapper(component, function)
-
-
-def _source_digest(function: Callable[..., Any]) -> str | None:
-    """sha256 of a user's file (or of the function alone, where it was typed in); None for our own.
-
-    What an installed torch has is known by its name: its versions, as those of all that torch computes, are recorded
-    and not hashed.
-    """
-    if function.__module__.startswith("netdepth."):
-        return None
-    if function.__module__.startswith("torch."):
-        return hashlib.sha256(f"{function.__module__}.{function.__qualname__}".encode()).hexdigest()
-    code = getattr(function, "__code__", None) or getattr(function.__init__, "__code__", None)
-    try:
-        content = Path(code.co_filename if code else inspect.getfile(function)).read_bytes()
-    except (OSError, TypeError):
-        try:
-            content = inspect.getsource(function).encode()
-        except (OSError, TypeError):
-            content = code.co_code if code else repr(function).encode()
-    return hashlib.sha256(content).hexdigest()
 
 
 POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)

@@ -1,25 +1,35 @@
-"""Running a user's own file: what leaves it is one line that names the place."""
+"""Running a user's own file, with the files beside it that it imports; what leaves it is one line that names the
+place."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
 import re
 import sys
-import traceback
+import types
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
-from netdepth.errors import BadInput, NetdepthError
+import platformdirs
 
-__all__ = ["UserCode", "import_user", "reason_of"]
+from netdepth.errors import BadInput
+from netdepth.owncode import UserCode, digest_of, files_of, module_file
+
+__all__ = ["import_user", "reason_of", "was_run_here"]
 
 
 def import_user(text: str) -> ModuleType:
     """``--import``: run a user's ``file.py``, or import an installed module, for what it registers.
 
-    The same file with the same content runs once per process.
+    The same file with the same content, and that of the files of its folder that it imports (`files_of`), runs once
+    per process. They are imported as they are now and leave no trace: neither ``sys.path`` nor ``sys.modules`` holds
+    any of it afterwards.
 
     Raises:
         BadInput: it does not exist, or an exception left it.
@@ -37,42 +47,113 @@ def import_user(text: str) -> ModuleType:
                 raise BadInput(f"cannot import {text!r}: {missing}") from None
             raise
     try:
-        source = path.read_bytes()
+        files = files_of(path)
     except (OSError, ValueError) as error:
         raise BadInput(f"cannot read {text!r}: {reason_of(error)}") from None
-    key = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape") + b"\0" + source).hexdigest()[:10]
-    name = f"netdepth_user_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key}"
+    digest = digest_of(files)
+    key = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape") + b"\0" + digest.encode()).hexdigest()
+    name = f"netdepth_user_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key[:10]}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
     sys.modules[name] = module  # before running: dataclasses look their module up by name
     try:
-        with UserCode(text):
-            exec(compile(source, str(path), "exec"), module.__dict__)
+        with UserCode(text), _neighbours(path, files):
+            exec(compile(files[""], str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
+    _remember(digest)
     return module
 
 
-class UserCode:
-    """Turns what leaves a user's code into one line that names the place."""
+@contextlib.contextmanager
+def _neighbours(path: Path, files: Mapping[str, bytes]) -> Iterator[None]:
+    """What ``path`` imports from its folder is what ``files`` holds, and gone afterwards.
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    Raises:
+        BadInput: it imported one in a way that `files_of` does not see.
+    """
+    folder = path.resolve().parent
+    tops = {name.partition(".")[0] for name in files if name}
+    aside = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] in tops}
+    before, finder = set(sys.modules), _Neighbours(folder, files)
+    sys.meta_path.insert(0, finder)
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        with contextlib.suppress(ValueError):
+            sys.path.remove(str(folder))
+        came = {name: sys.modules[name] for name in set(sys.modules) - before}
+        beside = {name for name, module in came.items() if _lies_beside(module, name, folder)}
+        for name in came:
+            if name in beside or name.partition(".")[0] in tops:
+                del sys.modules[name]
+        sys.modules.update(aside)
+    unseen = sorted(beside - set(files))
+    if unseen:
+        raise BadInput(
+            f"{path} imports {unseen[0]}, which lies beside it, in a way that cannot be followed, so a change of it "
+            f"would not be noticed; write: import {unseen[0]}"
+        )
 
-    def __enter__(self) -> None:
-        return None
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, NetdepthError | KeyboardInterrupt):
-            return
-        frames = traceback.extract_tb(trace)
-        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if len(frames) > 1 else None
-        where = f" at line {line}" if line else ""
-        reason = " ".join(str(error).split())
-        raise BadInput(f"{self.what} failed{where}: {type(error).__name__}: {reason}") from error
+def _lies_beside(module: ModuleType, name: str, folder: Path) -> bool:
+    file = getattr(module, "__file__", None)
+    expected = module_file(folder, name)
+    return file is not None and expected is not None and Path(file).resolve() == expected
+
+
+class _Neighbours(importlib.abc.MetaPathFinder):
+    """Finds the modules of a folder whose sources were read already: what runs is what was read, in no cache of
+    compiled files whose times could mislead."""
+
+    def __init__(self, folder: Path, files: Mapping[str, bytes]) -> None:
+        self.folder, self.files = folder, files
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The spec of a neighbour; None for any other module."""
+        file = module_file(self.folder, name) if name and name in self.files else None
+        if file is None:
+            return None
+        places = [str(file.parent)] if file.name == "__init__.py" else None
+        loader = _Loader(name, str(file), self.files[name])
+        return importlib.util.spec_from_file_location(name, file, loader=loader, submodule_search_locations=places)
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    def __init__(self, name: str, path: str, content: bytes) -> None:
+        super().__init__(name, path)
+        self.content = content
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        """The compiled source, from memory."""
+        code: types.CodeType = self.source_to_code(self.content, self.path)
+        return code
+
+
+# --- what this account has run --------------------------------------------------------------------
+
+
+def was_run_here(digest: str) -> bool:
+    """Whether this account has run a file of this `digest_of` before. A run folder may be somebody else's: what it
+    names is run only then."""
+    return _record(digest).is_file()
+
+
+def _remember(digest: str) -> None:
+    with contextlib.suppress(OSError):  # without a cache it has to be named again
+        _record(digest).parent.mkdir(parents=True, exist_ok=True)
+        _record(digest).touch()
+
+
+def _record(digest: str) -> Path:
+    return Path(platformdirs.user_cache_dir("netdepth")) / "own" / digest
 
 
 def reason_of(error: Exception) -> str:

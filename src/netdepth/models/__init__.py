@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import random
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Generator, Tensor, nn
 
-from netdepth.config import Component
-from netdepth.models.network import MODELS, Network, Normalize, class_of
+from netdepth.config import Component, derive_seed
+from netdepth.models.network import MODELS, Network, Normalize, OwnNetwork, class_of
 from netdepth.registry import import_package_modules
 
-__all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "build", "class_of", "describe"]
+__all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "OwnNetwork", "build", "class_of", "describe"]
 
 import_package_modules(__name__, __path__)
 
@@ -32,9 +35,24 @@ def build(
         BadInput: an unknown name or setting, or a value out of range.
     """
     component = model if isinstance(model, Component) else Component(model, args)
-    # Constructing a layer draws from PyTorch's global generator; the fork leaves the caller's untouched.
-    with torch.random.fork_rng(devices=[]):
+    with _drawing_from(derive_seed(seed, "init", 1)):  # not the seed of the generator, or both would draw the same
         return MODELS.build(component, input_shape, num_classes, Generator().manual_seed(seed))
+
+
+@contextlib.contextmanager
+def _drawing_from(seed: int) -> Iterator[None]:
+    """Whatever a constructor draws from, the global generator of PyTorch, NumPy's or Python's, begins with ``seed``;
+    afterwards each is as the caller left it."""
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002  (what users' code draws from)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        random.seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
 
 
 @dataclass(frozen=True)
@@ -67,7 +85,7 @@ def describe(model: Network) -> Description:
         weight = module.weight
         assert isinstance(weight, Tensor)
         shape = tuple(output.shape[1:])
-        positions = output[0, 0].numel() if output.dim() == 4 else 1
+        positions = output[0].numel() // (weight.shape[0] or 1)  # of an image, or tokens
         parameters = sum(p.numel() for p in module.parameters(recurse=False))
         layers.append(LayerInfo(names[module], type(module).__name__, shape, parameters, weight.numel() * positions))
 

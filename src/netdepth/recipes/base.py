@@ -10,7 +10,8 @@ from typing import Any
 
 from netdepth.config import SCHEMA, Component, RunConfig, from_json
 from netdepth.errors import BadInput, choose
-from netdepth.files.usercode import UserCode, import_user, reason_of
+from netdepth.files.usercode import import_user, reason_of
+from netdepth.owncode import UserCode
 from netdepth.registry import Registry
 from netdepth.studyspec import StudySpec
 

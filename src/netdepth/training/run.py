@@ -16,6 +16,7 @@ import netdepth
 from netdepth import data, models
 from netdepth.config import RunConfig, Runtime, to_json
 from netdepth.errors import BadInput, Interrupted, NetdepthError, RunFailed, StorageError
+from netdepth.owncode import place_of
 from netdepth.progress import TrainProgress
 from netdepth.runs import Environment, RunResult
 from netdepth.runs.folder import RunDir, runs_root
@@ -279,8 +280,9 @@ def _failed(replicas: Sequence[Replica], error: Exception) -> NetdepthError:
             replica.folder.write_failure(type(error).__name__, str(error))
     path = (failed or list(replicas))[0].folder.path
     if not isinstance(error, NetdepthError):
-        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        error = RunFailed(f"{path.name}: {reason}").with_traceback(error.__traceback__)
+        place, reason = place_of(error), f"{type(error).__name__}: {' '.join(str(error).split())}"
+        failed_at = f"failed{place}: " if place else ""
+        error = RunFailed(f"{path.name}: {failed_at}{reason}").with_traceback(error.__traceback__)
     error.path = path
     return error
 

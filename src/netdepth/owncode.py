@@ -1,0 +1,360 @@
+"""Code of the user's own: what it is known by in a fingerprint, and the line of it that an error comes from.
+
+A component that was registered in a file is known by the content of that file and of the files in its folder that it
+imports. What was typed into a notebook or at a prompt has no file: it is known by its source (`inspect.getsource`) and
+by that of everything it refers to. Where even that is missing, it is known by nothing, and no run of it is used again.
+"""
+
+from __future__ import annotations
+
+import ast
+import dis
+import functools
+import hashlib
+import inspect
+import sys
+import sysconfig
+import tokenize
+import traceback
+import types
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from netdepth.errors import BadInput, NetdepthError
+
+__all__ = ["Origin", "UserCode", "digest_of", "files_of", "is_users", "origin_of", "place_of"]
+
+PACKAGE = Path(__file__).resolve().parent
+INSTALLED = tuple({Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")})
+FOREIGN = {"site-packages", "dist-packages"}
+
+
+# --- errors -------------------------------------------------------------------------------------
+
+
+class UserCode:
+    """Turns what leaves a user's code into one line that names the place: ``what`` failed, in which line of the
+    user's, and why. ``what`` is the file itself or the component."""
+
+    def __init__(self, what: str) -> None:
+        self.what = what
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if error is None or isinstance(error, NetdepthError | KeyboardInterrupt):
+            return
+        reason = " ".join(str(error).split())
+        place = place_of(error, self.what)
+        raise BadInput(f"{self.what} failed{place}: {type(error).__name__}{reason and ': '}{reason}") from error
+
+
+def place_of(error: BaseException, file: str = "") -> str:
+    """`` at line 3 of my.py``: the last line of the user's that ``error`` came through, also if it was raised further
+    in. Empty if there is none; without the name of the ``file`` that the reader knows."""
+    if isinstance(error, SyntaxError) and error.filename and error.lineno:
+        name, line = error.filename, error.lineno
+    else:
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if is_users(frame.filename)]
+        frames = [frame for frame in frames if frame.filename != "<string>"] or frames
+        if not frames:
+            return ""
+        name, line = frames[-1].filename, frames[-1].lineno or 0
+    if name == file or not line:
+        return f" at line {line}" if line else ""
+    return f" at line {line} of {Path(name).name if Path(name).is_file() else 'a cell'}"
+
+
+@functools.cache
+def is_users(filename: str) -> bool:
+    """Whether code of a file, or of what has no file, is the user's: neither netdepth's nor installed."""
+    if filename.startswith("<frozen"):
+        return False
+    path = Path(filename).resolve() if not filename.startswith("<") else Path(filename)
+    inside = any(path.is_relative_to(place) for place in (PACKAGE, *INSTALLED))
+    return not inside and not FOREIGN & set(path.parts)
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def files_of(path: Path, module: str = "") -> dict[str, bytes]:
+    """The content of ``path`` and of every file of its folder that it imports, and that those import, by module name.
+
+    The file itself has the name ``module``, or ``""``. In a package (``a.b``) the folder is the one that holds ``a``.
+    Imports are read, not run, so one that is made by ``importlib`` is not among them.
+
+    Raises:
+        OSError: ``path`` cannot be read.
+    """
+    path = path.resolve()
+    depth, root = module.count(".") + (path.name == "__init__.py"), path.parent
+    if module and depth < len(path.parents) and module_file(path.parents[depth], module) == path:
+        root = path.parents[depth]
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    found = {module: path.read_bytes()}
+    waiting = [(found[module], package)]
+    inside = module.partition(".")[0] if not is_users(str(root / "x.py")) else None
+    while waiting:
+        for name in _imports(*waiting.pop()):
+            top = name.partition(".")[0]
+            if name in found or top == "netdepth" or (inside is not None and top != inside):
+                continue
+            file = module_file(root, name)
+            if file is not None and file != path:
+                found[name] = file.read_bytes()
+                waiting.append((found[name], name if file.name == "__init__.py" else name.rpartition(".")[0]))
+    return found
+
+
+def module_file(root: Path, name: str) -> Path | None:
+    """The file of the module ``name`` below ``root``, if it is there."""
+    base = root.joinpath(*name.split("."))
+    return next((file for file in (base / "__init__.py", base.with_name(f"{base.name}.py")) if file.is_file()), None)
+
+
+def digest_of(files: Mapping[str, bytes]) -> str:
+    """sha256 of what `files_of` found: of a file without neighbours that of its content."""
+    (_, content), *others = files.items()
+    if not others:
+        return hashlib.sha256(content).hexdigest()
+    parts = [hashlib.sha256(content).hexdigest()]
+    parts += [f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in sorted(others)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def _imports(content: bytes, package: str) -> Iterator[str]:
+    """Names of the modules that a source of ``package`` may import, each after the packages that hold it."""
+    try:
+        tree = ast.parse(content)
+    except (SyntaxError, ValueError):  # running it says so
+        return
+    for node in ast.walk(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            parts = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*filter(None, parts), *([node.module] if node.module else [])])
+            names = [base, *(f"{base}.{alias.name}".strip(".") for alias in node.names)]
+        for name in filter(None, names):
+            steps = name.split(".")
+            yield from (".".join(steps[: i + 1]) for i in range(len(steps)))
+
+
+# --- where a component comes from ---------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """Where a component of the user's own was registered: the ``module`` and its globals, ``scope``; its ``file``
+    with the ``sha256`` of it and its neighbours, or None and the ``typed`` object that has no file.
+
+    ``token`` is another one in each process.
+    """
+
+    module: str
+    scope: Mapping[str, Any]
+    file: Path | None = None
+    sha256: str = ""
+    typed: Any = None
+    token: str = ""
+
+    @property
+    def source(self) -> str:
+        """What enters the fingerprint. What has no file is looked at each time: a later cell may change what it
+        refers to."""
+        if self.file is not None or self.typed is None:
+            return self.sha256
+        text, unknown = _known_by(self.typed)
+        return hashlib.sha256((text + (self.token if unknown else "")).encode()).hexdigest()
+
+    @property
+    def unknown(self) -> str:
+        """What of it has no source, so that no run of it can be known again; empty if all has."""
+        return "" if self.typed is None else ", ".join(_known_by(self.typed)[1])
+
+    def may_replace(self, other: Origin | None) -> bool:
+        """Whether a name that ``other`` took may be taken again: the same cell, or the same file, run once more."""
+        if other is None or self.scope is other.scope:
+            return other is not None and self.module == "__main__"
+        return self.file is not None and self.file == other.file
+
+
+def origin_of(function: Callable[..., Any], scope: Mapping[str, Any]) -> Origin | None:
+    """Where ``function``, registered by code with the globals ``scope``, comes from; None if it is netdepth's own.
+
+    What an installed torch has is known by its name: its versions, as those of all that torch computes, are recorded
+    and not hashed.
+    """
+    home, module = getattr(function, "__module__", None) or "", scope["__name__"]
+    if home.startswith("netdepth."):
+        return None
+    if home.startswith("torch."):
+        name = f"{home}.{getattr(function, '__qualname__', repr(function))}"
+        return Origin(module, scope, sha256=hashlib.sha256(name.encode()).hexdigest())
+    here, defined = scope.get("__file__"), _file_of(function)
+    if not here or not Path(here).is_file() or (defined is not None and not Path(defined).is_file()):
+        return Origin(module, scope, typed=function, token=uuid.uuid4().hex)
+    path = Path(here).resolve()
+    files = files_of(path, "" if module.startswith("netdepth_user_") or module == "__main__" else module)
+    digest = digest_of(files)
+    content = b"" if defined is None else Path(defined).read_bytes()
+    if defined is not None and content not in files.values():
+        digest = hashlib.sha256(digest.encode() + content).hexdigest()
+    return Origin(module, scope, path, digest)
+
+
+def _file_of(thing: Any) -> str | None:
+    """The file, or what stands for one, in which a function or class was written; None if it does not say."""
+    if isinstance(thing, type):
+        codes = (_code_of(item) for item in vars(thing).values())
+        names = (code.co_filename for code in codes if code is not None and code.co_filename != "<string>")
+        return next(names, None)
+    code = _code_of(thing)
+    return code.co_filename if code is not None else None
+
+
+def _code_of(thing: Any) -> types.CodeType | None:
+    inner = getattr(thing, "__func__", getattr(thing, "fget", thing))
+    return getattr(inspect.unwrap(inner) if callable(inner) else inner, "__code__", None)
+
+
+# --- what has no file ---------------------------------------------------------------------------
+
+PLAIN = (type(None), bool, int, float, complex, str, bytes, range, slice, type(Ellipsis), type(NotImplemented))
+MADE_BY_PYTHON = {
+    "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__", "__annotations__", "__firstlineno__",
+    "__static_attributes__", "__parameters__", "__orig_bases__", "__abstractmethods__", "_abc_impl", "__annotate__",
+    "__annotate_func__", "__annotations_cache__", "__dataclass_params__", "__dataclass_fields__", "__match_args__",
+    "__type_params__",
+}  # fmt: skip
+"""Entries of a class that follow from its source, or decide nothing."""
+NO_SOURCE = (OSError, TypeError, SyntaxError, tokenize.TokenError)
+
+
+def _known_by(thing: Any) -> tuple[str, list[str]]:
+    """``thing`` and all that it refers to as text that is the same in every process, and what of it is unknown."""
+    reader = _Reader()
+    return reader.text(thing, getattr(thing, "__qualname__", type(thing).__name__)), reader.unknown
+
+
+class _Reader:
+    def __init__(self) -> None:
+        self.seen: dict[int, int] = {}
+        self.kept: list[Any] = []
+        self.unknown: list[str] = []
+
+    def text(self, value: Any, name: str) -> str:
+        """``value``, called ``name``, as text."""
+        if isinstance(value, PLAIN):
+            return repr(value)
+        if id(value) in self.seen:
+            return f"<seen {self.seen[id(value)]}>"
+        self.seen[id(value)] = len(self.seen)
+        self.kept.append(value)  # an id is another object's once this one is gone
+        if isinstance(value, tuple | list):
+            return f"{type(value).__name__}[{', '.join(self.text(item, name) for item in value)}]"
+        if isinstance(value, set | frozenset):
+            return f"set{sorted(self.text(item, name) for item in value)}"
+        if isinstance(value, dict):
+            return f"dict {self.text([*value.items()], name)}"
+        if isinstance(value, types.ModuleType):
+            return self._module(value)
+        if isinstance(value, types.FunctionType | type):
+            return self._written(value, name)
+        if isinstance(value, functools.partial):
+            return f"partial {self.text([value.func, value.args, value.keywords], name)}"
+        if isinstance(value, staticmethod | classmethod | types.MethodType):
+            return f"{type(value).__name__} {self.text([value.__func__, getattr(value, '__self__', None)], name)}"
+        if isinstance(value, property):
+            return f"property {self.text([value.fget, value.fset, value.fdel], name)}"
+        if isinstance(value, functools.cached_property):
+            return f"property {self.text(value.func, name)}"
+        return self._object(value, name)
+
+    def _file(self, file: str, module: str) -> str:
+        try:
+            return digest_of(files_of(Path(file), module))
+        except (OSError, IndexError):
+            return self._not_known(module)
+
+    def _module(self, module: types.ModuleType) -> str:
+        file = getattr(module, "__file__", None)
+        known = file is None or not is_users(file)
+        return f"module {module.__name__ if known else self._file(str(file), module.__name__)}"
+
+    def _written(self, thing: Any, name: str) -> str:
+        """A function or a class: by name if it is installed, by its file if it has one, else by its source."""
+        module, by_name = thing.__module__ or "", f"{thing.__module__}.{thing.__qualname__}"
+        home = getattr(sys.modules.get(module), "__file__", None)
+        if not isinstance(thing, type):
+            file = thing.__code__.co_filename
+            if not is_users(file):
+                return f"{by_name} {self.text(getattr(thing, '__wrapped__', None), name)}"
+            return f"{self._file(file, module)} {by_name}" if Path(file).is_file() else self._function(thing, name)
+        if module == "__main__" or module not in sys.modules:
+            return self._class(thing, name)
+        return by_name if home is None or not is_users(home) else f"{self._file(home, module)} {by_name}"
+
+    def _function(self, function: types.FunctionType, name: str) -> str:
+        try:
+            source = inspect.getsource(function.__code__)
+        except NO_SOURCE:
+            return self._not_known(name)
+        parts = [source, self.text([function.__defaults__, function.__kwdefaults__], f"a default of {name}")]
+        for free, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            try:
+                parts.append(f"{free} = {self.text(cell.cell_contents, free)}")
+            except ValueError:  # it is not set yet
+                continue
+        for other in sorted(set(_globals_in(function.__code__))):
+            if other in function.__globals__:
+                parts.append(f"{other} = {self.text(function.__globals__[other], other)}")
+        return "\n".join(parts)
+
+    def _class(self, cls: type, name: str) -> str:
+        fields = vars(cls).get("__dataclass_fields__", {})
+        parts = [
+            f"class {cls.__qualname__}",
+            *(self.text(base, base.__qualname__) for base in (*cls.__bases__, type(cls))),
+        ]
+        for key, value in sorted(vars(cls).items()):
+            made = fields and getattr(_code_of(value), "co_filename", "") == "<string>"
+            if key not in MADE_BY_PYTHON and not made and not isinstance(value, types.MemberDescriptorType):
+                parts.append(f"{key} = {self.text(value, f'{name}.{key}')}")
+        for key, field in fields.items():
+            parts.append(f"{key}: {field.type} = {self.text(getattr(cls, key, None), f'{name}.{key}')}")
+        return "\n".join(parts)
+
+    def _object(self, value: Any, name: str) -> str:
+        kind, module = type(value), type(value).__module__ or ""
+        if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType):
+            return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
+        if module == "torch" and kind.__name__ in ("dtype", "device", "layout", "memory_format", "Size"):
+            return repr(value)
+        if module.partition(".")[0] in ("torch", "numpy") and kind.__name__ in ("Tensor", "ndarray", "Parameter"):
+            array = value.detach().cpu().numpy() if module.startswith("torch") else value
+            if array.dtype != object:
+                return f"{array.dtype}{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
+        if module.startswith(("typing", "pathlib")):
+            return repr(value)
+        return self._not_known(name)
+
+    def _not_known(self, name: str) -> str:
+        self.unknown.append(name)
+        return f"unknown {name}"
+
+
+def _globals_in(code: types.CodeType) -> Iterator[str]:
+    """The names that ``code``, and what is defined in it, looks up in its module."""
+    for step in dis.get_instructions(code):
+        if step.opname in ("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"):
+            yield str(step.argval)
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _globals_in(constant)
