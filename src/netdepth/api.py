@@ -30,9 +30,9 @@ from netdepth.config import RunConfig, Runtime
 from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
-from netdepth.runs.folder import RunDir
+from netdepth.runs.folder import RunDir, find_run, list_runs, runs_root
 from netdepth.runs.naming import Called, keeps_name
-from netdepth.studies.folder import ParentRun, StudyDir
+from netdepth.studies.folder import ParentRun, StudyDir, list_studies, study_at
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import printable
 from netdepth.training.parallel import world_size
@@ -230,12 +230,46 @@ def train(
     return runs[0] if seeds is None else runs
 
 
-def sync(run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online: bool = False) -> Path:
-    """Rebuild the ``to`` (``"tensorboard"``, ``"wandb"``) mirror of a run from its folder alone."""
-    from netdepth.trackers.mirror import sync as rebuild
-    from netdepth.training.finished import load
+def sync(
+    run: str | Path, *, to: str, runs_dir: Path | None = None, wandb_online: bool = False, imports: Sequence[str] = ()
+) -> Path | list[Path]:
+    """Rebuild the ``to`` (``"tensorboard"``, ``"wandb"``) mirror of a run, or of all runs of a study, from the folders.
 
-    return rebuild(load(run, runs_dir).dir, to, wandb_online=wandb_online)
+    ``imports`` are files or modules that register a tracker of your own.
+
+    Returns:
+        Where the mirror is (the run folder itself, if it has no folder of its own); of a study, a list.
+
+    Raises:
+        BadInput: an unknown tracker; neither a run nor a study; a study of which no run has begun.
+        Locked: the run is being trained.
+        RunFailed: the tracker failed; for a study: for some of its runs, and the others are mirrored.
+    """
+    from netdepth.studies.mirrors import begun_runs, labels_of_run, told
+    from netdepth.trackers.mirror import mirror_of, rebuild
+    from netdepth.trackers.mirror import sync as rebuild_one
+
+    study = _study_to_sync(str(run), runs_root(runs_dir))
+    if study is None:
+        found = find_run(str(run), runs_root(runs_dir))
+        return rebuild_one(found, to, labels=labels_of_run(found), wandb_online=wandb_online, imports=imports)
+    targets = begun_runs(study)
+    if not targets:
+        raise BadInput(f"no run of the study {study.path} has begun")
+    faults = rebuild(targets, to, wandb_online=wandb_online, imports=imports)
+    if faults:
+        raise RunFailed("; ".join(told(faults, study.path)))
+    return [mirror_of(target.run.path, to) for target in targets]
+
+
+def _study_to_sync(text: str, root: Path) -> StudyDir | None:
+    """The study that ``text`` names, by a prefix only if it names no run."""
+    study = study_at(text, root)
+    if study is None and not (Path(text) / "config.json").is_file():
+        names = [found.path.name for found in list_studies(root) if found.path.name.startswith(text)]
+        runs = [found for found in list_runs(root) if found.path.name.startswith(text)]
+        study = StudyDir(root / names[0]) if len(names) == 1 and not runs else None
+    return study
 
 
 # --- studies ---
@@ -353,6 +387,7 @@ def study(
     changes = {"dataset": dataset, "overrides": overrides, "tune": tune, "source": source}
     spec, runtime = prepared(recipe, runtime or Runtime(), seeds=seeds, depths=depths, **changes)
     done = run_study(spec, runtime, workers=workers, ray=ray, progress=progress)
+    _announce(done.notes)
     if done.failed:
         first = done.failed[0]
         raise RunFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed; {first.path}: {first.error}")

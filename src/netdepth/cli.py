@@ -268,8 +268,8 @@ def grammar() -> Parser:
     board.add_argument("folder", metavar="RUNS", nargs="?", type=_path, help="a folder of runs (default: all runs)")
     board.option("--port", None, "default: TensorBoard's own", whole=(1, 65535))
 
-    sync = add("sync", "rebuild a tracker's copy of runs (TensorBoard, W&B) from their folders")
-    sync.word("runs", "RUN", RUN, many=True)
+    sync = add("sync", "rebuild a tracker's copy of runs or studies (TensorBoard, W&B) from their folders")
+    sync.word("runs", "RUN", f"{RUN}; or a study's, for all its runs", many=True)
     sync.option("--to", "TRACKER", "the tracker; netdepth list trackers shows them all", required=True)
     sync.flag("--wandb-online", "upload to Weights & Biases")
 
@@ -328,10 +328,13 @@ def _train_options(parser: Parser, full: bool) -> None:
     parser.option("--dataset", "NAME", DATASET)
     _common(parser, COMMON)
     _overrides(parser, "change any setting, e.g. model.hidden=[64,64]; netdepth list settings shows them all")
-    trackers = ",".join(DEFAULT_TRACKERS)
-    text = f"trackers, separated by commas (netdepth list trackers shows them); or none (default: {trackers})"
-    parser.option("--track", "NAMES", text, default=trackers)
     parser.flag("--no-test", "never open the test data: for choosing settings on validation data", dest="sealed")
+    _trackers(parser, ",".join(DEFAULT_TRACKERS))
+
+
+def _trackers(parser: Parser, default: str) -> None:
+    text = f"trackers, separated by commas (netdepth list trackers shows them); or none (default: {default})"
+    parser.option("--track", "NAMES", text, default=default)
     parser.flag("--wandb-online", "upload to Weights & Biases")
 
 
@@ -349,6 +352,7 @@ def _study_options(parser: Parser) -> None:
     parser.option("--ray", "ADDRESS", "run on a Ray cluster: its address, or auto")
     parser.flag("--dry-run", "show what it would cost, and run nothing")
     parser.flag("--no-report", "write no report (netdepth report writes it later)")
+    _trackers(parser, "none")
     _device(parser)
     parser.flag("--fresh", "delete the study's runs and start again")
 

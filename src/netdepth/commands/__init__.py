@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from netdepth.config import Runtime
+from netdepth.errors import BadInput, choose
 from netdepth.overrides import common_overrides
 from netdepth.text import printable
 
-__all__ = ["Answer", "command", "overrides_of", "runtime_of", "say", "warn"]
+__all__ = ["Answer", "command", "overrides_of", "runtime_of", "say", "trackers_of", "warn"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,27 @@ def runtime_of(args: argparse.Namespace, trackers: tuple[str, ...] = ()) -> Runt
 def overrides_of(args: argparse.Namespace) -> list[str]:
     """What ``--set``, ``--lr`` and the like change."""
     return common_overrides(vars(args), args.overrides)
+
+
+def trackers_of(args: argparse.Namespace) -> tuple[str, ...]:
+    """The trackers that ``--track`` names.
+
+    Raises:
+        BadInput: an unknown name, or ``--wandb-online`` without a tracker that can upload.
+    """
+    if args.track == "none" and not args.wandb_online:
+        return ()
+    from netdepth.trackers import TRACKERS
+    from netdepth.trackers.mirror import can_go_online
+
+    names = dict.fromkeys(choose(name, [*TRACKERS.names(), "none"], "tracker") for name in args.track.split(","))
+    if "none" in names and len(names) > 1:
+        raise BadInput(f"--track {args.track}: none stands alone")
+    found = tuple(name for name in names if name != "none")
+    if args.wandb_online and not any(map(can_go_online, found)):
+        able = " or ".join(f"--track {name}" for name in TRACKERS.names() if can_go_online(name))
+        raise BadInput(f"--wandb-online needs a tracker that can upload: {able}")
+    return found
 
 
 MODULES = {

@@ -149,5 +149,8 @@ def sync(args: argparse.Namespace) -> Answer:
     """Rebuild mirrors from run folders alone."""
     from netdepth import api
 
-    made = [api.sync(run, to=args.to, runs_dir=args.runs_root, wandb_online=args.wandb_online) for run in args.runs]
+    made: list[Path] = []
+    for run in args.runs:
+        found = api.sync(run, to=args.to, runs_dir=args.runs_root, wandb_online=args.wandb_online, imports=args.imports)
+        made += found if isinstance(found, list) else [found]
     return Answer({"to": args.to, "folders": made}, lambda: say(*made))

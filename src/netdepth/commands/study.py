@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands import Answer, overrides_of, runtime_of, say, warn
+from netdepth.commands import Answer, overrides_of, runtime_of, say, trackers_of, warn
 from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
@@ -37,7 +37,7 @@ def study(args: argparse.Namespace) -> Answer:
         raise BadInput(f"--threads {args.threads}: a study has one thread per process; use --workers {args.threads}")
     spec, runtime = api.prepared(
         args.recipe,
-        runtime_of(args),
+        runtime_of(args, trackers_of(args)),
         seeds=args.seeds,
         depths=args.depths,
         dataset=args.dataset,
@@ -71,6 +71,7 @@ def answer_of(done: StudyOutcome, report: bool) -> tuple[Answer, Path | None]:
         say(f"{finished} of {len(done.outcomes)} runs finished ({done.made} trained now): {done.study.path}")
         if page is not None:
             say(f"report: {page}")
+        say(*(f"note: {note}" for note in done.notes))
 
     document = {
         "study": done.study.path,
@@ -80,6 +81,7 @@ def answer_of(done: StudyOutcome, report: bool) -> tuple[Answer, Path | None]:
         "diverged": len(diverged),
         "report": page,
         "verdict": found and found.document,
+        "notes": done.notes,
     }
     return Answer(document, show, 1 if done.failed else 0), page
 

@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.commands import Answer, overrides_of, runtime_of, say, warn
-from netdepth.errors import BadInput, choose
+from netdepth.commands import Answer, overrides_of, runtime_of, say, trackers_of, warn
+from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.text import printable
 
@@ -22,15 +22,10 @@ __all__ = ["train", "trained"]
 def train(args: argparse.Namespace) -> Answer:
     """One run per seed; the table of one, the comparison of several."""
     from netdepth import api
-    from netdepth.trackers import TRACKERS
-    from netdepth.trackers.mirror import can_go_online
 
     if args.seed is not None and args.seeds is not None:
         raise BadInput(f"--seed {args.seed} and --seeds {args.seeds} are both given; use one of them")
-    runtime = runtime_of(args, _trackers(args.track))
-    if args.wandb_online and not any(map(can_go_online, runtime.trackers)):
-        able = " or ".join(f"--track {name}" for name in TRACKERS.names() if can_go_online(name))
-        raise BadInput(f"--wandb-online needs a tracker that can upload: {able}")
+    runtime = runtime_of(args, trackers_of(args))
     made = api.train_runs(
         args.recipe,
         runtime,
@@ -41,14 +36,6 @@ def train(args: argparse.Namespace) -> Answer:
         overrides=overrides_of(args),
     )
     return trained(made, several=args.seeds is not None)
-
-
-def _trackers(text: str) -> tuple[str, ...]:
-    if text == "none":
-        return ()
-    from netdepth.trackers import TRACKERS
-
-    return tuple(dict.fromkeys(choose(name, [*TRACKERS.names(), "none"], "tracker") for name in text.split(",")))
 
 
 def trained(made: Trained, several: bool) -> Answer:

@@ -15,6 +15,7 @@ from netdepth.files.atomic import storage
 from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
+from netdepth.studies.mirrors import StudyMirrors
 from netdepth.studies.pool import execute, execute_here
 from netdepth.studies.resolve import Phase, ResolvedCell, chosen_cells, make_parent_run, resolve_cells, tuned_nuisance
 from netdepth.studies.worker import Done, Event, Job, Progress, Report, Retry, Started, Waiting
@@ -38,6 +39,8 @@ class StudyOutcome:
     study: StudyDir
     outcomes: Sequence[Outcome] = ()
     made: int = 0
+    notes: Sequence[str] = ()
+    """What its trackers could not do."""
 
     @property
     def failed(self) -> list[Outcome]:
@@ -80,7 +83,8 @@ def run_study(
 
     Args:
         spec: the study; its seeds may extend those of its folder (`locate_study`).
-        runtime: device, folders, imports; a worker has one thread whatever ``threads`` says.
+        runtime: device, folders, imports; a worker has one thread whatever ``threads`` says. Its trackers mirror the
+            runs that are trained now, each once it has ended, and the study waits for them (`StudyMirrors`).
         workers: number of processes; None: one per core; 0: everything in this process.
         ray: the address of a Ray cluster (``"auto"``: one that runs, or a new one) that trains the runs.
         progress: whether to show progress, on stderr.
@@ -104,12 +108,17 @@ def run_study(
             raise Locked(f"another study took {where.path} in the meantime; run the command again")
         if runtime.fresh:
             _clear(study)
-        runner = _Runner(study, runtime, execute_jobs, progress, document.spec.label_of)
-        if nuisance is not None:
-            document = runner.tune(document, nuisance, cells)
-        phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds, document)
-        study.write(dataclasses.replace(document, plan=phase.plan, runs=phase.runs, source=source))
-        return runner.make(phase, runtime, spec.name)
+        mirrors = StudyMirrors(study.path, runtime)
+        try:
+            runner = _Runner(study, runtime, execute_jobs, progress, document.spec.label_of, mirrors)
+            if nuisance is not None:
+                document = runner.tune(document, nuisance, cells)
+            phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds, document)
+            study.write(dataclasses.replace(document, plan=phase.plan, runs=phase.runs, source=source))
+            done = runner.make(phase, runtime, spec.name)
+            return dataclasses.replace(done, notes=mirrors.finish(progress))
+        finally:
+            mirrors.cancel()
 
 
 @dataclass
@@ -119,6 +128,7 @@ class _Runner:
     execute: Executor
     progress: bool
     label_of: Callable[[str], str]
+    mirrors: StudyMirrors
 
     def tune(self, document: StudyDocument, nuisance: Nuisance, cells: Sequence[ResolvedCell]) -> StudyDocument:
         """``document`` with a value of the tuned setting chosen for every cell."""
@@ -166,6 +176,8 @@ class _Runner:
                     case Done():
                         outcomes.update({Path(str(outcome.path)).name: outcome for outcome in event.outcomes})
                         shown.ended(event.group, [(outcome.status, outcome.error) for outcome in event.outcomes])
+                        ended = {Path(str(outcome.path)).name for outcome in event.outcomes}
+                        self.mirrors.add(run for run in phase.runs if run.folder in ended)
 
             if missing:
                 self.execute([phase.job(group, path, runtime) for group in missing], on_event, path / "workers")

@@ -230,6 +230,7 @@ def rebuild(
     wandb_online: bool = False,
     imports: Sequence[str] = (),
     patience: float = 60.0,
+    lock: bool = True,
     stopped: Callable[[], bool] = lambda: False,
     done: Callable[[], None] = lambda: None,
 ) -> list[Fault]:
@@ -240,6 +241,7 @@ def rebuild(
         to: the name of the tracker.
         wandb_online, imports: as in a `Runtime`.
         patience: seconds that one run may take.
+        lock: hold each run meanwhile; not for a study, which holds all of its runs.
         stopped: asked ten times a second; once it is true, what is left is neither mirrored nor a fault.
         done: called for each run that is mirrored.
 
@@ -257,7 +259,8 @@ def rebuild(
                 try:
                     if not (path / "config.json").is_file():
                         raise BadInput(f"{path} has no config.json; is it a run folder?")
-                    held.enter_context(target.run.lock())
+                    if lock:
+                        held.enter_context(target.run.lock())
                 except NetdepthError as error:
                     faults.append(Fault(to, path, str(error), error.exit_code))
                 else:

@@ -1,0 +1,95 @@
+"""The trackers of a study: one group, with condition, depth and seed of each run; rebuilt; what a fault costs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.cli_world import answer
+from support.tiny_studies import RECIPE, finished, make, tiny_spec
+from support.tracked_runs import read_events, wandb_history, wandb_records
+
+import netdepth as nd
+from netdepth.errors import BadInput, RunFailed
+from netdepth.files.usercode import import_user
+from netdepth.runs.folder import RunDir
+from netdepth.studies.folder import StudyDir
+from netdepth.studies.mirrors import labels_of_run
+from netdepth.trackers import TRACKERS
+
+BAD = """
+from netdepth.trackers import TRACKERS
+
+@TRACKERS.register("bad")
+def bad(run_dir):
+    "Fails for every run of depth 2, and keeps what it was told of the others."
+    return Bad(run_dir / "bad")
+
+class Bad:
+    def __init__(self, folder):
+        self.folder = folder
+    def start(self, config):
+        if config["depth"] == 2:
+            raise RuntimeError("no such place")
+        self.folder.mkdir()
+        (self.folder / "told").write_text(f"{config['study']} {config['condition']} {config['depth']}")
+    def log(self, record, step): pass
+    def artifact(self, path): pass
+    def finish(self, result): pass
+"""
+
+
+def wandb_start(run: RunDir) -> tuple[str, dict[str, Any]]:
+    """The group and the config of the run's W&B mirror."""
+    (start,) = (message.run for message in wandb_records(run) if message.WhichOneof("record_type") == "run")
+    return start.run_group, {item.key: json.loads(item.value_json) for item in start.config.update}
+
+
+def test_a_study_is_mirrored_into_one_group_and_synced_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NETDEPTH_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "my.py").write_text(RECIPE)
+    command = ["study", f"{tmp_path}/my.py:tiny", "--workers", "0", "--no-report", "--json", "--seeds", "1"]
+    code, out, _ = answer([*command, "--track", "tensorboard,wandb"], capsys)
+    assert (code, json.loads(out)["notes"]) == (0, [])
+    study = StudyDir(tmp_path / "runs" / "mine")
+    assert len(finished(study)) == 2
+    for planned in study.runs():
+        run = RunDir(study.path / str(planned.folder))
+        group, config = wandb_start(run)
+        assert group == "mine"
+        found = {name: config[name] for name in ("study", "condition", "depth", "seed")}
+        assert found == {"study": "mine", "condition": planned.condition, "depth": planned.depth, "seed": planned.seed}
+        assert list(wandb_history(run)) == [2]
+        assert [event.step for event in read_events(run).Scalars("loss/val")] == [2]
+        assert labels_of_run(run) == {name: config[name] for name in ("study", "condition", "depth")}
+
+    for file in study.path.glob("*/events.*"):
+        file.unlink()
+    code, out, _ = answer(["sync", "mi", "--to", "tensorboard"], capsys)  # the beginning of its name is enough
+    assert (code, len(out.split())) == (0, 2)
+    assert len(list(study.path.glob("*/events.*"))) == 2
+    with pytest.raises(BadInput, match="no run 'single' under"):
+        nd.sync("single", to="tensorboard", runs_dir=tmp_path / "runs")
+
+
+def test_a_tracker_that_fails_for_a_run_costs_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TRACKERS, "_entries", dict(TRACKERS._entries))
+    source = tmp_path / "bad.py"
+    source.write_text(BAD)
+    import_user(str(source))
+    done = make(tmp_path, tiny_spec(seeds=(0,)), trackers=("bad",), imports=(str(source),))
+    assert not done.failed
+    (note,) = done.notes
+    shallow = next(run for run in done.study.runs() if run.depth == 2)
+    assert note == (
+        f"tracker bad: no mirror of 1 run ({shallow.folder}: RuntimeError: no such place); "
+        f"rebuild it with: netdepth sync {done.study.path} --to bad"
+    )
+    (told,) = done.study.path.glob("*/bad/told")
+    assert told.read_text() == "tiny plain 4"
+    with pytest.raises(RunFailed, match=r"no mirror of 1 run .*no such place"):
+        nd.sync(done.study.path, to="bad", imports=[str(source)])
