@@ -1,0 +1,39 @@
+"""The file on the page docs/your-own.md: it is checked, trained and planned as a reader would."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from netdepth import cli
+from netdepth.runs.folder import list_runs
+
+PAGE = Path(__file__).parents[1] / "docs" / "your-own.md"
+
+
+@pytest.fixture
+def my_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``my.py`` as it stands on the page, in the working folder."""
+    (code,) = re.findall(r"<!-- my\.py -->\n\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    (tmp_path / "my.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    return "my.py"
+
+
+def test_the_page_is_checked_trained_and_planned(my_file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["check", my_file]) == 0
+    assert "FAILED" not in capsys.readouterr().out
+    assert cli.main(["train", "my-run", "--import", my_file, "--track", "none", "--set", "train.budget=1ep"]) == 0
+    shown = capsys.readouterr().out
+    assert "Minimised: focal gamma=1" in shown
+    (run,) = list_runs(Path("runs"))
+    config, result = run.read_json("config.json"), run.result()
+    assert [config[part]["name"] for part in ("model", "optimizer", "schedule")] == [
+        "my-net",
+        "rmsprop",
+        "inverse-root",
+    ]
+    assert result["depth"] == 3
+    assert result["test"]["last"]["top_2"] > result["test"]["last"]["accuracy"] > 0.2
+    assert cli.main(["study", "my-study", "--import", my_file, "--dry-run"]) == 0
+    assert "30 runs" in capsys.readouterr().out
