@@ -174,6 +174,7 @@ class Parser(argparse.ArgumentParser):
 def grammar() -> Parser:
     """The parser of the whole command line; every complaint of it is a `BadInput`."""
     parser = Parser(prog="netdepth", description="A laboratory for depth in neural networks.")
+    parser.epilog = "A network, optimizer, data set, metric or study of your own: docs/your-own.md."
     parser.add_argument("--version", action="version", version=f"netdepth {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND [options]", parser_class=Parser)
 
