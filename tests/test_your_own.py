@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from netdepth import cli
+from netdepth.registry import REGISTRIES, registry_of
 from netdepth.runs.folder import list_runs, runs_root
 
 PAGE = Path(__file__).parents[1] / "docs" / "your-own.md"
@@ -17,6 +18,8 @@ def my_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     (code,) = re.findall(r"<!-- my\.py -->\n\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
     (tmp_path / "my.py").write_text(code)
     monkeypatch.chdir(tmp_path)
+    for registry in map(registry_of, REGISTRIES):  # no other test shall meet what this file registers
+        monkeypatch.setattr(registry, "_entries", {**registry._entries})
     return "my.py"
 
 

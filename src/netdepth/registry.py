@@ -140,7 +140,7 @@ class Registry(Generic[T]):
         try:
             return self._entries[choose(name, self._entries, self.kind)]
         except BadInput as error:
-            raise BadInput(f"{error}; for one of your own: --import FILE.py") from None
+            raise BadInput(f"{error}; for one of your own: --import FILE.py (docs/your-own.md)") from None
 
     def resolve(self, component: Component) -> Component:
         """``component`` with defaults filled in, values checked and its version set.

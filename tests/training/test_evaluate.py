@@ -104,7 +104,10 @@ def test_a_metric_of_ones_own_is_in_every_record_result_and_table(tmp_path, caps
         without = make(tmp_path / "without", config)
         METRICS.register("top-2")(top_2)
         made = make(tmp_path, config)
-        assert make(tmp_path / "without", config).notes[0] == "made without the metric top-2; --fresh makes it again"
+        assert (
+            make(tmp_path / "without", config).notes[0]
+            == "made without the metric top-2; a run in another --runs folder has it"
+        )
         assert [f.promise for f in check_component("metric", "top-2") if not f.kept] == []
         METRICS.register("bad")(lambda logits, labels: logits)
         with pytest.raises(BadInput, match="metric 'bad' returned Tensor; it must return one number"):

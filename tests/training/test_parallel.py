@@ -198,7 +198,7 @@ def test_a_run_begun_in_two_processes_is_not_continued_in_one(together, tmp_path
     """Nor the other way round; what is finished is returned as it is."""
     folder, _ = together
     recorded = list_runs(folder / "handwritten")[0].environment()
-    with pytest.raises(BadInput, match=r"started in 2 processes, not 1.*with torchrun --nproc-per-node 2 or"):
+    with pytest.raises(BadInput, match=r"started in 2 processes, not 1.*with torchrun --nproc-per-node 2, or"):
         configure(Runtime(), recorded=recorded)
     with pytest.raises(BadInput, match=r"started in one process, not 2.*without torchrun"):
         configure(Runtime(), recorded=dataclasses.replace(recorded, world_size=1), team=Leader(0, 2))

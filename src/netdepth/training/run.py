@@ -290,7 +290,7 @@ def _failed(replicas: Sequence[Replica], error: Exception) -> NetdepthError:
 def _missing_metrics(result: RunResult) -> list[str]:
     """One line if metrics were registered that the run was made without."""
     missing = [name for key, name in own_names().items() if key not in result.get("train", {}).get("last", {})]
-    return [f"made without the metric {', '.join(missing)}; --fresh makes it again"] if missing else []
+    return [f"made without the metric {', '.join(missing)}; a run in another --runs folder has it"] if missing else []
 
 
 def _version_notes(folder: RunDir) -> list[str]:
