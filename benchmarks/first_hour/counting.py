@@ -1,8 +1,8 @@
 """What a row cost to type: commands of its list, and lines of the files that a user wrote for it. Nothing is run here.
 
-A row's side is a folder: ``commands.txt``, which is run line by line, and the user's files beside it. A line of the list
-that begins with ``#`` is for the reader; ``# killed when: GLOB`` has the next command killed (SIGKILL) as soon as a file
-of that pattern is there, and a command that ends with ``&`` runs until the row's check is through.
+A row's side is a folder: ``commands.txt``, which is run line by line, and the user's files beside it. A line of the
+list that begins with ``#`` is for the reader; ``# killed when: GLOB`` has the next command killed (SIGKILL) as soon as
+a file of that pattern is there, and a command that ends with ``&`` runs until the row's check is through.
 """
 
 from __future__ import annotations
@@ -87,9 +87,8 @@ def read_files(folder: Path) -> dict[str, str]:
     Raises:
         ValueError: a file in which lines cannot be counted.
     """
-    files = {path.name: path for path in sorted(folder.iterdir()) if path.is_file() and path.name != COMMANDS}
-    for name, path in files.items():
+    files = [path for path in sorted(folder.iterdir()) if path.is_file() and path.name != COMMANDS]
+    for path in files:
         if path.suffix not in WRITTEN:
             raise ValueError(f"{path} is no file of counted lines; these are: {', '.join(sorted(WRITTEN))}")
-        files[name] = path
-    return {name: path.read_text() for name, path in files.items()}
+    return {path.name: path.read_text() for path in files}

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from counting import Command, own_lines, read_commands, read_files, typed
-from rows import ROWS, SIDES, Missed, Row, Side
+from goals import ROWS, SIDES, Missed, Row, Side
 from table import render
 
 HERE = Path(__file__).resolve().parent
@@ -60,16 +60,16 @@ def make_data(folder: Path) -> None:
     """
     import numpy as np
 
-    from netdepth import data
+    sys.path.insert(0, str(CHECKOUT / "src"))
+    from netdepth.data.mnist5k import mnist5k
 
-    digits = data.load("mnist5k")
-    learn = [part.images for part in (digits.train, digits.val)], [part.labels for part in (digits.train, digits.val)]
-    test = digits.open_test()
-    images, labels = (np.concatenate([part.numpy() for part in parts]) for parts in learn)
+    digits = mnist5k(None)
+    assert digits.test is not None
+    learn, test = (digits.train, digits.val), digits.test.open_test("the first hour's data")
     arrays = {
-        "x_train": images.reshape(-1, 28, 28),
-        "y_train": labels,
-        "x_test": test.images.numpy().reshape(-1, 28, 28),
+        "x_train": np.concatenate([part.inputs[:, 0].numpy() for part in learn]),
+        "y_train": np.concatenate([part.labels.numpy() for part in learn]),
+        "x_test": test.inputs[:, 0].numpy(),
         "y_test": test.labels.numpy(),
     }
     (folder / "data").mkdir()
@@ -79,7 +79,7 @@ def make_data(folder: Path) -> None:
 
 
 def environment(port: int) -> dict[str, str]:
-    """Commands find this interpreter's environment first, and this checkout's netdepth; nothing of the caller's runs."""
+    """Commands find this interpreter's environment first, and this checkout's netdepth; no settings of the caller's."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("NETDEPTH_", "PL_", "WANDB_"))}
     binaries = Path(sys.executable).parent
     return {
@@ -122,13 +122,14 @@ def run(command: Command, folder: Path, variables: dict[str, str], log: Path) ->
         )
     if command.stays:
         return process
-    end = time.monotonic() + COMMAND_SECONDS
-    while process.poll() is None and time.monotonic() < end:
-        if command.killed_when is not None and next(folder.glob(command.killed_when), None) is not None:
-            break
-        time.sleep(0.005)
-    ended = process.poll()
-    kill(process)
+    end, ended = time.monotonic() + COMMAND_SECONDS, None
+    try:
+        while (ended := process.poll()) is None and time.monotonic() < end:
+            if command.killed_when is not None and next(folder.glob(command.killed_when), None) is not None:
+                break
+            time.sleep(0.005)
+    finally:
+        kill(process)
     if command.killed_when is not None and ended is not None:
         raise Missed(f"ended before it could be killed: {command.line}")
     if command.killed_when is None and ended != 0:
@@ -229,11 +230,9 @@ def measured_rows(names: list[str], with_install: bool) -> dict[str, dict[str, d
             for side in SIDES:
                 one = install(side) if row.name == "install" else measure(row, side, folders[side])
                 found[row.name][side] = asdict(one)
-                said = "reached" if one.reached else "MISSED"
-                print(
-                    f"{row.title:15} {side:10} {one.commands} commands, {one.lines} lines, {one.seconds:6.1f} s, {said}: {one.found}",
-                    flush=True,
-                )
+                costs = f"{one.commands} commands, {one.lines} lines, {one.seconds:6.1f} s"
+                said = f"{costs}, {'reached' if one.reached else 'MISSED'}: {one.found}"
+                print(f"{row.title:15} {side:10} {said}", flush=True)
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rows import ROWS, Row
+from goals import ROWS, Row
 
 __all__ = ["render", "standing"]
 

@@ -1,4 +1,4 @@
-"""In place of torchvision.datasets.MNIST, which has the same call and attributes: 4,000 training and 1,000 test digits."""
+"""In place of torchvision.datasets.MNIST, which has this call and these attributes: 4,000 and 1,000 digits."""
 
 from pathlib import Path
 

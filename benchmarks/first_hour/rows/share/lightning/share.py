@@ -31,7 +31,7 @@ with torch.no_grad():
 matrix = MulticlassConfusionMatrix(10)
 matrix.update(guesses, labels)
 wrong, places = plt.subplots(1, 10)
-for place, index in zip(places, (guesses != labels).nonzero().flatten()):
+for place, index in zip(places, (guesses != labels).nonzero().flatten(), strict=False):
     place.imshow(images[index, 0], cmap="gray")
     place.set_title(f"{guesses[index]}, not {labels[index]}", size=6)
     place.axis("off")

@@ -1,4 +1,4 @@
-"""The rows of the first hour, and how each is found to be reached, on both sides, from the files that the commands left.
+"""The rows of the first hour, and how each side is found to have reached them, from the files its commands left.
 
 A check returns what was reached, in words for the table, or raises `Missed` with how far it came.
 """
@@ -153,7 +153,7 @@ def netdepth_seeds(side: Side) -> str:
 
 
 def netdepth_board(side: Side) -> str:
-    return _board(side, ("train/loss", "val/loss"))
+    return _board(side, ("loss/train", "loss/val"))
 
 
 def netdepth_model(side: Side) -> str:
