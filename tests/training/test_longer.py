@@ -52,9 +52,9 @@ def same(on, anew):
     ],
 )
 def test_a_larger_budget_goes_on_bit_for_bit_and_says_so(settings, tmp_path):
-    short_config = of("20it" if "eval_every" in settings else "3ep", **settings)
+    short_config = of("20it" if "eval_every" in settings else "2ep", **settings)
     short = finish(tmp_path, short_config)
-    on, anew = both(tmp_path, of("5ep", **settings))
+    on, anew = both(tmp_path, of("3ep", **settings))
     step = short.result["steps"]
     assert on.result["continued_from"] == {"run": short.run.path.name, "step": step}
     assert on.notes == [f"continued from step {step} (epoch {step / PER_EPOCH:.4g})"]

@@ -1,6 +1,7 @@
 """Optimizers as PyTorch's users write them: classes of torch.optim and a user's own."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from netdepth.conformance import check_component
 from netdepth.errors import BadInput, Interrupted
 from netdepth.models import build
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, elementwise
+from netdepth.training.resolve import fill_in
 from netdepth.training.stack import FineTuning, Stack
 from netdepth.training.torch_optim import trial_parameter
 
@@ -84,14 +86,14 @@ def test_it_updates_as_it_does_alone_and_a_schedule_moves_the_rate_of_every_grou
 @pytest.mark.parametrize("name", ["own-rmsprop", "own-adagrad", "own-muon", "own-lion", "own-two"])
 def test_a_stopped_run_continues_to_the_same_bits(name, tmp_path):
     config = RunConfig(CONFIG.dataset, Component("mlp", {"hidden": [16, 12]}), optimizer=Component(name),
-                       train=TrainConfig("3ep", batch_size=64, eval_every="1ep"))  # fmt: skip
+                       train=TrainConfig("2ep", batch_size=64, eval_every="1ep"))  # fmt: skip
     assert not elementwise(config.optimizer), "a stack would be one vector"
     with quickly():
         whole = make(tmp_path / "whole", config)
         with pytest.raises(Interrupted):
-            make(tmp_path / "parts", config, watch=stopping(2))
+            make(tmp_path / "parts", config, watch=stopping(1))
         parts = make(tmp_path / "parts", config)
-    assert parts.notes == ["continued from step 24 (epoch 2)"]
+    assert parts.notes == ["continued from step 12 (epoch 1)"]
     same(whole.run, parts.run)
     assert [f.promise for f in check_component("optimizer", name) if not f.kept] == []
 
@@ -120,10 +122,20 @@ def test_what_cannot_work_is_refused_in_one_line():
         OPTIMIZERS.build(Component("own-lbfgs"), trial_parameter()).step(0.1)
     with pytest.raises(BadInput, match=r"setting of optimizer 'own-rmsprop': 'alhpa'.*alpha"):
         OPTIMIZERS.build(Component("own-rmsprop", {"alhpa": 0.9}), trial_parameter())
+    OPTIMIZERS.register("own-broken")(Broken)
+    with pytest.raises(
+        BadInput, match=r"optimizer 'own-broken' failed at line \d+ of .*test_torch_optim\.py: .*nothing"
+    ):
+        fill_in(dataclasses.replace(CONFIG, optimizer=Component("own-broken")))
     assert "foreach" not in OPTIMIZERS.resolve(Component("own-rmsprop")).args
     two_seeds = Stack([build("mlp", (1, 4, 4), 5, seed=seed, hidden=[6]) for seed in (0, 1)])
     with pytest.raises(BadInput, match="train its seeds one at a time"):
         OPTIMIZERS.build(Component("own-rmsprop"), two_seeds.flat)
+
+
+class Broken(torch.optim.SGD):
+    def step(self):
+        self.nothing.add_(1)
 
 
 class Mean:

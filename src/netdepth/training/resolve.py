@@ -20,6 +20,7 @@ from netdepth import data, models
 from netdepth.config import RunConfig, Runtime, Settings, derive_seed, digest, to_json
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
+from netdepth.owncode import UserCode
 from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.evaluate import own_names
 from netdepth.training.finished import begin_with, find_weights, name_of
@@ -148,7 +149,9 @@ def _differ(own: Mapping[str, Any], before: Mapping[str, Any], path: str, found:
 
 def _refuse_settings_out_of_range(config: RunConfig) -> None:
     """Build what needs no data, on a few parameters: what it refuses is refused before anything is written."""
-    OPTIMIZERS.build(config.optimizer, trial_parameter()).step(0.0)
+    optimizer = OPTIMIZERS.build(config.optimizer, trial_parameter())
+    with UserCode(f"optimizer {config.optimizer.name!r}"):
+        optimizer.step(0.0)
     SCHEDULES.build(config.schedule, 1, 1)
     OBJECTIVES.build(config.objective)
     own_names()
