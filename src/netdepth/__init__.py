@@ -7,6 +7,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 _API = {
+    "dataset": "data.arrays",
     "explain": "tools.explain", "export": "tools.export", "landscape": "tools.landscape",
     "load": "tools.runs", "predict": "tools.predict", "probe": "tools.linear_probe",
     "study": "api", "sync": "api", "train": "api",

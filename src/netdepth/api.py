@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from netdepth.config import RunConfig, Runtime
+from netdepth.config import Component, RunConfig, Runtime
 from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
@@ -52,7 +52,7 @@ def plan(
     *,
     seed: int | None = None,
     seeds: str | Sequence[int] | None = None,
-    dataset: str | None = None,
+    dataset: str | Component | None = None,
     overrides: Sequence[str] = (),
 ) -> tuple[str, list[RunConfig], list[str]]:
     """The runs that a command asks for: (recipe name, one config per seed, notes).
@@ -201,7 +201,7 @@ def train(
     *,
     seed: int | None = None,
     seeds: str | Sequence[int] | None = None,
-    dataset: str | None = None,
+    dataset: str | Component | None = None,
     overrides: Sequence[str] = (),
     name: str | None = None,
     runtime: Runtime | None = None,
@@ -361,7 +361,7 @@ def study(
     *,
     seeds: int | str | Sequence[int] | None = None,
     depths: str | Sequence[int] | None = None,
-    dataset: str | None = None,
+    dataset: str | Component | None = None,
     overrides: Sequence[str] = (),
     tune: str | None = None,
     source: str | None = None,
@@ -431,7 +431,7 @@ def ask(
     *,
     seeds: int | str | Sequence[int] | None = None,
     depths: str | Sequence[int] | None = None,
-    dataset: str | None = None,
+    dataset: str | Component | None = None,
     overrides: Sequence[str] = (),
     tune: str | None = None,
     source: str | None = None,

@@ -54,17 +54,20 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     return seeds
 
 
-def dataset_overrides(text: str | None) -> list[str]:
+def dataset_overrides(text: str | Component | None) -> list[str]:
     """``--dataset NAME`` as texts for `apply_overrides`; ``NAME:PATH`` sets ``dataset.path`` too, made absolute.
+    A component, such as that of `netdepth.dataset`, is taken as it is.
 
     Raises:
         BadInput: no path behind the colon.
     """
     if text is None:
         return []
+    if isinstance(text, Component):
+        return [f"dataset={json.dumps(to_json(text))}"]
     name, colon, path = text.partition(":")
     if colon and not path:
-        raise BadInput(f"--dataset {text!r} names no folder; write {name}:PATH")
+        raise BadInput(f"--dataset {text!r} names no file or folder; write {name}:PATH")
     where = [f"dataset.path={json.dumps(os.path.abspath(os.path.expanduser(path)))}"] if colon else []
     return [f"dataset={name}", *where]
 

@@ -328,7 +328,7 @@ def test_the_path_behind_a_colon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert dataset_overrides("image-folder:7") == ["dataset=image-folder", f'dataset.path="{here}/7"']
     assert dataset_overrides("image-folder:a:b=c")[1] == f'dataset.path="{here}/a:b=c"'
     assert dataset_overrides("image-folder:~/x")[1] == f'dataset.path="{os.environ["HOME"]}/x"'
-    with pytest.raises(BadInput, match="names no folder; write image-folder:PATH"):
+    with pytest.raises(BadInput, match="names no file or folder; write image-folder:PATH"):
         dataset_overrides("image-folder:")
     with pytest.raises(BadInput, match="unknown setting of dataset 'mnist5k': 'path'"):
         fill_in(plan("baseline-mlp", dataset="mnist5k:there")[1][0])

@@ -1,0 +1,265 @@
+"""Arrays of one's own: ``--dataset arrays:FILE.npz``, and `dataset` for those in memory.
+
+    x_train, y_train, x_val, y_val, x_test, y_test      as Keras writes them; val and test may be missing
+    train_images, train_labels, ...                     the same, as MedMNIST calls them
+    x, y                                                not divided: validation and test are drawn by seed 0
+
+Images are ``[N, H, W]``, ``[N, H, W, C]``, ``[N, C, H, W]`` or ``[N, pixels]``. No pickle is loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import sys
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+
+from netdepth.config import Component, Json
+from netdepth.data.fetch import Source, publish, user_cache
+from netdepth.data.own import (
+    Examples,
+    Layout,
+    Names,
+    TestSize,
+    ValShare,
+    Values,
+    array_splits,
+    class_labels,
+    memory_limit,
+    pixels,
+)  # fmt: skip
+from netdepth.data.splits import DATASETS, Splits, array_digest
+from netdepth.errors import BadInput, StorageError
+from netdepth.files.atomic import storage, write_atomic
+from netdepth.text import printable
+
+__all__ = ["ARRAYS", "arrays", "dataset"]
+
+ARRAYS = publish(
+    Source(
+        name="arrays",
+        title="your own arrays: FILE.npz with x_train, y_train, x_test, y_test, or x and y",
+        sizes={},
+        licence="yours",
+        origin="--dataset arrays:FILE.npz",
+    )
+)
+
+PAIRS = {
+    "train": (("x_train", "y_train"), ("train_images", "train_labels")),
+    "val": (("x_val", "y_val"), ("val_images", "val_labels"), ("x_valid", "y_valid")),
+    "test": (("x_test", "y_test"), ("test_images", "test_labels")),
+    "all": (("x", "y"), ("images", "labels"), ("data", "target")),
+}
+"""Names of images and labels, in small letters, by part."""
+
+DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+    NotImplementedError,
+    MemoryError,
+)
+
+
+@DATASETS.register("arrays", unhashed=("path",))
+def arrays(
+    data_dir: Path | None,
+    *,
+    path: Annotated[str, "FILE.npz with x_train and y_train, or x and y: --dataset arrays:FILE.npz"],
+    values: Values = None,
+    layout: Layout = None,
+    names: Names = None,
+    val_size: ValShare = None,
+    test_size: TestSize = None,
+) -> Splits:
+    """Your own arrays in a file of NumPy: --dataset arrays:FILE.npz."""
+    file = Path(os.path.expanduser(path))
+    held, sha = _read(file)
+    parts, pooled = _parts(held, file.name)
+    return array_splits(
+        ARRAYS, f"your own arrays, {file.name}", parts, {file.name: sha}, values=values, layout=layout, names=names,
+        val_size=val_size, test_size=test_size, pooled=pooled,
+    )  # fmt: skip
+
+
+def _parts(held: Mapping[str, np.ndarray], file: str) -> tuple[dict[str, Examples], bool]:
+    """The parts by the names of the arrays, and whether they are not divided yet."""
+    parts: dict[str, Examples] = {}
+    used: list[str] = []
+    for part, pairs in PAIRS.items():
+        for images, labels in pairs:
+            there = [name in held for name in (images, labels)]
+            if any(there) and not all(there):
+                has, lacks = (images, labels) if there[0] else (labels, images)
+                raise BadInput(f"{file!r} holds {has} without {lacks}; pictures and labels come together")
+            if all(there):
+                if part in parts:
+                    raise BadInput(f"{file!r} holds {part} data twice: {used[-1]} and {images}; keep one")
+                parts[part] = Examples(held[images], held[labels], f"{images} of {file!r}")
+                used.append(images)
+    if ("all" in parts) + ("train" in parts) != 1 or ("all" in parts and len(parts) > 1):
+        has = ", ".join(held) or "nothing"
+        raise BadInput(f"{file!r} holds {has}; it takes x_train and y_train (x_val, x_test likewise), or x and y alone")
+    if "all" in parts:
+        return {"train": parts["all"]}, True
+    return parts, False
+
+
+def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
+    """The arrays of an npz file by name, in small letters, and the file's sha256.
+
+    Raises:
+        BadInput: no such file, damaged, larger than the memory takes, or with Python objects in it.
+        StorageError: it cannot be read.
+    """
+    held: dict[str, np.ndarray] = {}
+    try:
+        if not path.is_file():
+            raise BadInput(f"no file {str(path)!r}; it takes FILE.npz")
+        with open(path, "rb") as handle:
+            sha = hashlib.file_digest(handle, "sha256").hexdigest()
+        with zipfile.ZipFile(path) as archive:
+            entries = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+            total = sum(info.file_size for info in entries)
+            if total > memory_limit():
+                raise BadInput(f"it holds {total:,} bytes; at most {memory_limit():,} fit here")
+            for info in entries:
+                name = info.filename.removesuffix(".npy").lower()
+                if any(name in pair for pairs in PAIRS.values() for pair in pairs):
+                    held[name] = _array(archive, info)
+    except BadInput as reason:
+        raise reason if str(reason).startswith("no file") else _refused(path, reason) from None
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
+    except DAMAGED as reason:
+        raise _refused(path, reason) from None
+    return held, sha
+
+
+def _refused(path: Path, reason: Exception) -> BadInput:
+    return BadInput(f"{str(path)!r} is not acceptable: {' '.join(str(reason).split()) or type(reason).__name__}")
+
+
+def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
+    """One array, whose header is believed only as far as there are bytes for it."""
+    with archive.open(info) as stream:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, kind = header(stream)
+    if kind.hasobject:
+        raise BadInput(f"{info.filename} holds Python objects, which are not loaded; save numbers, or texts as str")
+    size = math.prod(shape) * kind.itemsize
+    if size > info.file_size or min(shape, default=0) < 0:
+        raise BadInput(f"{info.filename} says that it has shape {list(shape)}, but holds {info.file_size:,} bytes")
+    with archive.open(info) as stream:
+        found: np.ndarray = np.lib.format.read_array(stream, allow_pickle=False)
+    return found
+
+
+# --- arrays in memory -------------------------------------------------------------------------
+
+
+def dataset(
+    x: Any,
+    y: Any,
+    *,
+    x_val: Any = None,
+    y_val: Any = None,
+    x_test: Any = None,
+    y_test: Any = None,
+    names: Sequence[str] | None = None,
+    values: str | None = None,
+    layout: str | None = None,
+    val_size: int | float | None = None,
+    test_size: int | float | None = None,
+    path: str | Path | None = None,
+) -> Component:
+    """Arrays in memory as a data set: ``nd.train("baseline-mlp", dataset=nd.dataset(x, y))``.
+
+    ``x``: images ``[N, H, W]``, ``[N, H, W, C]``, ``[N, C, H, W]`` or ``[N, pixels]``, NumPy arrays or tensors, uint8,
+    or floats from 0 to 1 or from 0 to 255. ``y``: labels ``[N]``, whole numbers or texts, or one-hot rows. Without test
+    arrays, validation and test are drawn from ``x`` by seed 0, with equal class shares.
+
+    The pixels are written as uint8 to ``path``, else to the user cache, under a name that is the digest of their
+    content. So a run can be continued or looked at by another process, and the same arrays are the same data set.
+
+    Args:
+        names: of the classes, in the order of their labels.
+        values: ``"0..1"`` or ``"0..255"``, where the numbers leave it open.
+        layout: ``"channels-first"`` or ``"channels-last"``, where the shape leaves it open.
+        val_size: validation examples: a count, or a share below 1; None: 0.1.
+        test_size: test examples, likewise, if there are no test arrays.
+
+    Raises:
+        BadInput: what cannot be pictures with classes, or could be understood in two ways.
+    """
+    given = {"train": (x, y, "x"), "val": (x_val, y_val, "x_val"), "test": (x_test, y_test, "x_test")}
+    parts = {}
+    for part, (images, labels, name) in given.items():
+        if (images is None) != (labels is None):
+            raise BadInput(f"{name} and {name.replace('x', 'y', 1)} come together; one of them is None")
+        if images is not None:
+            parts[part] = Examples(_numpy(images, name), _numpy(labels, name.replace("x", "y", 1)), name)
+    made, _ = pixels(parts, values, layout)
+    class_labels({part: (one.labels, one.name) for part, one in parts.items()}, names)  # refused here, not by a run
+    pooled = list(parts) == ["train"]
+    held: dict[str, np.ndarray] = {}
+    for part, one in parts.items():
+        ending = "" if pooled else f"_{part}"
+        held |= {f"x{ending}": made[part], f"y{ending}": _storable(one.labels)}
+    settings: dict[str, Json] = {
+        "path": str(_written(held, path)), "values": "0..255", "layout": "channels-first",
+        "names": None if names is None else list(names), "val_size": val_size, "test_size": test_size,
+    }  # fmt: skip
+    return Component("arrays", {key: value for key, value in settings.items() if value is not None})
+
+
+def _numpy(given: Any, name: str) -> np.ndarray:
+    """A NumPy array, or a tensor on any device, or a list of either, as an array."""
+    if isinstance(given, str | Path):
+        raise BadInput(f"{name} = {str(given)!r} is a text; it takes an array (a file: dataset='arrays:FILE.npz')")
+    try:
+        return np.asarray(given.detach().cpu() if hasattr(given, "detach") else given)
+    except (ValueError, TypeError, RuntimeError) as reason:
+        raise BadInput(f"{name} is no array ({' '.join(str(reason).split())[:200]})") from None
+
+
+def _storable(labels: np.ndarray) -> np.ndarray:
+    return labels.astype(str) if labels.dtype.kind == "O" else labels
+
+
+def _written(held: Mapping[str, np.ndarray], path: str | Path | None) -> Path:
+    """The file that holds the arrays; where the cache cannot be written, one in the folder for temporary files."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **held)
+    if path is not None:
+        target = Path(path).expanduser().absolute()
+        target = target if target.suffix == ".npz" else target.with_name(f"{target.name}.npz")
+        with storage(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, buffer.getvalue())
+        return target
+    name = f"{hashlib.sha256(' '.join([*held, array_digest(*held.values())]).encode()).hexdigest()[:32]}.npz"
+    target = user_cache() / "arrays" / name
+    try:
+        with storage(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(target, buffer.getvalue())
+    except StorageError as fault:
+        target = Path(tempfile.mkdtemp(prefix="netdepth-")) / name
+        print(printable(f"note: {fault}; the arrays are in {target}"), file=sys.stderr)
+        write_atomic(target, buffer.getvalue())
+    return target

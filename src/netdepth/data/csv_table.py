@@ -1,0 +1,145 @@
+"""A table of pixels, as on Kaggle: ``--dataset csv:FILE.csv``.
+
+    label,pixel0,pixel1,...        one picture per line; the label may be a number or a text
+    5,0,0,...
+
+One file is not divided: validation and test are drawn by seed 0, unless ``dataset.test`` names another table.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+
+from netdepth.data.fetch import Source, publish
+from netdepth.data.own import (
+    Examples,
+    Layout,
+    Names,
+    TestSize,
+    ValShare,
+    Values,
+    array_splits,
+    read_file,
+    sha256,
+)  # fmt: skip
+from netdepth.data.splits import DATASETS, Splits
+from netdepth.errors import BadInput
+
+__all__ = ["CSV", "csv_table"]
+
+CSV = publish(
+    Source(
+        name="csv",
+        title="your own table: a label and the pixels of a picture per line",
+        sizes={},
+        licence="yours",
+        origin="--dataset csv:FILE.csv",
+    )
+)
+
+LABELS = ("label", "class", "target", "y")
+"""What the column of labels is called, in small letters."""
+
+NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
+
+
+@DATASETS.register("csv", unhashed=("path", "test"))
+def csv_table(
+    data_dir: Path | None,
+    *,
+    path: Annotated[str, "FILE.csv or FILE.csv.gz, a label and pixels per line: --dataset csv:FILE.csv"],
+    test: Annotated[str | None, "a table of test pictures, beside the first or an absolute path; null: drawn"] = None,
+    label: Annotated[
+        str | int | None,
+        "the column of labels: its name or place (0: first, -1: last); null: label, class, target, y",
+    ] = None,
+    drop: Annotated[list[str] | None, "columns that are no pixels, such as id"] = None,
+    values: Values = None,
+    layout: Layout = None,
+    names: Names = None,
+    val_size: ValShare = None,
+    test_size: TestSize = None,
+) -> Splits:
+    """Your own table of pixels with a column of labels: --dataset csv:FILE.csv."""
+    file = Path(os.path.expanduser(path))
+    parts, files = {}, {}
+    for part, place in {"train": file, **({} if test is None else {"test": file.parent / test})}.items():
+        content = read_file(place, "FILE.csv")
+        parts[part] = _table(content, repr(place.name), label, drop or [])
+        files[place.name] = sha256(content)
+    return array_splits(
+        CSV, f"your own table, {file.name}", parts, files, values=values, layout=layout, names=names,
+        val_size=val_size, test_size=test_size, pooled=test is None,
+    )  # fmt: skip
+
+
+def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) -> Examples:
+    """Pixels ``[N, columns]`` and labels of a table.
+
+    Raises:
+        BadInput: not a table of numbers, or a column of labels that cannot be told.
+    """
+    import pandas
+
+    head = content[: 2**20].decode("utf-8-sig", "replace").split("\n", 1)[0]
+    separator = max(",;\t", key=head.count)
+    cells = [cell.strip().strip('"') for cell in head.rstrip("\r").split(separator)]
+    headed = not all(NUMBER.fullmatch(cell) for cell in cells[1:-1] or cells)
+    columns = cells if headed else [str(index) for index in range(len(cells))]
+    chosen = columns[_label_column(columns, label, name, headed)]
+    for column in drop:
+        if column not in columns:
+            raise BadInput(f"dataset.drop names {column!r}, but {name} has the columns {_some(columns)}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # such as of lines that are longer than the first
+            frame = pandas.read_csv(
+            io.BytesIO(content), sep=separator, header=0 if headed else None, names=columns, dtype={chosen: str},
+            keep_default_na=False, na_values={one: [""] for one in columns}, encoding="utf-8-sig", index_col=False,
+            low_memory=False,
+        )  # fmt: skip
+    except (ValueError, OverflowError, UnicodeError, MemoryError, Warning) as reason:
+        raise BadInput(f"{name} is no table: {' '.join(str(reason).split())[:200]}") from None
+    labels = frame.pop(chosen)
+    frame = frame.drop(columns=drop)
+    if not len(frame) or not len(frame.columns):
+        raise BadInput(f"{name} has {len(frame):,} lines with {len(frame.columns)} pixels; it takes a picture per line")
+    for column, kind in frame.dtypes.items():
+        if kind.kind not in "biuf":
+            raise BadInput(
+                f"column {column!r} of {name} holds more than numbers; say --set 'dataset.drop=[\"{column}\"]'"
+            )
+    for held, what in ((labels.to_frame(), "a label"), (frame, "a pixel")):
+        empty = held.isna().to_numpy()
+        if empty.any():
+            line = int(np.flatnonzero(empty.any(axis=1))[0]) + 1 + headed
+            raise BadInput(f"line {line} of {name} lacks {what}")
+    return Examples(frame.to_numpy(), labels.str.strip().to_numpy(dtype=str), name)
+
+
+def _label_column(columns: list[str], label: str | int | None, name: str, headed: bool) -> int:
+    """The place of the column of labels."""
+    if len(set(columns)) < len(columns):
+        raise BadInput(f"{name} has two columns of the same name among {_some(columns)}")
+    if isinstance(label, int):
+        if not -len(columns) <= label < len(columns):
+            raise BadInput(f"dataset.label = {label}, but {name} has {len(columns)} columns")
+        return label
+    found = [place for place, one in enumerate(columns) if one == label or (label is None and one.lower() in LABELS)]
+    if len(found) == 1:
+        return found[0]
+    known = f"has the columns {_some(columns)}" if headed else f"has {len(columns)} columns without names"
+    raise BadInput(
+        f"{name} {known}; say which one holds the labels: --set dataset.label=NAME, or its place: 0 (first), -1 (last)"
+    )
+
+
+def _some(columns: list[str]) -> str:
+    return ", ".join(map(repr, columns if len(columns) < 7 else [*columns[:3], "...", *columns[-2:]]))
