@@ -55,7 +55,7 @@ has another time stamp than the first."""
 IMAGE_FOLDER = publish(
     Source(
         name="image-folder",
-        title="your own pictures: PATH/train/<class>/*.jpg or *.png",
+        title="your own pictures: PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and so on",
         sizes={},
         licence="yours",
         origin="--dataset image-folder:PATH",
