@@ -210,7 +210,7 @@ def grammar() -> Parser:
     inspect.word("run", "RUN", RUN)
     _landscape_options(add("landscape", "draw the loss around the weights of one or more runs"))
     probe = add("probe", "test a run's features on a data set: kNN, linear SVM, logistic regression")
-    probe.word("run", "RUN", RUN)
+    probe.word("run", "RUN", OR_WEIGHTS)
     probe.option("--dataset", "NAME", DATASET, required=True)
     _overrides(probe, "change a setting, e.g. dataset.val_size=1000")
     _weights(probe)
@@ -235,7 +235,7 @@ def grammar() -> Parser:
     _picture_options(explain)
 
     export = add("export", "write a run's network as ONNX or safetensors, with a model card")
-    export.word("run", "RUN", RUN)
+    export.word("run", "RUN", OR_WEIGHTS)
     export.option("--to", "FORMAT", "onnx or safetensors", required=True)
     export.option("--out", "FILE", "file to write (default: in the run's export/)", type=_path)
     _weights(export)
@@ -243,6 +243,11 @@ def grammar() -> Parser:
     convert = add("convert", "convert published weights (.pth, .pt) to safetensors, without running code in them")
     convert.word("file", "FILE.pth", "weights as PyTorch saves them", type=_path)
     convert.option("--out", "FILE.safetensors", "the new file (default: beside FILE.pth)", type=_path)
+    text = "CIFAR ResNets, skips without weights: zeros on both sides, at the end; none: a plain net (default: both)"
+    convert.option("--skip", "KIND", text, choices=("both", "end", "none"), default="both")
+    text = "CIFAR ResNets: cifar10, cifar100, imagenet, mnist or none (default: by classes and channels)"
+    known = ("cifar10", "cifar100", "imagenet", "mnist", "none")
+    convert.option("--normalization", "NAME", text, choices=known)
 
     data = _actions(add("data", "list, download or verify data sets"))
     add("list", "list every data set and where it is", data, "data_list")

@@ -11,7 +11,7 @@ from support.made_weights import CLASSES, WIDTH, hostile, saved, weights
 
 from netdepth.errors import BadInput
 from netdepth.tools.convert import reader
-from netdepth.tools.convert.fit import recognise
+from netdepth.training.published import recognise
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 

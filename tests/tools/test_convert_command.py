@@ -15,7 +15,7 @@ from netdepth.errors import BadInput, StorageError
 from netdepth.models import build
 from netdepth.tools import convert as process
 from netdepth.tools.convert import Conversion, convert
-from netdepth.tools.convert.fit import COUNTER, IMAGENET_MEAN, IMAGENET_STD, load_published
+from netdepth.training.published import COUNTER, IMAGENET_MEAN, IMAGENET_STD, load_published
 
 
 def command(capsys, *argv):
@@ -43,7 +43,7 @@ def test_the_command_writes_beside_the_file_and_says_what_it_is(tmp_path, capsys
         ("nowhere/resnet18.pth", "weights in its folder: none"),
         ("folder.pth", "is a folder"),
         ("pipe.pth", "is a device or a pipe"),
-        ("done.safetensors", "is safetensors already"),
+        ("done.safetensors", "cannot be read as safetensors"),
         ("huge.pth", "has 5,368,709,120 bytes; weights are read up to 4,294,967,296"),
         ("other.pt", "was not made by convert"),
     ],
@@ -110,7 +110,7 @@ def test_the_reader_has_the_file_a_folder_and_a_time(tmp_path, monkeypatch):
         "import os, sys, json; print(json.dumps({'error': [os.listdir(), sys.stdin.read(), sys.argv[2:]], 'code': 2}))"
     )
     stand_in(monkeypatch, look)
-    with pytest.raises(BadInput, match=r"\[\['made'\], 'content', \['7', 'w.pth'\]\]"):
+    with pytest.raises(BadInput, match=r"\[\['made'\], 'content', \['7', 'w.pth', '{.*}'\]\]"):
         convert(path)
     stand_in(monkeypatch, "import time; time.sleep(60)")
     monkeypatch.setattr(process, "BASE_SECONDS", 0.2)

@@ -19,12 +19,12 @@ from support.made_evidence import CNN, MLP, RESNET, QuadrantNet, bright_pictures
 from support.made_weights import CLASSES, weights
 
 import netdepth as nd
-from netdepth.config import Runtime
+from netdepth.config import Component, Runtime
 from netdepth.data import SealedTest
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.tools.convert.fit import Published, open_published
 from netdepth.tools.explain.examine import ACTS
+from netdepth.training.published import Published, open_published
 
 PARTS = ("sheet", "means", "check")
 ONE_THREAD = Runtime(threads=1, device="cpu")
@@ -125,7 +125,9 @@ def test_the_same_command_gives_the_same_numbers(run_of: Callable[[str], RunDir]
 
 
 def quadrant(folder: Path, pooled: bool = True) -> Published:
-    return Published(folder / "planted.safetensors", QuadrantNet(pooled).eval(), ("dark", "bright"), "0")
+    return Published(
+        folder / "planted.safetensors", QuadrantNet(pooled).eval(), ("dark", "bright"), "0", Component("quadrant")
+    )
 
 
 def write_pictures(folder: Path, pictures: torch.Tensor) -> Path:

@@ -164,7 +164,7 @@ def convert(args: argparse.Namespace) -> Answer:
     """Weights from a pickle into safetensors, read where nothing in them can run."""
     from netdepth.tools.convert import convert
 
-    made = convert(args.file, args.out)
+    made = convert(args.file, args.out, skip=args.skip, normalization=args.normalization)
 
     def show() -> None:
         lines = [f"{made.out}: {made.tensors} tensors, {size(made.bytes)}, {made.fits}"]

@@ -131,6 +131,7 @@ class CifarResNet(Network):
         super().__init__(input_shape, num_classes, depth=2 + STAGES * len(KERNELS[layout]) * blocks_per_stage)
         self.layout, self.shortcut, self.pre_activation = layout, shortcut, pre_activation
         self.pixel_mean = pixel_mean
+        self.any_size = not pixel_mean
         if pixel_mean:
             self.normalize = Normalize(*input_shape)
         self.conv = nn.Conv2d(input_shape[0], width, 3, padding=1, bias=False)

@@ -68,6 +68,7 @@ class ImageNetResNet(Network):
 
     channels_last = True  # no layer depends on the memory layout
     replayable = True
+    any_size = True
 
     def __init__(self, input_shape: tuple[int, int, int], num_classes: int, depth: int, width: int = 64) -> None:
         super().__init__(input_shape, num_classes, depth)

@@ -78,6 +78,8 @@ class Network(nn.Module):
     """Some networks of this class have a `relu_chain`."""
     gains_from_bf16: bool = True
     """``train.precision = "auto"`` means bf16 on a device that multiplies in it; False: its products are too small."""
+    any_size: bool = False
+    """Its weights do not depend on the height and width of the images, so ``input_shape`` may change in these."""
     pixel_mean: bool = False
     """Its ``normalize`` takes a mean per pixel (`Splits.pixel_mean`), not per channel."""
 

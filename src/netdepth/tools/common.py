@@ -15,8 +15,8 @@ from netdepth.errors import BadInput
 from netdepth.files.likeness import PictureStatistics
 from netdepth.files.pictures import read_picture
 from netdepth.models import Network
-from netdepth.tools.convert.fit import Published
 from netdepth.training.finished import Run, load
+from netdepth.training.published import Published
 
 __all__ = ["OwnPicture", "html_answer", "open_run", "output_file", "own_picture", "seen_by"]
 

@@ -10,8 +10,8 @@ import torch
 
 from netdepth.errors import BadInput
 from netdepth.tools.common import own_picture, seen_by
-from netdepth.tools.convert.fit import Published, open_published
 from netdepth.training.finished import Run, load
+from netdepth.training.published import Published, open_published
 
 __all__ = ["Prediction", "open_network", "predict"]
 

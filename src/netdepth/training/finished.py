@@ -21,11 +21,12 @@ from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs import RunResult
 from netdepth.runs.folder import RunDir, find_run, runs_root
 from netdepth.training.checkpoint import MODEL, load_weights
+from netdepth.training.published import SUFFIX, begin_with_file, pinned_file
 
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["Run", "Weights", "begin_with", "find_weights", "load", "name_of", "network_of", "weights_of"]
+__all__ = ["Run", "Weights", "begin_with", "find_weights", "load", "name_of", "network_of", "pinned", "weights_of"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,15 +114,28 @@ def name_of(run: RunDir, root: Path | None) -> str:
     return str(path.relative_to(base)) if path.is_relative_to(base) else str(path)
 
 
+def pinned(start: StartFrom, root: Path | None) -> StartFrom:
+    """``start`` with the run (under ``root``) or the file that it names fixed by the digest of its weights.
+
+    Raises:
+        BadInput: there is none such, it is unfinished, or its weights are not those of ``start.sha256``.
+    """
+    if start.run.endswith(SUFFIX):
+        return pinned_file(start)
+    parent = find_weights(start.run, start.weights, start.sha256, root, "start_from")
+    found: dict[str, Any] = {"run": name_of(parent.run, root), "weights": parent.which, "sha256": parent.sha256}
+    return dataclasses.replace(start, **found)
+
+
 def begin_with(model: models.Network, start: StartFrom, root: Path | None) -> None:
     """Give ``model`` the weights that ``start`` names, in place; with ``reset_head`` its last stage stays as drawn.
 
     The buffers come too: running statistics and the normalisation of the images, which stays that of the parent run.
+    A file of weights (``start.run`` ends in ``.safetensors``) without a normalisation gets ImageNet's.
 
     Raises:
         BadInput: the parent run is missing, altered or another network; a stage that the network does not have.
     """
-    parent = find_weights(start.run, start.weights, start.sha256, root, "start_from")
     stages = list(model.stage_paths())
     for key, names in (("freeze", start.freeze), ("lr_scale", start.lr_scale)):
         for name in names:
@@ -129,6 +143,10 @@ def begin_with(model: models.Network, start: StartFrom, root: Path | None) -> No
                 raise BadInput(f"start_from.{key} names {name!r}; the stages of this network are {', '.join(stages)}")
     if set(start.freeze) >= set(stages) and start.unfreeze_every is None:
         raise BadInput("start_from.freeze names every stage, so nothing is left to train; leave one out")
+    if start.run.endswith(SUFFIX):
+        begin_with_file(model, pinned_file(start))
+        return
+    parent = find_weights(start.run, start.weights, start.sha256, root, "start_from")
     head = stages[-1]
     own, given = model.state_dict(), safetensors.torch.load(parent.content)
     kept = {name for name in own if start.reset_head and model.stage_of(name) == head}

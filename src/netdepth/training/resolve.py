@@ -23,7 +23,7 @@ from netdepth.models.init import rescale_lsuv
 from netdepth.owncode import UserCode
 from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.evaluate import own_names
-from netdepth.training.finished import begin_with, find_weights, name_of
+from netdepth.training.finished import begin_with, name_of, pinned
 from netdepth.training.gradients import has_handwritten_pass
 from netdepth.training.objectives import OBJECTIVES, find_teacher
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule, elementwise
@@ -107,14 +107,11 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
         train = dataclasses.replace(config.train, precision="bf16" if lower else "float32")
         config = dataclasses.replace(config, train=train)
     if config.start_from is not None:
-        start = config.start_from
-        parent = find_weights(start.run, start.weights, start.sha256, runs_root, "start_from")
-        pinned: dict[str, Any] = {"run": name_of(parent.run, runs_root), "weights": parent.which}
-        config = dataclasses.replace(config, start_from=dataclasses.replace(start, **pinned, sha256=parent.sha256))
+        config = dataclasses.replace(config, start_from=pinned(config.start_from, runs_root))
     if "teacher" in config.objective.args:
         teacher = find_teacher(config.objective, runs_root)
-        pinned = {"teacher": name_of(teacher.run, runs_root), "weights": teacher.which, "sha256": teacher.sha256}
-        args = {**config.objective.args, **pinned}
+        fixed = {"teacher": name_of(teacher.run, runs_root), "weights": teacher.which, "sha256": teacher.sha256}
+        args = {**config.objective.args, **fixed}
         config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args=args))
     return config
 

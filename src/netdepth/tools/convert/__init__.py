@@ -19,7 +19,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Literal
 
 from netdepth.config import Json, from_json
 from netdepth.errors import BadInput, StorageError
@@ -39,7 +39,7 @@ BASE_SECONDS, BYTES_PER_SECOND = 120.0, 10e6
 class Conversion:
     """What `convert` wrote to ``out``.
 
-    ``model``, ``classes``, ``width`` and ``fits`` are those of `netdepth.tools.convert.fit.Fit`. ``unwrapped`` are the
+    ``model``, ``classes``, ``width`` and ``fits`` are those of `netdepth.training.published.Fit`. ``unwrapped`` are the
     entries around the weights, ``stripped`` the prefixes removed. ``shared`` counts tensors that shared memory with
     another. ``dropped`` names the first entries that were left out (no tensors, or beside the weights),
     ``dropped_count`` counts all.
@@ -61,25 +61,37 @@ class Conversion:
     dropped_count: int
 
 
-def convert(source: Path, out: Path | None = None) -> Conversion:
+def convert(
+    source: Path,
+    out: Path | None = None,
+    *,
+    skip: Literal["both", "end", "none"] = "both",
+    normalization: str | None = None,
+) -> Conversion:
     """Write the weights in ``source`` to ``out``, by default beside it with the suffix ``.safetensors``.
+
+    CIFAR ResNets under the usual names become a ``resnet``; ``skip`` and ``normalization`` are what their file does not
+    say (`netdepth.tools.convert.cifar.Assumed`).
 
     Raises:
         BadInput: no such file, no weights, weights that need code to be read; an ``out`` that exists
             and is no earlier conversion.
         StorageError: ``out`` cannot be written.
     """
+    assumed = {"skip": skip, "normalization": normalization}
     with _opened(source) as handle:
         length = os.fstat(handle.fileno()).st_size
         if length > MAX_BYTES:
             raise BadInput(f"{source} has {thousands(length)} bytes; weights are read up to {thousands(MAX_BYTES)}")
-        out = source.with_suffix(".safetensors") if out is None else out
+        if out is None:
+            beside = source.with_stem(f"{source.stem}-netdepth") if source.suffix == ".safetensors" else source
+            out = beside.with_suffix(".safetensors")
         _check_out(out)
         with storage(out), tempfile.TemporaryDirectory(prefix=".netdepth-convert-", dir=out.parent) as folder:
             target = Path(folder, "made").absolute()  # the process has another working folder
             target.touch()
             mode = target.stat().st_mode  # the permissions of this user's files; safetensors makes it private
-            report = _read_apart(source, handle, target, length)
+            report = _read_apart(source, handle, target, length, assumed)
             made: Conversion = from_json(Conversion, {"source": str(source), "out": str(out), **report}, "conversion")
             target.chmod(mode)
             with open(target, "rb") as written:
@@ -97,8 +109,6 @@ def _opened(source: Path) -> IO[bytes]:
             raise BadInput(f"{source} is a folder; name a file of weights (.pth, .pt)")
         if not stat.S_ISREG(kind):  # opening a pipe would wait until somebody writes to it
             raise BadInput(f"{source} is a device or a pipe; name a file of weights (.pth, .pt)")
-        if source.suffix == ".safetensors":
-            raise BadInput(f"{source} is safetensors already; convert takes .pth and .pt")
         return open(source, "rb")
     except FileNotFoundError:
         beside = sorted(path.name for path in source.parent.glob("*.pt*") if path.is_file())
@@ -127,13 +137,15 @@ def _check_out(out: Path) -> None:
         raise BadInput(f"{out} exists and was not made by convert; remove it, or give another --out")
 
 
-def _read_apart(source: Path, handle: IO[bytes], target: Path, length: int) -> Mapping[str, Json]:
+def _read_apart(
+    source: Path, handle: IO[bytes], target: Path, length: int, assumed: Mapping[str, str | None]
+) -> Mapping[str, Json]:
     """Let a process rewrite ``handle`` to ``target``; its report has the fields of `Conversion` without the paths."""
     seconds = BASE_SECONDS + length / BYTES_PER_SECOND
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     try:
         done = subprocess.run(
-            [*COMMAND, str(target), str(length), source.name],
+            [*COMMAND, str(target), str(length), source.name, json.dumps(assumed)],
             stdin=handle,
             capture_output=True,
             cwd=target.parent,

@@ -21,28 +21,36 @@ import torch
 from torch import Tensor
 
 from netdepth import __version__
-from netdepth.config import Json
+from netdepth.config import Json, from_json, to_json
 from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.text import thousands
-from netdepth.tools.convert.fit import recognise
+from netdepth.tools.convert.cifar import Assumed, mapped
+from netdepth.training.published import SUFFIX, Fit, recognise
 
 __all__ = ["limit_memory", "main", "rewrite"]
 
 GROWTH, SLACK_BYTES = 4, 2**30
 """Memory for reading: this many times the size of the file, plus this much."""
-WRAPPERS = ("state_dict", "model_state_dict", "model")
-"""Entries in which training scripts keep the weights, beside the optimizer and the epoch."""
-PREFIXES = ("module.", "_orig_mod.")
-"""`DataParallel` and `torch.compile` put these before every name."""
+WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights")
+"""Entries in which training scripts keep the weights, beside the optimizer and the epoch; the first that is there. A
+file without any of them may have one other entry that holds tensors."""
+NESTED = 4
+"""Entries around the weights, one in the other, at most."""
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
+"""`DataParallel`, `torch.compile` and training scripts put these before every name."""
 SHOWN = 20
+DEFAULT = Assumed()
 
 
-def main(target: str, size: str, name: str) -> None:
-    """Rewrite standard input to ``target``; print the report, or the error, as one JSON text."""
+def main(target: str, size: str, name: str, assumed: str = "{}") -> None:
+    """Rewrite standard input to ``target``; print the report, or the error, as one JSON text.
+
+    ``assumed`` is an `Assumed` as JSON.
+    """
     limit_memory(GROWTH * int(size) + SLACK_BYTES)
     try:
         with open(0, "rb", closefd=False) as handle:
-            report = rewrite(handle, Path(target), name)
+            report = rewrite(handle, Path(target), name, from_json(Assumed, json.loads(assumed), "convert"))
     except NetdepthError as error:
         report = {"error": str(error), "code": error.exit_code}
     print(json.dumps(report))
@@ -61,7 +69,7 @@ def limit_memory(count: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def rewrite(handle: BufferedReader, target: Path, name: str) -> Mapping[str, Json]:
+def rewrite(handle: BufferedReader, target: Path, name: str, assumed: Assumed = DEFAULT) -> Mapping[str, Json]:
     """Read the weights in ``handle`` (a file called ``name``) and write them to ``target`` as safetensors.
 
     Returns:
@@ -74,16 +82,16 @@ def rewrite(handle: BufferedReader, target: Path, name: str) -> Mapping[str, Jso
     sha256 = hashlib.file_digest(handle, "sha256").hexdigest()
     size = handle.seek(0, os.SEEK_END)
     handle.seek(0)
-    found, unwrapped, beside = _unwrap(_unpickle(handle))
+    found, unwrapped, beside = _unwrap(_unsafe(handle) if name.endswith(SUFFIX) else _unpickle(handle))
     tensors, dropped = _sort_out(found, GROWTH * size)
     dropped = beside + dropped
     stripped = []
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None):
         stripped.append(prefix)
         tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+    tensors, fit, known, prefix = _fitted(tensors, assumed)
+    stripped += [prefix] if prefix else []
     tensors, shared = _separate(tensors)
-    fit = recognise({key: tuple(tensor.shape) for key, tensor in tensors.items()})
-    known = {key: str(value) for key in ("model", "classes", "width") if (value := getattr(fit, key)) is not None}
     source = name.encode(errors="replace").decode()
     metadata = {"source": source, "source_sha256": sha256, "made_by": f"netdepth {__version__}", **known}
     try:
@@ -102,6 +110,41 @@ def rewrite(handle: BufferedReader, target: Path, name: str) -> Mapping[str, Jso
         "dropped": dropped[:SHOWN],
         "dropped_count": len(dropped),
     }
+
+
+def _fitted(tensors: dict[str, Tensor], assumed: Assumed) -> tuple[dict[str, Tensor], Fit, dict[str, str], str | None]:
+    """The tensors by the names that netdepth uses, the network that they fit, what the file says of it, and a prefix
+    that was removed because they fit without it."""
+    first = next(iter(tensors)).partition(".")[0] + "."
+    common = first if all(key.startswith(first) and key != first for key in tensors) else None
+    for prefix in (None, common) if common else (None,):
+        own = {key.removeprefix(prefix or ""): tensor for key, tensor in tensors.items()}
+        cifar = mapped(own, assumed)
+        if cifar is not None:
+            component, classes = cifar.component, cifar.classes
+            described = {
+                "model": json.dumps(to_json(component)),
+                "input_shape": json.dumps(cifar.input_shape),
+                "classes": json.dumps([f"class {i}" for i in range(classes)]),
+            }
+            fit = Fit(component.name, classes, cifar.width, cifar.words)
+            return cifar.tensors, fit, described, prefix
+        fit = recognise({key: tuple(tensor.shape) for key, tensor in own.items()})
+        if fit.model is not None:
+            break
+    else:
+        own, prefix = tensors, None
+    known = {key: str(value) for key in ("model", "classes", "width") if (value := getattr(fit, key)) is not None}
+    return own, fit, known, prefix
+
+
+def _unsafe(handle: BufferedReader) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, whose names may be another project's."""
+    try:
+        found: dict[str, Tensor] = safetensors.torch.load(handle.read())
+    except Exception as error:
+        raise BadInput(f"cannot be read as safetensors ({_line(error)})") from None
+    return found
 
 
 def _unpickle(handle: BufferedReader) -> Any:
@@ -140,12 +183,26 @@ def _unwrap(found: Any) -> tuple[Mapping[Any, Any], list[str], list[str]]:
     beside: list[str] = []
     while isinstance(found, Mapping):
         inner = next((key for key in WRAPPERS if isinstance(found.get(key), Mapping)), None)
-        if inner is None or len(path) == len(WRAPPERS):  # a mapping may contain itself
+        if inner is None and not any(isinstance(value, Tensor) for value in found.values()):
+            holders = [key for key, value in found.items() if isinstance(key, str) and _holds_tensors(value, NESTED)]
+            if len(holders) > 1:
+                named = ", ".join(_words(key, found[key]) for key in holders[:5])
+                raise BadInput(f"holds tensors in {len(holders)} entries: {named}; save the one that is meant alone")
+            inner = next(iter(holders), None)
+        if inner is None or len(path) == NESTED:  # a mapping may contain itself
             return found, path, beside
         path.append(inner)
         beside += [_words(key, value) for key, value in found.items() if key != inner]
         found = found[inner]
     raise BadInput(f"holds one {type(found).__name__}, not tensors by name; save model.state_dict()")
+
+
+def _holds_tensors(value: object, depth: int) -> bool:
+    """Whether ``value`` maps names to tensors, or a name to such a mapping; an optimizer's state has no names."""
+    if not isinstance(value, Mapping) or depth == 0:
+        return False
+    inside = [item for key, item in value.items() if isinstance(key, str)]
+    return any(isinstance(item, Tensor) or _holds_tensors(item, depth - 1) for item in inside)
 
 
 def _words(key: object, value: object) -> str:

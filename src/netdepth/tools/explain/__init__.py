@@ -22,7 +22,6 @@ from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import jsonable, write_atomic
 from netdepth.models import describe
 from netdepth.tools.common import html_answer, output_file, seen_by
-from netdepth.tools.convert.fit import Published
 from netdepth.tools.explain import sheet as sheets
 from netdepth.tools.explain.examine import (
     PASSES,
@@ -35,6 +34,7 @@ from netdepth.tools.explain.examine import (
 from netdepth.tools.predict import open_network
 from netdepth.training.finished import Run
 from netdepth.training.process import configure
+from netdepth.training.published import Published
 
 __all__ = ["Explanation", "explain"]
 

@@ -8,19 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+import torch
+
 import netdepth
+from netdepth.config import to_json
 from netdepth.data import DatasetSpec
-from netdepth.errors import choose
+from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.tools.common import open_run, output_file
-from netdepth.tools.export.card import model_card
-from netdepth.tools.export.formats import FORMATS, Parity, compare
+from netdepth.tools.export.card import model_card, weights_card
+from netdepth.tools.export.formats import FORMATS, Format, Parity, compare
 from netdepth.training.finished import Run, Weights, network_of, weights_of
 from netdepth.training.layers import probe_batch
+from netdepth.training.published import SUFFIX, Published, open_published
 
 __all__ = ["Exported", "export"]
 
 FOLDER = "export"
+NOISE = 8
+"""Images of noise for a network that comes without data."""
 IMAGES = 1000
 """Validation images, evenly spread, on which the file has to agree with the network."""
 
@@ -47,12 +53,14 @@ def export(
 ) -> Exported:
     """Write the network of ``run`` to ``out`` and a model card to the same path with ``.md`` at its end.
 
+    ``run`` may be a ``.safetensors`` file of weights; without data of its own, it is compared on noise.
+
     The file takes uint8 pixels ``[N, C, H, W]`` and gives logits ``[N, K]``. Its bytes are loaded again and have to
     give the network's logits on real validation images (`netdepth.tools.export.formats.compare`) before it is written.
 
     Args:
-        run: a path or a unique prefix of a run's name.
-        out: by default ``export/<run>.onnx`` or ``.safetensors`` in the run's folder.
+        run: a path or a unique prefix of a run's name, or a file of weights.
+        out: by default ``export/<run>.onnx`` or ``.safetensors`` in the run's folder; of a file ``<file>-export``.
         weights: ``best`` or ``last``; those the run reports if None.
 
     Raises:
@@ -63,6 +71,8 @@ def export(
     """
     form = FORMATS[choose(to, FORMATS, "--to")]
     form.check()
+    if not isinstance(run, Run) and str(run).endswith(SUFFIX):
+        return _exported_file(open_published(Path(run)), form, to, out, weights)
     run = open_run(run, runs_dir)
     default = run.path / FOLDER / (run.path.resolve().name + form.suffix)
     file = default if out is None else output_file(out, form.suffix)
@@ -76,12 +86,40 @@ def export(
     card = model_card(
         run, found, splits.spec, file=file.name, to=to, file_sha256=sha256, parity=parity, checked_on=part
     )
+    return _written(file, content, card, parity)
+
+
+def _written(file: Path, content: bytes, card: str, parity: Parity) -> Exported:
     page = file.with_name(file.name + ".md")
     with storage(file):
         file.parent.mkdir(exist_ok=True)
     write_atomic(file, content)
     write_atomic(page, card.encode())
-    return Exported(file, page, len(content), sha256, parity)
+    return Exported(file, page, len(content), hashlib.sha256(content).hexdigest(), parity)
+
+
+def _exported_file(weights: Published, form: Format, to: str, out: Path | None, which: str | None) -> Exported:
+    """The network of a file of weights. There are no images of its own, so both compute the same noise."""
+    if which is not None:
+        raise BadInput(f"--weights {which} is for a run; {weights.path} holds one set of weights")
+    default = weights.path.with_name(f"{weights.path.stem}-export{form.suffix}")
+    file = default if out is None else output_file(out, form.suffix)
+    model, shape = weights.model, weights.model.input_shape
+    content = form.write(
+        model,
+        {
+            "format": "pt",
+            "made_by": f"netdepth {netdepth.__version__}",
+            "source": weights.path.name,
+            "weights_sha256": weights.sha256,
+            "model": json.dumps(to_json(weights.component)),
+            "input_shape": json.dumps(list(shape)),
+            "classes": json.dumps(list(weights.classes)),
+        },
+    )
+    noise = torch.randint(0, 256, (NOISE, *shape), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    parity = compare(model, form.read(content), noise)
+    return _written(file, content, weights_card(weights, file=file.name, to=to, parity=parity), parity)
 
 
 def _metadata(run: Run, weights: Weights, spec: DatasetSpec) -> dict[str, str]:

@@ -11,10 +11,27 @@ from netdepth.runs import METRICS, Part
 from netdepth.text import plain, thousands
 from netdepth.tools.export.formats import TOLERANCE, Parity
 from netdepth.training.finished import Run, Weights
+from netdepth.training.published import Published
 
-__all__ = ["model_card"]
+__all__ = ["model_card", "weights_card"]
 
 PARTS: dict[Part, str] = {"train": "training", "val": "validation", "test": "test"}
+
+
+def weights_card(weights: Published, *, file: str, to: str, parity: Parity) -> str:
+    """The card of a network that was published as a file of ``weights``, in Markdown: what is known of it here."""
+    shape = ", ".join(map(str, weights.model.input_shape))
+    names = ", ".join(weights.classes[:20]) + (" …" if len(weights.classes) > 20 else "")
+    return f"""# {weights.path.stem}
+
+Model `{weights.component.name}` of depth {weights.model.depth} for {len(weights.classes)} classes, as {to}: `{file}`.
+Made by netdepth {netdepth.__version__} from `{weights.path.name}`, sha256 `{weights.sha256}`. That file does not say on
+which data it was trained, or how well it does: ask whoever published it.
+
+- Input `pixels`: uint8 `[N, {shape}]`, 0 to 255. Do not normalise them: the network contains a normalisation.
+- Output `logits`: `[N, {len(weights.classes)}]`, in the order {names}.
+- Checked on {parity.images} images of noise: logits equal the network's to {parity.logit:.1e} of the largest.
+"""
 
 
 def model_card(

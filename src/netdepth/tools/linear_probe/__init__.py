@@ -29,7 +29,8 @@ from netdepth.stats.exact import mcnemar
 from netdepth.tools.common import open_run
 from netdepth.tools.linear_probe import features as f
 from netdepth.tools.linear_probe.page import AgainstPixels, Counts, Result, Row, Tried, draw, sentences
-from netdepth.training.finished import Run, Weights, network_of, weights_of
+from netdepth.training.finished import Run, network_of, weights_of
+from netdepth.training.published import SUFFIX, open_published
 from netdepth.training.resolve import COMPONENTS
 
 if TYPE_CHECKING:
@@ -45,6 +46,32 @@ IMAGES = 5_000
 
 PURPOSE = "the classifiers that were chosen on validation, tested in one pass"
 VERSION = 1
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """What is probed: the ``network`` of ``name``, ``which`` weights of it and their ``sha256``; results lie in
+    ``home``."""
+
+    home: RunDir
+    name: str
+    which: str
+    sha256: str
+    network: Network
+
+
+def _opened(run: str | Path | Run, weights: str | None, runs_dir: Path | None, images: Splits) -> _Weights:
+    """What ``run`` names: a run, or a file of weights, whose network takes the shape of ``images`` where it can."""
+    if isinstance(run, Run) or not str(run).endswith(SUFFIX):
+        run = open_run(run, runs_dir)
+        found = weights_of(run.dir, weights)
+        return _Weights(run.dir, run.path.resolve().name, found.which, found.sha256, network_of(found).float())
+    if weights is not None:
+        raise BadInput(f"--weights {weights} is for a run; {run} holds one set of weights")
+    file = open_published(Path(run))
+    home = RunDir(file.path.with_name(file.path.stem + "-probe"))
+    network = file.sized(images.spec.input_shape).float()
+    return _Weights(home, file.path.name, "published", file.sha256, network)
 
 
 @dataclass(frozen=True)
@@ -98,7 +125,8 @@ def probe(
     works: a second call continues, or returns at once.
 
     Args:
-        run: a `Run`, a path, or a unique prefix of a folder's name.
+        run: a `Run`, a path, or a unique prefix of a folder's name; or a ``.safetensors`` file of weights, beside which
+            the results are kept.
         dataset: as ``--dataset`` names it, or a component with settings.
         overrides: settings of it, such as ``"dataset.val_size=1000"``.
         weights: ``best`` or ``last``; the reported ones if None.
@@ -110,15 +138,16 @@ def probe(
         BadInput: the run is unfinished, the data do not fit its network, or there are no validation images.
         Locked: another process works in the run's folder.
     """
-    run = open_run(run, runs_dir)
-    found = weights_of(run.dir, weights)
     component = COMPONENTS["dataset"].resolve(_component(dataset, overrides) if isinstance(dataset, str) else dataset)
+    if isinstance(run, str | Path) and not str(run).endswith(SUFFIX):
+        run = open_run(run, runs_dir)  # refused before the data are read
     splits = data.load(component, data_dir=data_dir)
-    network = network_of(found).float()
+    found = _opened(run, weights, runs_dir, splits)
+    network = found.network
     if tuple(splits.spec.input_shape) != tuple(network.input_shape):
         raise BadInput(
-            f"--dataset {component.name}: its images of {list(splits.spec.input_shape)} do not fit run "
-            f"{run.path.name}, whose network takes {list(network.input_shape)}"
+            f"--dataset {component.name}: its images of {list(splits.spec.input_shape)} do not fit "
+            f"{found.name}, whose network takes {list(network.input_shape)}"
         )
     if len(splits.val) == 0:
         raise BadInput(f"--dataset {component.name} leaves no validation images, on which k and C are chosen")
@@ -130,8 +159,10 @@ def probe(
         "split_digest": splits.spec.split_digest,
         "images": images,
     }
-    folder = RunDir(run.path / FOLDER / f"{component.name}-{digest(setting)[:10]}")
-    with run.dir.lock():
+    folder = RunDir(found.home.path / FOLDER / f"{component.name}-{digest(setting)[:10]}")
+    with storage(found.home.path):
+        found.home.path.mkdir(exist_ok=True)
+    with found.home.lock():
         with storage(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         document = None if fresh else folder.read_json("probe.json")
@@ -140,7 +171,7 @@ def probe(
         if fresh:
             for name in ("validation.json", "probe.png"):
                 (folder.path / name).unlink(missing_ok=True)
-        result = _probed(folder, network, found, splits, images, threads, progress)
+        result = _probed(folder, found, splits, images, threads, progress)
         folder.write_json("probe.json", to_json(result))
     return LinearProbe(folder.path, result, cached=False)
 
@@ -155,8 +186,7 @@ def _component(text: str, overrides: Sequence[str]) -> Component:
 
 def _probed(
     folder: RunDir,
-    network: Network,
-    weights: Weights,
+    weights: _Weights,
     splits: Splits,
     images: int | None,
     threads: int,
@@ -169,7 +199,7 @@ def _probed(
     def of(split: Split, kind: str) -> f.Features:
         if kind == "pixels":
             return f.pixels_of(split, spec.data_digest)
-        return f.features_of(network, split, spec.data_digest, weights.sha256)
+        return f.features_of(weights.network, split, spec.data_digest, weights.sha256)
 
     train, val = ({kind: of(split, kind) for kind in kinds} for split in (part, splits.val))
     # By features and classifier, such as "network knn": accuracy on validation by the value of k or C.
@@ -223,7 +253,7 @@ def _probed(
         )
     counts = splits.train.labels.bincount(minlength=len(spec.classes))
     return Result(
-        run=weights.run.path.resolve().name,
+        run=weights.name,
         weights=weights.which,
         version=VERSION,
         weights_sha256=weights.sha256,

@@ -1,9 +1,15 @@
-"""Published weights in a safetensors file: which network they fit, and that network with the weights loaded."""
+"""Weights in a safetensors file: which network they fit, and that network with the weights loaded.
+
+Three kinds: torchvision's names for a ResNet; what `netdepth convert` made of a CIFAR ResNet; what `netdepth export`
+wrote. The last two say in their metadata which network they are.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +19,18 @@ import torch
 from torch import Tensor, nn
 
 from netdepth import models
+from netdepth.config import Component, StartFrom, from_json
 from netdepth.errors import BadInput
 from netdepth.models import Network
 from netdepth.models.imagenet import BLOCKS, MAX_WIDTH, ImageNetResNet
 
-__all__ = ["IMAGENET_MEAN", "IMAGENET_STD", "Fit", "Published", "load_published", "open_published", "recognise"]
+__all__ = [
+    "IMAGENET_MEAN", "IMAGENET_STD", "SUFFIX", "Fit", "Published", "load_published", "open_published", "pinned_file",
+    "recognise",
+]  # fmt: skip
+
+SUFFIX = ".safetensors"
+"""What ends so names a file of weights; any other text names a run."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Per channel, of pixels in 0..1: what torchvision's weights were trained with."""
@@ -25,6 +38,8 @@ SIDE = 224
 """Pixels of a picture's side in training on ImageNet (He et al. 2016, §3.4)."""
 
 MAX_CHANNELS = 64
+MOST_PIXELS = 2**14
+"""Along a side of an image, or channels, in metadata that are believed."""
 COUNTER = "num_batches_tracked"
 """Batch norm's counter. Files from before PyTorch 0.4.1 lack it, and nothing here reads it."""
 
@@ -44,12 +59,20 @@ class Fit:
 
 @dataclass(frozen=True)
 class Published:
-    """The network that the weights in ``path`` fit, in eval mode, its classes, and the ``sha256`` of the file."""
+    """The network that the weights in ``path`` fit, in eval mode, its classes, the ``sha256`` of the file, and how a
+    config names the network."""
 
     path: Path
     model: Network
     classes: tuple[str, ...]
     sha256: str
+    component: Component
+
+    def sized(self, shape: tuple[int, int, int]) -> Network:
+        """The network for images of ``shape`` (C, H, W), where its weights take any size; else as it is."""
+        if self.model.any_size and shape[0] == self.model.input_shape[0]:
+            self.model.input_shape = shape
+        return self.model
 
 
 def recognise(shapes: Mapping[str, Sequence[int]]) -> Fit:
@@ -90,40 +113,131 @@ def _characteristic(name: str) -> bool:
 
 
 def open_published(path: Path, names: Sequence[str] | None = None) -> Published:
-    """The ResNet whose weights ``path`` (safetensors, such as `convert` writes) holds.
+    """The network whose weights ``path`` (safetensors, such as `convert` and `export` write) holds.
 
-    A file of weights has no names for its classes: they are ``names``, else ``class 0`` and so on.
+    The names of its classes are ``names``, else those in the file, else ``class 0`` and so on.
 
     Raises:
         BadInput: no such file, no network that fits, no last layer, or another number of ``names``.
     """
     content, weights = _read(path)
+    sha256 = hashlib.sha256(content).hexdigest()
+    described = _described(path, content)
+    if described is not None:
+        component, shape, own = described
+        if names is not None and len(names) != len(own):
+            raise BadInput(f"{len(names)} names of classes for {path}, which has {len(own)}")
+        return Published(
+            path, _built(path, component, shape, len(own), weights), tuple(names or own), sha256, component
+        )
     shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
     fit = recognise(shapes)
     if fit.model is None:
-        raise BadInput(f"{path} {fit.fits}; to use the weights of a run, name its folder")
+        raise BadInput(
+            f"{path} {fit.fits}; to use the weights of a run, name its folder; netdepth convert knows other names"
+        )
     if fit.classes is None:
         raise BadInput(f"{path} {fit.fits}, so it cannot predict; take weights with their last layer")
     if names is not None and len(names) != fit.classes:
         raise BadInput(f"{len(names)} names of classes for {path}, which {fit.fits}")
-    model = models.build(fit.model, (shapes["conv1.weight"][1], SIDE, SIDE), fit.classes, width=fit.width)
+    component = Component(fit.model, {"width": fit.width})
+    model = models.build(component, (shapes["conv1.weight"][1], SIDE, SIDE), fit.classes)
     _load(weights, path, model)
     classes = tuple(names or (f"class {i}" for i in range(fit.classes)))
-    return Published(path, model.eval(), classes, hashlib.sha256(content).hexdigest())
+    return Published(path, model.eval(), classes, sha256, component)
 
 
-def load_published(path: Path, model: Network) -> None:
+def _described(path: Path, content: bytes) -> tuple[Component, tuple[int, int, int], tuple[str, ...]] | None:
+    """Model, images' shape and classes in the metadata of a safetensors file; None if they do not say so.
+
+    Raises:
+        BadInput: they are not what `export` and `convert` write.
+    """
+    metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__", {})
+    if "input_shape" not in metadata:
+        return None
+    try:
+        component: Component = from_json(Component, json.loads(metadata["model"]), "model")
+        (channels, height, width), classes = json.loads(metadata["input_shape"]), json.loads(metadata["classes"])
+        fine = all(type(size) is int and 0 < size <= MOST_PIXELS for size in (channels, height, width))
+        if not (fine and isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+            raise ValueError("input_shape or classes")
+    except (BadInput, KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} does not say what its network is: its metadata are damaged ({error})") from None
+    return component, (channels, height, width), tuple(classes)
+
+
+def _built(
+    path: Path, component: Component, shape: tuple[int, int, int], classes: int, weights: Mapping[str, Tensor]
+) -> Network:
+    """The network with ``weights``, in eval mode. Without memory first: the metadata may ask for any size."""
+    try:
+        with torch.device("meta"):
+            empty = models.build(component, shape, classes).state_dict()
+        shapes = ({name: tensor.shape for name, tensor in state.items()} for state in (empty, weights))
+        if next(shapes) != next(shapes):
+            raise BadInput("its tensors are not those of the network in its metadata")
+        model = models.build(component, shape, classes)
+        if any(tensor.dtype == torch.float64 for tensor in weights.values()):
+            model = model.to(torch.float64)
+        model.load_state_dict(dict(weights))
+    except BadInput as error:
+        raise BadInput(f"{path} cannot be loaded: {error}") from None
+    return model.eval()
+
+
+def pinned_file(start: StartFrom) -> StartFrom:
+    """``start``, which names a file of weights, with its absolute path and the digest of what it holds.
+
+    Raises:
+        BadInput: no such file, another content than ``start.sha256``, or ``start.weights`` of a file.
+    """
+    if start.weights is not None:
+        raise BadInput(f"start_from.weights = {start.weights!r} is for a run; a file holds one set of weights: null")
+    path = Path(start.run).expanduser().absolute()
+    sha256 = hashlib.sha256(_read(path)[0]).hexdigest()
+    if start.sha256 not in (None, sha256):
+        raise BadInput(f"start_from: {path} is {sha256[:10]}, not {str(start.sha256)[:10]} as this config says")
+    return dataclasses.replace(start, run=str(path), sha256=sha256)
+
+
+def begin_with_file(model: Network, start: StartFrom) -> None:
+    """Give ``model`` the weights of the file that ``start`` names, in place; ``reset_head`` leaves its head as drawn.
+
+    Raises:
+        BadInput: the file holds another network.
+    """
+    path = Path(start.run)
+    content, weights = _read(path)
+    own = model.state_dict()
+    try:
+        needed = set() if start.reset_head else _head(model)
+        if any(name not in weights or _other_classes(weights[name], own[name]) for name in needed):
+            raise BadInput(
+                f"{path} has no last layer for {model.num_classes} classes; start_from.reset_head=true draws it anew"
+            )
+        _load(weights, path, model, start.reset_head)
+    except BadInput as error:
+        described = _described(path, content)
+        if described is None:
+            words = recognise({name: tuple(tensor.shape) for name, tensor in weights.items()}).fits
+        else:
+            words = f"holds model={described[0].name} with {described[0].args}"
+        raise BadInput(f"start_from: {error}; the file {words}") from None
+
+
+def load_published(path: Path, model: Network, *, reset_head: bool = False) -> None:
     """Put the weights of a converted file into ``model``, with ImageNet's normalisation, which they expect.
 
     All tensors but those of the last layer, ``model.head``, have to fit. If the file has none, or one for
-    another number of classes, the model keeps its own. A file with a normalisation of its own
+    another number of classes, or with ``reset_head``, the model keeps its own. A file with a normalisation of its own
     (``normalize.mean`` and ``.scale``) keeps that.
 
     Raises:
         BadInput: the file cannot be read or does not fit: how many names are missing, unexpected or of
             another shape, and the first three of each. The model is then unchanged.
     """
-    _load(_read(path)[1], path, model)
+    _load(_read(path)[1], path, model, reset_head)
 
 
 def _read(path: Path) -> tuple[bytes, dict[str, Tensor]]:
@@ -135,14 +249,14 @@ def _read(path: Path) -> tuple[bytes, dict[str, Tensor]]:
         raise BadInput(f"cannot read {str(path)!r} as safetensors (netdepth convert makes them): {reason}") from None
 
 
-def _load(weights: dict[str, Tensor], path: Path, model: Network) -> None:
+def _load(weights: dict[str, Tensor], path: Path, model: Network, reset_head: bool = False) -> None:
     own = model.state_dict()
     foreign = not any(name.startswith("normalize.") for name in weights)
     if foreign and model.input_shape[0] != len(IMAGENET_MEAN):
         raise BadInput(f"{path} is for pictures of 3 channels; the network takes {model.input_shape[0]}")
     optional = {name for name in own if name.endswith(COUNTER) or (foreign and name.startswith("normalize."))}
     head = _head(model)
-    if head.isdisjoint(weights) or all(_other_classes(weights.get(name), own[name]) for name in head):
+    if reset_head or head.isdisjoint(weights) or all(_other_classes(weights.get(name), own[name]) for name in head):
         optional |= head
         weights = {name: tensor for name, tensor in weights.items() if name not in head}
 
