@@ -175,7 +175,8 @@ class TrainConfig:
 class StartFrom:
     """A finished run whose weights a run begins with (transfer learning), and what of them is trained.
 
-    ``run`` is a path or a unique prefix of a folder name; ``weights`` None are those that its result reports.
+    ``run`` is a path or a unique prefix of a folder name; ``weights`` None are those that its result reports. Or it is
+    a file of published weights, FILE.safetensors.
     ``sha256`` is that of their file: it is filled in when the run is found, it alone is hashed, and from then on
     other weights are refused. ``reset_head`` initialises the last stage again, which other classes need. The stages in
     ``freeze`` stay as they are; with ``unfreeze_every`` the last of them, nearest to the head, joins the training
@@ -201,7 +202,7 @@ class StartFrom:
     )
 
     def __post_init__(self) -> None:
-        require(bool(self.run.strip()), "start_from.run", self.run, "a run: a path or a prefix of a folder's name")
+        require(bool(self.run.strip()), "start_from.run", self.run, "a run (a path or a prefix), or FILE.safetensors")
         if self.unfreeze_every is not None:
             length = Duration.parse(self.unfreeze_every, "start_from.unfreeze_every")
             object.__setattr__(self, "unfreeze_every", str(length))

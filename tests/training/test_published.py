@@ -57,6 +57,9 @@ def test_what_does_not_fit_or_has_changed_is_said(file, tmp_path):
         trained(f"start_from={file}", "start_from.weights=best")
     with pytest.raises(BadInput, match=r"cannot read .*none\.safetensors"):
         trained("start_from=none.safetensors")
+    torch.save({}, "w.pth")
+    with pytest.raises(BadInput, match=r"make a \.safetensors file of it first: netdepth convert w\.pth"):
+        trained("start_from=w.pth")
     with pytest.raises(BadInput, match=r"is [0-9a-f]{10}, not 0000000000 as this config says"):
         trained(f"start_from={file}", f'start_from.sha256="{"0" * 64}"')
     with pytest.raises(BadInput, match="names 'steam'; the stages of this network are stem"):

@@ -45,6 +45,8 @@ __all__ = [
 
 MANIFEST = "MANIFEST.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
+PICKLED = (".pth", ".pt", ".ckpt", ".bin")
+"""How files of weights end that have to be converted before anything reads them."""
 
 
 def runs_root(given: Path | None = None) -> Path:
@@ -324,6 +326,8 @@ def find_run(text: str, root: Path) -> RunDir:
     for path in (Path(text), root / text):
         if (path / "config.json").is_file():
             return RunDir(path)
+    if Path(text).suffix in PICKLED and Path(text).is_file():
+        raise BadInput(f"{text!r} is no run; make a .safetensors file of it first: netdepth convert {text}")
     runs = {run.path.name: run for run in list_runs(root)}
     return runs[choose_folder(text, runs, root, "run", "runs")]
 
