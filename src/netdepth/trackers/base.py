@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import math
 import re
@@ -9,13 +10,16 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, TypeGuard
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 from netdepth.errors import BadInput
 from netdepth.files.atomic import one_at_a_time, restored
 from netdepth.registry import Registry
 from netdepth.runs import MetricsRecord, Part, RunResult
 from netdepth.runs.folder import RunDir, slug
+
+if TYPE_CHECKING:
+    from PIL import Image, ImageFont
 
 __all__ = [
     "NAMES", "TRACKERS", "Tracker", "Values", "confusion_matrix", "final_metrics", "flat_config", "heatmap",
@@ -131,14 +135,14 @@ def _number(value: object) -> TypeGuard[float]:
 
 
 def flat_config(config: Mapping[str, object]) -> dict[str, bool | int | float | str]:
-    """The hyperparameters of ``config.json`` as one level: ``model``, ``model.width``, ``train.budget``, ``seed``."""
+    """The hyperparameters of ``config.json`` as one level: ``model``, ``model.width``, ``seed``, ``condition``."""
     flat: dict[str, bool | int | float | str] = {}
 
     def put(path: str, value: object) -> None:
         if isinstance(value, Mapping):
             for key, item in value.items():
                 put(f"{path}.{key}", item)
-        else:
+        elif value is not None:  # a text among numbers would make a list of names of a range
             flat[path] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
 
     for key, value in config.items():
@@ -146,7 +150,7 @@ def flat_config(config: Mapping[str, object]) -> dict[str, bool | int | float | 
             flat[key] = value["name"]
             for name, item in value["args"].items():
                 put(f"{key}.{name}", item)
-        elif key in ("train", "seed", "recipe"):
+        elif key in ("train", "seed", "recipe", "study", "condition", "depth"):
             put(key, value)
     return flat
 
@@ -175,27 +179,77 @@ def confusion_matrix(result: RunResult, config: Mapping[str, object]) -> bytes |
 def heatmap(
     matrix: Sequence[Sequence[float]], title: str, labels: Sequence[str] = (), across: str = "", down: str = ""
 ) -> bytes:
-    """A matrix ``[rows][columns]`` as a PNG; cells carry their numbers up to 20 rows."""
+    """A matrix ``[rows][columns]`` as a PNG of 600 x 600; cells carry their numbers up to 20 rows.
+
+    Drawn without matplotlib, whose import takes longer than all else in a mirror: the end of a short run waits for it.
+    """
     import io
 
-    from matplotlib.figure import Figure
+    from PIL import Image, ImageDraw
 
-    # Fixed margins and no colour bar beside numbers: half the drawing time, which a run's end waits for.
-    figure = Figure(figsize=(6, 6))
-    axes = figure.add_axes((0.2, 0.16, 0.76, 0.76))
-    image = axes.imshow(matrix, cmap="Blues")
-    axes.set(title=title, xlabel=across, ylabel=down)
+    left, top, side = 120, 50, 456
+    finite = [value for row in matrix for value in row if math.isfinite(value)]
+    low, high = min(0.0, *finite, 0.0), max(0.0, *finite, 0.0)
+    cells = Image.new("RGB", (max(map(len, matrix)), len(matrix)), NO_NUMBER)
+    shades = [
+        [(value - low) / (high - low or 1.0) if math.isfinite(value) else None for value in row] for row in matrix
+    ]
+    for i, shaded in enumerate(shades):
+        for j, shade in enumerate(shaded):
+            if shade is not None:
+                cells.putpixel((j, i), tuple(round(a + (b - a) * shade) for a, b in zip(LIGHT, DARK, strict=True)))
+    width, height = side / cells.width, side / cells.height
+    image = Image.new("RGB", (600, 600), "white")
+    image.paste(cells.resize((side, side), Image.Resampling.NEAREST), (left, top))
+    draw, font = ImageDraw.Draw(image), _font(15)
+    draw.rectangle((left, top, left + side, top + side), outline="black")
+    draw.text((left + side / 2, 25), title, "black", font, "mm")
+    draw.text((left + side / 2, 589), across, "black", font, "mm")
+    _upright(image, down, (16, top + side / 2))
+    small = _font(12)
     if labels and len(labels) <= 20:
-        axes.set_xticks(range(len(labels)), labels, rotation=45 if max(map(len, labels)) > 3 else 0)
-        axes.set_yticks(range(len(labels)), labels)
+        for index, label in enumerate(labels):
+            short = label if len(label) <= 14 else f"{label[:13]}…"
+            draw.text((left - 6, top + (index + 0.5) * height), short, "black", small, "rm")
+            if max(map(len, labels)) <= 3:
+                draw.text((left + (index + 0.5) * width, top + side + 12), short, "black", small, "mm")
+            else:
+                short = label if len(label) <= 10 else f"{label[:9]}…"
+                _upright(image, short, (left + (index + 0.5) * width, top + side + 40), 12)
     if len(matrix) <= 20:
-        middle = max(map(max, matrix)) / 2
         for i, row in enumerate(matrix):
             for j, value in enumerate(row):
-                colour = "white" if value > middle else "black"
-                axes.text(j, i, f"{value:g}", ha="center", va="center", fontsize=7, color=colour)
-    else:
-        figure.colorbar(image, ax=axes, shrink=0.8)
+                shade = shades[i][j]
+                colour = "white" if shade is not None and shade > 0.5 else "black"
+                draw.text((left + (j + 0.5) * width, top + (i + 0.5) * height), f"{value:g}", colour, small, "mm")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
+    image.save(buffer, format="png")
     return buffer.getvalue()
+
+
+LIGHT, DARK, NO_NUMBER = (247, 251, 255), (8, 48, 107), (220, 220, 220)
+"""The colours of the smallest and the largest value, and of what is no number."""
+
+
+def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+    """The font that matplotlib brings, which has more letters than Pillow's own."""
+    from PIL import ImageFont
+
+    found = importlib.util.find_spec("matplotlib")
+    if found is not None and found.origin is not None:
+        path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+        if path.is_file():
+            return ImageFont.truetype(str(path), size)
+    return ImageFont.load_default(size)
+
+
+def _upright(image: Image.Image, text: str, middle: tuple[float, float], size: int = 15) -> None:
+    """Write ``text`` from bottom to top, with its middle at ``middle``."""
+    from PIL import Image, ImageDraw
+
+    font = _font(size)
+    box = font.getbbox(text or " ")
+    strip = Image.new("RGB", (int(box[2]) + 4, size + 8), "white")
+    ImageDraw.Draw(strip).text((2, 2), text, "black", font)
+    turned = strip.rotate(90, expand=True)
+    image.paste(turned, (round(middle[0] - turned.width / 2), round(middle[1] - turned.height / 2)))

@@ -24,12 +24,13 @@ from netdepth.files.atomic import restored
 from netdepth.files.usercode import import_user
 from netdepth.runs import RunResult
 from netdepth.runs.folder import RunDir
-from netdepth.trackers.base import TRACKERS, Tracker, heatmap, mirror_folder, tracker_record
+from netdepth.trackers.base import TRACKERS, Tracker, mirror_folder, tracker_record
 from netdepth.trackers.mirror import TOKEN, Labels, end_family
 
 __all__ = ["follow", "main"]
 
 POLL_SECONDS = 0.2
+NICE = 5
 GRACE_SECONDS = 30.0
 """How long this process outlives the one that started it; enough for the last upload."""
 
@@ -56,8 +57,6 @@ def follow(run: RunDir, tracker: Tracker, stop: threading.Event, labels: Labels 
             config[part] = {key: value for key, value in found.items() if key != "schema"}
     config.update(labels or {})
     tracker.start(config)
-    if not stop.is_set() and not (run.path / "result.json").exists():
-        heatmap([[0.0]], "")  # matplotlib and its fonts, loaded now while there is time and not at the end
     step, seen = -1, None
     while True:
         # Looked at before the metrics: what precedes the end is then complete.
@@ -117,9 +116,9 @@ def main(text: str) -> int:
         The exit status: 0 done, 1 the tracker failed, 2 bad input, 74 disk or I/O.
     """
     task = json.loads(text)
-    os.nice(5)
-    stop = threading.Event()
+    stop = _Stop()
     if task["once"]:
+        os.nice(NICE)
         stop.set()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     if stat.S_ISFIFO(os.fstat(0).st_mode):
@@ -135,6 +134,21 @@ def main(text: str) -> int:
             return _status(error)  # the next run gets a process without what this one left behind
         _tell(f"[{number}] done")
     return 0
+
+
+class _Stop(threading.Event):
+    """Set when no more records come. Whoever waits for it has time, and so lets the training go first from then on.
+
+    Not before: a short run is over while its tracker is still starting, and then waits for it.
+    """
+
+    waited = False
+
+    def wait(self, timeout: float | None = None) -> bool:
+        if not self.waited:
+            self.waited = True
+            os.nice(NICE)
+        return super().wait(timeout)
 
 
 def _status(error: Exception) -> int:

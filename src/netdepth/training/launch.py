@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,8 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["Outcome", "exit_code", "launch", "settle"]
 
 TRACKER_SECONDS = 3.5
-"""How long after a run's last training step its trackers may still work; with the process's own
-end this keeps the promise of five seconds."""
+"""How long a run that has ended waits for its trackers; with their end this keeps the promise of five seconds."""
 
 
 @dataclass
@@ -78,11 +78,16 @@ def launch(
 
 
 def settle(outcomes: Sequence[Outcome]) -> None:
-    """Wait for the trackers of ``outcomes``, each until its run's deadline; add their notes."""
+    """Wait for the trackers of ``outcomes``; add their notes.
+
+    The time counts from here and not from the last training step: they work while figures are drawn or the next seed
+    is trained, and on a busy machine a short run would be over before its trackers have begun.
+    """
+    deadline = time.monotonic() + TRACKER_SECONDS
     for outcome in outcomes:
         finished = outcome.finished
         if finished is not None and finished.mirrors is not None:
-            outcome.notes += finished.mirrors.finish(finished.trained_until + TRACKER_SECONDS)
+            outcome.notes += finished.mirrors.finish(deadline)
             finished.mirrors = None
 
 
