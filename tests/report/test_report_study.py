@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support.made_study_folders import Ending, alter, make_study, small_spec, telling, unbegun_study
 
+from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.recipes import resolve_study
 from netdepth.report.content import Content, markdown
@@ -289,3 +290,13 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
     assert len(content.answer.primary) == len(spec.primary)
     assert any(note.text == "All networks used the same learning rate." for note in content.answer.notes)
     assert [chip.label for chip in content.grids[0].lines[2].chips if chip][-3:] == ["exploded"] * 3
+
+
+def test_a_page_says_where_another_loss_was_minimised(tmp_path: Path) -> None:
+    plain = small_spec()
+    smoothed = Component("cross-entropy", {"label_smoothing": 0.1})
+    for number, (objective, said) in enumerate(((plain.base.objective, False), (smoothed, True))):
+        base = dataclasses.replace(plain.base, objective=objective)
+        study = make_study(tmp_path / str(number), spec=dataclasses.replace(plain, base=base))
+        facts = [str(shown) for shown in Content(read_study(study)).facts]
+        assert any("all losses here are plain cross-entropy" in fact for fact in facts) == said

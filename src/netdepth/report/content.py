@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import netdepth
-from netdepth.config import SCHEMA, Json
+from netdepth.config import SCHEMA, Json, to_json
 from netdepth.report import tables
 from netdepth.report.answer import PageAnswer, answer_of
 from netdepth.report.data import StudyData
@@ -19,6 +19,7 @@ from netdepth.report.numbers import Number, Numbers, Shown, shown_text
 from netdepth.report.paper import BesidePaper, beside_paper
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
+from netdepth.runs.table import minimised
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
 from netdepth.text import SETTINGS, STATUS_WORDS, count, percent, printable, significant, thousands
@@ -99,6 +100,9 @@ class Content:
                 facts.append([f"{name} ", *values, " in every condition"])
             else:
                 facts.append([f"the same {name} in every condition"])
+        others = {minimised(to_json(cell.config)) for cell in spec.cells if cell.config.objective.name != "distill"}
+        if others - {None}:  # a study with a teacher says so in its conditions
+            facts.append(["another loss was minimised; all losses here are plain cross-entropy"])
         if spec.looks > 1:
             facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
         return facts
