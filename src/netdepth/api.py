@@ -136,9 +136,11 @@ def train_runs(
     keys = asked.keys_of(configs, runtime)
     known = _known(keys, runtime)
     if known is None:
+        from netdepth.training.own import unlike_before
         from netdepth.training.resolve import fill_in
 
         fill_in(configs[0], runtime.device, runtime.runs_root)  # bad input is refused before anything is announced
+        notes += unlike_before(configs[0])
         called = _called(recipe, configs[0], run_name)
     _announce(notes)
     if known is None:

@@ -8,6 +8,7 @@ by that of everything it refers to. Where even that is missing, it is known by n
 from __future__ import annotations
 
 import ast
+import dataclasses
 import dis
 import functools
 import hashlib
@@ -25,8 +26,12 @@ from typing import Any
 
 from netdepth.errors import BadInput, NetdepthError
 
-__all__ = ["Origin", "UserCode", "digest_of", "files_of", "is_users", "origin_of", "place_of"]
+__all__ = [
+    "USER_MODULE", "Origin", "UserCode", "digest_of", "files_of", "is_users", "module_file", "origin_of", "place_of",
+]  # fmt: skip
 
+USER_MODULE = "netdepth_user_"
+"""How the modules are called that `netdepth.files.usercode` makes of files."""
 PACKAGE = Path(__file__).resolve().parent
 INSTALLED = tuple({Path(sysconfig.get_path(key)).resolve() for key in ("stdlib", "platstdlib", "purelib", "platlib")})
 FOREIGN = {"site-packages", "dist-packages"}
@@ -152,14 +157,16 @@ def _imports(content: bytes, package: str) -> Iterator[str]:
 @dataclass(frozen=True, eq=False)
 class Origin:
     """Where a component of the user's own was registered: the ``module`` and its globals, ``scope``; its ``file``
-    with the ``sha256`` of it and its neighbours, or None and the ``typed`` object that has no file.
+    with the `digest_of` its ``content`` and neighbours, or None and the ``typed`` object that has no file.
 
-    ``token`` is another one in each process.
+    ``sha256`` is what the component of a file is known by: ``content``, with the function's own file where that is
+    none of these. ``token`` is unlike any other, for what nothing is known by.
     """
 
     module: str
     scope: Mapping[str, Any]
     file: Path | None = None
+    content: str = ""
     sha256: str = ""
     typed: Any = None
     token: str = ""
@@ -174,15 +181,27 @@ class Origin:
         return hashlib.sha256((text + (self.token if unknown else "")).encode()).hexdigest()
 
     @property
+    def importable(self) -> str:
+        """What ``--import`` takes to run it again: its file, or the name of an installed module."""
+        installed = self.module in sys.modules and not self.module.startswith(USER_MODULE) and self.module != "__main__"
+        return self.module if installed else str(self.file)
+
+    @property
     def unknown(self) -> str:
         """What of it has no source, so that no run of it can be known again; empty if all has."""
         return "" if self.typed is None else ", ".join(_known_by(self.typed)[1])
 
+    def unlike_before(self) -> Origin:
+        """The same with another ``token``."""
+        return dataclasses.replace(self, token=uuid.uuid4().hex)
+
     def may_replace(self, other: Origin | None) -> bool:
         """Whether a name that ``other`` took may be taken again: the same cell, or the same file, run once more."""
-        if other is None or self.scope is other.scope:
-            return other is not None and self.module == "__main__"
-        return self.file is not None and self.file == other.file
+        if other is None:
+            return False
+        if self.module == other.module == "__main__":
+            return True
+        return self.file is not None and self.file == other.file and self.scope is not other.scope
 
 
 def origin_of(function: Callable[..., Any], scope: Mapping[str, Any]) -> Origin | None:
@@ -201,12 +220,12 @@ def origin_of(function: Callable[..., Any], scope: Mapping[str, Any]) -> Origin 
     if not here or not Path(here).is_file() or (defined is not None and not Path(defined).is_file()):
         return Origin(module, scope, typed=function, token=uuid.uuid4().hex)
     path = Path(here).resolve()
-    files = files_of(path, "" if module.startswith("netdepth_user_") or module == "__main__" else module)
-    digest = digest_of(files)
-    content = b"" if defined is None else Path(defined).read_bytes()
-    if defined is not None and content not in files.values():
-        digest = hashlib.sha256(digest.encode() + content).hexdigest()
-    return Origin(module, scope, path, digest)
+    files = files_of(path, "" if module.startswith(USER_MODULE) or module == "__main__" else module)
+    content = digest = digest_of(files)
+    elsewhere = b"" if defined is None else Path(defined).read_bytes()
+    if defined is not None and elsewhere not in files.values():
+        digest = hashlib.sha256(content.encode() + elsewhere).hexdigest()
+    return Origin(module, scope, path, content, digest)
 
 
 def _file_of(thing: Any) -> str | None:

@@ -8,6 +8,7 @@ checks behind ``--set`` and the table of ``netdepth list ... -v``.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import inspect
@@ -141,6 +142,15 @@ class Registry(Generic[T]):
             return self._entries[choose(name, self._entries, self.kind)]
         except BadInput as error:
             raise BadInput(f"{error}; for one of your own: --import FILE.py (docs/your-own.md)") from None
+
+    def unlike_before(self, name: str) -> str:
+        """What of the component called ``name`` cannot be known again (`Origin.unknown`); if anything, its digest is
+        another one from now on."""
+        entry = self.entry(name)
+        unknown = "" if entry.origin is None else entry.origin.unknown
+        if unknown:
+            self._entries[name] = dataclasses.replace(entry, origin=entry.origin and entry.origin.unlike_before())
+        return unknown
 
     def resolve(self, component: Component) -> Component:
         """``component`` with defaults filled in, values checked and its version set.

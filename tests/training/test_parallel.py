@@ -170,6 +170,23 @@ def test_batch_norm_never_sees_a_single_image(splits, batch_size, ranks, refused
     built(int(str(error.value).rpartition(" ")[2]))  # what the message proposes
 
 
+@pytest.mark.parametrize(("pixels", "refused"), [(28, False), (1, True)])
+def test_batch_norm_of_images_trains_on_a_single_one_that_has_several_pixels(splits, pixels, refused):
+    few = dataclasses.replace(
+        splits,
+        train=data.Split(splits.train.inputs[:9, :, :pixels, :pixels], splits.train.labels[:9]),
+        spec=dataclasses.replace(splits.spec, input_shape=(1, pixels, pixels)),
+    )
+    config = RunConfig(Component("mnist5k"), Component("resnet", {"depth": 8}), train=TrainConfig(batch_size=4))
+    if refused:
+        with pytest.raises(BadInput, match=r"leaves a batch of one.*such as 5"):
+            build_model(fill_in(config), few)
+    else:
+        model = build_model(fill_in(config), few)
+        assert int(model.norm.num_batches_tracked) == 0  # asking leaves the network as it was
+        assert bool((model.norm.running_mean == 0).all())
+
+
 def test_ranks_divide_the_cores_of_their_machine(monkeypatch):
     monkeypatch.setattr("netdepth.training.process.available_cores", lambda: 4)
     much, team = 2**40, Follower(1, 2)

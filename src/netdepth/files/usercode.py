@@ -19,7 +19,7 @@ from types import ModuleType
 import platformdirs
 
 from netdepth.errors import BadInput
-from netdepth.owncode import UserCode, digest_of, files_of, module_file
+from netdepth.owncode import USER_MODULE, UserCode, digest_of, files_of, module_file
 
 __all__ = ["import_user", "reason_of", "was_run_here"]
 
@@ -40,7 +40,9 @@ def import_user(text: str) -> ModuleType:
             raise BadInput(f"{text!r} is neither a Python file (FILE.py) nor the name of a module")
         try:
             with UserCode(f"module {text!r}"):
-                return importlib.import_module(text)
+                found = importlib.import_module(text)
+                _remember(f"module {text}")
+                return found
         except BadInput as error:
             missing = error.__cause__
             if isinstance(missing, ModuleNotFoundError) and f"{text}.".startswith(f"{missing.name}."):
@@ -52,11 +54,14 @@ def import_user(text: str) -> ModuleType:
         raise BadInput(f"cannot read {text!r}: {reason_of(error)}") from None
     digest = digest_of(files)
     key = hashlib.sha256(str(path.resolve()).encode(errors="surrogateescape") + b"\0" + digest.encode()).hexdigest()
-    name = f"netdepth_user_{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key[:10]}"
+    name = f"{USER_MODULE}{re.sub(r'[^0-9A-Za-z]', '_', path.stem)}_{key[:10]}"
     if name in sys.modules:
         return sys.modules[name]
     module = ModuleType(name)
     module.__file__ = str(path)
+    for other, older in list(sys.modules.items()):
+        if other.startswith(USER_MODULE) and getattr(older, "__file__", None) == module.__file__:
+            del sys.modules[other]  # what it was before; should it be so again, it has to run again
     sys.modules[name] = module  # before running: dataclasses look their module up by name
     try:
         with UserCode(text), _neighbours(path, files):
@@ -140,20 +145,20 @@ class _Loader(importlib.machinery.SourceFileLoader):
 # --- what this account has run --------------------------------------------------------------------
 
 
-def was_run_here(digest: str) -> bool:
-    """Whether this account has run a file of this `digest_of` before. A run folder may be somebody else's: what it
-    names is run only then."""
-    return _record(digest).is_file()
+def was_run_here(what: str) -> bool:
+    """Whether this account has run a file of this `digest_of`, or ``module NAME``, before. A run folder may be somebody
+    else's: what it names is run only then."""
+    return _record(what).is_file()
 
 
-def _remember(digest: str) -> None:
+def _remember(what: str) -> None:
     with contextlib.suppress(OSError):  # without a cache it has to be named again
-        _record(digest).parent.mkdir(parents=True, exist_ok=True)
-        _record(digest).touch()
+        _record(what).parent.mkdir(parents=True, exist_ok=True)
+        _record(what).touch()
 
 
-def _record(digest: str) -> Path:
-    return Path(platformdirs.user_cache_dir("netdepth")) / "own" / digest
+def _record(what: str) -> Path:
+    return Path(platformdirs.user_cache_dir("netdepth")) / "own" / hashlib.sha256(what.encode()).hexdigest()
 
 
 def reason_of(error: Exception) -> str:

@@ -20,8 +20,8 @@ from netdepth.errors import BadInput
 from netdepth.files.likeness import PictureStatistics
 
 __all__ = [
-    "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin", "Part", "RunResult",
-    "Scores", "SplitRecord", "fits",
+    "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin", "OwnPart", "Part",
+    "RunResult", "Scores", "SplitRecord", "fits",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
@@ -114,6 +114,17 @@ class Origin:
     step: int
 
 
+@dataclass(frozen=True)
+class OwnPart:
+    """A component of a run that the user wrote: its ``kind`` and ``name``, the file (or installed module) that
+    registers it, None for what was typed into a notebook, and the sha256 of what it is known by."""
+
+    kind: str
+    name: str
+    file: str | None
+    sha256: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Environment:
     """``environment.json``: what decides the bits of a run beside its config. Defaults are for runs that do not say.
@@ -145,6 +156,8 @@ class Environment:
     stack: int = 1
     seeds: tuple[int, ...] | None = None
     continued_from: Origin | None = None
+    own: tuple[OwnPart, ...] | None = None
+    """The components of the user's own; None where all are netdepth's."""
 
 
 @dataclass(frozen=True)

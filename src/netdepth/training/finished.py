@@ -21,6 +21,7 @@ from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs import RunResult
 from netdepth.runs.folder import RunDir, find_run, runs_root
 from netdepth.training.checkpoint import MODEL, load_weights
+from netdepth.training.own import find_own
 from netdepth.training.published import SUFFIX, begin_with_file, pinned_file
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def network_of(weights: Weights) -> models.Network:
     if split is None or split.input_shape is None:
         raise BadInput(f"run {run.path.name} cannot be loaded: its split.json does not say how large its images are")
     try:
+        find_own(run, "model")
         component = from_json(Component, config["model"], "config.model")
         model = models.build(component, split.input_shape, len(split.classes))
         if config["train"]["precision"] == "float64":
@@ -230,6 +232,7 @@ class Run:
         split, name = self.dir.split(), self.path.name
         if split is None or not self.config.get("dataset"):
             raise BadInput(f"run {name} does not say what its data are: config.json or split.json lacks it")
+        find_own(self.dir, "dataset")
         component = from_json(Component, self.config["dataset"], "config.dataset")
         splits = data.load(component, data_dir=data_dir)
         for key in ("data_digest", "split_digest"):

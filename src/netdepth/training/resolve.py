@@ -180,8 +180,8 @@ def build_model(
     another run (looked up in ``runs_root``) has that run's weights and statistics instead.
 
     Raises:
-        BadInput: batch norm, and a batch, or the share of one of ``ranks`` processes, that would hold a single image; a
-            parent run that does not fit.
+        BadInput: batch norm that cannot train on a batch, or the share of one of ``ranks`` processes, that would hold a
+            single image; a parent run that does not fit.
     """
     model = models.build(
         config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
@@ -189,14 +189,13 @@ def build_model(
     mean, std = splits.statistics
     model.normalize.set_statistics(splits.pixel_mean if model.pixel_mean else mean, std)
     images, batch = len(splits.train), config.train.batch_size
-    normed = any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    if normed and _gives_single_image(images, batch, ranks):
-        sizes = range(batch + 1, batch + images)
-        better = next((size for size in sizes if not _gives_single_image(images, size, ranks)), None)
+    if not _trains_on(model, _smallest_share(images, batch, ranks), config.model.name):
+        sizes = (size for size in range(batch + 1, batch + images) if _smallest_share(images, size, ranks) > 1)
+        better = next(sizes, None)
         where = f" for one of {ranks} processes" if ranks > 1 else ""
         raise BadInput(
             f"train.batch_size = {batch} leaves a batch of one of {images} training images{where}, which batch norm "
-            f"cannot train on; take another{f', such as {better}' if better else ''}"
+            f"cannot train on here; take another{f', such as {better}' if better else ''}"
         )
     if config.start_from is not None:
         begin_with(model, config.start_from, runs_root)
@@ -206,7 +205,28 @@ def build_model(
     return model
 
 
-def _gives_single_image(images: int, batch: int, ranks: int) -> bool:
-    """Whether a batch, divided over ``ranks``, ever is a single image for one of them (`Batches`)."""
-    smallest = min(batch, images % batch or batch)
-    return smallest // ranks <= 1
+def _smallest_share(images: int, batch: int, ranks: int) -> int:
+    """How many images the smallest batch, divided over ``ranks``, has for one of them (`Batches`)."""
+    return min(batch, images % batch or batch) // ranks
+
+
+def _trains_on(model: models.Network, images: int, name: str) -> bool:
+    """Whether ``model`` can train on a batch of so few ``images``: batch norm needs two values of each channel, which
+    one image has where it is larger than a pixel there. PyTorch is asked, once; the network stays as it is."""
+    if images > 1:
+        return True
+    if images == 0:
+        return not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
+    kept = [buffer.clone() for buffer in model.buffers()]
+    device = next(model.parameters()).device
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), UserCode(f"model {name!r}"):
+            model.train()(torch.zeros(1, *model.input_shape, dtype=torch.uint8, device=device))
+    except BadInput as error:
+        if "more than 1 value per channel" not in str(error.__cause__):
+            raise
+        return False
+    finally:
+        for buffer, value in zip(model.buffers(), kept, strict=True):
+            buffer.copy_(value)
+    return True

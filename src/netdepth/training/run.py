@@ -28,6 +28,7 @@ from netdepth.training.gradients import choose_gradients
 from netdepth.training.longer import train_on
 from netdepth.training.loop import Watch, lay_out, train_stack
 from netdepth.training.objectives import OBJECTIVES, CrossEntropy, Distillation, prepare
+from netdepth.training.own import own_parts
 from netdepth.training.parallel import ALONE, Follower, StartedRun, Team, joined
 from netdepth.training.process import configure, environment
 from netdepth.training.replica import Replica
@@ -219,7 +220,7 @@ def _train(
         raise BadInput("objective.class_weights divides by the weights of the whole batch; start it without torchrun")
     prepare(objective, config, splits, runtime)
     process = configure(runtime, per_step, recorded, team)
-    made_in = environment(process, seeds)
+    made_in = dataclasses.replace(environment(process, seeds), own=own_parts(config))
     team.begin(StartedRun(mark, made_in), process.device)
     seen = {"label_entropy": splits.label_entropy, "pictures": to_json(splits.pictures)}
     split = {**to_json(splits.spec), **seen, "without_val": list(splits.without_val)}

@@ -20,6 +20,7 @@ from netdepth.tools.inspect.statistics import read_statistics, words
 from netdepth.training.checkpoint import MODEL, load_weights
 from netdepth.training.finished import Run
 from netdepth.training.layers import Statistics, probe, probe_batch
+from netdepth.training.own import find_own
 from netdepth.training.resolve import build_model, fill_in
 
 __all__ = ["Inspection", "inspect"]
@@ -98,6 +99,7 @@ def _network(run: Run) -> models.Network:
     config, split = run.config, run.dir.split()
     if not config.get("model") or split is None or split.input_shape is None or not split.classes:
         raise BadInput(f"run {run.path.name} does not say what its network is: config.json or split.json lacks it")
+    find_own(run.dir, "model")
     component = from_json(Component, config["model"], "config.model")
     return models.build(component, split.input_shape, len(split.classes))
 
@@ -109,6 +111,7 @@ def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statis
         BadInput: the data here are not those of the run.
         StorageError: the data are not here.
     """
+    find_own(run.dir)
     fields = {field.name for field in dataclasses.fields(RunConfig)}
     config = from_json(RunConfig, {key: value for key, value in run.config.items() if key in fields})
     config = fill_in(config, runs_root=root)

@@ -1,0 +1,95 @@
+"""Components of the user's own in a run: where they come from stands in ``environment.json``, and whoever opens the
+run later finds them by that.
+
+A run folder may be somebody else's, so a file that it names is run only if its content, with its neighbours, is what
+the run was made with and was run from this account before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from netdepth.config import RunConfig
+from netdepth.errors import BadInput
+from netdepth.files.usercode import import_user, was_run_here
+from netdepth.owncode import digest_of, files_of
+from netdepth.registry import REGISTRIES, registry_of
+from netdepth.runs import OwnPart
+from netdepth.runs.folder import RunDir
+
+__all__ = ["find_own", "own_parts", "unlike_before"]
+
+KINDS = tuple(field.name for field in dataclasses.fields(RunConfig) if field.name in REGISTRIES)
+
+
+def own_parts(config: RunConfig) -> tuple[OwnPart, ...] | None:
+    """The parts of ``config`` that are the user's own, as ``environment.json`` has them; None if there are none."""
+    found = []
+    for kind in KINDS:
+        name = getattr(config, kind).name
+        origin = registry_of(kind).entry(name).origin
+        if origin is not None and origin.file is not None:
+            found.append(OwnPart(kind, name, origin.importable, origin.content))
+        elif origin is not None and origin.typed is not None:
+            found.append(OwnPart(kind, name, None, origin.source))
+    return tuple(found) or None
+
+
+def unlike_before(config: RunConfig) -> list[str]:
+    """See to it that no earlier run is taken for one of ``config`` if a part of it has no source to be known by; a line
+    for each such part."""
+    lines = []
+    for kind in KINDS:
+        name = getattr(config, kind).name
+        unknown = registry_of(kind).unlike_before(name)
+        if unknown:
+            lines.append(
+                f"{kind} {name!r} has no file, and not all of its source can be read ({unknown}), so no earlier run of "
+                "it is used again; put it into a file to have its runs found"
+            )
+    return lines
+
+
+def find_own(run: RunDir, *kinds: str) -> None:
+    """Register the components of these ``kinds``, or of all, of ``run`` again, if they are the user's own: from the
+    files that the run names.
+
+    Raises:
+        BadInput: it is gone, altered, never run from here, or another one has its name.
+    """
+    environment = run.environment()
+    parts = [part for part in (environment and environment.own) or () if part.kind in (kinds or KINDS)]
+    for part in parts:
+        registry, what = registry_of(part.kind), f"{part.kind} {part.name!r} of run {run.path.name}"
+        origin = registry.entry(part.name).origin if part.name in registry.names() else None
+        known = origin is not None and part.sha256 in (origin.content or origin.source, origin.source)
+        if known:
+            continue
+        if part.file is None:
+            state = "another one is registered now" if part.name in registry.names() else "it is not registered here"
+            raise BadInput(f"{what} was typed into a notebook or at a prompt, and {state}; run its cell as it was")
+        file = part.file
+        if file.endswith(".py"):
+            try:
+                _refuse_another(part, digest_of(files_of(Path(file))), what)
+            except (OSError, ValueError):
+                raise BadInput(
+                    f"{what} comes from {file}, which is gone; put it back, or say where it is: --import FILE.py"
+                ) from None
+        if not was_run_here(part.sha256 if file.endswith(".py") else f"module {file}"):
+            raise BadInput(
+                f"{what} comes from {file}, which netdepth has not run from this account; look at it, and if you trust "
+                f"it: --import {file}"
+            )
+        import_user(file)
+        made = registry.entry(part.name).origin
+        _refuse_another(part, "" if made is None else made.content, what)
+
+
+def _refuse_another(part: OwnPart, now: str, what: str) -> None:
+    if now != part.sha256:
+        raise BadInput(
+            f"{what} comes from {part.file}, which was altered since (or a file that it imports): {part.sha256[:10]} "
+            f"then, {now[:10]} now; put it back as it was, or name a copy of that: --import FILE.py"
+        )
