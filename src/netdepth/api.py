@@ -408,6 +408,10 @@ def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple
 
     runtime = with_imports(runtime, recipe)
     spec, notes = ask(recipe, **changes)
+    if "torch" in sys.modules:  # else no component of the user's own is registered
+        from netdepth.training.own import unlike_before
+
+        notes += dict.fromkeys(line for cell in spec.cells for line in unlike_before(cell.config))
     _, document, more = locate_study(spec, runtime)
     _announce([*notes, *more])
     for warning in out_of_reach(document.spec):

@@ -199,8 +199,8 @@ def test_what_has_no_source_is_never_known_again(monkeypatch):
 
     first, lines = known("<stdin>")
     assert lines == [
-        "model 'mine' has no file, and not all of its source can be read (mine), so no earlier run of it is used again; "
-        "put it into a file to have its runs found"
+        "model 'mine' has no file, and not all of its source can be read (mine), so no earlier run of it is used "
+        "again; put it into a file to have its runs found"
     ]
     linecache.cache["<cell>"] = (len(typed), None, typed.splitlines(keepends=True), "<cell>")
     second, lines = known("<cell>")
