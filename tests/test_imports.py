@@ -28,7 +28,7 @@ NARROWER = {
     "data": {"errors", "text", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "owncode", "registry", "files"},
     "stats": {"errors"},
-    "runs": {"errors", "text", "config", "files", "stats"},
+    "runs": {"errors", "text", "config", "overrides", "files", "stats"},
     "trackers": {"errors", "config", "registry", "files", "runs"},
     "recipes": {"errors", "config", "owncode", "registry", "studyspec", "files"},
 }

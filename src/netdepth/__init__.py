@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 _API = {
     "dataset": "data.arrays",
     "explain": "tools.explain", "export": "tools.export", "landscape": "tools.landscape",
-    "load": "tools.runs", "predict": "tools.predict", "probe": "tools.linear_probe",
+    "list_runs": "api", "load": "tools.runs", "predict": "tools.predict", "probe": "tools.linear_probe",
     "study": "api", "sync": "api", "train": "api",
 }  # fmt: skip
 """What is offered, and the module that has it."""

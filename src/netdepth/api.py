@@ -5,6 +5,7 @@ import netdepth as nd
 run = nd.train("baseline-mlp", seed=0)
 run.result["test"]["best"]["accuracy"]
 run.metrics()                       # a pandas frame, one row per evaluation
+nd.list_runs(sort="val_loss")       # a pandas frame, one row per configuration
 run.report()                        # path of its page, one HTML file
 
 study = nd.study("depth-mlp5k")
@@ -30,7 +31,8 @@ from netdepth.config import Component, RunConfig, Runtime
 from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
-from netdepth.runs.folder import RunDir, find_run, list_runs, runs_root
+from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.runs.folder import list_runs as run_folders
 from netdepth.runs.naming import Called, keeps_name
 from netdepth.studies.folder import ParentRun, StudyDir, list_studies, study_at
 from netdepth.studyspec import Nuisance, StudySpec
@@ -44,7 +46,7 @@ if TYPE_CHECKING:
     from netdepth.tools.runs import Run
     from netdepth.training.launch import Outcome
 
-__all__ = ["Study", "Trained", "ask", "plan", "prepared", "study", "sync", "train", "train_runs"]
+__all__ = ["Study", "Trained", "ask", "list_runs", "plan", "prepared", "study", "sync", "train", "train_runs"]
 
 
 def plan(
@@ -269,9 +271,36 @@ def _study_to_sync(text: str, root: Path) -> StudyDir | None:
     study = study_at(text, root)
     if study is None and not (Path(text) / "config.json").is_file():
         names = [found.path.name for found in list_studies(root) if found.path.name.startswith(text)]
-        runs = [found for found in list_runs(root) if found.path.name.startswith(text)]
+        runs = [found for found in run_folders(root) if found.path.name.startswith(text)]
         study = StudyDir(root / names[0]) if len(names) == 1 and not runs else None
     return study
+
+
+def list_runs(
+    runs_dir: Path | None = None,
+    *,
+    sort: str | None = None,
+    filters: Sequence[str] = (),
+    best: int | None = None,
+    flat: bool = False,
+) -> pandas.DataFrame:
+    """What ``netdepth runs list`` shows, as a frame: a row per configuration, or per run if ``flat``.
+
+    Its columns are those of `netdepth.runs.listing.records`: of every metric the mean over the seeds, the ends of its
+    95 % interval (``_low``, ``_high``) and ``_n``; and the settings that differ, by their paths. The other parameters
+    are those of `netdepth.runs.listing.configurations`.
+
+    Raises:
+        BadInput: an unknown name in ``sort`` or ``filters``, or a metric of test data.
+    """
+    import pandas
+
+    from netdepth.runs.folder import runs_root
+    from netdepth.runs.listing import configurations, records
+
+    found = configurations(runs_root(runs_dir), sort=sort, filters=filters, best=best, flat=flat)
+    columns, rows = records(found)
+    return pandas.DataFrame(rows, columns=columns)
 
 
 # --- studies ---

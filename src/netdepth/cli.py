@@ -264,7 +264,9 @@ def grammar() -> Parser:
     check.word("file", "FILE.py", "a file that registers a model, a data set, ...")
 
     runs = _actions(add("runs", "list run folders, remove them, free disk space"))
-    add("list", "list every run with its status and size", runs, "runs_list")
+    _list_options(
+        add("list", "list the runs, a line per configuration: status, validation loss, size", runs, "runs_list")
+    )
     rm = add("rm", "remove run folders", runs, "runs_rm")
     rm.word("runs", "RUN", RUN, many=True)
     rm.flag("--yes", "do not ask: for scripts")
@@ -361,6 +363,16 @@ def _study_options(parser: Parser) -> None:
     _trackers(parser, "none")
     _device(parser)
     parser.flag("--fresh", "delete the study's runs and start again")
+
+
+def _list_options(parser: Parser) -> None:
+    parser.flag("--flat", "a line per run: the seeds of a configuration are not folded")
+    text = "val_loss or val_accuracy (best first), age, epochs, name, seconds, size (default: by folder)"
+    parser.option("--sort", "KEY", text)
+    text = "only runs that fit: status=completed, 'lr<0.01', model=cnn, recipe=base*; may be repeated"
+    parser.option("--filter", "TEXT", text, dest="filters", action="append", default=[])
+    parser.option("--best", "N", "only the N best by validation loss (or --sort val_accuracy)", whole=(1, 10**6))
+    parser.flag("--csv", "print as CSV, with the settings that differ as columns")
 
 
 def _landscape_options(parser: Parser) -> None:

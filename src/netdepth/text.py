@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 __all__ = [
-    "NO_BREAK", "SETTINGS", "STATUS_WORDS", "capitalised", "compact", "count", "document", "duration", "fixed",
+    "NO_BREAK", "SETTINGS", "STATUS_WORDS", "age", "capitalised", "compact", "count", "document", "duration", "fixed",
     "gradient_ratio", "interval", "listed", "number", "p_equals", "p_value", "percent", "plain", "points",
     "print_table", "printable", "scientific", "shortest", "significant", "size", "thousands",
 ]  # fmt: skip
@@ -146,6 +146,14 @@ def duration(seconds: float) -> str:
         return f"{seconds:.0f} s" if seconds >= 9.5 else f"{seconds:.1f} s"
     minutes = math.ceil(seconds / 60 - 0.5)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def age(seconds: float) -> str:
+    """How long ago, in a column: ``12 s``, ``5 min``, ``3 h``, ``12 d``."""
+    for unit, length, most in (("s", 1, 99.5), ("min", 60, 99.5 * 60), ("h", 3600, 48 * 3600)):
+        if seconds < most:
+            return f"{max(seconds, 0) / length:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
 
 
 # --- words ---

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import shutil
 from pathlib import Path
@@ -12,6 +14,7 @@ from support.made_runs import add_checkpoint, make_run
 
 from netdepth.errors import BadInput, Locked
 from netdepth.runs.folder import RunDir, drop_optimizer_states, folder_size, remove
+from netdepth.text import STATUS_WORDS
 
 
 def test_list_shows_every_run_with_status_and_size(world: World, ask: Ask) -> None:
@@ -24,7 +27,21 @@ def test_list_shows_every_run_with_status_and_size(world: World, ask: Ask) -> No
     assert all(run["bytes"] == folder_size(Path(run["folder"])) > 0 for run in document["runs"])
     code, out, _ = ask("runs", "list")
     assert code == 0
-    assert all(status in out for status in statuses)
+    assert all(STATUS_WORDS[status] in out for status in statuses)
+
+
+def test_list_takes_filters_and_prints_csv(world: World, ask: Ask) -> None:
+    make_run(world.runs, fingerprint="b" * 10, lr=0.01, recipe="other")
+    code, out, _ = ask("runs", "list", "--filter", "lr<0.005", "--sort", "val_loss", "--csv")
+    (line,) = csv.DictReader(io.StringIO(out))
+    assert (code, line["recipe"], line["seeds"], line["status"]) == (0, "baseline-mlp", "0,1", "stopped_early")
+    assert float(line["val_loss"]) == pytest.approx(0.07)
+    out = ask("runs", "list", "--best", "1")[1]
+    assert "2 seeds" in out
+    assert "1 configuration, 2 runs in" in out
+    assert "2 configurations" not in ask("runs", "list", "--best", "1", "--flat")[1]
+    code, _, err = ask("runs", "list", "--sort", "los")
+    assert (code, "choose from: age" in err) == (2, True)
 
 
 def test_rm_asks_and_takes_no_for_an_answer(world: World, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:

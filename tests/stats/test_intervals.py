@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 
 from netdepth.errors import BadInput
+from netdepth.stats import intervals
 from netdepth.stats.intervals import (
     bootstrap_interval,
     difference_interval,
@@ -122,3 +123,8 @@ def test_one_standard_deviation_takes_ten_pairs_and_nothing_takes_too_many() -> 
     assert seeds_needed(0.001, [0.0]) == 2
     with pytest.raises(BadInput, match="margin = 0"):
         seeds_needed(0, [1.0])
+
+
+def test_the_quantiles_that_are_written_down_are_scipys() -> None:
+    found = [intervals._t_quantile(freedom, (1 + 0.95) / 2) for freedom in range(1, 40)]
+    assert found == pytest.approx(stats.t.ppf(0.975, np.arange(1, 40)), rel=1e-13)

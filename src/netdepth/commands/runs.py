@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import csv
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -12,9 +13,13 @@ from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.folder import find_run, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, label_of_run, study_at
-from netdepth.text import plain, print_table, printable, size
+from netdepth.text import count, printable, size
 
 __all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
+
+
+RUN_KEYS = ("status", "error", "recipe", "dataset", "seed", "epochs", "test_best_accuracy", "fingerprint", "name")
+"""What ``runs list --json`` says of a run, beside its place and size."""
 
 
 def compare(args: argparse.Namespace) -> Answer:
@@ -68,25 +73,35 @@ def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None])
 
 
 def runs_list(args: argparse.Namespace) -> Answer:
-    """Every run folder with its status and size."""
-    from netdepth.runs.folder import folder_size
-    from netdepth.runs.table import QUANTITIES, run_row
+    """One line per configuration, or per run; filtered, sorted, the best of them."""
+    from netdepth.report.run_text import cell_of, print_listing
+    from netdepth.runs.listing import configurations, records
 
     root = runs_root(args.runs_root)
-    rows = [(run_row(run), folder_size(run.path)) for run in list_runs(root)]
-    names = ("run", "folder", "status", "recipe", "dataset", "seed", "epochs", "test_best_accuracy")
+    found = configurations(root, sort=args.sort, filters=args.filters, best=args.best, flat=args.flat)
+    columns, rows = records(found)
+    runs = [run for one in found for run in one.runs]
+    used = sum(run.size for run in runs)
 
     def show() -> None:
-        cells = []
-        for row, used in rows:
-            epochs = "-" if row.epochs is None else plain(row.epochs)
-            place = str(Path(row.folder).relative_to(root))
-            cells.append([place, row.status, epochs, QUANTITIES[0].shown(QUANTITIES[0].of(row)), size(used)])
-        print_table(("run", "status", "epochs", "test accuracy", "size"), cells, right=(2, 3, 4))
-        say(f"{len(rows)} runs in {root}, {size(sum(used for _, used in rows))}")
+        if args.csv:
+            writer = csv.DictWriter(sys.stdout, columns, lineterminator="\n")
+            writer.writeheader()
+            writer.writerows({key: cell_of(value) for key, value in row.items()} for row in rows)
+            return
+        print_listing(found)
+        say(f"{count(len(found), 'configuration')}, {count(len(runs), 'run')} in {root}, {size(used)}")
 
-    told = [{**{name: row.value(name) for name in names}, "bytes": used, "error": row.error} for row, used in rows]
-    return Answer({"root": root, "runs": told}, show)
+    told = [
+        {
+            "run": run.path.name,
+            "folder": run.path,
+            "bytes": run.size,
+            **{name: getattr(run.kept, name) for name in RUN_KEYS},
+        }
+        for run in runs
+    ]
+    return Answer({"root": root, "runs": told, "configurations": rows, "bytes": used}, show)
 
 
 def runs_rm(args: argparse.Namespace) -> Answer:

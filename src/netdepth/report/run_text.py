@@ -6,14 +6,17 @@ import csv
 import html
 import io
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import Quantity, RunRow, minimised, run_row, status_words
+from netdepth.runs.naming import SEPARATOR, changed_settings
+from netdepth.runs.table import QUANTITIES, Quantity, RunRow, minimised, run_row, status_words
 from netdepth.text import (
     STATUS_WORDS,
+    age,
     capitalised,
     count,
     listed,
@@ -23,20 +26,24 @@ from netdepth.text import (
     points,
     print_table,
     printable,
+    size,
     thousands,
 )  # fmt: skip
 
 if TYPE_CHECKING:  # a run is shown without NumPy
     from netdepth.runs.compare import ComparedRuns, Comparison
+    from netdepth.runs.listing import Configuration
     from netdepth.stats.intervals import Estimate
 
 __all__ = [
     "FORMATS",
+    "cell_of",
     "class_words",
     "markdown_table",
     "markdown_text",
     "metric_table",
     "print_comparison",
+    "print_listing",
     "print_next",
     "print_quickstart",
     "print_run",
@@ -146,6 +153,31 @@ def print_next(report: Path | None) -> None:
 # --- several runs ---
 
 
+def print_listing(found: Sequence[Configuration]) -> None:
+    """``netdepth runs list``: a line per configuration."""
+    now, cells = time.time(), []
+    loss = next(quantity for quantity in QUANTITIES if quantity.key == "val_loss")
+    for one in found:
+        first, dataset = one.runs[0].kept, (one.runs[0].kept.dataset or "").partition(" ")[0]
+        name = one.name if first.name or not dataset else f"{one.name} on {dataset}"
+        differs = {path: value for path, value in one.differs.items() if path != "dataset" or first.name}
+        ends = [(STATUS_WORDS.get(status, status), n) for status, n in one.counts.most_common()]
+        cells.append(
+            [
+                name,
+                SEPARATOR.join(changed_settings(differs)),
+                str(first.seed) if len(one.runs) == 1 else f"{len(one.runs)} seeds",
+                ends[0][0] if len(ends) == 1 else ", ".join(f"{n} {words}" for words, n in ends),
+                _interval(loss, one.estimate(loss.key), len(one.runs)),
+                age(now - one.changed),
+                size(one.size),
+                first.fingerprint or first.error or "-",
+            ]
+        )
+    header = ("run", "what differs", "seed", "status", loss.title, "age", "size", "fingerprint")
+    print_table(header, cells, right=(2, 4, 5, 6))
+
+
 def _header(quantities: Sequence[Quantity]) -> tuple[str, ...]:
     return ("seed", "epochs", *(printable(q.title) for q in quantities), "status")
 
@@ -251,18 +283,19 @@ def _csv(comparison: Comparison) -> str:
         for row in group.rows:
             values = [quantity.of(row) for quantity in comparison.quantities]
             place = [row.run, row.folder, row.seed, row.epochs]
-            writer.writerow(["run", *head, *map(_cell, [*place, *values, row.reported, row.status])])
+            writer.writerow(["run", *head, *map(cell_of, [*place, *values, row.reported, row.status])])
         means = [group.estimates[key] for key in keys]
         ends: dict[str, list[Any]] = {
             "mean": [mean.value for mean in means], "low": [mean.low for mean in means],
             "high": [mean.high for mean in means], "n": [mean.n for mean in means],
         }  # fmt: skip
         for line, values in ends.items():
-            writer.writerow([line, *head, "", "", "", "", *map(_cell, values), "", ""])
+            writer.writerow([line, *head, "", "", "", "", *map(cell_of, values), "", ""])
     return out.getvalue()
 
 
-def _cell(value: Any) -> Any:
+def cell_of(value: Any) -> Any:
+    """A cell of a CSV file: without control characters, NaN and Inf as words."""
     if isinstance(value, str):
         return printable(value)
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -19,7 +19,10 @@ from netdepth.config import Json, Settings, require
 from netdepth.runs.folder import RunDir, slug
 from netdepth.text import shortest
 
-__all__ = ["UNCALLED", "Called", "called_in", "changed_settings", "continued", "folder_label", "keeps_name", "title"]
+__all__ = [
+    "SEPARATOR", "UNCALLED", "Called", "called_in", "changed_settings", "continued", "differing", "flat_settings",
+    "folder_label", "keeps_name", "title",
+]  # fmt: skip
 
 MOST_LETTERS = 100
 """Of a name."""
@@ -106,6 +109,43 @@ def changed_settings(changes: Settings) -> list[str]:
         f"{path}={value}" if "." not in path else f"{names[path]} {_short_value(value)}"
         for path, value in shown.items()
     ]
+
+
+def flat_settings(config: Mapping[str, Any]) -> dict[str, Json]:
+    """The settings in a parsed ``config.json`` by the paths that ``--set`` takes: ``model``, ``model.hidden``, ...
+
+    The seed and what a run is called are none of them. The version of a component is, where it is not 1.
+    """
+    flat: dict[str, Json] = {}
+    for key, value in config.items():
+        if key not in ("schema", "fingerprint", "recipe", "called", "seed"):
+            _flatten(key, value, flat)
+    return flat
+
+
+def _flatten(path: str, value: Json, flat: dict[str, Json]) -> None:
+    if not isinstance(value, Mapping):
+        flat[path] = value
+        return
+    component = {"name", "args"} <= set(value) <= {"name", "args", "version"} or {*value} == {"name", "version"}
+    for key, item in value.items():
+        if not component:
+            _flatten(f"{path}.{key}", item, flat)
+        elif key == "args" and isinstance(item, Mapping):
+            for name, setting in item.items():
+                _flatten(f"{path}.{name}", setting, flat)
+        elif key == "name":
+            flat[path] = item
+        elif item not in (None, 1):
+            flat[f"{path}.{key}"] = item
+
+
+def differing(several: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:
+    """Of each of ``several`` settings, those that are not the same in all."""
+    shared = {
+        path for path, value in several[0].items() if all(path in one and one[path] == value for one in several[1:])
+    }
+    return [{path: value for path, value in one.items() if path not in shared} for one in several]
 
 
 def _short_path(path: str) -> str:

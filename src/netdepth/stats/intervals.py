@@ -21,6 +21,17 @@ Scale = Literal["linear", "log"]
 BOOTSTRAP_FROM = 20
 """Fewer values than this resample too little: the 95 % interval of six covers the mean in 87 % of cases."""
 
+T_975 = (
+    12.706204736174694, 4.302652729749462, 3.1824463052837078, 2.7764451051977934, 2.5705818356363146,
+    2.4469118511449786, 2.364624251592784, 2.306004135204166, 2.262157162798205, 2.228138851986274, 2.200985160091639,
+    2.1788128296672284, 2.1603686564627913, 2.144786687917804, 2.131449545559776, 2.1199052992212546,
+    2.1098155778333156, 2.1009220402410382, 2.0930240544083087, 2.085963447265864, 2.0796138447276795,
+    2.0738730679040254, 2.0686576104190486, 2.0638985616280245, 2.0595385527532972, 2.0555294386428735,
+    2.0518305164802846, 2.0484071417952454, 2.045229642132703, 2.0422724563012378,
+)  # fmt: skip
+"""The 97.5 % quantiles of Student's t for 1, 2, ... degrees of freedom, as SciPy gives them: a table of runs with a few
+seeds each needs no import of SciPy, which takes half a second."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -172,6 +183,8 @@ def _variance(points: Sequence[float]) -> float:
 
 
 def _t_quantile(freedom: float, probability: float) -> float:
+    if probability == 0.975 and 1 <= freedom <= len(T_975) and freedom == int(freedom):
+        return T_975[int(freedom) - 1]
     from scipy.special import stdtrit  # the t quantile alone: scipy.stats takes a second to import
 
     return float(stdtrit(freedom, probability))
