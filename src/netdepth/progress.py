@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import itertools
 import math
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -28,6 +30,13 @@ TRAIN_LINE_SECONDS = 1.0
 STUDY_LINE_SECONDS = 30.0
 """Without a terminal every group that ends has its line, and no silence is longer than this."""
 COUNT_LINE_SECONDS = 5.0
+CELL_SECONDS = 0.5
+"""The line of a notebook's cell changes at most this often."""
+BAR_WIDTHS = (16, 10, 6, 2)
+TITLE_WIDTH = 24
+"""A longer title is shortened before numbers are left out."""
+NARROW = 100
+"""Columns below which the title of a single bar has a line of its own above it."""
 QUIET_SECONDS = 1.0
 """Counted work that takes less time is not shown at all, and no time left is guessed from less."""
 
@@ -55,16 +64,21 @@ class _Forgiving:
 
 
 class _Display:
-    """Bars or lines on ``stream`` (standard error if None), as a context manager; nothing unless ``shown``."""
+    """Bars or lines on ``stream`` (standard error if None), as a context manager; nothing unless ``shown``.
 
-    remaining = transient = False
-    """Whether bars tell the time that is left, and whether they vanish at the end."""
+    In a notebook the lines are one that changes, except those that must stay.
+    """
+
+    remaining = transient = single = False
+    """Whether bars tell the time that is left, whether they vanish at the end, and whether there is only one."""
 
     def __init__(self, shown: bool, stream: TextIO | None) -> None:
         self._on_stderr = stream in (None, sys.stderr)
         self._stream = _Forgiving(sys.stderr if stream is None else stream)
-        self._terminal = shown and self._stream.isatty()
+        dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+        self._terminal = shown and not dumb and self._stream.isatty()
         self._plain = shown and not self._terminal
+        self._cell = _cell_of_notebook() if self._plain and self._on_stderr else None
         self._bars: Progress | None = None
         self._tasks: dict[object, TaskID] = {}
         self._drawn = self._said = -math.inf
@@ -75,29 +89,40 @@ class _Display:
 
     def __exit__(self, *error: object) -> None:
         if self._bars is not None:
+            self._fit(self._bars)
             self._bars.stop()  # draws once more and gives the cursor back
 
     def _bar(self, key: object, title: str, total: float | None = 1.0, **fields: Any) -> None:
-        """On a terminal: change the bar of ``key``, or add it. Fields: ``completed``, ``place``, ``numbers``."""
+        """On a terminal: change the bar of ``key``, or add it.
+
+        Fields: ``completed``, ``place``, and ``numbers``: a text, or several of which the first that fits is shown.
+        """
         if not self._terminal:
             return
-        self._bars = self._bars or self._opened()
+        if self._bars is None:
+            self._bars = self._opened()
+            if self.single and self._bars.console.width < NARROW:
+                self._above(title)
         if key not in self._tasks:
-            self._tasks[key] = self._bars.add_task(title, total=total, place="", numbers="")
+            named = "" if self.single and self._bars.console.width < NARROW else title
+            shown: dict[str, Any] = {"place": "", "numbers": "", "title": named, "fitting": ""}
+            self._tasks[key] = self._bars.add_task(named, total=total, **shown)
         self._bars.update(self._tasks[key], total=total, **fields)
         if time.monotonic() - self._drawn >= REFRESH_SECONDS:
             self._drawn = time.monotonic()
+            self._fit(self._bars)
             self._bars.refresh()
 
     def _opened(self) -> Progress:
         from rich.console import Console
         from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
+        self._bar_column = BarColumn(bar_width=BAR_WIDTHS[0])
         columns: list[ProgressColumn] = [
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=16),
+            self._bar_column,
             TextColumn("{task.fields[place]}", markup=False),
-            TextColumn("{task.fields[numbers]}", markup=False, style="cyan"),
+            TextColumn("{task.fields[fitting]}", markup=False, style="cyan"),
             *([TimeRemainingColumn(compact=True)] if self.remaining else []),
         ]
         bars = Progress(
@@ -111,19 +136,74 @@ class _Display:
         bars.start()
         return bars
 
+    def _fit(self, bars: Progress) -> None:
+        """Choose what fits the width: shorter numbers before a narrower title, a shorter bar before both."""
+        tasks = bars.tasks
+        if not tasks:
+            return
+        texts = [(it,) if isinstance(it := task.fields["numbers"], str) else it for task in tasks]
+        place = max(len(task.fields["place"]) for task in tasks)
+        long = any((task.time_remaining or 0) >= 3600 for task in tasks)
+        width = bars.console.width - place - (len(bars.columns) - 1) - (7 if long else 5) * self.remaining
+        title = max(len(task.fields["title"]) for task in tasks)
+        bars_left = [
+            bar for bar in BAR_WIDTHS if bar <= (self._bar_column.bar_width or 0)
+        ]  # none that jumps to and fro
+        for level, bar in itertools.product(range(max(map(len, texts))), bars_left):
+            chosen = [own[min(level, len(own) - 1)] for own in texts]
+            room = width - bar - max(map(len, chosen))
+            if room >= min(title, TITLE_WIDTH):
+                break
+        self._bar_column.bar_width = bar
+        limit = max(room, TITLE_WIDTH)
+        for task, text in zip(tasks, chosen, strict=True):
+            named = task.fields["title"]
+            named = named if len(named) <= limit else f"{named[: limit - 1]}…"
+            bars.update(task.id, description=named, fitting=text)
+
     def _above(self, text: str) -> None:
         """On a terminal: a line above the bars."""
         if self._bars is not None:
             self._bars.console.print(text, markup=False, highlight=False)
 
-    def _line(self, text: str, every: float = 0.0) -> bool:
-        """Elsewhere: a line, unless the last one is less than ``every`` seconds old; returns whether it was written."""
+    def _line(self, text: str, every: float = 0.0, lasting: bool = False) -> bool:
+        """Elsewhere: a line, unless the last one is less than ``every`` seconds old; returns whether it was written.
+
+        In a notebook only a ``lasting`` one is a line of its own.
+        """
         due = self._plain and time.monotonic() - self._said >= every
-        if due:
+        if due and self._cell is not None and not lasting:
+            self._cell(text)
+        elif due:
             self._stream.write(text + "\n")
             self._stream.flush()
+        if due:
             self._said = time.monotonic()
         return due
+
+    def _moment(self, text: str) -> None:
+        """In a notebook alone: what happens between two lines."""
+        if self._cell is not None:
+            self._line(text, CELL_SECONDS)
+
+
+def _cell_of_notebook() -> Callable[[str], None] | None:
+    """A function that shows a text in place of the one before, below the cell that runs; None outside notebooks."""
+    shell = sys.modules["IPython"].get_ipython() if "ipykernel" in sys.modules and "IPython" in sys.modules else None
+    if not hasattr(shell, "kernel"):
+        return None
+    from IPython import display
+
+    handles: list[Any] = []
+
+    def show(text: str) -> None:
+        data = {"text/plain": text}
+        if handles:
+            handles[0].update(data, raw=True)
+        else:
+            handles.append(display.display(data, raw=True, display_id=True))  # type: ignore[no-untyped-call]
+
+    return show
 
 
 class ShownRecord(TypedDict, total=False):
@@ -149,14 +229,15 @@ class TrainProgress(_Display):
         steps_per_epoch: to show steps as epochs.
     """
 
-    remaining = True
+    remaining = single = True
 
     def __init__(
         self, title: str, total_steps: int, steps_per_epoch: int, *, shown: bool = True, stream: TextIO | None = None
     ) -> None:
         super().__init__(shown, stream)
         self.title, self.total_steps, self.steps_per_epoch = title, total_steps, steps_per_epoch
-        self._pending = ""
+        self._pending = self._numbers = ""
+        self._before: int | None = None
 
     def __enter__(self) -> Self:
         self.advance(0)
@@ -167,17 +248,21 @@ class TrainProgress(_Display):
             self._line(self._pending)
         super().__exit__(*error)
 
-    def advance(self, step: int, **fields: str) -> None:
+    def advance(self, step: int, **fields: Any) -> None:
         """``step`` optimizer steps are done, counted from the start of the run."""
+        self._before = step if self._before is None or step < self._before else self._before
         place = _epochs(step, self.total_steps, self.steps_per_epoch)
         self._bar("run", self.title, self.total_steps, completed=step, place=place, **fields)
+        passed = time.monotonic() - self._started
+        left = _time_left(passed, self._before, step, self.total_steps) if self._cell is not None else ""
+        self._moment(f"{self.title}: {', '.join(filter(None, [place, self._numbers, left]))}")
 
     def evaluated(self, record: ShownRecord) -> None:
         """Show one record of ``metrics.jsonl``."""
-        step, numbers = record["step"], describe_record(record)
-        self.advance(step, numbers=numbers)
+        step, self._numbers = record["step"], describe_record(record)
+        self.advance(step, numbers=(self._numbers, *_shorter(record)))
         place = _epochs(step, self.total_steps, self.steps_per_epoch)
-        text = f"{self.title}: {place}, step {step}, {numbers}"
+        text = f"{self.title}: {place}, step {step}, {self._numbers}"
         self._pending = "" if self._line(text, TRAIN_LINE_SECONDS) else text
 
 
@@ -238,11 +323,12 @@ class DownloadProgress(_Display):
         name = url.rpartition("/")[2]
         place = f"{thousands(received / 1e6, 1)}{'' if total is None else f'/{thousands(total / 1e6, 1)}'} MB"
         self._bar(url, name, total, completed=received, place=place)
+        self._moment(f"{name}: {place}")
         if url not in self._urls:
             self._urls.add(url)
             begun = f"downloading {name} from {urlsplit(url).netloc}"
             self._above(begun)
-            self._line(begun)
+            self._line(begun, lasting=True)
 
 
 class PlannedGroup(Protocol):
@@ -305,12 +391,14 @@ class StudyProgress(_Display):
         numbers = {} if train_loss is None else {"numbers": f"loss {number(train_loss)}"}
         place = _epochs(step, total_steps, steps_per_epoch)
         self._bar_of(group, completed=self._shares[group], place=place, **numbers)
-        self._line(f"{self.title}: {percent(self.share, 0)} done, {self._left()}", STUDY_LINE_SECONDS)
+        done = f"{self.title}: {percent(self.share, 0)} done, {self._left()}"
+        self._line(done, STUDY_LINE_SECONDS)
+        self._moment(done)
 
     def trouble(self, group: int, text: str) -> None:
         """Say why a group waits or starts again."""
         self._bar_of(group, numbers=text)
-        self._line(f"{self._titles[group]}: {text}")
+        self._line(f"{self._titles[group]}: {text}", lasting=True)
 
     def ended(self, group: int, statuses: Sequence[tuple[str, str | None]]) -> None:
         """A group has ended, with the status and the error, if any, of each of its runs."""
@@ -323,7 +411,8 @@ class StudyProgress(_Display):
             self._above(text)
         self._bar_of_all()
         took = duration(time.monotonic() - self._begun.get(group, self._started))
-        self._line("; ".join(filter(None, [f"[{self._runs_done}/{self._runs} runs] {text} in {took}", self._left()])))
+        line = "; ".join(filter(None, [f"[{self._runs_done}/{self._runs} runs] {text} in {took}", self._left()]))
+        self._line(line, lasting=any(error for _, error in statuses))
 
     @property
     def share(self) -> float:
@@ -371,6 +460,20 @@ def describe_record(record: ShownRecord) -> str:
     if record.get("best"):
         parts.append("best")
     return " · ".join(parts)
+
+
+def _shorter(record: ShownRecord) -> list[str]:
+    """The same for narrower terminals: without accuracies, then with the overfitting counter in short."""
+    first, *rest = describe_record(record).split(" · ")
+    count = record.get("overfit_count")
+    known = record.get("overfit_onset_epoch") is not None
+    counter = [f"overfitting{'' if known else '?'} {count}"] if count else []
+    best = ["best"] if record.get("best") else []
+    losses = first.removeprefix("loss ")
+    return [
+        " · ".join(text)
+        for text in ([first, *rest[1:]], [first, *counter, *best], [losses, *counter, *best], [losses, *counter])
+    ]
 
 
 def _epochs(step: int, total_steps: int, steps_per_epoch: int) -> str:

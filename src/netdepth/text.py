@@ -11,7 +11,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 __all__ = [
     "NO_BREAK", "SETTINGS", "STATUS_WORDS", "age", "capitalised", "compact", "count", "document", "duration", "fixed",
@@ -187,37 +187,89 @@ def print_table(
     right: Sequence[int] = (),
     title: str | None = None,
     ruled: Sequence[int] = (),
+    spare: Sequence[int] | None = None,
     stream: TextIO | None = None,
 ) -> None:
-    """Print a table; away from a terminal it is as wide as it needs to be, never cut.
+    """Print a table. On a terminal it has as many columns as fit; elsewhere all, as plain text that is never cut.
 
     Args:
         header: column titles.
         rows: cells, shown as text with control characters escaped.
-        right: columns (by index) aligned to the right.
+        right: columns (by index) aligned to the right; their cells, but those of the first column, are never broken.
         title: a line above.
         ruled: rows (by index) with a rule below.
+        spare: columns that may be left out where the terminal is too narrow, the first of them first. If None: all
+            but the first two, from the last on.
         stream: stdout if None.
     """
+    out = stream or sys.stdout
+    cells = [[printable(cell) for cell in row] for row in rows]
+    if not out.isatty():
+        out.write(_plain_table(header, cells, right, title, ruled))
+        return
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    out = stream or sys.stdout
     console = Console(file=out, highlight=False, emoji=False)
+    whole = [index for index in right if index > 0]
+    shown, left_out = _fitting(header, cells, whole, range(len(header) - 1, 1, -1) if spare is None else spare,
+                               console.width)  # fmt: skip
     table = Table(box=box.SIMPLE_HEAD, title=None if title is None else Text(printable(title), style="bold"))
     table.title_justify = "left"
-    for index, name in enumerate(header):
-        table.add_column(Text(name), justify="right" if index in right else "left", overflow="fold")
-    for index, row in enumerate(rows):
-        table.add_row(*(Text(printable(cell)) for cell in row), end_section=index in ruled)
-    if not console.is_terminal:
-        # The table's own width: a pipe or a file has no edge to wrap at.
-        console.width = max(80, console.measure(table, options=console.options.update(max_width=100_000)).maximum)
+    for index in shown:
+        side: Literal["left", "right"] = "right" if index in right else "left"
+        table.add_column(Text(header[index]), justify=side, no_wrap=index in whole, overflow="fold")
+    for number, row in enumerate(cells):
+        table.add_row(*(Text(row[index]) for index in shown), end_section=number in ruled)
     with console.capture() as text:  # written by us: on a closed pipe rich would end the process
         console.print(table)
+        if left_out:
+            names = ", ".join(header[index] or "the last column" for index in left_out)
+            console.print(Text(f"left out, as the terminal is narrow: {names}", style="dim"))
     out.write(text.get())
+
+
+def _fitting(
+    header: Sequence[str], cells: Sequence[Sequence[str]], whole: Sequence[int], spare: Sequence[int], width: int
+) -> tuple[list[int], list[int]]:
+    """The columns that fit in ``width`` without a broken word, or in ``whole`` a broken cell, and those left out."""
+
+    def needed(index: int) -> int:
+        texts = [row[index] for row in cells]
+        words = texts if index in whole else [word for text in texts for word in text.split()]
+        return max(map(len, [*words, *header[index].split(), ""]))
+
+    shown, left_out = list(range(len(header))), []
+    widths = {index: needed(index) + GAP for index in shown}
+    for index in spare:
+        if sum(widths[one] for one in shown) + EDGES <= width:
+            break
+        shown.remove(index)
+        left_out.append(index)
+    return shown, sorted(left_out)
+
+
+GAP, EDGES = 3, 1
+"""Characters between two columns of a table on a terminal, and at both its edges together beside one gap."""
+
+
+def _plain_table(
+    header: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[int], title: str | None, ruled: Sequence[int]
+) -> str:
+    """The table without colours, frames or spaces at the ends of lines: two spaces between columns, empty last lines."""
+    widths = [max(len(row[index]) for row in (header, *cells)) for index in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        sides = ("rjust" if index in right else "ljust" for index in range(len(header)))
+        return "  ".join(getattr(text, side)(w) for text, side, w in zip(row, sides, widths, strict=True)).rstrip()
+
+    lines = [] if title is None else [printable(title), ""]
+    lines += [line(header), "  ".join("-" * w for w in widths)]
+    for number, row in enumerate(cells):
+        lines += [line(row), *[""] * (number in ruled)]
+    return "\n".join([*lines, "", ""])
 
 
 def document(value: Any) -> str:
