@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
 
@@ -126,6 +127,54 @@ def test_a_terminal_of_any_size_will_do(
     monkeypatch.setenv("LINES", str(lines))
     show(terminal)
     assert terminal.getvalue()
+
+
+@pytest.mark.parametrize("more", [{"overfit_count": 12}, {"overfit_count": 12, "overfit_onset_epoch": 108.5}])
+def test_80_columns_have_epoch_bar_losses_time_left_and_the_overfitting_counter(
+    more: dict[str, float], terminal: Terminal, monkeypatch: pytest.MonkeyPatch, clock: Callable[[float], None]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with TrainProgress("a-long-name-of-a-recipe on a-data-set seed 0", 86000, 860, stream=terminal) as display:
+        clock(60)
+        display.advance(21500)
+        clock(60)
+        display.advance(43000)
+        display.evaluated({**RECORD, "step": 43000, "epoch": 50.0, "best": False, **more})
+    lines = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", line) for line in re.split(r"[\r\n]+", terminal.getvalue())]
+    assert any("a-long-name-of-a-recipe on a-data-set seed 0" in line for line in lines), "the title has its own line"
+    assert max(map(len, lines)) <= 80
+    last = [line for line in lines if "50/100" in line][-1]
+    assert re.search(
+        r"━.* epoch 50/100 loss 0.2500 train 0.1250 val · overfitting\??( since epoch 108.5| 12) \d\d:\d\d", last
+    )
+    assert "…" not in last
+
+
+def test_a_dumb_terminal_has_lines(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    show_run(terminal)
+    assert len(terminal.getvalue().splitlines()) == 2
+    assert "\x1b" not in terminal.getvalue()
+
+
+def test_a_notebook_has_one_line_that_changes_and_lines_for_what_failed(
+    clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell: list[str] = []
+    monkeypatch.setattr("netdepth.progress._cell_of_notebook", lambda: cell.append)
+    with TrainProgress("x seed 0", 8600, 860) as display:
+        for epoch in range(1, 11):
+            clock(2)
+            display.advance(860 * epoch - 430)
+            clock(2)
+            display.evaluated({**RECORD, "step": 860 * epoch, "epoch": float(epoch)})
+    assert cell[1] == "x seed 0: epoch 0.5/10, about 38 s left"
+    assert cell[3].startswith("x seed 0: epoch 1.5/10, loss 0.2500 train 0.1250 val")
+    assert "epoch 10/10" in cell[-1]
+    show_study(None)  # type: ignore[arg-type]
+    assert [line.partition(": ")[2] for line in capsys.readouterr().err.splitlines()] == [
+        "started again: worker 1 died", "failed: no disk in 0.0 s", "waiting: its folder is in use",
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("tty", [False, True])

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
+from typing import Any
+
 import pytest
 
 from netdepth import text
+from netdepth.text import print_table
 
 NAN, INF = float("nan"), float("inf")
 
@@ -35,3 +40,51 @@ NAN, INF = float("nan"), float("inf")
 )  # fmt: skip
 def test_what_a_person_sees(shown: list[str], expected: list[str]) -> None:
     assert shown == expected
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+HEADER = ("run", "status", "test accuracy", "worst class", "meaning")
+ROWS = [["baseline-mlp-s0", "completed", "97.86 ± 0.09 %", "94.1 % (9)", "a network of three layers " * 2]] * 2
+
+
+def printed(width: int, monkeypatch: pytest.MonkeyPatch, **settings: Any) -> list[str]:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERM", "xterm")
+    out = Terminal()
+    print_table(HEADER, ROWS, right=(2, 3), stream=out, **settings)
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()
+
+
+@pytest.mark.parametrize("width", [48, 60, 80])
+def test_a_table_on_a_terminal_fits_and_breaks_no_word(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for spare in ((), (3, 1), (4, 3, 1)):
+        lines = printed(width, monkeypatch, spare=spare, title="Runs")
+        assert max(map(len, lines)) <= width
+        words = set(" ".join(lines).split())
+        assert {"baseline-mlp-s0", "97.86"} <= words
+        told = " ".join(" ".join(lines).split()).partition("left out, as the terminal is narrow: ")
+        for index, name in enumerate(HEADER):
+            there = set(ROWS[0][index].split()) <= set(told[0].split())
+            assert there != (name in told[2]), "every column is shown whole or named"
+        assert any("97.86 ± 0.09 %" in line for line in lines), "a number keeps its unit on its line"
+
+
+def test_columns_that_may_not_be_left_out_follow_below(monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = printed(40, monkeypatch)
+    assert sum("baseline-mlp-s0" in line for line in lines) == 2 * 4, "the first column stands beside all others"
+    assert max(map(len, lines)) <= 40
+    assert max(map(len, printed(8, monkeypatch))) <= 8, "here words are broken"
+
+
+def test_a_table_in_a_pipe_is_plain_and_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    out = io.StringIO()
+    print_table(("name", "loss"), [["a\x1b[1m", "0.25"], ["long name", "10.5"]], right=(1,), title="Runs", ruled=(0,),
+                spare=(1,), stream=out)  # fmt: skip
+    assert out.getvalue().splitlines() == [
+        "Runs", "", "name       loss", "---------  ----", "a\\x1b[1m   0.25", "", "long name  10.5", "",
+    ]  # fmt: skip

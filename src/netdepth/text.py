@@ -180,6 +180,10 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+GAP, EDGES = 3, 1
+"""Characters between two columns of a table on a terminal, and at its edges beside that."""
+
+
 def print_table(
     header: Sequence[str],
     rows: Sequence[Sequence[object]],
@@ -187,19 +191,21 @@ def print_table(
     right: Sequence[int] = (),
     title: str | None = None,
     ruled: Sequence[int] = (),
-    spare: Sequence[int] | None = None,
+    spare: Sequence[int] = (),
     stream: TextIO | None = None,
 ) -> None:
-    """Print a table. On a terminal it has as many columns as fit; elsewhere all, as plain text that is never cut.
+    """Print a table: on a terminal with as many columns as fit, elsewhere all of them, as plain text that is never cut.
+
+    Where a terminal is too narrow for the columns that are not ``spare``, the others follow in tables of their own
+    beside the first column; words are broken only if a column is too wide by itself.
 
     Args:
         header: column titles.
         rows: cells, shown as text with control characters escaped.
-        right: columns (by index) aligned to the right; their cells, but those of the first column, are never broken.
+        right: columns (by index) aligned to the right; their cells, but those of the first column, are not broken.
         title: a line above.
         ruled: rows (by index) with a rule below.
-        spare: columns that may be left out where the terminal is too narrow, the first of them first. If None: all
-            but the first two, from the last on.
+        spare: columns (by index) that are left out where the terminal is too narrow, the first of them first.
         stream: stdout if None.
     """
     out = stream or sys.stdout
@@ -214,51 +220,68 @@ def print_table(
 
     console = Console(file=out, highlight=False, emoji=False)
     whole = [index for index in right if index > 0]
-    shown, left_out = _fitting(header, cells, whole, range(len(header) - 1, 1, -1) if spare is None else spare,
-                               console.width)  # fmt: skip
-    table = Table(box=box.SIMPLE_HEAD, title=None if title is None else Text(printable(title), style="bold"))
-    table.title_justify = "left"
-    for index in shown:
-        side: Literal["left", "right"] = "right" if index in right else "left"
-        table.add_column(Text(header[index]), justify=side, no_wrap=index in whole, overflow="fold")
-    for number, row in enumerate(cells):
-        table.add_row(*(Text(row[index]) for index in shown), end_section=number in ruled)
+    blocks, left_out = _blocks(header, cells, whole, spare, console.width)
     with console.capture() as text:  # written by us: on a closed pipe rich would end the process
-        console.print(table)
+        for shown in blocks:
+            table = Table(box=box.SIMPLE_HEAD, title=None if title is None else Text(printable(title), style="bold"))
+            table.title_justify, title = "left", None
+            for index, wide in shown.items():
+                side: Literal["left", "right"] = "right" if index in right else "left"
+                table.add_column(Text(header[index]), justify=side, width=wide, overflow="fold")
+            for number, row in enumerate(cells):
+                table.add_row(*(Text(row[index]) for index in shown), end_section=number in ruled)
+            console.print(table)
         if left_out:
-            names = ", ".join(header[index] or "the last column" for index in left_out)
+            names = ", ".join(header[index] for index in left_out)
             console.print(Text(f"left out, as the terminal is narrow: {names}", style="dim"))
     out.write(text.get())
 
 
-def _fitting(
+def _blocks(
     header: Sequence[str], cells: Sequence[Sequence[str]], whole: Sequence[int], spare: Sequence[int], width: int
-) -> tuple[list[int], list[int]]:
-    """The columns that fit in ``width`` without a broken word, or in ``whole`` a broken cell, and those left out."""
+) -> tuple[list[dict[int, int | None]], list[int]]:
+    """The columns of each table that fits in ``width``, with their widths, and the columns left out.
 
-    def needed(index: int) -> int:
-        texts = [row[index] for row in cells]
-        words = texts if index in whole else [word for text in texts for word in text.split()]
-        return max(map(len, [*words, *header[index].split(), ""]))
+    No word is broken, and in ``whole`` no cell. A width is None where that cannot be.
+    """
+    columns = [[header[index], *(row[index] for row in cells)] for index in range(len(header))]
+    longest = [max(map(len, texts)) for texts in columns]
+    least = [max((len(word) for text in texts for word in text.split()), default=0) for texts in columns]
+    for index in whole:
+        least[index] = max([least[index], *(len(row[index]) for row in cells)])
+
+    def free(block: Sequence[int]) -> int:
+        """What is left of the width, negative if ``block`` does not fit."""
+        return width - EDGES - sum(least[index] + GAP for index in block)
 
     shown, left_out = list(range(len(header))), []
-    widths = {index: needed(index) + GAP for index in shown}
     for index in spare:
-        if sum(widths[one] for one in shown) + EDGES <= width:
+        if free(shown) >= 0:
             break
         shown.remove(index)
         left_out.append(index)
-    return shown, sorted(left_out)
-
-
-GAP, EDGES = 3, 1
-"""Characters between two columns of a table on a terminal, and at both its edges together beside one gap."""
+    first, *others = shown
+    blocks = [[first]]
+    for index in others:
+        if free([*blocks[-1], index]) < 0 and len(blocks[-1]) > 1:
+            blocks.append([first])
+        blocks[-1].append(index)
+    if any(free(block) < 0 for block in blocks):
+        return [dict.fromkeys(shown)], sorted(left_out)
+    fitting: list[dict[int, int | None]] = []
+    for block in blocks:
+        rest, widths = free(block), dict.fromkeys(block, 0)
+        for place, index in enumerate(sorted(block, key=lambda one: longest[one] - least[one])):
+            given = min(longest[index] - least[index], rest // (len(block) - place))
+            widths[index], rest = least[index] + given, rest - given
+        fitting.append({**widths})
+    return fitting, sorted(left_out)
 
 
 def _plain_table(
     header: Sequence[str], cells: Sequence[Sequence[str]], right: Sequence[int], title: str | None, ruled: Sequence[int]
 ) -> str:
-    """The table without colours, frames or spaces at the ends of lines: two spaces between columns, empty last lines."""
+    """The table without colours, frames or spaces at the ends of lines; an empty line below."""
     widths = [max(len(row[index]) for row in (header, *cells)) for index in range(len(header))]
 
     def line(row: Sequence[str]) -> str:

@@ -47,7 +47,7 @@ def list_components(args: argparse.Namespace) -> Answer:
                 say(*(f"    {line}" for line in (inspect.getdoc(entry.function) or "").splitlines()))
                 if entry.fields:
                     rows = [[s.name, type_name(s.type), json.dumps(default_of(s)), s.meaning] for s in entry.fields]
-                    print_table(("setting", "type", "default", "meaning"), rows)
+                    print_table(("setting", "type", "default", "meaning"), rows, spare=(1,))
                 elif kind == "recipes":
                     for key, value in _settings(entry.function()).items():
                         say(f"    {key:<10} {describe_component(value) or json.dumps(value)}")
@@ -95,7 +95,7 @@ def data_list(args: argparse.Namespace) -> Answer:
             [row.name, row.title, " / ".join(thousands(count) for count in row.sizes.values()), row.where, row.licence]
             for row in found
         ]
-        print_table(("name", "title", "train / val / test", "where", "licence"), cells)
+        print_table(("name", "title", "train / val / test", "where", "licence"), cells, spare=(4, 1))
 
     return Answer({"datasets": [dataclasses.asdict(row) for row in found]}, show)
 

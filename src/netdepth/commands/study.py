@@ -109,6 +109,7 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
                 for row in rows
             ],
             right=(2, 3, 4, 6, 7, 8, 9),
+            spare=(7, 8, 5, 6),
         )  # fmt: skip
         operations = f"{plain(ahead.operations, 3)} multiply-adds (forward and backward)"
         print(f"{runs} runs, {missing} of them to train: {operations}")

@@ -105,7 +105,7 @@ def predict(args: argparse.Namespace) -> Answer:
             others = ", ".join(f"{name} {percent(share)}" for name, share in one.probabilities[1:3])
             note = "; ".join(filter(None, ("see the warning" if one.warning else "", one.note)))
             rows.append([one.path, one.label, percent(one.probabilities[0][1]), others, note])
-        print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,))
+        print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,), spare=(3,))
         warned = [one for one in predictions if one.warning]
         for one in warned[:SHOWN_NOTES]:
             warn(f"{one.path}: {one.warning}")

@@ -63,7 +63,7 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     network = f": depth {row.depth}, {thousands(row.num_params)} parameters" if row.num_params else ""
     title = f"{row.title}, seed {row.seed}{network}"
     header, lines = metric_table(row)
-    print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3))
+    print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3), spare=(6, 4, 5))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
     objective = minimised(run.read_json("config.json") or {})
     if objective is not None:
@@ -182,13 +182,18 @@ def _header(quantities: Sequence[Quantity]) -> tuple[str, ...]:
     return ("seed", "epochs", *(printable(q.title) for q in quantities), "status")
 
 
+SPARE = ("weighted precision", "epochs", "val loss", "test loss", "macro recall")
+"""Columns that a narrow terminal does without, the first of them first."""
+
+
 def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
     """The comparison as tables on ``stream`` (stdout if None)."""
     header = _header(comparison.quantities)
     for group in comparison.groups:
         lines = _lines(group, comparison.quantities)
         columns, rule = range(len(header) - 1), [len(lines) - 2]
-        print_table(header, lines, right=columns, title=group.label, ruled=rule, stream=stream)
+        spare = [header.index(name) for name in SPARE if name in header]
+        print_table(header, lines, right=columns, title=group.label, ruled=rule, spare=spare, stream=stream)
 
 
 def render(comparison: Comparison, style: Literal["markdown", "csv", "latex"]) -> str:

@@ -204,7 +204,7 @@ def _warnings(rows: Sequence[Submission]) -> list[str]:
 
 def print_submissions(found: Submissions) -> None:
     """A table of the submissions, one of their verdicts, and the answer of each."""
-    print_table(HEADER, [row.cells for row in found.rows], title="submissions")
+    print_table(HEADER, [row.cells for row in found.rows], title="submissions", spare=(5, 3))
     if found.places:
         lines = [
             [label, *(str(row.chips.get(place, "-")) for row in found.rows), found.agreed(place)]

@@ -91,7 +91,7 @@ def print_statistics(
             row = [index + 1, layer.name, output, thousands(layer.parameters)]
             rows.append([*row, *_cells(measured.get(layer.name))])
         heading = f"{title}, {one.moment}: loss {number(one.loss)}"
-        print_table(HEADER, rows, right=(0, 2, 3, 4, 5, 6, 7, 8), title=heading, stream=stream)
+        print_table(HEADER, rows, right=(0, 2, 3, 4, 5, 6, 7, 8), title=heading, spare=(3, 5, 2), stream=stream)
     if len(shown) < len(layers):
         print(f"{len(layers) - len(shown)} of {len(layers)} layers are left out here; --json has them all", file=stream)
     print(

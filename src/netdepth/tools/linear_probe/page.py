@@ -111,7 +111,7 @@ class Result:
 def print_result(result: Result) -> None:
     """The table: a row per features and classifier, and chance below."""
     title = f"{result.run} ({result.weights} weights) on {result.title}"
-    print_table(HEADER, _cells(result), right=(3, 4), title=title, ruled=(2, 5))
+    print_table(HEADER, _cells(result), right=(3, 4), title=title, ruled=(2, 5), spare=(2, 3))
     print(_fitted(result))
     if result.note:
         print(printable(f"note: {result.note}"))
