@@ -80,7 +80,7 @@ def test_no_command_shows_the_help_and_version_stands_everywhere(ask: Ask) -> No
         (["study", "depth-mlp5k", "--threads", "4"], ["use --workers 4"]),
         (["study", "depth-mlp5k", "--workers", "many"], ["--workers 'many' is not acceptable"]),
         (["study", "depth-mlp5k", "--seed", "3"], ["option of netdepth study"]),
-        (["report", "nothing"], ["no study 'nothing' under"]),
+        (["report", "nothing"], ["no run or study 'nothing' under", "baseline-mlp-s0"]),
         (["verdict", "nothing", "--chek"], ["unknown option of netdepth verdict: '--chek'"]),
         (["runs", "--json", "list"], ["'--json' must stand after 'netdepth runs list'"]),
     ],

@@ -109,7 +109,7 @@ def test_a_run_of_any_state_has_a_page(tmp_path: Path, settings: dict[str, objec
 
 def test_a_run_is_no_study(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make_run(tmp_path)
-    for words, error in ((["base", "--check"], "--check takes a study"), (["nothing"], "no run 'nothing'")):
+    for words, error in ((["base", "--check"], "--check takes a study"), (["nothing"], "no run or study 'nothing'")):
         code, _, said = answer(["report", *words, "--runs", str(tmp_path)], capsys)
         assert (code, error in said) == (2, True)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdepth.commands import Answer, say, warn
-from netdepth.errors import BadInput, StorageError
-from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.errors import BadInput, StorageError, choose_folder
+from netdepth.runs.folder import RunDir, find_run, list_runs, runs_root
 from netdepth.text import print_table
 
 if TYPE_CHECKING:
@@ -75,8 +75,11 @@ def _run_or_study(text: str, root: Path) -> RunDir | StudyDir:
     """
     from netdepth.studies.folder import find_study, list_studies, study_at
 
-    if any(study.path.name.startswith(text) for study in list_studies(root)):
+    studies, runs = ([one.path.name for one in found] for found in (list_studies(root), list_runs(root)))
+    if any(name.startswith(text) for name in studies):
         return find_study(text, root)
+    if not any(name.startswith(text) for name in runs) and not any(p.is_dir() for p in (Path(text), root / text)):
+        choose_folder(text, [*studies, *runs], root, "run or study", "runs and studies")
     return study_at(text, root) or find_run(text, root)
 
 
