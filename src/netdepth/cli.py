@@ -125,7 +125,7 @@ def _refuse(word: str, parser: Parser) -> NoReturn:
 GROUPS = ("data", "runs")
 RUN = "a run folder, or the beginning of its name"
 STUDY = "a study's folder, or the beginning of its name"
-DATASET = "a data set; image-folder:PATH for your own pictures"
+DATASET = "a data set; your own: image-folder:PATH, arrays:FILE.npz, csv:FILE, idx:FOLDER, parquet:PATH"
 NAMES = "names of data sets"
 OR_WEIGHTS = f"{RUN}; or published weights: FILE.safetensors"
 DISCARDING = ("--fresh", "--yes")
@@ -250,7 +250,10 @@ def grammar() -> Parser:
     convert.option("--normalization", "NAME", text, choices=known)
 
     data = _actions(add("data", "list, download or verify data sets"))
-    add("list", "list every data set and where it is", data, "data_list")
+    listed = add("list", "list every data set and where it is", data, "data_list")
+    listed.add_argument(
+        "-v", "--verbose", action="store_true", help="show each file: sha256 and addresses, to fetch by hand"
+    )
     fetch = add("fetch", "download data sets and check their digests", data, "data_fetch")
     verify = add("verify", "check the digests of the data on this machine", data, "data_verify")
     for action in (fetch, verify):

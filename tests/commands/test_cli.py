@@ -18,6 +18,7 @@ from support.mutated_lines import LINES, build_safe_world, check
 from netdepth import __version__
 from netdepth.cli import main
 from netdepth.config import StartFrom, TrainConfig, to_json
+from netdepth.data.mnist import MNIST
 from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
 from netdepth.recipes import RECIPES
 
@@ -165,6 +166,11 @@ def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World, monk
 
 def test_data_list_and_verify(ask: Ask, world: World) -> None:
     assert "mnist5k" in ask("data", "list")[1]
+    (file,) = [file for file in MNIST.files if "train-images" in file.name]
+    whole = ask("data", "list", "-v")[1]  # for a machine without a network
+    assert f"{file.name}  sha256 {file.sha256}" in whole
+    assert f"from {MNIST.mirrors[0]}/" in whole
+    assert "--data DIR; sha256 of the decompressed content" in whole
     code, out, _ = ask("data", "verify", "mnist", "--data", str(world.folder))
     assert code == 1
     assert out.count("missing") == 4

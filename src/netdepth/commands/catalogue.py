@@ -96,6 +96,11 @@ def data_list(args: argparse.Namespace) -> Answer:
             for row in found
         ]
         print_table(("name", "title", "train / val / test", "where", "licence"), cells, spare=(4, 1))
+        for row in found if args.verbose else ():
+            if row.digests:
+                say(f"{row.name}: into {row.cache}, or into DIR/{row.name} with --data DIR; sha256 {row.measured}")
+                say(*(f"    {name}  sha256 {sha256}" for name, sha256 in row.digests.items()))
+                say(*(f"    from {mirror}/" for mirror in row.mirrors))
 
     return Answer({"datasets": [dataclasses.asdict(row) for row in found]}, show)
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import functools
 import hashlib
 import json
 import math
@@ -23,7 +24,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -216,12 +216,17 @@ def decoded(
     try:
         path = _write(files, folder, key, channels, size, shape)
     except _NoCache as fault:
-        print(printable(f"note: {fault}; the decoded pictures are kept in memory, for this run alone"), file=sys.stderr)
+        _say_once(f"note: {fault}; the decoded pictures are kept in memory, for this run alone")
         return np.concatenate(list(_whole(files, channels, size, shape)))
     array = _verified(path, len(files), channels)
     if array is None:
         raise StorageError(f"{str(path)!r} does not hold what was written to it")
     return array
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    print(printable(text), file=sys.stderr)
 
 
 class _NoCache(StorageError):
@@ -364,7 +369,7 @@ def _shape_of(files: Sequence[File], channels: int) -> tuple[int, int]:
 def _chunks(files: Sequence[File], channels: int, size: int | None, shape: tuple[int, int]) -> Iterator[Chunk]:
     """``files`` decoded chunk by chunk, in their order."""
     settings: dict[str, Any] = {"channels": channels, "size": size, "shape": shape}
-    here = partial(decode_pictures, **settings)
+    here = functools.partial(decode_pictures, **settings)
     began = time.perf_counter()
     tried, rest = files[:TRIED_PICTURES], files[TRIED_PICTURES:]
     yield _chunk(tried, here)

@@ -34,13 +34,12 @@ from netdepth.data.fetch import Source, publish, user_cache
 from netdepth.data.splits import DATASETS, Splits, count_of, drawn_note
 from netdepth.errors import BadInput, StorageError, choose
 from netdepth.files.atomic import write_if_possible
-from netdepth.files.pictures import MAX_BYTES
+from netdepth.files.pictures import MAX_BYTES, SUFFIXES
 from netdepth.progress import CountProgress
 
 __all__ = ["IMAGE_FOLDER", "image_folder", "read_folder"]
 
 PARTS = ("train", "val", "test")
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
 LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r"})
 """What Windows and macOS put into folders and archives, in small letters; .DS_Store begins with a dot."""
 MAX_SIZE = 4096

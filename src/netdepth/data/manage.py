@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from netdepth.config import Component
-from netdepth.data.fetch import SOURCES, Source, download, locate, unpacked, verified
+from netdepth.data.fetch import SOURCES, Source, download, locate, unpacked, user_cache, verified
 from netdepth.data.splits import DATASETS
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import storage
@@ -19,7 +19,8 @@ __all__ = ["DatasetRow", "FileRow", "fetch", "list_datasets", "verify"]
 @dataclass(frozen=True)
 class DatasetRow:
     """One data set. ``where`` is its folder, ``in the package``, ``not here`` or ``2 of 4 files``;
-    ``digests`` maps each official file, in all its forms, to its expected sha256."""
+    ``digests`` maps each official file, in all its forms, to its expected sha256; ``mirrors`` are base addresses of the
+    files, ``cache`` is the folder that a download would put them into, ``measured`` says of what the digests are."""
 
     name: str
     title: str
@@ -28,6 +29,9 @@ class DatasetRow:
     licence: str
     source: str
     digests: dict[str, str]
+    mirrors: tuple[str, ...] = ()
+    cache: str = ""
+    measured: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,9 @@ def list_datasets(data_dir: Path | None) -> list[DatasetRow]:
             continue
         digests = {form.name: form.sha256 for file in source.files for form in file.forms}
         where = _where(source, data_dir)
-        rows.append(DatasetRow(name, source.title, source.sizes, where, source.licence, source.origin, digests))
+        measured = source.files[0].measured if source.files else ""
+        about = source.licence, source.origin, digests, source.mirrors, str(user_cache() / name), measured
+        rows.append(DatasetRow(name, source.title, source.sizes, where, *about))
     return rows
 
 

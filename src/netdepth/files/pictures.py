@@ -26,11 +26,14 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "MAX_BYTES", "MAX_PIXELS", "ReadPicture", "decode_picture", "decode_pictures", "decoder", "main", "pillow_rules",
-    "read_picture",
+    "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ReadPicture", "decode_picture", "decode_pictures", "decoder", "main",
+    "pillow_rules", "read_picture",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp", ".gif")
+"""Endings, in small letters, by which a picture is looked for in a folder."""
+
 SINGLE = ("PNG", "TIFF", "WEBP")
 """Formats whose pictures with several frames are refused: the first need not be what is meant, as it is in a GIF. A
 JPEG (MPO) has a preview beside the picture."""

@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.likeness import PictureStatistics
+from netdepth.files.pictures import SUFFIXES
 from netdepth.models import Network
 from netdepth.progress import CountProgress
 from netdepth.stats.intervals import Estimate, mean_interval
@@ -29,7 +30,6 @@ __all__ = [
     "validation_pictures",
 ]  # fmt: skip
 
-SUFFIXES = (".jpg", ".jpeg", ".png")
 MAX_FILES = 10_000
 """Picture files that a user may name; all of them are held in memory."""
 

@@ -65,6 +65,7 @@ def model_card(
         result=run.result,
         weights=weights,
         spec=spec,
+        warnings=() if (split := run.dir.split()) is None else split.warnings,
         sizes=[f"{thousands(spec.sizes[part])} {words}" for part, words in PARTS.items() if spec.sizes.get(part)],
         source=SOURCES.get(spec.name),
         shape=", ".join(map(str, spec.input_shape)),
