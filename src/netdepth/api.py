@@ -31,7 +31,8 @@ from netdepth.config import Component, RunConfig, Runtime
 from netdepth.errors import BadInput, NetdepthError, RunFailed, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
-from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.runs.find import find_run
+from netdepth.runs.folder import RunDir, runs_root
 from netdepth.runs.folder import list_runs as run_folders
 from netdepth.runs.naming import Called, keeps_name
 from netdepth.studies.folder import ParentRun, StudyDir, list_studies, study_at

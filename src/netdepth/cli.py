@@ -201,7 +201,7 @@ def grammar() -> Parser:
     add("verdict", "show what a study found, in sentences and a table").word("study", "STUDY", STUDY)
 
     compare = add("compare", "compare runs (mean over seeds, with its interval) or whole studies")
-    compare.word("runs", "RUN", f"{RUN}; or folders of studies", many=True)
+    compare.word("runs", "RUN", f"{RUN} or of those of one configuration; or folders of studies", many=True)
     compare.option("--html", "FILE", "write one page about the studies", type=_path)
     for style in ("markdown", "csv", "latex"):
         compare.flag(f"--{style}", f"print as {style}", dest="style", action="store_const", const=style)
@@ -270,8 +270,8 @@ def grammar() -> Parser:
     _list_options(
         add("list", "list the runs, a line per configuration: status, validation loss, size", runs, "runs_list")
     )
-    rm = add("rm", "remove run folders", runs, "runs_rm")
-    rm.word("runs", "RUN", RUN, many=True)
+    rm = add("rm", "remove runs, all seeds of a configuration, or studies", runs, "runs_rm")
+    rm.word("runs", "NAME", f"{RUN} or of those of one configuration; its fingerprint; or a study's folder", many=True)
     rm.flag("--yes", "do not ask: for scripts")
     add("gc", "delete the optimizer states of finished runs to free disk space", runs, "runs_gc")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import shutil
@@ -13,7 +14,9 @@ from support.cli_world import Ask, World
 from support.made_runs import add_checkpoint, make_run
 
 from netdepth.errors import BadInput, Locked
+from netdepth.recipes import resolve_study
 from netdepth.runs.folder import RunDir, drop_optimizer_states, folder_size, remove
+from netdepth.studies.folder import StudyDir, StudyDocument
 from netdepth.text import STATUS_WORDS
 
 
@@ -62,6 +65,77 @@ def test_rm_yes_removes_what_is_named_once(world: World, ask: Ask) -> None:
     assert code == 0
     assert len(json.loads(out)["removed"]) == 2
     assert list((world.runs / "single").iterdir()) == []
+
+
+def named(world: World) -> list[str]:
+    return sorted(str(path.parent.relative_to(world.runs)) for path in world.runs.glob("*/*/config.json"))
+
+
+def make_study(world: World, name: str, count: int = 2) -> Path:
+    """A study's folder with ``count`` runs and a report."""
+    spec = dataclasses.replace(resolve_study("depth-mlp5k"), name=name)
+    for seed in range(count):
+        make_run(world.runs, study=name, seed=seed, recipe="plain")
+    study = StudyDir(world.runs / name)
+    study.write(StudyDocument.unplanned(spec))
+    for part in ("table.csv", "report.html", "figures/a.png", "workers/0.log"):
+        (study.path / part).parent.mkdir(exist_ok=True)
+        (study.path / part).write_text("made")
+    return study.path
+
+
+def test_rm_takes_all_seeds_of_a_configuration_by_prefix_or_fingerprint(world: World, ask: Ask) -> None:
+    for seed in (1, 10):
+        make_run(world.runs, seed=seed, recipe="other", fingerprint="abcdef0123")
+    code, _, err = ask("runs", "rm", "other-s1", "--yes")  # s1 and s10: a seed is never guessed
+    assert code == 2
+    assert "it could be single/other-s1-abcdef0123, single/other-s10-abcdef0123" in err
+    make_run(world.runs, seed=2, recipe="other", fingerprint="abcdef0999")
+    code, _, err = ask("runs", "rm", "oth", "--yes")
+    assert code == 2
+    assert "single/other (fingerprint abcdef0123), single/other (fingerprint abcdef0999)" in err
+    assert len(named(world)) == 5
+    assert ask("runs", "rm", "abcdef0123", "single/other-s1-abcdef0123", "--yes")[0] == 0
+    assert ask("runs", "rm", "other", "--yes")[0] == 0
+    assert named(world) == ["single/baseline-mlp-s0-0123456789", "single/baseline-mlp-s1-0123456789"]
+
+
+def test_a_folder_name_in_two_studies_is_no_name(world: World, ask: Ask) -> None:
+    make_run(world.runs, study="tuning")
+    for command in (["inspect"], ["compare"], ["runs", "rm", "--yes"]):
+        code, _, err = ask(*command, "baseline-mlp-s0")
+        assert code == 2
+        assert "single/baseline-mlp-s0-0123456789, tuning/baseline-mlp-s0-0123456789" in err
+    assert ask("compare", "tuning/baseline-mlp-s0")[0] == 0
+
+
+def test_rm_removes_a_study_and_leaves_what_is_not_its_own(world: World, ask: Ask) -> None:
+    first, second = make_study(world, "depths-a"), make_study(world, "depths-b")
+    (second / "notes.txt").write_text("mine")
+    code, _, err = ask("runs", "rm", "depths", "--yes")
+    assert (code, "it could be study depths-a, study depths-b" in err) == (2, True)
+    make_run(world.runs, recipe="depths-again", seed=7)
+    before = world.tree()
+    code, _, err = ask("runs", "rm", "depths-a", "depths-", "--yes")
+    assert (code, "run single/depths-again" in err) == (2, True)
+    assert world.tree() == before
+    code, out, _ = ask("runs", "rm", "depths-a", "depths-b/plain-s0", "depths-b", "--yes")
+    assert code == 0
+    assert "6 removed" in out
+    assert f"left where it is: {second / 'notes.txt'}" in out
+    assert not first.exists()
+    assert [path.name for path in second.iterdir()] == ["notes.txt"]
+    assert len(named(world)) == 3
+
+
+def test_a_study_in_use_or_with_a_link_in_it_stays(world: World, ask: Ask) -> None:
+    study = make_study(world, "depths")
+    with StudyDir(study).lock():
+        assert ask("runs", "rm", "depths", "--yes")[0] == 75
+    (study / "plain-s9-0123456789").symlink_to(world.runs / "single" / "baseline-mlp-s0-0123456789")
+    assert ask("runs", "rm", "depths", "--yes")[0] == 2
+    assert (study / "study.json").is_file()
+    assert len([name for name in named(world) if name.startswith("depths")]) == 3
 
 
 def test_nothing_is_removed_unless_everything_may_be(world: World, ask: Ask) -> None:

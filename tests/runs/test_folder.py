@@ -13,7 +13,8 @@ import pytest
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import one_at_a_time, write_atomic
 from netdepth.runs import folder as store
-from netdepth.runs.folder import RunDir, find_run, list_runs, slug
+from netdepth.runs.find import find_run
+from netdepth.runs.folder import RunDir, list_runs, slug
 
 
 @pytest.fixture

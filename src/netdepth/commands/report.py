@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, StorageError, choose_folder
-from netdepth.runs.folder import RunDir, find_run, list_runs, runs_root
+from netdepth.runs.find import find_run
+from netdepth.runs.folder import RunDir, list_runs, runs_root
 from netdepth.text import print_table
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
-from netdepth.runs.folder import find_run, list_runs, runs_root
+from netdepth.runs.find import find_runs
+from netdepth.runs.folder import folder_size, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, label_of_run, study_at
 from netdepth.text import count, printable, size
 
@@ -32,7 +33,8 @@ def compare(args: argparse.Namespace) -> Answer:
         return _compare_studies(args, studies)
     if args.html is not None:
         raise BadInput("--html takes studies; the page of one run is written by: netdepth report RUN")
-    made = compare_runs((find_run(text, runs_root(args.runs_root)) for text in args.runs), label_of_run)
+    found = [run for text in args.runs for run in find_runs(text, runs_root(args.runs_root))]
+    made = compare_runs(found, label_of_run)
 
     def show() -> None:
         if args.style is None:
@@ -105,25 +107,33 @@ def runs_list(args: argparse.Namespace) -> Answer:
 
 
 def runs_rm(args: argparse.Namespace) -> Answer:
-    """Remove run folders of the runs root, after a question."""
-    from netdepth.runs.folder import check_removable, folder_size, remove
+    """Remove runs, the seeds of a configuration, or studies, after a question."""
+    from netdepth.studies.removal import removable, remove_all
 
     root = runs_root(args.runs_root)
-    chosen = list({run.path.resolve(): run for run in (find_run(text, root) for text in args.runs)}.values())
-    for run in chosen:
-        check_removable(run, root)
+    chosen = list({one.places: one for one in (removable(text, root) for text in args.runs)}.values())
+    runs = {run.path.resolve(): run for one in chosen for run in one.runs}
     if not args.yes:
         if args.json or not sys.stdin.isatty():
             raise BadInput(
                 "runs rm asks before it removes anything, and nobody can answer here; see netdepth runs rm --help"
             )
-        for run in chosen:
-            say(f"{run.path}  {size(folder_size(run.path))}  {run.status()}")
-        if input(f"Remove {len(chosen)} run folder(s)? [y/N] ").strip().lower() not in ("y", "yes"):
-            return Answer({"removed": [], "bytes": 0}, lambda: print("nothing removed"))
-    freed = sum(remove(run, root) for run in chosen)
-    names = [run.path for run in chosen]
-    return Answer({"removed": names, "bytes": freed}, lambda: print(f"{len(names)} removed, {size(freed)} freed"))
+        for one in chosen:
+            if one.study is not None:
+                say(f"study {one.study.path}  {count(len(one.runs), 'run')}  {size(one.size)}")
+                continue
+            say(*(f"{run.path}  {size(folder_size(run.path))}  {run.status()}" for run in one.runs))
+        studies = sum(one.study is not None for one in chosen)
+        what = f"{count(studies, 'study').replace('studys', 'studies')} with " if studies else ""
+        if input(f"Remove {what}{count(len(runs), 'run folder')}? [y/N] ").strip().lower() not in ("y", "yes"):
+            return Answer({"removed": [], "bytes": 0, "left": []}, lambda: print("nothing removed"))
+    removed, freed, left = remove_all(chosen, root)
+
+    def show() -> None:
+        print(f"{len(removed)} removed, {size(freed)} freed")
+        say(*(f"not netdepth's own, left where it is: {path}" for path in left))
+
+    return Answer({"removed": removed, "bytes": freed, "left": left}, show)
 
 
 def runs_gc(args: argparse.Namespace) -> Answer:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from netdepth.config import SCHEMA, from_json
-from netdepth.errors import BadInput, choose_folder
+from netdepth.errors import BadInput
 from netdepth.files.atomic import (
     fsync_file,
     jsonable,
@@ -39,14 +39,12 @@ from netdepth.files.atomic import (
 from netdepth.runs import Environment, Manifest, MetricsRecord, RunResult, SplitRecord, fits
 
 __all__ = [
-    "RunDir", "check_removable", "drop_optimizer_states", "find_run", "folder_size", "list_runs",
+    "RunDir", "check_removable", "drop_optimizer_states", "folder_size", "list_runs",
     "metrics_record", "remove", "runs_root", "slug",
 ]  # fmt: skip
 
 MANIFEST = "MANIFEST.json"
 OPTIMIZER_FILE = "optimizer.safetensors"
-PICKLED = (".pth", ".pt", ".ckpt", ".bin")
-"""How files of weights end that have to be converted before anything reads them."""
 
 
 def runs_root(given: Path | None = None) -> Path:
@@ -315,21 +313,6 @@ def list_runs(root: Path) -> list[RunDir]:
     if not root.is_dir():
         return []
     return [RunDir(p.parent) for p in sorted(root.glob("*/*/config.json"))]
-
-
-def find_run(text: str, root: Path) -> RunDir:
-    """RUN on the command line: a path (also one from ``root`` on), or a unique prefix of a folder name under ``root``.
-
-    Raises:
-        BadInput: none matches (with the nearest names) or several do.
-    """
-    for path in (Path(text), root / text):
-        if (path / "config.json").is_file():
-            return RunDir(path)
-    if Path(text).suffix in PICKLED and Path(text).is_file():
-        raise BadInput(f"{text!r} is no run; make a .safetensors file of it first: netdepth convert {text}")
-    runs = {run.path.name: run for run in list_runs(root)}
-    return runs[choose_folder(text, runs, root, "run", "runs")]
 
 
 # --- removal ---

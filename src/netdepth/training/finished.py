@@ -19,7 +19,8 @@ from netdepth import data, models
 from netdepth.config import Component, StartFrom, from_json
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs import RunResult
-from netdepth.runs.folder import RunDir, find_run, runs_root
+from netdepth.runs.find import find_run
+from netdepth.runs.folder import RunDir, runs_root
 from netdepth.training.checkpoint import MODEL, load_weights
 from netdepth.training.own import find_own
 from netdepth.training.published import SUFFIX, begin_with_file, pinned_file
