@@ -15,7 +15,6 @@ from netdepth.errors import NetdepthError
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import PlannedRun, StudyDir
 from netdepth.text import count, printable
-from netdepth.trackers.base import TRACKERS
 from netdepth.trackers.mirror import FAILURES, Fault, Labels, Target, rebuild
 
 __all__ = ["StudyMirrors", "begun_runs", "labels_of_run", "told"]
@@ -32,8 +31,6 @@ class StudyMirrors:
     """
 
     def __init__(self, study: Path, runtime: Runtime) -> None:
-        for name in runtime.trackers:
-            TRACKERS.entry(name)
         self._study, self._runtime = study, runtime
         self._faults: list[Fault] = []
         self._cancelled = threading.Event()

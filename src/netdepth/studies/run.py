@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shlex
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from netdepth.studies.pool import execute, execute_here
 from netdepth.studies.resolve import Phase, ResolvedCell, chosen_cells, make_parent_run, resolve_cells, tuned_nuisance
 from netdepth.studies.worker import Done, Event, Job, Progress, Report, Retry, Started, Waiting
 from netdepth.studyspec import Nuisance, StudySpec
+from netdepth.text import count
+from netdepth.trackers import TRACKERS
 from netdepth.training.launch import Outcome
 from netdepth.training.parallel import only_alone
 
@@ -96,6 +99,8 @@ def run_study(
         Interrupted: a signal came; everything is saved.
     """
     only_alone("a study")
+    for name in runtime.trackers:
+        TRACKERS.entry(name)  # refuses an unknown one
     execute_jobs = _executor(runtime, workers, ray)
     where, document, _ = locate_study(spec, runtime)
     nuisance = tuned_nuisance(spec)
@@ -116,9 +121,18 @@ def run_study(
             phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds, document)
             study.write(dataclasses.replace(document, plan=phase.plan, runs=phase.runs, source=source))
             done = runner.make(phase, runtime, spec.name)
-            return dataclasses.replace(done, notes=mirrors.finish(progress))
+            return dataclasses.replace(done, notes=[*_not_mirrored(done, runtime), *mirrors.finish(progress)])
         finally:
             mirrors.cancel()
+
+
+def _not_mirrored(done: StudyOutcome, runtime: Runtime) -> list[str]:
+    """A note of the runs that a tracker does not get, because they were finished before."""
+    before = len(done.outcomes) - done.made
+    again = " and ".join(f"netdepth sync {shlex.quote(str(done.study.path))} --to {name}" for name in runtime.trackers)
+    return [f"{count(before, 'run')} finished before and not mirrored now; to mirror all: {again}"] * bool(
+        before and again
+    )
 
 
 @dataclass

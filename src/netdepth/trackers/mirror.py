@@ -184,7 +184,7 @@ class Mirrors:
             with contextlib.suppress(subprocess.TimeoutExpired):  # uninterruptible, on a dead disk
                 child.process.wait(0.1 if child.process.pid in left else 1.0)
             with contextlib.suppress(OSError):  # a log is kept only where it tells of a fault
-                if child.process.returncode == 0 or child.log.stat().st_size == 0:
+                if child.process.returncode == 0 or not _lines(child.log)[1]:
                     child.log.unlink()
         self._children = []
 
