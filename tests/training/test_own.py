@@ -88,7 +88,7 @@ def test_a_run_finds_the_file_of_its_model_by_itself_and_says_what_became_of_it(
     (own / "other.py").rename(own / "my.py")
     for record in (own / "cache" / "own").iterdir():
         record.unlink()
-    with pytest.raises(BadInput, match="has not run from this account"):  # the folder may be somebody else's
+    with pytest.raises(BadInput, match="this account has trained nothing yet"):  # the folder may be somebody else's
         run.model()
 
 

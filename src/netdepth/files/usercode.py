@@ -21,7 +21,7 @@ import platformdirs
 from netdepth.errors import BadInput
 from netdepth.owncode import USER_MODULE, UserCode, digest_of, files_of, module_file
 
-__all__ = ["import_user", "reason_of", "was_run_here"]
+__all__ = ["import_user", "reason_of", "remember", "was_trained_here"]
 
 
 def import_user(text: str) -> ModuleType:
@@ -40,9 +40,7 @@ def import_user(text: str) -> ModuleType:
             raise BadInput(f"{text!r} is neither a Python file (FILE.py) nor the name of a module")
         try:
             with UserCode(f"module {text!r}"):
-                found = importlib.import_module(text)
-                _remember(f"module {text}")
-                return found
+                return importlib.import_module(text)
         except BadInput as error:
             missing = error.__cause__
             if isinstance(missing, ModuleNotFoundError) and f"{text}.".startswith(f"{missing.name}."):
@@ -69,7 +67,6 @@ def import_user(text: str) -> ModuleType:
     except BaseException:
         del sys.modules[name]
         raise
-    _remember(digest)
     return module
 
 
@@ -142,16 +139,17 @@ class _Loader(importlib.machinery.SourceFileLoader):
         return code
 
 
-# --- what this account has run --------------------------------------------------------------------
+# --- what this account has trained with -----------------------------------------------------------
 
 
-def was_run_here(what: str) -> bool:
-    """Whether this account has run a file of this `digest_of`, or ``module NAME``, before. A run folder may be somebody
-    else's: what it names is run only then."""
+def was_trained_here(what: str) -> bool:
+    """Whether this account has trained with code of this `digest_of`, or of ``module NAME``. A run folder may be
+    somebody else's: what it names is run only then."""
     return _record(what).is_file()
 
 
-def _remember(what: str) -> None:
+def remember(what: str) -> None:
+    """From now on `was_trained_here`."""
     with contextlib.suppress(OSError):  # without a cache it has to be named again
         _record(what).parent.mkdir(parents=True, exist_ok=True)
         _record(what).touch()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,7 +64,10 @@ def fit(
         end = min(budget, (step // period + 1) * period)
         losses: list[Tensor] = []
         right: list[Tensor] = []
-        torch.manual_seed(derive_seed(batches.seeds[0], "dropout", step))  # what is stacked has no dropout
+        seed = derive_seed(batches.seeds[0], "dropout", step)  # what is stacked has no dropout
+        torch.manual_seed(seed)
+        random.seed(seed)  # users' networks and losses may draw from these two as well
+        np.random.seed(seed % 2**32)  # noqa: NPY002
         stack.train(step)
         seen = 0
         while step < end and stack.live:

@@ -2,7 +2,7 @@
 run later finds them by that.
 
 A run folder may be somebody else's, so a file that it names is run only if its content, with its neighbours, is what
-the run was made with and was run from this account before.
+the run was made with, and this account has trained with the same content before.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from netdepth.config import RunConfig
 from netdepth.errors import BadInput
-from netdepth.files.usercode import import_user, was_run_here
+from netdepth.files.usercode import import_user, remember, was_trained_here
 from netdepth.owncode import digest_of, files_of
 from netdepth.registry import REGISTRIES, registry_of
 from netdepth.runs import OwnPart
@@ -24,13 +24,17 @@ KINDS = tuple(field.name for field in dataclasses.fields(RunConfig) if field.nam
 
 
 def own_parts(config: RunConfig) -> tuple[OwnPart, ...] | None:
-    """The parts of ``config`` that are the user's own, as ``environment.json`` has them; None if there are none."""
+    """The parts of ``config`` that are the user's own, as ``environment.json`` has them; None if there are none.
+
+    It is called by whoever trains, so their files are those that this account has trained with.
+    """
     found = []
     for kind in KINDS:
         name = getattr(config, kind).name
         origin = registry_of(kind).entry(name).origin
         if origin is not None and origin.file is not None:
             found.append(OwnPart(kind, name, origin.importable, origin.content))
+            remember(_trusted_as(found[-1]))
         elif origin is not None and origin.typed is not None:
             found.append(OwnPart(kind, name, None, origin.source))
     return tuple(found) or None
@@ -77,14 +81,18 @@ def find_own(run: RunDir, *kinds: str) -> None:
                 raise BadInput(
                     f"{what} comes from {file}, which is gone; put it back, or say where it is: --import FILE.py"
                 ) from None
-        if not was_run_here(part.sha256 if file.endswith(".py") else f"module {file}"):
+        if not was_trained_here(_trusted_as(part)):
             raise BadInput(
-                f"{what} comes from {file}, which netdepth has not run from this account; look at it, and if you trust "
-                f"it: --import {file}"
+                f"{what} comes from {file}, with which this account has trained nothing yet; look at it, and if you "
+                f"trust it: --import {file}"
             )
         import_user(file)
         made = registry.entry(part.name).origin
         _refuse_another(part, "" if made is None else made.content, what)
+
+
+def _trusted_as(part: OwnPart) -> str:
+    return part.sha256 if part.file is not None and part.file.endswith(".py") else f"module {part.file}"
 
 
 def _refuse_another(part: OwnPart, now: str, what: str) -> None:
