@@ -82,6 +82,7 @@ def test_a_younger_setting_at_its_default_stays_out_of_the_fingerprint():
 
 def test_type_names_read_like_words():
     assert type_name(list[int] | None) == "list of int or null"
+    assert type_name(int | float | None) == "number or null"
     assert type_name(Literal["a", "b"]) == "'a' | 'b'"
 
 

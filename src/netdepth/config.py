@@ -372,8 +372,9 @@ def type_name(kind: Any) -> str:
     if origin is Literal:
         return " | ".join(repr(a) for a in args)
     if origin in (typing.Union, types.UnionType):
-        kinds = [a for a in args if a is not int or float not in args]  # any number
-        return " or ".join("null" if a is type(None) else type_name(a) for a in kinds)
+        kinds = [a for a in args if a is not int or float not in args]
+        names = {type(None): "null", float: "float" if kinds == [*args] else "number"}
+        return " or ".join(names.get(a) or type_name(a) for a in kinds)
     if origin in (list, tuple):
         return f"list of {type_name(args[0])}"
     return getattr(kind, "__name__", str(kind))
