@@ -82,6 +82,20 @@ def test_every_figure_is_drawn_and_fits_a_phone(browser: Browser, page: Path) ->
     assert desktop["wide"] == []
 
 
+def test_every_verdict_is_seen_on_a_phone_without_scrolling_to_the_side(browser: Browser, tmp_path: Path) -> None:
+    depths = (2, 4, 8, 16, 24, 32, 48)
+    axis, condition = small_spec().scientific
+    spec = small_spec(scientific=(axis.of_depths(depths), condition))
+    page = write_report(make_study(tmp_path, spec, lambda condition, depth, seed: telling(condition, 8, seed)))
+    script = """doc => [...doc.querySelectorAll('.grid .chip')].map(e => [e.getBoundingClientRect().right,
+        getComputedStyle(e, '::before').content])"""
+    for width in (360, 390):
+        found = browser.measure(page, width, script)
+        assert len(found) == 3 * len(depths)
+        assert max(right for right, _ in found) < width
+        assert [text for _, text in found[:7]] == [f'"depth {depth}"' for depth in depths]
+
+
 def test_dark_and_light_differ_and_both_can_be_read(browser: Browser, page: Path) -> None:
     script = """doc => {
         const style = name => getComputedStyle(doc.querySelector(name));
