@@ -77,7 +77,7 @@ def show(path, width=760):
         size = round(scale * picture.width), round(scale * picture.height)
         small = picture.convert("RGB").resize(size, Picture.Resampling.LANCZOS)
         file = io.BytesIO()
-        small.quantize(64, dither=Picture.Dither.NONE).save(file, "png", optimize=True)
+        small.quantize(256, Picture.Quantize.MAXCOVERAGE, dither=Picture.Dither.NONE).save(file, "png", optimize=True)
     display(Image(file.getvalue(), width=min(width, small.width)))
 
 

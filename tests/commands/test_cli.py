@@ -103,6 +103,7 @@ def test_good_command_lines_are_accepted_and_touch_nothing_else(
     """The lines that a drill in ``tests/faults`` mutates."""
     world = build_safe_world(tmp_path, monkeypatch)
     (world.folder / "here").mkdir()
+    (world.folder / "here" / "events.out.tfevents.1.netdepth").touch()
     for argv in LINES:
         if argv[0] not in ("predict", "explain") and "rm" not in argv:
             assert check(world, argv, tmp_path) == 0, argv
@@ -116,6 +117,19 @@ def test_compare_prints_each_style(ask: Ask, style: str) -> None:
     code, out, err = ask("compare", "baseline-mlp-s0", "baseline-mlp-s1", "baseline-mlp-s1", f"--{style}")
     assert (code, err) == (0, "")
     assert out.count("stopped") == 2
+
+
+def test_compare_passes_over_what_a_shell_pattern_finds_beside_the_runs(ask: Ask, world: World) -> None:
+    stray = world.runs / "notes.txt"
+    stray.touch()
+    runs = sorted(str(path) for path in world.runs.glob("*/*baseline-mlp-s[01]-0*"))
+    code, out, err = ask("compare", *runs, str(stray), str(world.runs))
+    assert (code, err.count("\n")) == (0, 1)
+    assert f"passed over, being neither a run nor a study: {stray}, {world.runs}" in err
+    assert out == ask("compare", *runs)[1]
+    code, _, err = ask("compare", str(stray))
+    assert code == 2
+    assert f"{stray} is neither a run nor a study" in err
 
 
 def test_compare_warns_once_of_different_data(ask: Ask, world: World) -> None:
@@ -196,6 +210,12 @@ def test_board_runs_tensorboard_until_it_is_interrupted(
         raise KeyboardInterrupt
 
     monkeypatch.setattr("subprocess.call", interrupted)
+    code, _, err = ask("board")
+    assert (code, called) == (2, [])
+    assert "no events of TensorBoard below" in err
+    assert "netdepth sync RUN --to tensorboard" in err
+    (world.runs / "single").mkdir(exist_ok=True)
+    (world.runs / "single" / "events.out.tfevents.1.netdepth").touch()
     assert ask("board", "--port", "7007")[0] == 0
     assert called[0][-6:] == ["--logdir", str(world.runs), "--host", "127.0.0.1", "--port", "7007"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +119,16 @@ def test_the_picture_shows_every_step(tmp_path: Path, drawn: list[Figure]) -> No
         "×: not finite; ▼: zero",
     ):
         assert any(expected in text for text in texts), expected
+
+
+def test_a_value_between_missing_ones_has_a_dot(tmp_path: Path, drawn: list[Figure]) -> None:
+    deep = statistics(variances=(1.0,) * 20)
+    layers = [replace(layer, dead_fraction=0.3 if i % 2 else None) for i, layer in enumerate(deep.layers)]
+    draw_layers(make_run(tmp_path), [replace(deep, layers=layers)])
+    dead = next(axes for axes in drawn[0].axes if axes.get_title("left") == "dead units (%)").get_lines()[0]
+    assert (dead.get_marker(), dead.get_markevery()) == ("o", [i for i in range(len(layers)) if i % 2])
+    variance = drawn[0].axes[1].get_lines()[0]
+    assert variance.get_markevery() == []
 
 
 @pytest.mark.parametrize("depth", [1, 40])

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from support.cli_world import answer
 from support.made_runs import make_run
 from support.real_runs import CONFIG, make
@@ -212,6 +213,7 @@ def test_all_panels_share_one_scale(slices: list[Slice], tmp_path: Path, drawn: 
     assert path == tmp_path / "out.png"
     panels = [axes for axes in drawn[0].axes if axes.get_xlabel() == "first direction"]
     assert len(panels) == len(slices)
+    assert not [text for text in drawn[0].findobj(Text) if "\\n" in text.get_text()], "a line break is none in print"
     filled = [collection for axes in panels for collection in axes.collections if getattr(collection, "filled", False)]
     assert len(filled) == sum(one is not BROKEN for one in slices)
     finite = [v for one in slices for row in one.loss for v in row if math.isfinite(v)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,11 +16,13 @@ from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.find import find_runs
 from netdepth.runs.folder import folder_size, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, label_of_run, study_at
-from netdepth.text import count, printable, size
+from netdepth.text import count, listed, printable, size
 
 __all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
 
 
+SHOWN = 5
+"""Paths that a message names."""
 RUN_KEYS = ("status", "error", "recipe", "dataset", "seed", "epochs", "test_best_accuracy", "fingerprint", "name")
 """What ``runs list --json`` says of a run, beside its place and size."""
 
@@ -28,13 +32,14 @@ def compare(args: argparse.Namespace) -> Answer:
     from netdepth.report.run_text import print_comparison, render
     from netdepth.runs.compare import compare as compare_runs
 
-    studies = [study_at(text, runs_root(args.runs_root)) for text in args.runs]
+    root = runs_root(args.runs_root)
+    names = _without_stray_paths(args.runs, root)
+    studies = [study_at(text, root) for text in names]
     if any(studies):
-        return _compare_studies(args, studies)
+        return _compare_studies(args, names, studies)
     if args.html is not None:
         raise BadInput("--html takes studies; the page of one run is written by: netdepth report RUN")
-    found = [run for text in args.runs for run in find_runs(text, runs_root(args.runs_root))]
-    made = compare_runs(found, label_of_run)
+    made = compare_runs([run for text in names for run in find_runs(text, root)], label_of_run)
 
     def show() -> None:
         if args.style is None:
@@ -47,14 +52,34 @@ def compare(args: argparse.Namespace) -> Answer:
     return Answer(made.as_json(), show)
 
 
-def _compare_studies(args: argparse.Namespace, found: Sequence[StudyDir | None]) -> Answer:
+def _without_stray_paths(texts: Sequence[str], root: Path) -> list[str]:
+    """What of ``texts`` may name a run or a study; files and folders that are neither are passed over, with a warning,
+    since ``compare class/*/*`` names all that lies there."""
+    kept: list[str] = []
+    stray: list[str] = []
+    for text in texts:
+        named = not os.path.exists(text) or study_at(text, root) is not None  # what is no path may be a prefix
+        if not named:
+            with contextlib.suppress(BadInput):
+                find_runs(text, root)
+                named = True
+        (kept if named else stray).append(text)
+    if not kept:
+        raise BadInput(f"{listed(stray[:SHOWN])} {'is' if len(stray) == 1 else 'are'} neither a run nor a study")
+    if stray:
+        more = f" and {len(stray) - SHOWN} more" if len(stray) > SHOWN else ""
+        warn(f"passed over, being neither a run nor a study: {', '.join(stray[:SHOWN])}{more}")
+    return kept
+
+
+def _compare_studies(args: argparse.Namespace, names: Sequence[str], found: Sequence[StudyDir | None]) -> Answer:
     """One line per study, as an instructor compares submissions; with ``--html`` a page too."""
     from netdepth.files.atomic import write_atomic
     from netdepth.report.submissions import page, print_submissions, read_submissions, render
 
     studies = [study for study in found if study is not None]
     if len(studies) < len(found):
-        other = args.runs[list(found).index(None)]
+        other = names[list(found).index(None)]
         raise BadInput(f"{other!r} is no study's folder, but others are; compare studies with studies, runs with runs")
     made = read_submissions(studies)
     text = None if args.style is None else render(made, args.style)
@@ -163,6 +188,8 @@ def board(args: argparse.Namespace) -> Answer:
     folder = args.folder or runs_root(args.runs_root)
     if not folder.is_dir():
         raise BadInput(f"no folder {str(folder)!r} to show; train something first, or name a folder of runs")
+    if not any("tfevents" in name for _, _, files in os.walk(folder) for name in files):
+        raise BadInput(f"no events of TensorBoard below {str(folder)!r}; of a run: netdepth sync RUN --to tensorboard")
     try:
         code = subprocess.call(board_command(folder, args.port))
     except KeyboardInterrupt:

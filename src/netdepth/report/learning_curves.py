@@ -16,6 +16,7 @@ from netdepth.report.style import (
     add_legend,
     colour,
     figure_of,
+    isolated,
     quiet,
     save_png,
     shortened,
@@ -177,8 +178,9 @@ def _figure(title: str, subtitle: str, objective: str | None) -> tuple[Figure, d
 
 def _line(axes: Axes, curves: _Curves, part: str, metric: str, **style: Any) -> None:
     values = curves.values[f"{part}_{metric}"]
-    dots = "o" if sum(map(math.isfinite, values)) <= 2 else None  # a line needs two points
-    axes.plot(curves.epochs, values, color=PARTS[part][1], marker=dots, markersize=6, **style)
+    few = sum(map(math.isfinite, values)) <= 2
+    dotted = None if few else isolated(values)  # a line needs two points
+    axes.plot(curves.epochs, values, color=PARTS[part][1], marker="o", markersize=6, markevery=dotted, **style)
 
 
 def _scale(axes: Axes, metric: str, drawn: Sequence[_Curves]) -> None:

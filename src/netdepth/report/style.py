@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DASHES", "DPI", "GRID", "HEAT", "INK", "MARKERS", "MUTED", "PAPER", "add_legend", "add_text", "colour",
-    "condition_line", "dash", "figure_of", "grid_of", "marker", "quiet", "save_png", "shortened", "svg", "ticks",
-    "tidy",
+    "condition_line", "dash", "figure_of", "grid_of", "isolated", "marker", "quiet", "save_png", "shortened", "svg",
+    "ticks", "tidy",
 ]  # fmt: skip
 
 DPI = 130
@@ -195,6 +195,12 @@ def _saved(figure: Figure, **settings: Any) -> io.BytesIO:
         warnings.filterwarnings("ignore", message="constrained_layout not applied", category=UserWarning)
         figure.savefig(buffer, **settings)
     return buffer
+
+
+def isolated(values: Sequence[float]) -> list[int]:
+    """The places in ``values`` of numbers that a line does not show, since both neighbours are missing (NaN or Inf)."""
+    finite = [False, *map(math.isfinite, values), False]
+    return [i for i in range(len(values)) if finite[i + 1] and not finite[i] and not finite[i + 2]]
 
 
 def ticks(low: float, high: float) -> list[float]:

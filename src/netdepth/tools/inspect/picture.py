@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from netdepth.report.style import DPI, INK, PAPER, colour, figure_of, save_png, shortened, ticks, tidy
+from netdepth.report.style import DPI, INK, PAPER, colour, figure_of, isolated, save_png, shortened, ticks, tidy
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import run_row, status_words
 from netdepth.text import plain, printable
@@ -140,8 +140,8 @@ def _line(panel: Axes, quantity: _Quantity, found: Statistics) -> Line2D:
         else math.nan
         for value in quantity.values(found)
     ]
-    dots = "o" if len(heights) <= DOTS_UP_TO else None
-    return panel.plot(range(1, len(heights) + 1), heights, marker=dots, markersize=4.5)[0]
+    dotted = None if len(heights) <= DOTS_UP_TO else isolated(heights)  # of many layers only where no line leads
+    return panel.plot(range(1, len(heights) + 1), heights, marker="o", markersize=4.5, markevery=dotted)[0]
 
 
 def _mark(panel: Axes, quantity: _Quantity, found: Statistics, shade: str) -> set[str]:

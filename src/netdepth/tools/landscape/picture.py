@@ -156,7 +156,7 @@ def draw_landscape(runs: Sequence[RunDir], slices: Sequence[Slice], out: Path | 
     first = slices[0]
     images = f"{thousands(first.images)} training images of {first.dataset}, directions of seed {first.seed}"
     text = printable(f"{first.grid} × {first.grid} points, {images}")
-    title = f"The loss around the weights\n{textwrap.fill(text, 17 * columns + 30)}"
+    title = f"The loss around the weights\n{textwrap.fill(text, 40 * columns + 14)}"
     figure.suptitle(title, x=0.02, ha="left", fontsize=10, color=INK, parse_math=False)
     note = "random directions, filters as long as the weights' (Li et al. 2018)"
     figure.supxlabel(note, x=0.02, ha="left", fontsize=8, color=MUTED)
