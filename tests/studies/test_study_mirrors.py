@@ -50,6 +50,9 @@ def wandb_start(run: RunDir) -> tuple[str, dict[str, Any]]:
 def test_a_study_is_mirrored_into_one_group_and_synced_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
+    from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
     monkeypatch.setenv("NETDEPTH_RUNS", str(tmp_path / "runs"))
     (tmp_path / "my.py").write_text(RECIPE)
     command = ["study", f"{tmp_path}/my.py:tiny", "--workers", "0", "--no-report", "--json", "--seeds", "1"]
@@ -65,8 +68,14 @@ def test_a_study_is_mirrored_into_one_group_and_synced_again(
         assert found == {"study": "mine", "condition": planned.condition, "depth": planned.depth, "seed": planned.seed}
         assert list(wandb_history(run)) == [2]
         assert [event.step for event in read_events(run).Scalars("loss/val")] == [2]
+        start = read_events(run).SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
+        shown = HParamsPluginData.FromString(start).session_start_info.hparams
+        assert (shown["study"].string_value, shown["depth"].number_value) == ("mine", planned.depth)
         assert labels_of_run(run) == {name: config[name] for name in ("study", "condition", "depth")}
 
+    code, out, _ = answer([*command, "--track", "tensorboard"], capsys)
+    (note,) = json.loads(out)["notes"]
+    assert note.startswith("2 runs finished before and not mirrored now; to mirror all: netdepth sync ")
     for file in study.path.glob("*/events.*"):
         file.unlink()
     code, out, _ = answer(["sync", "mi", "--to", "tensorboard"], capsys)  # the beginning of its name is enough

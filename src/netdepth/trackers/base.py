@@ -35,7 +35,8 @@ class Tracker(Protocol):
     """
 
     def start(self, config: Mapping[str, object]) -> None:
-        """``config.json`` of the run, with ``split.json`` and ``environment.json`` as keys of their names."""
+        """``config.json`` of the run, with ``split.json`` and ``environment.json`` as keys of their names; for a run of
+        a study also ``study``, ``condition`` and ``depth``, and ``phase`` ("tuning") if it only tuned a setting."""
 
     def log(self, record: Mapping[str, object], step: int) -> None:
         """Scalars; vectors or dicts of numbers as histograms; matrices as figures."""
@@ -48,7 +49,7 @@ class Tracker(Protocol):
 
 
 TRACKERS: Registry[Tracker] = Registry("tracker")
-"""Name -> function of ``(run_dir: Path)``. A tracker writes into `mirror_folder` and nowhere else."""
+"""Name -> function of ``(run_dir: Path)``. A tracker writes into `mirror_folder`."""
 
 NAMES = {
     "train_loss": "train/loss",
@@ -68,6 +69,8 @@ RESERVED = ("checkpoints", "figures", "probes")
 
 def mirror_folder(run_dir: Path, name: str) -> Path:
     """``<run>/<tracker name>``, the only place a tracker writes to; it is emptied before a rebuild.
+
+    TensorBoard alone writes a file beside it, because it calls a run by the folder of its events.
 
     Raises:
         BadInput: the name is one of the run folder's own or not fit for a folder.
