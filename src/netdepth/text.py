@@ -180,6 +180,8 @@ def capitalised(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
+READABLE = 20
+"""Characters in a line of a longer text; a narrower column is avoided as long as others may be left out."""
 GAP, EDGES = 3, 1
 """Characters between two columns of a table on a terminal, and at its edges beside that."""
 
@@ -250,16 +252,22 @@ def _blocks(
     for index in whole:
         least[index] = max([least[index], *(len(row[index]) for row in cells)])
 
-    def free(block: Sequence[int]) -> int:
+    def free(block: Sequence[int], least: Sequence[int] = least) -> int:
         """What is left of the width, negative if ``block`` does not fit."""
         return width - EDGES - sum(least[index] + GAP for index in block)
 
+    usual = [sorted(map(len, texts[1:]))[(len(texts) - 2) // 2] if cells else 0 for texts in columns]
+    readable = [max(low, min(middle, READABLE)) for low, middle in zip(least, usual, strict=True)]
     shown, left_out = list(range(len(header))), []
     for index in spare:
-        if free(shown) >= 0:
+        if free(shown, readable) >= 0:
             break
         shown.remove(index)
         left_out.append(index)
+    for index in reversed(left_out.copy()):  # a narrow one may fit beside those that are left
+        if free([*shown, index], readable) >= 0:
+            shown = sorted([*shown, index])
+            left_out.remove(index)
     first, *others = shown
     blocks = [[first]]
     for index in others:

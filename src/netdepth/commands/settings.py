@@ -44,7 +44,7 @@ def list_settings() -> Answer:
                 for one in found
                 if one.path.partition(".")[0] == part
             ]
-            print_table(HEADER, rows)
+            print_table(HEADER, rows, spare=(1, 2))
 
     return Answer({"settings": [dataclasses.asdict(one) for one in found], "options": options}, show)
 

@@ -175,7 +175,7 @@ def print_listing(found: Sequence[Configuration]) -> None:
             ]
         )
     header = ("run", "what differs", "seed", "status", loss.title, "age", "size", "fingerprint")
-    print_table(header, cells, right=(2, 4, 5, 6))
+    print_table(header, cells, right=(2, 4, 5, 6), spare=(7, 6, 5, 2))
 
 
 def _header(quantities: Sequence[Quantity]) -> tuple[str, ...]:
