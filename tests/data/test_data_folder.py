@@ -176,7 +176,15 @@ ALTERATIONS: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda root: [(root / "train" / name).mkdir() for name in ("caf\u00e9", "cafe\u0301")],
         "has two folders 'caf\u00e9', encoded differently",
     ),
-    "deeper": (lambda root: (root / "train/ant/x.png").mkdir(), r"x\.png' is not acceptable: it is not a file"),
+    "deeper": (lambda root: (root / "train/ant/x.png").mkdir(), r"x\.png' is not acceptable: it is a folder"),
+    "Train": (
+        lambda root: (root / "train").rename(root / "Train"),
+        "unknown folder in .*'Train' .did you mean 'train'",
+    ),
+    "training alone": (
+        lambda root: [(root / "train").rename(root / "Training"), shutil.rmtree(root / "test")],
+        "unknown folder in .*'Training' .did you mean 'train'",
+    ),
     "pipe": (lambda root: os.mkfifo(root / "train/ant/x.png"), r"x\.png' is not acceptable: it is not a file"),
     "dangling": (
         lambda root: (root / "train/ant/x.png").symlink_to("nowhere"),

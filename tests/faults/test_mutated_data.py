@@ -88,7 +88,7 @@ class Ground:
 
 def put_pictures(folder: Path, rng: random.Random) -> str:
     """Two pictures of each class below ``folder``; the name of the one that is to be damaged."""
-    suffix = rng.choice(("png", "jpg"))
+    suffix = rng.choice(("png", "jpg", "tif", "bmp", "webp", "gif"))
     for label, name in enumerate(("ant", "bee")):
         (folder / "train" / name).mkdir(parents=True, exist_ok=True)
         for index in range(2):
@@ -102,7 +102,8 @@ def put_pictures(folder: Path, rng: random.Random) -> str:
 def lying_header(data: bytes, rng: random.Random) -> bytes:
     """The picture says that it has other dimensions than it has."""
     changed = bytearray(data)
-    at = 16 if data.startswith(b"\x89PNG") else data.index(b"\xff\xc0") + 5
+    jpeg, elsewhere = data.find(b"\xff\xc0") + 5, rng.randrange(26)
+    at = 16 if data.startswith(b"\x89PNG") else jpeg if data.startswith(b"\xff\xd8") else elsewhere
     changed[at : at + 4] = rng.choice((b"\xff\xff\xff\xff", b"\0\0\0\0", b"\0\1\0\0", rng.randbytes(4)))
     return bytes(changed)
 

@@ -40,6 +40,8 @@ from netdepth.progress import CountProgress
 __all__ = ["IMAGE_FOLDER", "image_folder", "read_folder"]
 
 PARTS = ("train", "val", "test")
+LIKE_PARTS = ("training", "valid", "validation", "testing")
+"""No class is called so: a folder with such names is asked to call them `PARTS`."""
 LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r"})
 """What Windows and macOS put into folders and archives, in small letters; .DS_Store begins with a dot."""
 MAX_SIZE = 4096
@@ -131,7 +133,7 @@ def read_folder(root: Path) -> Folder:
         StorageError: a file or folder cannot be read.
     """
     entries = _entries(root)
-    flat = not any(entry.name in PARTS for entry in entries)
+    flat = not any(entry.name.lower() in (*PARTS, *LIKE_PARTS) for entry in entries)
     for entry in entries:
         if flat:
             break
@@ -227,6 +229,8 @@ def _listed(
 
 def _checked(entry: os.DirEntry[str]) -> os.stat_result | str:
     """The size and times of a picture file, or why it cannot be a picture."""
+    if os.path.isdir(entry.path):
+        return "it is a folder; the folder of a class takes pictures and nothing else"
     if not entry.name.lower().endswith(SUFFIXES):
         return f"its name ends in none of {', '.join(SUFFIXES)}; move it away, or turn it into one"
     try:
@@ -236,7 +240,7 @@ def _checked(entry: os.DirEntry[str]) -> os.stat_result | str:
     except OSError as error:
         raise StorageError(f"cannot read {entry.path!r}: {error.strerror or error}") from None
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for a writer
-        return "it is not a file; a class's folder takes pictures and nothing else"
+        return "it is not a file; the folder of a class takes pictures and nothing else"
     if found.st_size > MAX_BYTES:
         return f"it has {found.st_size} bytes; a picture has {MAX_BYTES} at most"
     return found
