@@ -66,7 +66,7 @@ def test_no_command_shows_the_help_and_version_stands_everywhere(ask: Ask) -> No
         (["train", "none.json"], ["none.json", "No such file"]),
         (["train", "baseline-mlp", "--import", "none.py"], ["none.py", "No such file"]),
         (["compare", "nothing-like-it"], ["no run 'nothing-like-it'", "baseline-mlp-s0-0123456789"]),
-        (["compare", "baseline"], ["ambiguous", "baseline-mlp-s1-0123456789"]),
+        (["compare", "baseline-mlp-s"], ["ambiguous", "baseline-mlp-s1-0123456789"]),
         (["compare", ""], ["cannot be a name or a path"]),
         (["compare", "a" * 5000], ["cannot be a name or a path"]),
         (["runs", "rm", "baseline-mlp-s0"], ["see netdepth runs rm --help"]),

@@ -54,6 +54,29 @@ def test_latex_has_as_many_cells_as_columns(three: Comparison) -> None:
     assert "97.10 \\%" in text
 
 
+def test_several_configurations_are_one_table_with_the_best_validation_loss_first(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path, seed=seed, lr=0.1, fingerprint="b" * 10, val_loss=0.3 + seed / 10) for seed in (0, 1)]
+    runs += [make_run(tmp_path, lr=0.01, val_loss=0.2), make_run(tmp_path, seed=1, finish=False)]
+    runs += [make_run(tmp_path, lr=9.0, fingerprint="c" * 10, status="diverged", reported="last", test_accuracy=0.99)]
+    made = compare(runs)
+    (title, *table) = (line for line in render(made, "markdown").splitlines() if line)
+    assert title.startswith("**baseline-mlp on mnist: 3 configurations, means ± 95 % t intervals, the smallest")
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in table]
+    assert [row[:2] + row[-1:] for row in cells[2:]] == [
+        ["optimizer.lr=0.01", "1", "1 unfinished"],
+        ["optimizer.lr=0.1", "2", ""],
+        ["optimizer.lr=9.0", "0", "1 diverged"],
+    ]
+    assert cells[3][-2].startswith("0.3500 ± ")
+    stream = io.StringIO()
+    print_comparison(made, stream)
+    assert "mean ± 95 % t interval" not in stream.getvalue()
+    print_comparison(made, stream, flat=True)
+    assert stream.getvalue().count("mean ± 95 % t interval") == 3
+    latex = [line for line in render(made, "latex").splitlines() if line.endswith("\\\\")]
+    assert {line.count(" & ") + 1 for line in latex} == {len(cells[0])}
+
+
 def test_hostile_names_stay_literal_in_every_format(tmp_path: Path) -> None:
     made = compare([make_run(tmp_path, recipe=HOSTILE, failure="no | pipe\nhere")])
     markdown = render(made, "markdown")

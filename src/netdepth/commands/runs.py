@@ -43,9 +43,9 @@ def compare(args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         if args.style is None:
-            print_comparison(made)
+            print_comparison(made, flat=args.flat)
         else:
-            print(render(made, args.style), end="")
+            print(render(made, args.style, flat=args.flat), end="")
         for warning in made.warnings:
             warn(warning)
 

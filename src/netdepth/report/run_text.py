@@ -6,8 +6,10 @@ import csv
 import html
 import io
 import math
+import re
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
@@ -178,31 +180,69 @@ def print_listing(found: Sequence[Configuration]) -> None:
     print_table(header, cells, right=(2, 4, 5, 6), spare=(7, 6, 5, 2))
 
 
-def _header(quantities: Sequence[Quantity]) -> tuple[str, ...]:
-    return ("seed", "epochs", *(printable(q.title) for q in quantities), "status")
-
-
 SPARE = ("weighted precision", "epochs", "val loss", "test loss", "macro recall")
 """Columns that a narrow terminal does without, the first of them first."""
 
 
-def print_comparison(comparison: Comparison, stream: TextIO | None = None) -> None:
-    """The comparison as tables on ``stream`` (stdout if None)."""
-    header = _header(comparison.quantities)
-    for group in comparison.groups:
-        lines = _lines(group, comparison.quantities)
-        columns, rule = range(len(header) - 1), [len(lines) - 2]
-        spare = [header.index(name) for name in SPARE if name in header]
-        print_table(header, lines, right=columns, title=group.label, ruled=rule, spare=spare, stream=stream)
+DIFFERS = re.compile(f", |{SEPARATOR}")
+"""What stands in a label between what is alike in a recipe's runs and what is not."""
 
 
-def render(comparison: Comparison, style: Literal["markdown", "csv", "latex"]) -> str:
+@dataclass(frozen=True)
+class _Table:
+    """Lines of cells; the columns ``left`` are aligned to the left, and the last line is a mean where ``mean``."""
+
+    title: str
+    header: tuple[str, ...]
+    lines: list[list[str]]
+    left: tuple[int, ...]
+    mean: bool
+
+    @property
+    def right(self) -> tuple[int, ...]:
+        return tuple(index for index in range(len(self.header)) if index not in self.left)
+
+
+def _tables(comparison: Comparison, flat: bool) -> list[_Table]:
+    """One table of a line per configuration, the best validation loss first; of a single configuration, or of each if
+    ``flat``, one of a line per run."""
+    quantities, groups = comparison.quantities, comparison.groups
+    if flat or len(groups) == 1:
+        header = ("seed", "epochs", *(printable(q.title) for q in quantities), "status")
+        return [_Table(group.label, header, _lines(group, quantities), (len(header) - 1,), True) for group in groups]
+    parts = {group.label: DIFFERS.split(group.label, maxsplit=1) for group in groups}
+    heads = {head for head, *_ in parts.values()}
+    lines = []
+    for group in sorted(groups, key=lambda group: group.worth("val_loss")):
+        means = [group.estimates[quantity.key] for quantity in quantities]
+        n = max(mean.n for mean in means)
+        cells = [_interval(quantity, mean, n) for quantity, mean in zip(quantities, means, strict=True)]
+        label = parts[group.label][-1] if len(heads) == 1 else group.label
+        lines.append([label, str(n), *cells, ", ".join(group.remarks)])
+    header = ("configuration", "n", *(printable(q.title) for q in quantities), "remarks")
+    title = f"{count(len(groups), 'configuration')}, means ± 95 % t intervals, the smallest validation loss first"
+    title = f"{heads.pop()}: {title}" if len(heads) == 1 else title
+    return [_Table(title, header, lines, (0, len(header) - 1), False)]
+
+
+def print_comparison(comparison: Comparison, stream: TextIO | None = None, *, flat: bool = False) -> None:
+    """The comparison as tables on ``stream`` (stdout if None); ``flat``: with a line per run."""
+    for table in _tables(comparison, flat):
+        names = [name for name in SPARE if name in table.header and (table.mean or name != "val loss")]  # sorted by it
+        spare = [table.header.index(name) for name in names]
+        ruled = [len(table.lines) - 2] if table.mean else []
+        print_table(
+            table.header, table.lines, right=table.right, title=table.title, ruled=ruled, spare=spare, stream=stream
+        )
+
+
+def render(comparison: Comparison, style: Literal["markdown", "csv", "latex"], *, flat: bool = False) -> str:
     """The comparison as a text that ends with a newline.
 
-    Markdown and LaTeX show per cent; CSV holds fractions, one line per run and then the mean,
-    its low and high end and n of each group.
+    Markdown and LaTeX show what `print_comparison` shows, in per cent; CSV holds fractions, one line per run and then
+    the mean, its low and high end and n of each group.
     """
-    return {"markdown": _markdown, "csv": _csv, "latex": _latex}[style](comparison)
+    return _csv(comparison) if style == "csv" else {"markdown": _markdown, "latex": _latex}[style](comparison, flat)
 
 
 def _lines(group: ComparedRuns, quantities: Sequence[Quantity]) -> list[list[str]]:
@@ -245,12 +285,14 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], right: 
     return "\n".join(f"| {' | '.join(line)} |" for line in (header, rule, *rows))
 
 
-def _markdown(comparison: Comparison) -> str:
-    parts, header = [], [markdown_text(title) for title in _header(comparison.quantities)]
-    for group in comparison.groups:
-        *runs, mean = [[markdown_text(cell) for cell in line] for line in _lines(group, comparison.quantities)]
-        bold = [f"**{cell}**" if cell else "" for cell in mean]
-        parts += [f"**{markdown_text(group.label)}**", markdown_table(header, [*runs, bold], range(len(header) - 1))]
+def _markdown(comparison: Comparison, flat: bool) -> str:
+    parts = []
+    for table in _tables(comparison, flat):
+        lines = [[markdown_text(cell) for cell in line] for line in table.lines]
+        if table.mean:
+            lines[-1] = [f"**{cell}**" if cell else "" for cell in lines[-1]]
+        header = [markdown_text(title) for title in table.header]
+        parts += [f"**{markdown_text(table.title)}**", markdown_table(header, lines, table.right)]
     parts += [f"Note: {markdown_text(warning)}." for warning in comparison.warnings]
     return "\n\n".join(parts) + "\n"
 
@@ -261,14 +303,15 @@ LATEX_ESCAPES = {
 }  # fmt: skip
 
 
-def _latex(comparison: Comparison) -> str:
-    parts, header = [], _header(comparison.quantities)
-    for group in comparison.groups:
-        lines = (header, *_lines(group, comparison.quantities))
-        rows = [" & ".join(map(_latex_text, line)) + r" \\" for line in lines]
-        table = [r"\hline", rows[0], r"\hline", *rows[1:-1], r"\hline", rows[-1], r"\hline"]
-        begin = rf"\begin{{tabular}}{{{'r' * (len(header) - 1)}l}}"
-        parts.append("\n".join([f"% {printable(group.label)}", begin, *table, r"\end{tabular}"]))
+def _latex(comparison: Comparison, flat: bool) -> str:
+    parts = []
+    for table in _tables(comparison, flat):
+        rows = [" & ".join(map(_latex_text, line)) + r" \\" for line in (table.header, *table.lines)]
+        body = [*rows[1:-1], r"\hline", rows[-1]] if table.mean else rows[1:]
+        columns = "".join("l" if index in table.left else "r" for index in range(len(table.header)))
+        begin = rf"\begin{{tabular}}{{{columns}}}"
+        lines = [begin, r"\hline", rows[0], r"\hline", *body, r"\hline", r"\end{tabular}"]
+        parts.append("\n".join([f"% {printable(table.title)}", *lines]))
     parts += [f"% {printable(warning)}" for warning in comparison.warnings]
     return "\n\n".join(parts) + "\n"
 

@@ -15,7 +15,8 @@ import numpy as np
 from netdepth.config import Json, Settings
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import Quantity, RunRow, minimised, quantities_of, run_row
+from netdepth.runs.naming import UNCALLED, differing, flat_settings
+from netdepth.runs.table import QUANTITIES, Quantity, RunRow, minimised, quantities_of, run_row
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, mean_interval
 
@@ -47,6 +48,14 @@ class ComparedRuns:
     def remarks(self) -> list[str]:
         """``2 diverged``, ``1 failed``: what a reader of the mean must know."""
         return [f"{self.counts[status]} {status}" for status in ("diverged", *UNFINISHED) if self.counts.get(status)]
+
+    def worth(self, key: str) -> float:
+        """The mean of a loss by which the groups are sorted: a finished run whose value is not finite counts as
+        infinitely bad, and so does a group without a value."""
+        quantity = next(quantity for quantity in QUANTITIES if quantity.key == key)
+        found = [quantity.of(row) for row in self.rows if row.status not in UNFINISHED]
+        values = [value if math.isfinite(value) else math.inf for value in found if value is not None]
+        return math.fsum(values) / len(values) if values else math.inf
 
 
 @dataclass(frozen=True)
@@ -88,7 +97,8 @@ class Comparison:
 def compare(runs: Iterable[RunDir], label_of: Callable[[RunDir], str | None] = lambda run: None) -> Comparison:
     """Compare ``runs``; a folder named twice counts once.
 
-    If ``label_of`` has a different name for each config, they are called so; else by the settings in which they differ.
+    If each config has a name of its own, given to its runs or by ``label_of``, they are called so; else by the settings
+    in which they differ.
 
     Every run has its line whatever its status. A mean is over the finished runs with a finite
     value (a diverged run counts if its value is finite), with Student's t interval at 95 %.
@@ -106,7 +116,7 @@ def compare(runs: Iterable[RunDir], label_of: Callable[[RunDir], str | None] = l
         config = {} if row.status == "unreadable" else run.read_json("config.json") or {}
         key = str(row.fingerprint or path)
         groups.setdefault(key, []).append((row, config))
-        names.setdefault(key, label_of(run))
+        names.setdefault(key, row.called.name or label_of(run))
     labels = [name for name in dict.fromkeys(names.values()) if name is not None]
     if len(labels) < len(groups):
         labels = _labels([same[0] for same in groups.values()])
@@ -129,27 +139,22 @@ def _group(rows: list[RunRow], label: str, quantities: Sequence[Quantity]) -> Co
 
 
 def _labels(firsts: Sequence[tuple[RunRow, Settings]]) -> list[str]:
-    """Recipe and data set, then the settings in which the groups differ."""
-    flat = [_flatten({k: v for k, v in c.items() if k not in ("schema", "fingerprint", "seed")}) for _, c in firsts]
-    shared = {key for key in flat[0] if all(key in other and other[key] == flat[0][key] for other in flat)}
+    """The titles of the groups, if they tell them apart; else recipe and data set, and the settings that differ."""
+    titles = [row.title for row, _ in firsts]
+    if len(set(titles)) == len(titles) and all(row.called != UNCALLED for row, _ in firsts):
+        return titles
     labels = []
-    for (row, config), settings in zip(firsts, flat, strict=True):
+    for (row, config), differ in zip(firsts, differing([flat_settings(config) for _, config in firsts]), strict=True):
         dataset = config.get("dataset")
         names = [row.recipe, dataset.get("name") if isinstance(dataset, Mapping) else None]
-        said = ("recipe", "dataset.name")
-        differ = [f"{k}={v}" for k, v in settings.items() if k not in shared and k not in said and v != "null"]
-        labels.append(", ".join([" on ".join(str(n) for n in names if n) or row.run, *differ]))
+        said = row.called.name or " on ".join(str(name) for name in names if name) or row.run
+        settings = {path: value for path, value in differ.items() if path != "dataset" and value is not None}
+        labels.append(", ".join([said, *(f"{path}={_text(value)}" for path, value in settings.items())]))
     return labels
 
 
-def _flatten(value: Json, path: str = "") -> dict[str, str]:
-    """``{"optimizer": {"args": {"lr": 0.1}}}`` as ``{"optimizer.lr": "0.1"}``, the way ``--set`` names it."""
-    if not isinstance(value, Mapping):
-        return {path: value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))}
-    flat: dict[str, str] = {}
-    for key, item in value.items():
-        flat.update(_flatten(item, path if key == "args" and path else f"{path}.{key}" if path else str(key)))
-    return flat
+def _text(value: Json) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
