@@ -12,6 +12,8 @@ from netdepth import models
 from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import MODELS, Network, OwnNetwork
+from netdepth.training.layers import probe
+from netdepth.training.stack import Stack
 
 SHAPE = (3, 12, 12)
 
@@ -127,6 +129,31 @@ def test_what_a_network_has_not_is_said_where_it_is_asked_for(registered):
         model.features(torch.zeros(2, *SHAPE, dtype=torch.uint8))
     with pytest.raises(BadInput, match="needs dim"):
         models.build("mine", SHAPE, 7)
+
+
+class Tied(nn.Module):
+    """Two layers with one weight."""
+
+    def __init__(self, num_classes):
+        super().__init__()
+        self.first, self.second = nn.Linear(432, 432), nn.Linear(432, 432)
+        self.second.weight = self.first.weight
+        self.head = nn.Linear(432, num_classes)
+
+    def forward(self, x):
+        return self.head(self.second(self.first(x.flatten(1)).relu()).relu())
+
+
+def test_layers_that_share_a_weight_have_statistics_and_train(registered):
+    registered(Tied)
+    model = models.build("mine", SHAPE, 7)
+    images = torch.randint(0, 256, (8, *SHAPE), dtype=torch.uint8)
+    layers = probe(model, images, torch.arange(8) % 7).layers
+    assert [layer.name for layer in layers] == ["net.first", "net.second", "net.head"]
+    assert layers[0].grad_norm == layers[1].grad_norm > 0
+    stack = Stack([model])
+    stack.flat.data.mul_(0.5)
+    assert model.net.second.weight is model.net.first.weight
 
 
 ONE = for_digits()

@@ -146,18 +146,26 @@ class OwnNetwork(Network):
         Raises:
             BadInput: none does.
         """
-        if self.head_path is None:
-            raise BadInput(
-                f"the logits of {type(self.net).__name__} do not come from a linear layer, so it has no features; "
-                "end its forward pass with an nn.Linear"
-            )
         seen: list[Tensor] = []
-        hook = self.get_submodule(self.head_path).register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+        hook = self.last_linear().register_forward_pre_hook(lambda _, args: seen.append(args[0]))
         try:
             self(x)
         finally:
             hook.remove()
         return seen[-1]
+
+    def last_linear(self) -> nn.Module:
+        """The linear layer that gives the logits.
+
+        Raises:
+            BadInput: none does.
+        """
+        if self.head_path is None:
+            raise BadInput(
+                f"the logits of {type(self.net).__name__} do not come from a linear layer, so it has no features; "
+                "end its forward pass with an nn.Linear"
+            )
+        return self.get_submodule(self.head_path)
 
     def stage_paths(self) -> dict[str, tuple[str, ...]]:
         """The modules and parameters of the network by name, in the order in which they were made, the head last."""

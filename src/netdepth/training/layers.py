@@ -142,13 +142,15 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor, step: int = 0, epoch
     devices = range(torch.cuda.device_count()) if started else ()
     with torch.random.fork_rng(devices=devices), torch.enable_grad(), _training(model), _watched(model) as layers:
         torch.manual_seed(0)  # for a network that draws
-        for name in _weight_layers(model):
-            parameters[f"{name}.weight"].requires_grad_(True)
+        first = {id(p): name for name, p in model.named_parameters()}  # two layers may share a weight
+        weight_of = {name: parameters[first[id(layer.weight)]] for name, layer in _weight_layers(model).items()}
+        for weight in weight_of.values():
+            weight.requires_grad_(True)
         logits: Tensor = torch.func.functional_call(model, (parameters, buffers), (inputs,))
         loss = F.cross_entropy(logits, labels)
         if layers:
             layers[-1].representation = _measured(logits)
-        weights = [parameters[f"{layer.name}.weight"] for layer in layers]
+        weights = [weight_of[layer.name] for layer in layers]
         gradients = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True) if weights else ()
     grad_norms, weight_norms = _norms(gradients), _norms(weights)
     found = []

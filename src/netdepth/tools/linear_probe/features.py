@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from netdepth.data import Split
 from netdepth.data.splits import stratified_choice
 from netdepth.errors import BadInput
-from netdepth.models import Network
+from netdepth.models import Network, OwnNetwork
 
 __all__ = ["CANDIDATES", "Features", "classifier", "features_of", "pixels_of", "right_answers", "subset"]
 
@@ -60,8 +60,10 @@ def features_of(model: Network, split: Split, data_digest: str, weights_sha256: 
     """The input of the last stage of ``model``, in eval mode, with the network's own normalisation.
 
     Raises:
-        BadInput: images of another shape than the network takes.
+        BadInput: images of another shape than the network takes; a network of the user's own without a linear head.
     """
+    if isinstance(model, OwnNetwork):
+        model.last_linear()
     shape = tuple(split.inputs.shape[1:])
     if shape != tuple(model.input_shape):
         raise BadInput(f"images of {list(shape)} do not fit a network that takes {list(model.input_shape)}")
