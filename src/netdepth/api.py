@@ -89,7 +89,7 @@ def _called(recipe: str | RunConfig, config: RunConfig, name: str | None) -> Cal
     A saved config is held against the recipe that it was made from; where there is none, nobody knows how it differs.
     """
     from netdepth import recipes
-    from netdepth.training.resolve import changes
+    from netdepth.training.changes import changes
 
     own, base = _named(recipe)
     if isinstance(recipe, RunConfig) or recipe.lower().endswith(".json"):

@@ -12,7 +12,7 @@ from netdepth.config import Runtime
 from netdepth.errors import BadInput
 from netdepth.runs.folder import slug
 from netdepth.runs.naming import Called, called_in, changed_settings, folder_label, title
-from netdepth.training.resolve import changes
+from netdepth.training.changes import changes
 
 CHANGES = {"dataset": "fashion-mnist", "model": "vit", "optimizer.lr": 0.0003, "train.budget": "5ep"}
 

@@ -119,7 +119,8 @@ def test_a_metric_of_ones_own_is_in_every_record_result_and_table(tmp_path, caps
     assert record["val_top_2"] == result["val"]["last"]["top_2"] > result["val"]["last"]["accuracy"]
     assert tracker_record(record)["val/top_2"] == record["val_top_2"]
     print_run(made.run)
-    head, *lines = [line for line in capsys.readouterr().out.splitlines() if "F1" in line or line.strip().startswith("test  ")]
+    shown = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    head, *lines = [line for line in shown if "F1" in line or line.startswith("test  ")]
     assert head.split()[-1] == "top_2"
     assert lines[-1].split()[-1] == f"{result['test']['last']['top_2']:.4f}"
     both = compare([made.run, without.run])

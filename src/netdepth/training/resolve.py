@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import torch
 from torch import nn
 
 from netdepth import data, models
-from netdepth.config import RunConfig, Runtime, Settings, derive_seed, digest, to_json
+from netdepth.config import RunConfig, Runtime, derive_seed, digest
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.owncode import UserCode
@@ -34,7 +33,6 @@ __all__ = [
     "COMPONENTS",
     "ResolvedConfig",
     "build_model",
-    "changes",
     "fill_in",
     "fingerprint",
     "multiplies_bf16",
@@ -114,34 +112,6 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
         args = {**config.objective.args, **fixed}
         config = dataclasses.replace(config, objective=dataclasses.replace(config.objective, args=args))
     return config
-
-
-def changes(config: RunConfig, base: RunConfig) -> Settings:
-    """The settings in which ``config`` differs from ``base``, by path, as ``--set`` takes them.
-
-    Of another component than that of ``base``: its name, and what differs from its own defaults.
-    """
-    found: dict[str, Any] = {}
-    for part, registry in COMPONENTS.items():
-        own, before = registry.resolve(getattr(config, part)), registry.resolve(getattr(base, part))
-        known = dict(before.args)
-        if own.name != before.name:
-            found[part] = own.name
-            known = {setting.name: setting.default for setting in registry.entry(own.name).fields}
-        _differ(to_json(own.args), to_json(known), part, found)
-    for rest in ("train", "start_from"):
-        _differ(to_json(getattr(config, rest)) or {}, to_json(getattr(base, rest)) or {}, rest, found)
-    return found
-
-
-def _differ(own: Mapping[str, Any], before: Mapping[str, Any], path: str, found: dict[str, Any]) -> None:
-    """Add to ``found`` the values of ``own`` that are others than those of ``before``."""
-    for key, value in own.items():
-        other = before.get(key)
-        if isinstance(value, Mapping) and isinstance(other, Mapping):
-            _differ(value, other, f"{path}.{key}", found)
-        elif value != other:
-            found[f"{path}.{key}"] = value
 
 
 def _refuse_settings_out_of_range(config: RunConfig) -> None:
