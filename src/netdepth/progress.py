@@ -106,7 +106,7 @@ class _Display:
         if key not in self._tasks:
             named = "" if self.single and self._bars.console.width < NARROW else title
             shown: dict[str, Any] = {"place": "", "numbers": "", "title": named, "fitting": ""}
-            self._tasks[key] = self._bars.add_task(named, total=total, **shown)
+            self._tasks[key] = self._bars.add_task("", total=total, visible=False, **shown)
         self._bars.update(self._tasks[key], total=total, **fields)
         if time.monotonic() - self._drawn >= REFRESH_SECONDS:
             self._drawn = time.monotonic()
@@ -158,8 +158,9 @@ class _Display:
         limit = max(room, TITLE_WIDTH)
         for task, text in zip(tasks, chosen, strict=True):
             named = task.fields["title"]
-            named = named if len(named) <= limit else f"{named[: limit - 1]}…"
-            bars.update(task.id, description=named, fitting=text)
+            if len(named) > limit:  # both ends tell groups apart: the condition, and the depth
+                named = f"{named[: limit // 2]}…{named[len(named) - (limit - limit // 2 - 1) :]}"
+            bars.update(task.id, description=named, fitting=text, visible=True)
 
     def _above(self, text: str) -> None:
         """On a terminal: a line above the bars."""
