@@ -196,6 +196,6 @@ def quickstart(args: argparse.Namespace) -> Answer:
             print_quickstart(run, made.figures[seed])
         print()
         study.show()
-        print_next(page)
+        print_next(page, STUDY)
 
     return Answer({"baseline": baseline.document, "study": study.document}, show, study.code)

@@ -140,12 +140,14 @@ def print_quickstart(run: RunDir, figure: Path | None) -> None:
         print(printable(f"The learning curves show both: {figure}"))
 
 
-def print_next(report: Path | None) -> None:
-    """What to do after the quickstart."""
+def print_next(report: Path | None, study: str) -> None:
+    """What to do after the quickstart, whose runs are in ``study``."""
     print(
         "\nNext:\n"
         + (f"  open {printable(report)} in a browser\n" if report is not None else "")
-        + "  netdepth inspect plain-he-depth-32-mnist5k-s0    gradients and activations inside a deep network\n"
+        + "  netdepth runs list                           all runs, with what differs; --best 3 names the best\n"
+        f"  netdepth inspect {study}/plain-he-depth-32-mnist5k-s0\n"
+        "                                               gradients and activations inside a deep network\n"
         "  netdepth train baseline-mlp                  the same on all of MNIST (55,000 digits to learn from)\n"
         "  netdepth study depth-mlp --dry-run           what a study of 350 networks on MNIST would cost here\n"
         "  netdepth list recipes -v                     all recipes"
