@@ -5,6 +5,7 @@ from typing import Annotated
 
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from torch import nn
 
@@ -12,6 +13,7 @@ from netdepth import models
 from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import MODELS, Network, OwnNetwork
+from netdepth.tools.export.formats import _safetensors_bytes
 from netdepth.training.layers import probe
 from netdepth.training.stack import Stack
 
@@ -154,6 +156,7 @@ def test_layers_that_share_a_weight_have_statistics_and_train(registered):
     stack = Stack([model])
     stack.flat.data.mul_(0.5)
     assert model.net.second.weight is model.net.first.weight
+    assert len(safetensors.torch.load(_safetensors_bytes(model, {}))) == len(model.state_dict())
 
 
 ONE = for_digits()

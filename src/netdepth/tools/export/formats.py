@@ -89,7 +89,7 @@ def _onnx_logits(data: bytes) -> Logits:
 
 
 def _safetensors_bytes(model: Network, metadata: Mapping[str, str]) -> bytes:
-    weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+    weights = {name: tensor.clone().contiguous() for name, tensor in model.state_dict().items()}  # some share memory
     content: bytes = safetensors.torch.save(weights, dict(metadata))
     return content
 
