@@ -62,8 +62,12 @@ def find_own(run: RunDir, *kinds: str) -> None:
     Raises:
         BadInput: it is gone, altered, never run from here, or another one has its name.
     """
+    config = run.read_json("config.json") or {}
+    asked = [(kind, config[kind].get("name")) for kind in kinds or KINDS if isinstance(config.get(kind), dict)]
+    if all(name in registry_of(kind).names() and registry_of(kind).entry(name).origin is None for kind, name in asked):
+        return  # all are netdepth's: nothing else of the folder is needed
     environment = run.environment()
-    parts = [part for part in (environment and environment.own) or () if part.kind in (kinds or KINDS)]
+    parts = [part for part in (environment and environment.own) or () if (part.kind, part.name) in asked]
     for part in parts:
         registry, what = registry_of(part.kind), f"{part.kind} {part.name!r} of run {run.path.name}"
         origin = registry.entry(part.name).origin if part.name in registry.names() else None
