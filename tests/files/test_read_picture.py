@@ -67,6 +67,8 @@ def test_twelve_bits_in_a_file_of_sixteen_are_warned_of(tmp_path):
     assert pixels.max() == 15
     assert warning is not None
     assert warning.startswith("its 16-bit values end below 4,096, so that 16 of 256 grey levels are left; multiply")
+    Image.fromarray(values).save(tmp_path / "a.tiff")
+    assert read_picture(tmp_path / "a.tiff", (1, 8, 8)).warning == warning
     Image.fromarray(values * 16).save(tmp_path / "b.png")
     assert read_picture(tmp_path / "b.png", (1, 8, 8)).warning is None
     Image.fromarray((values >> 8).astype(np.uint8)).save(tmp_path / "c.png")  # dark, but nothing is lost

@@ -48,6 +48,8 @@ STRIP_ROWS = 256
 
 PNG_START, PNG_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 """The first bytes of a PNG, and the byte with its bits per value."""
+TIFF_STARTS, TIFF_DEPTH = (b"II*\0", b"MM\0*"), 258
+"""The first bytes of a TIFF, and the tag with its bits per value."""
 FEW_BITS = 6
 """A 16-bit picture that leaves two bits or more of its high byte empty is warned of."""
 
@@ -116,15 +118,27 @@ def read_picture(path: Path, shape: Sequence[int]) -> ReadPicture:
 
 
 def _lost_levels(content: bytes, pixels: np.ndarray) -> str | None:
-    """What is left of a 16-bit PNG whose values fill few of its bits, as those of a camera or scanner with 12 do."""
-    depth = content[PNG_DEPTH] if content.startswith(PNG_START) and len(content) > PNG_DEPTH else 8
+    """What is left of a 16-bit PNG or TIFF whose values fill few of its bits, as those of a camera with 12 do."""
     bits = int(pixels.max(initial=0)).bit_length()
-    if depth != 16 or bits > FEW_BITS:
+    if bits > FEW_BITS or _bits_per_value(content) != 16:
         return None
     return (
         f"its 16-bit values end below {2 ** (8 + bits):,}, so that {2**bits} of 256 grey "
         f"levels are left; multiply them by {2 ** (8 - bits)} first"
     )
+
+
+def _bits_per_value(content: bytes) -> int:
+    """As the picture file in ``content`` says, PNG or TIFF; 8 for others."""
+    from PIL import Image
+
+    if content.startswith(PNG_START):
+        return content[PNG_DEPTH]
+    if not content.startswith(TIFF_STARTS):
+        return 8
+    with Image.open(io.BytesIO(content), formats=("TIFF",)) as image:
+        bits = getattr(image, "tag_v2", {}).get(TIFF_DEPTH, 8)
+        return int(bits[0] if isinstance(bits, tuple) else bits)
 
 
 def decode_picture(content: bytes, *, channels: int, size: int | tuple[int, int] | None) -> np.ndarray:
