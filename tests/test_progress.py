@@ -9,8 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from netdepth.progress import CountProgress, DownloadProgress, StudyProgress, TrainProgress, describe_record
+from netdepth.progress import CountProgress, DownloadProgress, TrainProgress, describe_record
 from netdepth.studies.plan import Work, plan
+from netdepth.studies.progress import StudyProgress
 
 RECORD = {
     "step": 860, "epoch": 1.0, "train_loss": 0.25, "val_loss": 0.125, "train_accuracy": 0.925, "val_accuracy": 0.9625,

@@ -6,29 +6,26 @@ A stream that goes away silences the display and never stops the work.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import itertools
 import math
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, Required, Self, TextIO, TypedDict, cast
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Required, Self, TextIO, TypedDict, cast
 from urllib.parse import urlsplit
 
-from netdepth.text import STATUS_WORDS, duration, number, percent, plain, thousands
+from netdepth.text import duration, number, percent, plain, thousands
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
-__all__ = ["CountProgress", "DownloadProgress", "ShownRecord", "StudyProgress", "TrainProgress", "describe_record"]
+__all__ = ["CountProgress", "DownloadProgress", "ShownRecord", "TrainProgress", "describe_record"]
 
 REFRESH_SECONDS = 0.25
 """A redraw costs about a millisecond of the working thread, so there are at most four a second."""
 TRAIN_LINE_SECONDS = 1.0
-STUDY_LINE_SECONDS = 30.0
-"""Without a terminal every group that ends has its line, and no silence is longer than this."""
 COUNT_LINE_SECONDS = 5.0
 CELL_SECONDS = 0.5
 """The line of a notebook's cell changes at most this often."""
@@ -63,7 +60,7 @@ class _Forgiving:
         return False
 
 
-class _Display:
+class Display:
     """Bars or lines on ``stream`` (standard error if None), as a context manager; nothing unless ``shown``.
 
     In a notebook the lines are one that changes, except those that must stay.
@@ -221,7 +218,7 @@ class ShownRecord(TypedDict, total=False):
     overfit_onset_epoch: float | None
 
 
-class TrainProgress(_Display):
+class TrainProgress(Display):
     """Progress of one run.
 
     Args:
@@ -252,22 +249,22 @@ class TrainProgress(_Display):
     def advance(self, step: int, **fields: Any) -> None:
         """``step`` optimizer steps are done, counted from the start of the run."""
         self._before = step if self._before is None or step < self._before else self._before
-        place = _epochs(step, self.total_steps, self.steps_per_epoch)
+        place = epochs_of(step, self.total_steps, self.steps_per_epoch)
         self._bar("run", self.title, self.total_steps, completed=step, place=place, **fields)
         passed = time.monotonic() - self._started
-        left = _time_left(passed, self._before, step, self.total_steps) if self._cell is not None else ""
+        left = time_left(passed, self._before, step, self.total_steps) if self._cell is not None else ""
         self._moment(f"{self.title}: {', '.join(filter(None, [place, self._numbers, left]))}")
 
     def evaluated(self, record: ShownRecord) -> None:
         """Show one record of ``metrics.jsonl``."""
         step, self._numbers = record["step"], describe_record(record)
         self.advance(step, numbers=(self._numbers, *_shorter(record)))
-        place = _epochs(step, self.total_steps, self.steps_per_epoch)
+        place = epochs_of(step, self.total_steps, self.steps_per_epoch)
         text = f"{self.title}: {place}, step {step}, {self._numbers}"
         self._pending = "" if self._line(text, TRAIN_LINE_SECONDS) else text
 
 
-class CountProgress(_Display):
+class CountProgress(Display):
     """Progress of work whose pieces take about the same time: how many are done, and about how long the rest takes.
 
     Args:
@@ -302,7 +299,7 @@ class CountProgress(_Display):
         self.done, passed = done, time.monotonic() - self._started
         if passed < QUIET_SECONDS:
             return
-        notes = [text for text in (note, _time_left(passed, self.before, done, self.total, self._word)) if text]
+        notes = [text for text in (note, time_left(passed, self.before, done, self.total, self._word)) if text]
         place = f"{thousands(done)}/{thousands(self.total)}"
         self._bar("count", self.title, self.total, completed=done, place=place, numbers=" · ".join(notes))
         self._line(
@@ -310,7 +307,7 @@ class CountProgress(_Display):
         )
 
 
-class DownloadProgress(_Display):
+class DownloadProgress(Display):
     """Progress of downloads: a line for each that begins and, on a terminal, a bar."""
 
     remaining = transient = True
@@ -330,116 +327,6 @@ class DownloadProgress(_Display):
             begun = f"downloading {name} from {urlsplit(url).netloc}"
             self._above(begun)
             self._line(begun, lasting=True)
-
-
-class PlannedGroup(Protocol):
-    """What is shown of a group of a study's plan (`netdepth.studies.plan.Group`)."""
-
-    @property
-    def group(self) -> int: ...
-    @property
-    def seeds(self) -> Sequence[int]: ...
-    @property
-    def operations(self) -> int: ...
-    def title(self, label_of: Callable[[str], str]) -> str: ...
-
-
-class StudyProgress(_Display):
-    """Progress of a study: a bar for all of it and one per running group.
-
-    Args:
-        title: the study; shown literally.
-        groups: all groups of the plan. A group counts as much as its multiply-adds.
-        missing: those that are trained now.
-        label_of: gives a condition's label.
-    """
-
-    def __init__(
-        self,
-        title: str,
-        groups: Sequence[PlannedGroup],
-        missing: Sequence[PlannedGroup],
-        *,
-        label_of: Callable[[str], str] = str,
-        shown: bool = True,
-        stream: TextIO | None = None,
-    ) -> None:
-        super().__init__(shown and bool(missing), stream)
-        self.title = title
-        self._groups = {group.group: group for group in missing}
-        self._titles = {group.group: group.title(label_of) for group in missing}
-        self._runs = sum(len(group.seeds) for group in groups)
-        self._runs_done = self._runs - sum(len(group.seeds) for group in missing)
-        self._total = max(1, sum(group.operations for group in groups))
-        self._shares: dict[int, float] = {}
-        self._begun: dict[int, float] = {}
-        self._before = self.share
-
-    def __enter__(self) -> Self:
-        self._bar_of_all()
-        left = self._runs - self._runs_done
-        self._line(f"{self.title}: {left} of {self._runs} runs to train, in {len(self._groups)} groups")
-        return self
-
-    def started(self, group: int) -> None:
-        """The work on a group begins."""
-        self._begun[group] = time.monotonic()
-        self._bar_of(group)
-
-    def advanced(self, group: int, step: int, total_steps: int, steps_per_epoch: int, train_loss: float | None) -> None:
-        """A group has done ``step`` steps; ``train_loss`` is that of its newest evaluation."""
-        self._shares[group] = min(1.0, step / max(total_steps, 1))
-        numbers = {} if train_loss is None else {"numbers": f"loss {number(train_loss)}"}
-        place = _epochs(step, total_steps, steps_per_epoch)
-        self._bar_of(group, completed=self._shares[group], place=place, **numbers)
-        done = f"{self.title}: {percent(self.share, 0)} done, {self._left()}"
-        self._line(done, STUDY_LINE_SECONDS)
-        self._moment(done)
-
-    def trouble(self, group: int, text: str) -> None:
-        """Say why a group waits or starts again."""
-        self._bar_of(group, numbers=text)
-        self._line(f"{self._titles[group]}: {text}", lasting=True)
-
-    def ended(self, group: int, statuses: Sequence[tuple[str, str | None]]) -> None:
-        """A group has ended, with the status and the error, if any, of each of its runs."""
-        self._shares[group] = 1.0
-        self._runs_done += len(self._groups[group].seeds)
-        text = f"{self._titles[group]}: {_outcomes(statuses)}"
-        if self._bars is not None and group in self._tasks:
-            self._bars.remove_task(self._tasks.pop(group))
-        if any(error for _, error in statuses):
-            self._above(text)
-        self._bar_of_all()
-        took = duration(time.monotonic() - self._begun.get(group, self._started))
-        line = "; ".join(filter(None, [f"[{self._runs_done}/{self._runs} runs] {text} in {took}", self._left()]))
-        self._line(line, lasting=any(error for _, error in statuses))
-
-    @property
-    def share(self) -> float:
-        """The part of the whole study that is done, 0 to 1, by multiply-adds."""
-        left = sum((1 - self._shares.get(key, 0.0)) * group.operations for key, group in self._groups.items())
-        return 1 - left / self._total
-
-    def _left(self) -> str:
-        return _time_left(time.monotonic() - self._started, self._before, self.share, 1.0)
-
-    def _bar_of(self, group: int, **fields: Any) -> None:
-        self._bar(group, f"  {self._titles[group]}", **fields)
-        self._bar_of_all()
-
-    def _bar_of_all(self) -> None:
-        place = f"{self._runs_done}/{self._runs} runs"
-        self._bar("all", self.title, completed=self.share, place=place, numbers=self._left())
-
-
-def _outcomes(statuses: Sequence[tuple[str, str | None]]) -> str:
-    """How the runs of a group ended: ``9 completed, 1 diverged``, or the reason of a failure."""
-    errors = [error for _, error in statuses if error]
-    if errors:
-        return f"failed: {errors[0]}"
-    counts = collections.Counter(status for status, _ in statuses)
-    return ", ".join(f"{count} {STATUS_WORDS.get(status, status)}" for status, count in counts.items())
 
 
 def describe_record(record: ShownRecord) -> str:
@@ -477,12 +364,12 @@ def _shorter(record: ShownRecord) -> list[str]:
     ]
 
 
-def _epochs(step: int, total_steps: int, steps_per_epoch: int) -> str:
+def epochs_of(step: int, total_steps: int, steps_per_epoch: int) -> str:
     epochs, total = step / max(steps_per_epoch, 1), total_steps / max(steps_per_epoch, 1)
     return f"epoch {epochs:.{1 if epochs % 1 else 0}f}/{total:.{1 if total % 1 else 0}f}"
 
 
-def _time_left(passed: float, before: float, done: float, total: float, word: str = "about") -> str:
+def time_left(passed: float, before: float, done: float, total: float, word: str = "about") -> str:
     """``about 12 min left`` at the pace since ``before``; empty at the end or while nothing is known of the pace."""
     if passed < QUIET_SECONDS or done <= before or done >= total:
         return ""

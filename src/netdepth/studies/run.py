@@ -13,11 +13,11 @@ from pathlib import Path
 from netdepth.config import Runtime
 from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.files.atomic import storage
-from netdepth.progress import StudyProgress
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
 from netdepth.studies.mirrors import StudyMirrors
 from netdepth.studies.pool import execute, execute_here
+from netdepth.studies.progress import StudyProgress
 from netdepth.studies.resolve import Phase, ResolvedCell, chosen_cells, make_parent_run, resolve_cells, tuned_nuisance
 from netdepth.studies.worker import Done, Event, Job, Progress, Report, Retry, Started, Waiting
 from netdepth.studyspec import Nuisance, StudySpec
