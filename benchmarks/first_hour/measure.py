@@ -212,9 +212,9 @@ def install(side: str) -> Measured:
     return Measured([command.line for command in commands], count, 0, round(seconds, 2), reached, found)
 
 
-def measured_rows(names: list[str], with_install: bool) -> dict[str, dict[str, dict[str, Any]]]:
-    """Every row asked for, both sides in turn."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+def measured_rows(names: list[str], sides: tuple[str, ...], with_install: bool) -> dict[str, dict[str, Any]]:
+    """Every row asked for, its sides in turn; the machine's load before each."""
+    found: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory(prefix="first-hour-") as name:
         folders = {side: Path(name) / side for side in SIDES}
         for folder in folders.values():
@@ -226,8 +226,8 @@ def measured_rows(names: list[str], with_install: bool) -> dict[str, dict[str, d
         for row in ROWS:
             if row.name not in names or (row.name == "install" and not with_install):
                 continue
-            found[row.name] = {}
-            for side in SIDES:
+            found[row.name] = {"load": round(os.getloadavg()[0], 2)}
+            for side in sides:
                 one = install(side) if row.name == "install" else measure(row, side, folders[side])
                 found[row.name][side] = asdict(one)
                 costs = f"{one.commands} commands, {one.lines} lines, {one.seconds:6.1f} s"
@@ -238,8 +238,11 @@ def measured_rows(names: list[str], with_install: bool) -> dict[str, dict[str, d
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--with-install", action="store_true", help="measure pip install, too (else kept from before)")
-    parser.add_argument("--only", metavar="ROWS", help="these rows, separated by commas; nothing is written")
+    parser.add_argument("--with-install", action="store_true", help="measure pip install, too; else kept from before")
+    parser.add_argument(
+        "--only", metavar="ROWS", help="measure these rows, separated by commas; the others are kept from before"
+    )
+    parser.add_argument("--side", choices=SIDES, help="this side alone; nothing is written")
     parser.add_argument("--render", action="store_true", help="only make the table from the JSON file")
     given = parser.parse_args()
     if not given.render:
@@ -247,18 +250,15 @@ def main() -> None:
         names = given.only.split(",") if given.only else known
         if wrong := sorted(set(names) - set(known)):
             sys.exit(f"unknown rows: {', '.join(wrong)}; choose from: {', '.join(known)}")
-        load = [round(value, 2) for value in os.getloadavg()]
-        rows = measured_rows(names, given.with_install)
-        if given.only:
+        rows = measured_rows(names, (given.side,) if given.side else SIDES, given.with_install)
+        if given.side:
             return
-        document = json.loads(RESULT.read_text()) if RESULT.is_file() else {"rows": {}}
-        kept = {"install": document["rows"]["install"]} if "install" in document["rows"] else {}
+        before = json.loads(RESULT.read_text())["rows"] if RESULT.is_file() else {}
         document = {
             "schema": 1,
             "what": "commands, own lines and seconds of a newcomer's first hour, netdepth beside Lightning",
-            "load": load,
             "system": system(),
-            "rows": {**kept, **rows},
+            "rows": {name: row for name in known if (row := rows.get(name, before.get(name)))},
         }
         RESULT.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n")
     document = json.loads(RESULT.read_text())

@@ -86,5 +86,5 @@ def side(commands, lines, seconds, reached=True):
 )
 def test_a_row_says_where_netdepth_stands(hour, netdepth, lightning, said):
     assert hour["table"].standing(netdepth, lightning) == said
-    document = {"rows": {"resume": {"netdepth": netdepth, "lightning": lightning}}, "system": "Linux", "load": [0.1]}
+    document = {"rows": {"resume": {"netdepth": netdepth, "lightning": lightning, "load": 0.1}}, "system": "Linux"}
     assert f"| {said} |" in hour["table"].render(document)

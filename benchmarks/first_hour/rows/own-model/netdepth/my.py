@@ -1,9 +1,9 @@
 from torch import nn
 
-from netdepth.models import MODELS
+import netdepth as nd
 
 
-@MODELS.register("residual")
+@nd.MODELS.register("residual")
 class Residual(nn.Module):
     def __init__(self, width=16):
         super().__init__()
