@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import importlib.util
 import io
 import json
 import re
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from conftest import lacking
 from PIL import Image
 
 import netdepth as nd
@@ -445,8 +447,10 @@ def parquet(path: Path, which: slice, **changes: Any) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_parquet_files_of_the_hugging_face_hub(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
+    if importlib.util.find_spec("pyarrow") is None:
+        lacking("parquet", "pyarrow is not installed; get it with: pip install netdepth[parquet]")
     single = parquet(tmp_path / "one.parquet", slice(None))
     splits = splits_of("parquet", single, channels=1)
     assert splits.spec.sizes == {"train": 32, "val": 4, "test": 4}
