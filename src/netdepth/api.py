@@ -294,14 +294,13 @@ def list_runs(
     Raises:
         BadInput: an unknown name in ``sort`` or ``filters``, or a metric of test data.
     """
-    import pandas
-
     from netdepth.runs.folder import runs_root
     from netdepth.runs.listing import configurations, records
+    from netdepth.runs.table import frame
 
     found = configurations(runs_root(runs_dir), sort=sort, filters=filters, best=best, flat=flat)
     columns, rows = records(found)
-    return pandas.DataFrame(rows, columns=columns)
+    return frame(rows, columns)
 
 
 # --- studies ---

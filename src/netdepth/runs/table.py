@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from netdepth.config import Json
 from netdepth.errors import BadInput, choose
@@ -16,8 +16,11 @@ from netdepth.runs.folder import RunDir
 from netdepth.runs.naming import UNCALLED, Called, called_in, title
 from netdepth.text import STATUS_WORDS, number, percent, plain
 
+if TYPE_CHECKING:
+    import pandas
+
 __all__ = [
-    "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "minimised",
+    "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "frame", "minimised",
     "number_of", "own_metrics",
     "quantities_of", "run_row", "source", "status_words",
 ]  # fmt: skip
@@ -283,6 +286,18 @@ def status_words(row: RunRow) -> str:
         if row.split is not None and row.split.without_val:
             words += f" (judged without {len(row.split.without_val)} of {len(row.split.classes)} classes)"
     return words + (f" ({row.error})" if row.error else "")
+
+
+def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = None) -> pandas.DataFrame:
+    """Rows as a pandas frame.
+
+    Its texts are Python's also where pyarrow is installed, which pandas would take then: it knows no name of a file
+    with bytes that are not UTF-8.
+    """
+    import pandas
+
+    with pandas.option_context("mode.string_storage", "python"):
+        return pandas.DataFrame(list(rows), columns=columns)
 
 
 def source(row: RunRow, column: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import COLUMNS, RunRow, field_of, number_of, run_row
+from netdepth.runs.table import COLUMNS, RunRow, field_of, frame, number_of, run_row
 from netdepth.studies.cells import PROBED, RATIO
 from netdepth.studies.folder import PlannedRun, StudyDir
 from netdepth.studyspec import StudySpec
@@ -80,14 +80,12 @@ def study_table(study: StudyDir) -> pandas.DataFrame:
 
 def frame_of(rows: Iterable[StudyRow], spec: StudySpec) -> pandas.DataFrame:
     """Rows of `study_row` as the frame of `study_table`; whole numbers stay whole where some are missing."""
-    import pandas
-
     axes = [axis.name for axis in spec.scientific]
     names = ["run", "folder", "status", *PLANNED, *axes, *(column.name for column in COLUMNS)]
     columns = list(dict.fromkeys([*names, "classes", "label_entropy", RATIO, "error"]))
-    frame = pandas.DataFrame([row.columns() for row in rows], columns=columns).astype(dict.fromkeys(WHOLE, "Int64"))
-    frame.attrs["sources"] = dict(SOURCES)
-    return frame
+    made = frame((row.columns() for row in rows), columns).astype(dict.fromkeys(WHOLE, "Int64"))
+    made.attrs["sources"] = dict(SOURCES)
+    return made
 
 
 def study_row(study: StudyDir, planned: PlannedRun) -> StudyRow:
