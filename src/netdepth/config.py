@@ -108,20 +108,18 @@ def require(condition: bool, path: str, value: object, good: str) -> None:
         raise BadInput(f"{path} = {value!r} is {wrong}; it takes {good}")
 
 
-def _says(meaning: str, takes: str | None = None) -> Mapping[str, str | None]:
-    """What ``netdepth list settings`` says of a field, and what it takes where its type does not say that."""
-    return {"meaning": meaning, "takes": takes}
+def _said(default: Any, meaning: str, takes: str | None = None) -> Any:
+    """A field with what ``netdepth list settings`` says of it, and what it takes where its type does not say that."""
+    return field(default=default, metadata={"meaning": meaning, "takes": takes})
 
 
 @dataclass(frozen=True)
 class EarlyStopping:
     """Stop after ``patience`` evaluations in which ``monitor`` did not improve by ``min_delta``."""
 
-    monitor: Literal["val_loss", "val_accuracy"] = field(
-        default="val_loss", metadata=_says("the metric that has to improve")
-    )
-    patience: int = field(default=5, metadata=_says("evaluations without improvement before training stops"))
-    min_delta: float = field(default=0.0, metadata=_says("how much better counts as an improvement"))
+    monitor: Literal["val_loss", "val_accuracy"] = _said("val_loss", "the metric that has to improve")
+    patience: int = _said(5, "evaluations without improvement before training stops")
+    min_delta: float = _said(0.0, "how much better counts as an improvement")
 
     def __post_init__(self) -> None:
         require(self.patience >= 1, "early_stopping.patience", self.patience, "1 or more")
@@ -133,9 +131,9 @@ class Overfitting:
     """Overfitting: in ``patience`` evaluations in a row, the validation loss is more than ``delta`` nats above its best
     while the training loss is below its value at that best."""
 
-    patience: int = field(default=3, metadata=_says("evaluations in a row that count as overfitting"))
-    delta: float = field(default=0.0, metadata=_says("nats by which the validation loss is above its best"))
-    action: Literal["flag", "stop"] = field(default="flag", metadata=_says("flag: only say so; stop: end the training"))
+    patience: int = _said(3, "evaluations in a row that count as overfitting")
+    delta: float = _said(0.0, "nats by which the validation loss is above its best")
+    action: Literal["flag", "stop"] = _said("flag", "flag: only say so; stop: end the training")
 
     def __post_init__(self) -> None:
         require(self.patience >= 1, "overfitting.patience", self.patience, "1 or more")
@@ -149,19 +147,13 @@ DURATIONS = "steps, written as 2000it, or epochs, as 20ep"
 class TrainConfig:
     """How long and how a network is trained; ``batch_size`` is global, over all processes."""
 
-    budget: str = field(default="20ep", metadata=_says("length of the training", DURATIONS))
-    eval_every: str = field(
-        default="1ep", metadata=_says("how often the network is evaluated on validation data", DURATIONS)
-    )
-    batch_size: int = field(default=128, metadata=_says("images per step, over all processes"))
-    early_stopping: EarlyStopping | None = field(default=None, metadata=_says("when to stop early; null: never"))
-    overfitting: Overfitting | None = field(default=None, metadata=_says("how overfitting is found; null: not at all"))
-    precision: Literal["float32", "float64", "bf16", "auto"] = field(
-        default="float32", metadata=_says("precision of a training step")
-    )
-    grad_clip_norm: float | None = field(
-        default=None, metadata=_says("largest norm of the whole gradient; null: no limit")
-    )
+    budget: str = _said("20ep", "length of the training", DURATIONS)
+    eval_every: str = _said("1ep", "how often the network is evaluated on validation data", DURATIONS)
+    batch_size: int = _said(128, "images per step, over all processes")
+    early_stopping: EarlyStopping | None = _said(None, "when to stop early; null: never")  # noqa: RUF009
+    overfitting: Overfitting | None = _said(None, "how overfitting is found; null: not at all")  # noqa: RUF009
+    precision: Literal["float32", "float64", "bf16", "auto"] = _said("float32", "precision of a training step")
+    grad_clip_norm: float | None = _said(None, "largest norm of the whole gradient; null: no limit")
 
     def __post_init__(self) -> None:
         for name in ("budget", "eval_every"):
@@ -185,20 +177,15 @@ class StartFrom:
     them.
     """
 
-    run: str = field(metadata=_says("the finished run to start from: a path or the beginning of its name"))
-    weights: Literal["best", "last"] | None = field(
-        default=None, metadata=_says("which of its weights; null: those that it reports")
-    )
-    sha256: str | None = field(default=None, metadata=_says("digest of those weights; null: filled in"))
-    reset_head: bool = field(default=True, metadata=_says("draw the last stage anew, as other classes need"))
-    freeze: tuple[str, ...] = field(
-        default=(), metadata=_says("stages that stay as they are", 'a list of stages, such as ["stem","stage1"]')
-    )
-    unfreeze_every: str | None = field(
-        default=None, metadata=_says("how often one more frozen stage joins the training", DURATIONS)
-    )
+    run: str = field(metadata={"meaning": "the finished run to start from: a path or the beginning of its name"})
+    weights: Literal["best", "last"] | None = _said(None, "which of its weights; null: those that it reports")
+    sha256: str | None = _said(None, "digest of those weights; null: filled in")
+    reset_head: bool = _said(True, "draw the last stage anew, as other classes need")
+    freeze: tuple[str, ...] = _said((), "stages that stay as they are", 'a list of stages, such as ["stem","stage1"]')
+    unfreeze_every: str | None = _said(None, "how often one more frozen stage joins the training", DURATIONS)
     lr_scale: Mapping[str, float] = field(
-        default_factory=dict, metadata=_says("factor of the learning rate by stage", 'an object, such as {"stem":0.1}')
+        default_factory=dict,
+        metadata={"meaning": "factor of the learning rate by stage", "takes": 'an object, such as {"stem":0.1}'},
     )
 
     def __post_init__(self) -> None:
