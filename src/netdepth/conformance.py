@@ -7,7 +7,6 @@ registered with) and yields each requirement and whether it is met.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -15,15 +14,16 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from netdepth import data, models
-from netdepth.config import Component, RunConfig
+from netdepth.config import Component, RunConfig, digest
 from netdepth.data.augment import AUGMENTATIONS
+from netdepth.data.splits import array_digest
 from netdepth.errors import BadInput
 from netdepth.recipes import RECIPES, import_user
 from netdepth.registry import REGISTRIES, registry_of
@@ -86,14 +86,17 @@ def _in_other_processes(path: str, names: Sequence[str]) -> list[Finding]:
     and sets another order."""
     code = "import sys; from netdepth import conformance; conformance.print_weights(*sys.argv[1:])"
     command = [sys.executable, "-c", code, path, *names]
-    piped: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    worlds = [{**os.environ, "PYTHONHASHSEED": seed} for seed in ("1", "2")]
-    processes = [subprocess.Popen(command, env=world, **piped) for world in worlds]
-    answers = []
-    for process in processes:
-        out, err = process.communicate()
-        said = out.splitlines()[-1:] if process.returncode == 0 else []
-        answers.append(json.loads(said[0]) if said else dict.fromkeys(names, " ".join(err.split())[-200:]))
+
+    def answer(hash_seed: str) -> dict[str, str]:
+        environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            return dict.fromkeys(names, " ".join(done.stderr.split())[-200:])
+        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        return found
+
+    with ThreadPoolExecutor() as both:
+        answers = list(both.map(answer, ("1", "2")))
     found = []
     for name in names:
         first, second = (answer[name] for answer in answers)
@@ -106,20 +109,10 @@ def print_weights(path: str, *names: str) -> None:
     """Print, as JSON, a sha256 of the untrained weights of each of the models ``names`` that ``path`` registers."""
     with contextlib.redirect_stdout(sys.stderr):  # what a user's file prints is no answer
         import_user(path)
-        digests = {
-            name: _digest(models.build(Component(name, models.MODELS.entry(name).example), SHAPE, CLASSES))
-            for name in names
-        }
-    print(json.dumps(digests))
-
-
-def _digest(model: torch.nn.Module) -> str:
-    digest = hashlib.sha256()
-    for name, tensor in model.state_dict().items():
-        digest.update(
-            name.encode() + tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
-        )
-    return digest.hexdigest()
+        parts = (Component(name, models.MODELS.entry(name).example) for name in names)
+        weights = (models.build(part, SHAPE, CLASSES).state_dict() for part in parts)
+        digests = [digest({key: array_digest(tensor.numpy()) for key, tensor in held.items()}) for held in weights]
+    print(json.dumps(dict(zip(names, digests, strict=True))))
 
 
 def check_component(kind: str, name: str, data_dir: Path | None = None) -> list[Finding]:
@@ -197,8 +190,8 @@ def _optimizer(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _few(names: Iterable[str]) -> str:
-    first, *more = [*names][:5] or [""]
-    return ", ".join([first, *more[:3], *(["..."] if len(more) == 4 else [])])
+    shown = [*names]
+    return ", ".join([*shown[:4], "..."] if len(shown) > 4 else shown)
 
 
 def _augmentation(component: Component, data_dir: Path | None) -> Promises:
@@ -217,11 +210,8 @@ def _schedule(component: Component, data_dir: Path | None) -> Promises:
     for total in (1, 2, 1000):
         factors = [SCHEDULES.build(component, total, 10)(step) for step in range(total)]
         good = all(0 <= factor < float("inf") for factor in factors)
-        yield (
-            f"has finite factors of 0 or more over {total} steps",
-            good,
-            f"{plain(min(factors), 3)} to {plain(max(factors), 3)}",
-        )
+        seen = f"{plain(min(factors), 3)} to {plain(max(factors), 3)}"
+        yield f"has finite factors of 0 or more over {total} steps", good, seen
 
 
 def _objective(component: Component, data_dir: Path | None) -> Promises:

@@ -8,7 +8,6 @@ by that of everything it refers to. Where even that is missing, it is known by n
 from __future__ import annotations
 
 import ast
-import dataclasses
 import dis
 import functools
 import hashlib
@@ -125,11 +124,9 @@ def module_file(root: Path, name: str) -> Path | None:
 def digest_of(files: Mapping[str, bytes]) -> str:
     """sha256 of what `files_of` found: of a file without neighbours that of its content."""
     (_, content), *others = files.items()
-    if not others:
-        return hashlib.sha256(content).hexdigest()
-    parts = [hashlib.sha256(content).hexdigest()]
-    parts += [f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in sorted(others)]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    own = hashlib.sha256(content).hexdigest()
+    parts = [own, *(f"{name} {hashlib.sha256(data).hexdigest()}" for name, data in sorted(others))]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest() if others else own
 
 
 def _imports(content: bytes, package: str) -> Iterator[str]:
@@ -154,7 +151,7 @@ def _imports(content: bytes, package: str) -> Iterator[str]:
 # --- where a component comes from ---------------------------------------------------------------
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Origin:
     """Where a component of the user's own was registered: the ``module`` and its globals, ``scope``; its ``file``
     with the `digest_of` its ``content`` and neighbours, or None and the ``typed`` object that has no file.
@@ -191,9 +188,12 @@ class Origin:
         """What of it has no source, so that no run of it can be known again; empty if all has."""
         return "" if self.typed is None else ", ".join(_known_by(self.typed)[1])
 
-    def unlike_before(self) -> Origin:
-        """The same with another ``token``."""
-        return dataclasses.replace(self, token=uuid.uuid4().hex)
+    def unlike_before(self) -> str:
+        """`unknown`; if anything is, ``source`` is another one from now on."""
+        unknown = self.unknown
+        if unknown:
+            self.token = uuid.uuid4().hex
+        return unknown
 
     def may_replace(self, other: Origin | None) -> bool:
         """Whether a name that ``other`` took may be taken again: the same cell, or the same file, run once more."""
@@ -253,6 +253,12 @@ MADE_BY_PYTHON = {
     "__type_params__",
 }  # fmt: skip
 """Entries of a class that follow from its source, or decide nothing."""
+METHOD = ("__func__", "__self__")
+WRAPPERS: Mapping[type, tuple[str, ...]] = {
+    functools.partial: ("func", "args", "keywords"), functools.cached_property: ("func",),
+    property: ("fget", "fset", "fdel"), staticmethod: METHOD, classmethod: METHOD, types.MethodType: METHOD,
+}  # fmt: skip
+"""What is made of functions, and its parts."""
 NO_SOURCE = (OSError, TypeError, SyntaxError, tokenize.TokenError)
 
 
@@ -286,14 +292,9 @@ class _Reader:
             return self._module(value)
         if isinstance(value, types.FunctionType | type):
             return self._written(value, name)
-        if isinstance(value, functools.partial):
-            return f"partial {self.text([value.func, value.args, value.keywords], name)}"
-        if isinstance(value, staticmethod | classmethod | types.MethodType):
-            return f"{type(value).__name__} {self.text([value.__func__, getattr(value, '__self__', None)], name)}"
-        if isinstance(value, property):
-            return f"property {self.text([value.fget, value.fset, value.fdel], name)}"
-        if isinstance(value, functools.cached_property):
-            return f"property {self.text(value.func, name)}"
+        for kind, parts in WRAPPERS.items():
+            if isinstance(value, kind):
+                return f"{type(value).__name__} {self.text([getattr(value, part, None) for part in parts], name)}"
         return self._object(value, name)
 
     def _file(self, file: str, module: str) -> str:
@@ -338,10 +339,8 @@ class _Reader:
 
     def _class(self, cls: type, name: str) -> str:
         fields = vars(cls).get("__dataclass_fields__", {})
-        parts = [
-            f"class {cls.__qualname__}",
-            *(self.text(base, base.__qualname__) for base in (*cls.__bases__, type(cls))),
-        ]
+        above = (*cls.__bases__, type(cls))
+        parts = [f"class {cls.__qualname__}", *(self.text(base, base.__qualname__) for base in above)]
         for key, value in sorted(vars(cls).items()):
             made = fields and getattr(_code_of(value), "co_filename", "") == "<string>"
             if key not in MADE_BY_PYTHON and not made and not isinstance(value, types.MemberDescriptorType):
@@ -354,13 +353,12 @@ class _Reader:
         kind, module = type(value), type(value).__module__ or ""
         if isinstance(value, types.BuiltinFunctionType | types.MethodDescriptorType):
             return f"{getattr(value, '__module__', '')}.{value.__qualname__}"
-        if module == "torch" and kind.__name__ in ("dtype", "device", "layout", "memory_format", "Size"):
-            return repr(value)
         if module.partition(".")[0] in ("torch", "numpy") and kind.__name__ in ("Tensor", "ndarray", "Parameter"):
             array = value.detach().cpu().numpy() if module.startswith("torch") else value
             if array.dtype != object:
                 return f"{array.dtype}{array.shape} {hashlib.sha256(array.tobytes()).hexdigest()}"
-        if module.startswith(("typing", "pathlib")):
+        small = module == "torch" and kind.__name__ in ("dtype", "device", "layout", "memory_format", "Size")
+        if small or module.startswith(("typing", "pathlib")):
             return repr(value)
         return self._not_known(name)
 

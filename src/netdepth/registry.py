@@ -8,7 +8,7 @@ checks behind ``--set`` and the table of ``netdepth list ... -v``.
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import functools
 import importlib
 import inspect
@@ -143,15 +143,6 @@ class Registry(Generic[T]):
         except BadInput as error:
             raise BadInput(f"{error}; for one of your own: --import FILE.py (docs/your-own.md)") from None
 
-    def unlike_before(self, name: str) -> str:
-        """What of the component called ``name`` cannot be known again (`Origin.unknown`); if anything, its digest is
-        another one from now on."""
-        entry = self.entry(name)
-        unknown = "" if entry.origin is None else entry.origin.unknown
-        if unknown:
-            self._entries[name] = dataclasses.replace(entry, origin=entry.origin and entry.origin.unlike_before())
-        return unknown
-
     def resolve(self, component: Component) -> Component:
         """``component`` with defaults filled in, values checked and its version set.
 
@@ -183,9 +174,7 @@ class Registry(Generic[T]):
         """
         resolved = self.resolve(component)
         entry = self._entries[resolved.name]
-        if entry.origin is None:
-            return entry.function(*context, **resolved.args)
-        with UserCode(f"{self.kind} {entry.name!r}"):
+        with contextlib.nullcontext() if entry.origin is None else UserCode(f"{self.kind} {entry.name!r}"):
             return entry.function(*context, **resolved.args)
 
     def hashed(self, component: Component) -> Settings:
@@ -194,7 +183,8 @@ class Registry(Generic[T]):
         defaults = {setting.name: setting.default for setting in entry.fields}
         left_out = entry.unhashed | {k for k in entry.added if component.args.get(k) == defaults[k]}
         args = {k: v for k, v in component.args.items() if k not in left_out}
-        own: Settings = {} if entry.origin is None else {"source": entry.origin.source}
+        source = entry.source
+        own: Settings = {} if source is None else {"source": source}
         return {"name": component.name, "version": component.version, "args": args, **own}
 
 
@@ -243,13 +233,12 @@ POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR
 
 
 def _fields(function: Callable[..., Any]) -> tuple[Field, ...]:
-    hints = _hints(inspect.unwrap(function))
+    hints, supplied = _hints(inspect.unwrap(function)), required(function)
     fields = []
     for parameter in inspect.signature(function).parameters.values():
         name, default, kind = parameter.name, parameter.default, parameter.kind
-        if kind is parameter.KEYWORD_ONLY or (
-            kind is parameter.POSITIONAL_OR_KEYWORD and default is not parameter.empty
-        ):
+        by_name = kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+        if by_name and name not in supplied:
             type_, meaning = _setting(hints.get(name), default)
             if type_ is not None:
                 fields.append(Field(name, type_, default, meaning))
@@ -269,11 +258,10 @@ def _setting(hint: Any, default: Any) -> tuple[Any, str]:
     if typing.get_origin(hint) is typing.Annotated:
         kind, meaning = typing.get_args(hint)[:2]
         return kind, str(meaning)
-    kind = None if hint is None else _plain(hint)
-    if kind is None and default is not None and default is not inspect.Parameter.empty:
+    says_nothing = default is None or default is inspect.Parameter.empty
+    kind = _plain(hint) if hint is not None else Any if says_nothing else None
+    if kind is None and not says_nothing:
         kind = _type_of(default)
-    if kind is None and hint is None and default in (None, inspect.Parameter.empty):
-        kind = Any
     if kind is not None and kind is not Any and default is None:
         kind = kind | None
     return kind, ""

@@ -46,8 +46,8 @@ def unlike_before(config: RunConfig) -> list[str]:
     lines = []
     for kind in KINDS:
         name = getattr(config, kind).name
-        unknown = registry_of(kind).unlike_before(name)
-        if unknown:
+        origin = registry_of(kind).entry(name).origin
+        if origin is not None and (unknown := origin.unlike_before()):
             lines.append(
                 f"{kind} {name!r} has no file, and not all of its source can be read ({unknown}), so no earlier run of "
                 "it is used again; put it into a file to have its runs found"
