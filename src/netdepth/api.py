@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,10 +32,10 @@ from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.runs import asked
 from netdepth.runs.find import find_run
 from netdepth.runs.folder import RunDir, runs_root
-from netdepth.runs.folder import list_runs as run_folders
 from netdepth.runs.naming import Called, keeps_name
-from netdepth.studies.folder import ParentRun, StudyDir, list_studies, study_at
-from netdepth.studyspec import Nuisance, StudySpec
+from netdepth.studies.ask import ask
+from netdepth.studies.folder import ParentRun, StudyDir, study_named
+from netdepth.studyspec import StudySpec
 from netdepth.text import printable
 from netdepth.training.parallel import world_size
 
@@ -47,7 +46,7 @@ if TYPE_CHECKING:
     from netdepth.tools.runs import Run
     from netdepth.training.launch import Outcome
 
-__all__ = ["Study", "Trained", "ask", "list_runs", "plan", "prepared", "study", "sync", "train", "train_runs"]
+__all__ = ["Study", "Trained", "list_runs", "plan", "prepared", "study", "sync", "train", "train_runs"]
 
 
 def plan(
@@ -254,7 +253,7 @@ def sync(
     from netdepth.trackers.mirror import mirror_of, rebuild
     from netdepth.trackers.mirror import sync as rebuild_one
 
-    study = _study_to_sync(str(run), runs_root(runs_dir))
+    study = study_named(str(run), runs_root(runs_dir))
     if study is None:
         found = find_run(str(run), runs_root(runs_dir))
         return rebuild_one(found, to, labels=labels_of_run(found), wandb_online=wandb_online, imports=imports)
@@ -265,16 +264,6 @@ def sync(
     if faults:
         raise RunFailed("; ".join(told(faults, study.path)))
     return [mirror_of(target.run.path, to) for target in targets]
-
-
-def _study_to_sync(text: str, root: Path) -> StudyDir | None:
-    """The study that ``text`` names, by a prefix only if it names no run."""
-    study = study_at(text, root)
-    if study is None and not (Path(text) / "config.json").is_file():
-        names = [found.path.name for found in list_studies(root) if found.path.name.startswith(text)]
-        runs = [found for found in run_folders(root) if found.path.name.startswith(text)]
-        study = StudyDir(root / names[0]) if len(names) == 1 and not runs else None
-    return study
 
 
 def list_runs(
@@ -294,7 +283,6 @@ def list_runs(
     Raises:
         BadInput: an unknown name in ``sort`` or ``filters``, or a metric of test data.
     """
-    from netdepth.runs.folder import runs_root
     from netdepth.runs.listing import configurations, records
     from netdepth.runs.table import frame
 
@@ -304,10 +292,6 @@ def list_runs(
 
 
 # --- studies ---
-
-TUNING_SEEDS = (1000, 1001, 1002)
-TUNING_FACTORS = (0.1, 0.3, 1.0, 3.0)
-"""``--tune`` tries the recipe's own value times these: half a decade apart, where depth moves the best one down."""
 
 
 @dataclass(frozen=True)
@@ -459,86 +443,3 @@ def with_imports(runtime: Runtime, recipe: object = None) -> Runtime:
     for module in files:
         recipes.import_user(module)
     return dataclasses.replace(runtime, imports=tuple(dict.fromkeys(files)))
-
-
-def ask(
-    recipe: str | StudySpec,
-    *,
-    seeds: int | str | Sequence[int] | None = None,
-    depths: str | Sequence[int] | None = None,
-    dataset: str | Component | None = None,
-    overrides: Sequence[str] = (),
-    tune: str | None = None,
-    source: str | None = None,
-) -> tuple[StudySpec, list[str]]:
-    """The study of ``recipe`` with the changes that the user asks for, and notes about them.
-
-    Args:
-        recipe: a name, ``file.py:function``, a ``study.json`` or a `StudySpec`.
-        seeds: a count, a list, or either as the command line writes it.
-        depths: other levels of the depth axis; planned comparisons at other depths are dropped.
-        dataset: another data set for all cells.
-        overrides: ``path=value`` for all cells, of settings that the study does not vary.
-        tune: a setting, such as ``"lr"``, to be tuned per cell.
-        source: a finished run to start from or to learn from, instead of the study's own.
-
-    Raises:
-        BadInput: an unknown name (with the nearest one), or a setting that cannot be changed.
-    """
-    from netdepth import recipes
-
-    spec = recipe if isinstance(recipe, StudySpec) else recipes.resolve_study(recipe)
-    if source is not None:
-        spec = spec.with_source(source)
-    texts = [*dataset_overrides(dataset), *overrides]
-    for text in texts:
-        _refuse_varied(spec, text)
-    base, notes = apply_overrides(spec.base, texts)
-    spec = dataclasses.replace(spec, base=base)
-    if depths is not None:
-        spec, lost = spec.with_depths(_depths(depths))
-        if lost:
-            left = len(spec.primary)
-            notes.append(f"{len(lost)} of the {len(lost) + left} planned comparisons cannot be made at these depths")
-    if seeds is not None:
-        chosen = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else tuple(seeds)
-        spec = dataclasses.replace(spec, seeds=chosen)
-    return spec if tune is None else _tuned(spec, tune), notes
-
-
-def _refuse_varied(spec: StudySpec, text: str) -> None:
-    path = text.partition("=")[0]
-    for axis in spec.scientific:
-        varied = {name for settings in axis.levels.values() for name in settings}
-        if path in varied or any(path.startswith(f"{name}.") for name in varied):
-            how = "; use --depths for other depths" if axis.name == "depth" else ""
-            raise BadInput(f"--set {text}: the study varies {path} itself (axis {axis.name!r}){how}")
-    if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
-        raise BadInput(f"--set {text}: the study tunes {path} for every cell")
-
-
-def _depths(given: str | Sequence[int]) -> tuple[int, ...]:
-    if isinstance(given, str) and not re.fullmatch(r"\d{1,6}(,\d{1,6})*,?", given, re.ASCII):
-        raise BadInput(f"--depths {given!r} is not acceptable; it takes a list such as 2,8,24")
-    found = tuple(int(part) for part in given.split(",") if part) if isinstance(given, str) else tuple(given)
-    if not found or len(set(found)) < len(found) or min(found) < 1:
-        raise BadInput(f"--depths {given!r} is not acceptable; it takes depths from 1, each once")
-    return found
-
-
-def _tuned(spec: StudySpec, what: str) -> StudySpec:
-    from netdepth.training.resolve import COMPONENTS
-
-    known = {"lr": "optimizer.lr", **{item.path.rpartition(".")[2]: item.path for item in spec.nuisance}}
-    name = next((short for short, path in known.items() if what == path), what)
-    path = known[choose(name, known, "setting to tune:")]
-    if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
-        return spec
-    part, _, setting = path.partition(".")
-    own = COMPONENTS[part].resolve(getattr(spec.base, part)).args.get(setting) if part in COMPONENTS else None
-    if not isinstance(own, int | float) or isinstance(own, bool) or own <= 0:
-        raise BadInput(f"--tune {what}: {path} = {own!r} is not a number above 0; only such a setting can be tuned")
-    values = tuple(float(f"{own * factor:.6g}") for factor in TUNING_FACTORS)
-    others = tuple(item for item in spec.nuisance if item.path != path)
-    item = Nuisance(path, how="tuned", values=values, seeds=TUNING_SEEDS)
-    return dataclasses.replace(spec, nuisance=(*others, item))

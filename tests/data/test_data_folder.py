@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from support.folders import CLASSES, make, put, splits_of, values
 
-from netdepth.api import ask, plan
+from netdepth.api import plan
 from netdepth.config import Component, Runtime
 from netdepth.conformance import SUITES
 from netdepth.data import DATASETS, image_folder, load, manage
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.overrides import dataset_overrides
 from netdepth.recipes import resolve as recipe
+from netdepth.studies.ask import ask
 from netdepth.training.resolve import fill_in, fingerprint
 from netdepth.training.run import Finished, run
 

@@ -8,12 +8,12 @@ import math
 import pytest
 
 from netdepth import models
-from netdepth.api import ask
 from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import Description
 from netdepth.recipes import RECIPES, resolve_study
 from netdepth.stats.exact import seeds_to_reach
+from netdepth.studies.ask import ask
 from netdepth.studies.paper import HE2016
 from netdepth.studyspec import Cell, Primary
 from netdepth.training.resolve import fill_in

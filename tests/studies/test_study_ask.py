@@ -9,10 +9,11 @@ import pytest
 from support.made_study_folders import unbegun_study
 from support.tiny_studies import CONDITIONS, tiny_spec
 
-from netdepth.api import TUNING_SEEDS, Study, ask, study
+from netdepth.api import Study, study
 from netdepth.config import Component, Runtime
 from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.recipes import RECIPES, resolve, resolve_study
+from netdepth.studies.ask import TUNING_SEEDS, ask
 from netdepth.studies.contrasts import out_of_reach
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.resolve import without_parent_run

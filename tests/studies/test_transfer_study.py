@@ -7,13 +7,13 @@ import pytest
 from support.tiny_studies import make
 
 from netdepth import data
-from netdepth.api import ask
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
 from netdepth.recipes import RECIPES
 from netdepth.report.page import check_report, write_report
 from netdepth.runs.folder import RunDir, list_runs
+from netdepth.studies.ask import ask
 from netdepth.studies.forecast import forecast
 from netdepth.studies.resolve import make_parent_run
 from netdepth.studyspec import SOURCE, Axis, Primary, StudySpec

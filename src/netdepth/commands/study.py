@@ -178,6 +178,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
     """Train one network, then run a study of seventy networks on whether depth helps, and write its report."""
     from netdepth import api
     from netdepth.report.run_text import print_next, print_quickstart
+    from netdepth.studies.ask import ask
     from netdepth.studies.run import run_study
 
     runtime = runtime_of(args)
@@ -187,7 +188,7 @@ def quickstart(args: argparse.Namespace) -> Answer:
     if baseline.code:
         return baseline
     print("2 of 2: seventy networks of 2 to 32 layers, plain and residual", file=sys.stderr)
-    spec, _ = api.ask(STUDY)
+    spec, _ = ask(STUDY)
     study, page = answer_of(run_study(spec, runtime), report=True)
 
     def show() -> None:

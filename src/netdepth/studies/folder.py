@@ -22,13 +22,14 @@ from typing import Any
 from netdepth.config import SCHEMA, Json, from_json, require, to_json
 from netdepth.errors import BadInput, NetdepthError, choose_folder
 from netdepth.files.atomic import locked, read_json, storage, write_atomic
-from netdepth.runs.folder import RunDir, slug
+from netdepth.runs.find import ambiguous, begins_with, run_at
+from netdepth.runs.folder import RunDir, list_runs, slug
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import StudySpec
 
 __all__ = [
     "ChosenValue", "ParentRun", "PlannedRun", "StudyDir", "StudyDocument", "TriedValue", "Tuning", "find_study",
-    "label_of_run", "list_studies", "study_at",
+    "label_of_run", "list_studies", "planned_run", "study_at", "study_named",
 ]  # fmt: skip
 
 FILE = "study.json"
@@ -127,6 +128,11 @@ class StudyDocument:
     tuning: Tuning | None = None
     runs: tuple[PlannedRun, ...] = ()
     source: ParentRun | None = None
+
+    @property
+    def all_runs(self) -> tuple[PlannedRun, ...]:
+        """The planned runs, those that tune a setting first."""
+        return (*(self.tuning.runs if self.tuning is not None else ()), *self.runs)
 
     @classmethod
     def unplanned(cls, spec: StudySpec) -> StudyDocument:
@@ -246,14 +252,42 @@ def study_at(text: str, root: Path) -> StudyDir | None:
     return next(found, None)
 
 
-def label_of_run(run: RunDir) -> str | None:
-    """What its study calls ``run``: "residual, He init, depth 8"; None if it belongs to no study that can be read."""
+def study_named(text: str, root: Path) -> StudyDir | None:
+    """The study as in `study_at`, or the one whose name begins with ``text``; None where that names a run or nothing.
+
+    Raises:
+        BadInput: it could be several things, which are named.
+    """
+    if run_at(text, root) is not None:
+        return None
+    studies = [study for study in list_studies(root) if study.path.name.startswith(text.rstrip("/"))]
+    there = study_at(text, root)
+    if there is not None or not studies:
+        return there
+    runs = begins_with(text, list_runs(root))
+    if len(studies) + len(runs) > 1:
+        others = [f"run {run.path.parent.name}/{run.path.name}" for run in runs]
+        ambiguous(text, [*(f"study {study.path.name}" for study in studies), *others])
+    return studies[0]
+
+
+def planned_run(run: RunDir) -> tuple[StudyDocument, PlannedRun] | None:
+    """What its study says of ``run``; None if it belongs to no study that can be read."""
+    folder = run.path.resolve()
     with contextlib.suppress(NetdepthError):
-        document = StudyDir(run.path.resolve().parent).read()
-        for planned in document.runs if document is not None else ():
-            if document is not None and planned.folder == run.path.resolve().name:
-                return ", ".join(filter(None, [document.spec.label_of(planned.condition), f"depth {planned.depth}"]))
+        document = StudyDir(folder.parent).read()
+        for planned in document.all_runs if document is not None else ():
+            if document is not None and planned.folder == folder.name:
+                return document, planned
     return None
+
+
+def label_of_run(run: RunDir) -> str | None:
+    """What its study calls ``run``: "residual, He init, depth 8"; None for a run of no study, or that only tuned."""
+    document, planned = planned_run(run) or (None, None)
+    if document is None or planned is None or planned.value is not None:
+        return None
+    return ", ".join(filter(None, [document.spec.label_of(planned.condition), f"depth {planned.depth}"]))
 
 
 def find_study(text: str, root: Path) -> StudyDir:

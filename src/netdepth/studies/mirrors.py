@@ -11,9 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from netdepth.config import Runtime
-from netdepth.errors import NetdepthError
 from netdepth.runs.folder import RunDir
-from netdepth.studies.folder import PlannedRun, StudyDir
+from netdepth.studies.folder import PlannedRun, StudyDir, planned_run
 from netdepth.text import count, printable
 from netdepth.trackers.mirror import FAILURES, Fault, Labels, Target, rebuild
 
@@ -126,20 +125,13 @@ def told(faults: Iterable[Fault], study: Path) -> list[str]:
 
 def begun_runs(study: StudyDir) -> list[Target]:
     """Every run of ``study`` that has begun, also those that tuned a setting."""
-    document = study.document
-    return _targets(study.path, [*(document.tuning.runs if document.tuning else ()), *study.runs()])
+    return _targets(study.path, study.document.all_runs)
 
 
 def labels_of_run(run: RunDir) -> Labels:
     """What its study calls ``run``; nothing if it belongs to none that can be read."""
-    study = StudyDir(run.path.resolve().parent)
-    try:
-        document = study.read()
-    except NetdepthError:
-        return {}
-    planned = [] if document is None else [*(document.tuning.runs if document.tuning else ()), *document.runs]
-    found = next((item for item in planned if item.folder == run.path.resolve().name), None)
-    return {} if found is None else _labels(study.path, found)
+    _, planned = planned_run(run) or (None, None)
+    return {} if planned is None else _labels(run.path.resolve().parent, planned)
 
 
 def _targets(study: Path, runs: Iterable[PlannedRun]) -> list[Target]:

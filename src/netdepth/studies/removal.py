@@ -13,9 +13,9 @@ from pathlib import Path
 
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
-from netdepth.runs.find import ambiguous, begins_with, find_runs, run_at
+from netdepth.runs.find import find_runs
 from netdepth.runs.folder import RunDir, check_removable, folder_size, list_runs, remove
-from netdepth.studies.folder import FILE, StudyDir, list_studies, study_at
+from netdepth.studies.folder import FILE, StudyDir, study_named
 
 __all__ = ["Removable", "removable", "remove_all"]
 
@@ -48,7 +48,7 @@ def removable(text: str, root: Path) -> Removable:
     Raises:
         BadInput: it is nothing, or could be several; or a folder of it is not certainly one of ``root``.
     """
-    study = None if run_at(text, root) else study_at(text, root) or _study_called(text, root)
+    study = study_named(text, root)
     if study is None:
         found = Removable(tuple(find_runs(text, root)))
     else:
@@ -59,15 +59,6 @@ def removable(text: str, root: Path) -> Removable:
     for run in found.runs:
         check_removable(run, root)
     return found
-
-
-def _study_called(text: str, root: Path) -> StudyDir | None:
-    studies = [study for study in list_studies(root) if study.path.name.startswith(text.rstrip("/"))]
-    runs = begins_with(text, list_runs(root)) if studies else []
-    if len(studies) + len(runs) > 1:
-        others = [f"run {run.path.parent.name}/{run.path.name}" for run in runs]
-        ambiguous(text, [*(f"study {study.path.name}" for study in studies), *others])
-    return studies[0] if studies else None
 
 
 def remove_all(chosen: Sequence[Removable], root: Path) -> tuple[list[Path], int, list[Path]]:
