@@ -22,7 +22,7 @@ import pytest
 import torch
 from PIL import Image
 
-from netdepth.data import decode
+from netdepth.data import decode, pictures
 from netdepth.data.decode import Pictures, content_digest, decoded
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput, RunFailed, StorageError
@@ -275,7 +275,7 @@ def test_pictures_are_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert isinstance(mapped, np.memmap)
     path.unlink()
     np.testing.assert_array_equal(mapped, expected)  # a file that is open stays
-    assert torch.equal(decode._split(mapped, some.labels).inputs, torch.from_numpy(expected.copy()))
+    assert torch.equal(pictures._split(mapped, some.labels).inputs, torch.from_numpy(expected.copy()))
     for other in ({"size": 5}, {"reverse": True}, {"channels": 1}):
         make(**other)
         assert len(set(read)) == 20

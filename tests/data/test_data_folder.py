@@ -125,7 +125,7 @@ def test_class_folders_without_train_are_divided_by_a_stated_seed(tmp_path: Path
     assert splits_of(tmp_path).spec == splits.spec
     assert splits_of(tmp_path, test_size=0).test is None
     assert splits_of(tmp_path, test_size=0.5, val_size=0).spec.sizes == {"train": 20, "val": 0, "test": 20}
-    with pytest.raises(BadInput, match="has a folder train; leave it null"):
+    with pytest.raises(BadInput, match="is divided already; leave it null"):
         splits_of(make(tmp_path / "other", train=3), test_size=2)
 
 
@@ -240,7 +240,7 @@ def test_settings_out_of_range(settings: dict[str, object], words: str, tmp_path
 
 
 def test_val_size_beside_a_folder_val_and_no_path(tmp_path: Path) -> None:
-    assert "has a folder val; leave it null" in refused(make(tmp_path, train=2, val=1), val_size=1)
+    assert "has validation data; leave it null" in refused(make(tmp_path, train=2, val=1), val_size=1)
     with pytest.raises(BadInput, match="dataset 'image-folder' needs path"):
         load(Component("image-folder"), data_dir=None)
 

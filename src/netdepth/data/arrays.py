@@ -24,34 +24,17 @@ from typing import Annotated, Any
 import numpy as np
 
 from netdepth.config import Component, Json
-from netdepth.data.fetch import Source, publish, user_cache
-from netdepth.data.own import (
-    Examples,
-    Layout,
-    Names,
-    TestSize,
-    ValShare,
-    Values,
-    array_splits,
-    class_labels,
-    memory_limit,
-    pixels,
-)  # fmt: skip
-from netdepth.data.splits import DATASETS, Splits, array_digest
+from netdepth.data.fetch import user_cache, users_own
+from netdepth.data.own import Examples, Layout, Names, Values, array_splits, class_labels, memory_limit, pixels
+from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare, array_digest
 from netdepth.errors import BadInput, StorageError
-from netdepth.files.atomic import storage, write_atomic
+from netdepth.files.atomic import reading, write_atomic
 from netdepth.text import printable
 
 __all__ = ["ARRAYS", "arrays", "dataset"]
 
-ARRAYS = publish(
-    Source(
-        name="arrays",
-        title="your own arrays: FILE.npz with x_train, y_train, x_test, y_test, or x and y",
-        sizes={},
-        licence="yours",
-        origin="--dataset arrays:FILE.npz",
-    )
+ARRAYS = users_own(
+    "arrays", "your own arrays: FILE.npz with x_train, y_train, x_test, y_test, or x and y", "arrays:FILE.npz"
 )
 
 PAIRS = {
@@ -62,16 +45,7 @@ PAIRS = {
 }
 """Names of images and labels, in small letters, by part."""
 
-DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    ValueError,
-    KeyError,
-    RuntimeError,
-    NotImplementedError,
-    MemoryError,
-)
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, RuntimeError, MemoryError)
 
 
 @DATASETS.register("arrays", unhashed=("path",))
@@ -126,31 +100,25 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], str]:
         StorageError: it cannot be read.
     """
     held: dict[str, np.ndarray] = {}
-    try:
+    with reading(path):
         if not path.is_file():
             raise BadInput(f"no file {str(path)!r}; it takes FILE.npz")
         with open(path, "rb") as handle:
             sha = hashlib.file_digest(handle, "sha256").hexdigest()
-        with zipfile.ZipFile(path) as archive:
-            entries = [info for info in archive.infolist() if info.filename.endswith(".npy")]
-            total = sum(info.file_size for info in entries)
-            if total > memory_limit():
-                raise BadInput(f"it holds {total:,} bytes; at most {memory_limit():,} fit here")
-            for info in entries:
-                name = info.filename.removesuffix(".npy").lower()
-                if any(name in pair for pairs in PAIRS.values() for pair in pairs):
-                    held[name] = _array(archive, info)
-    except BadInput as reason:
-        raise reason if str(reason).startswith("no file") else _refused(path, reason) from None
-    except OSError as error:
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    except DAMAGED as reason:
-        raise _refused(path, reason) from None
+        try:
+            with zipfile.ZipFile(path) as archive:
+                entries = [info for info in archive.infolist() if info.filename.endswith(".npy")]
+                total = sum(info.file_size for info in entries)
+                if total > memory_limit():
+                    raise BadInput(f"it holds {total:,} bytes; at most {memory_limit():,} fit here")
+                for info in entries:
+                    name = info.filename.removesuffix(".npy").lower()
+                    if any(name in pair for pairs in PAIRS.values() for pair in pairs):
+                        held[name] = _array(archive, info)
+        except (BadInput, *DAMAGED) as reason:
+            words = " ".join(str(reason).split()) or type(reason).__name__
+            raise BadInput(f"{str(path)!r} is not acceptable: {words}") from None
     return held, sha
-
-
-def _refused(path: Path, reason: Exception) -> BadInput:
-    return BadInput(f"{str(path)!r} is not acceptable: {' '.join(str(reason).split()) or type(reason).__name__}")
 
 
 def _array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
@@ -219,7 +187,8 @@ def dataset(
     held: dict[str, np.ndarray] = {}
     for part, one in parts.items():
         ending = "" if pooled else f"_{part}"
-        held |= {f"x{ending}": made[part], f"y{ending}": _storable(one.labels)}
+        labels = one.labels.astype(str) if one.labels.dtype.kind == "O" else one.labels
+        held |= {f"x{ending}": made[part], f"y{ending}": labels}
     settings: dict[str, Json] = {
         "path": str(_written(held, path)), "values": "0..255", "layout": "channels-first",
         "names": None if names is None else list(names), "val_size": val_size, "test_size": test_size,
@@ -237,10 +206,6 @@ def _numpy(given: Any, name: str) -> np.ndarray:
         raise BadInput(f"{name} is no array ({' '.join(str(reason).split())[:200]})") from None
 
 
-def _storable(labels: np.ndarray) -> np.ndarray:
-    return labels.astype(str) if labels.dtype.kind == "O" else labels
-
-
 def _written(held: Mapping[str, np.ndarray], path: str | Path | None) -> Path:
     """The file that holds the arrays; where the cache cannot be written, one in the folder for temporary files."""
     buffer = io.BytesIO()
@@ -248,16 +213,12 @@ def _written(held: Mapping[str, np.ndarray], path: str | Path | None) -> Path:
     if path is not None:
         target = Path(path).expanduser().absolute()
         target = target if target.suffix == ".npz" else target.with_name(f"{target.name}.npz")
-        with storage(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, buffer.getvalue())
+        write_atomic(target, buffer.getvalue(), parents=True)
         return target
     name = f"{hashlib.sha256(' '.join([*held, array_digest(*held.values())]).encode()).hexdigest()[:32]}.npz"
     target = user_cache() / "arrays" / name
     try:
-        with storage(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, buffer.getvalue())
+        write_atomic(target, buffer.getvalue(), parents=True)
     except StorageError as fault:
         target = Path(tempfile.mkdtemp(prefix="netdepth-")) / name
         print(printable(f"note: {fault}; the arrays are in {target}"), file=sys.stderr)

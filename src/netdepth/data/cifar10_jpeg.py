@@ -12,9 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from netdepth.data.cifar import CIFAR10, KINDS
-from netdepth.data.decode import Folder, Pictures, picture_splits
+from netdepth.data.decode import Pictures
 from netdepth.data.fetch import OfficialFile, Source, archive_files, locate, obtain, publish, unpacked
 from netdepth.data.image_folder import read_folder
+from netdepth.data.pictures import Folder, picture_splits
 from netdepth.data.splits import DATASETS, Classes, Splits, ValSize, with_classes
 from netdepth.errors import BadInput, StorageError
 

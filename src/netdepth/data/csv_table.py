@@ -17,32 +17,14 @@ from typing import Annotated
 
 import numpy as np
 
-from netdepth.data.fetch import Source, publish
-from netdepth.data.own import (
-    Examples,
-    Layout,
-    Names,
-    TestSize,
-    ValShare,
-    Values,
-    array_splits,
-    read_file,
-    sha256,
-)  # fmt: skip
-from netdepth.data.splits import DATASETS, Splits
+from netdepth.data.fetch import users_own
+from netdepth.data.own import Examples, Layout, Names, Values, array_splits, few, read_file
+from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
 from netdepth.errors import BadInput
 
 __all__ = ["CSV", "csv_table"]
 
-CSV = publish(
-    Source(
-        name="csv",
-        title="your own table: a label and the pixels of a picture per line",
-        sizes={},
-        licence="yours",
-        origin="--dataset csv:FILE.csv",
-    )
-)
+CSV = users_own("csv", "your own table: a label and the pixels of a picture per line", "csv:FILE.csv")
 
 LABELS = ("label", "class", "target", "y")
 """What the column of labels is called, in small letters."""
@@ -71,9 +53,8 @@ def csv_table(
     file = Path(os.path.expanduser(path))
     parts, files = {}, {}
     for part, place in {"train": file, **({} if test is None else {"test": file.parent / test})}.items():
-        content = read_file(place, "FILE.csv")
+        content, files[place.name] = read_file(place, "FILE.csv")
         parts[part] = _table(content, repr(place.name), label, drop or [])
-        files[place.name] = sha256(content)
     return array_splits(
         CSV, f"your own table, {file.name}", parts, files, values=values, layout=layout, names=names,
         val_size=val_size, test_size=test_size, pooled=test is None,
@@ -96,7 +77,7 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
     chosen = columns[_label_column(columns, label, name, headed)]
     for column in drop:
         if column not in columns:
-            raise BadInput(f"dataset.drop names {column!r}, but {name} has the columns {_some(columns)}")
+            raise BadInput(f"dataset.drop names {column!r}, but {name} has the columns {few(columns)}")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # such as of lines that are longer than the first
@@ -127,7 +108,7 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
 def _label_column(columns: list[str], label: str | int | None, name: str, headed: bool) -> int:
     """The place of the column of labels."""
     if len(set(columns)) < len(columns):
-        raise BadInput(f"{name} has two columns of the same name among {_some(columns)}")
+        raise BadInput(f"{name} has two columns of the same name among {few(columns)}")
     if isinstance(label, int):
         if not -len(columns) <= label < len(columns):
             raise BadInput(f"dataset.label = {label}, but {name} has {len(columns)} columns")
@@ -135,11 +116,7 @@ def _label_column(columns: list[str], label: str | int | None, name: str, headed
     found = [place for place, one in enumerate(columns) if one == label or (label is None and one.lower() in LABELS)]
     if len(found) == 1:
         return found[0]
-    known = f"has the columns {_some(columns)}" if headed else f"has {len(columns)} columns without names"
+    known = f"has the columns {few(columns)}" if headed else f"has {len(columns)} columns without names"
     raise BadInput(
         f"{name} {known}; say which one holds the labels: --set dataset.label=NAME, or its place: 0 (first), -1 (last)"
     )
-
-
-def _some(columns: list[str]) -> str:
-    return ", ".join(map(repr, columns if len(columns) < 7 else [*columns[:3], "...", *columns[-2:]]))

@@ -1,4 +1,4 @@
-"""Picture files as `Splits`: decoded once, in several processes where that pays, and kept in the user cache.
+"""Picture files as pixels: decoded once, in several processes where that pays, and kept in the user cache.
 
     <user cache>/decoded/<key>-<sha256>.npy
 
@@ -21,35 +21,24 @@ import subprocess
 import sys
 import threading
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
-import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import user_cache
-from netdepth.data.splits import (
-    DatasetSpec,
-    SealedTest,
-    Split,
-    Splits,
-    array_digest,
-    repeated,
-    set_aside,
-    stratified_choice,
-)
+from netdepth.data.splits import array_digest
 from netdepth.errors import BadInput, RunFailed, StorageError
 from netdepth.files.atomic import fsync_folder, storage
 from netdepth.files.pictures import decode_picture, decode_pictures, decoder, pillow_rules
 from netdepth.progress import CountProgress
 from netdepth.text import printable
 
-__all__ = ["Folder", "Pictures", "RefusedPictures", "content_digest", "decoded", "listed_faults", "picture_splits"]
+__all__ = ["Pictures", "RefusedPictures", "content_digest", "decoded", "listed_faults"]
 
 CHUNK_PICTURES, CHUNK_BYTES = 128, 2**23
 """So many pictures or bytes of pixels at most are decoded at a time (one picture at least)."""
@@ -85,99 +74,9 @@ class Pictures:
         return len(self.names)
 
 
-@dataclass(frozen=True)
-class Folder:
-    """A folder of pictures: its classes, its parts, and a note to readers of its numbers (or "")."""
-
-    classes: tuple[str, ...]
-    parts: Mapping[str, Pictures]
-    note: str
-
-
 def content_digest(names: Iterable[str], digests: Iterable[str]) -> str:
     """One digest over the names of files and the sha256 of each."""
     return digest(dict(zip(names, digests, strict=True)))
-
-
-def picture_splits(
-    name: str,
-    title: str,
-    folder: Folder,
-    files: dict[str, str],
-    *,
-    size: int | None,
-    channels: int,
-    val_size: int,
-    test_size: int = 0,
-    compared: bool = True,
-) -> Splits:
-    """The parts of ``folder`` as `Splits`; validation is its own part, or ``val_size`` pictures of train. Without a
-    test part, ``test_size`` pictures of train are the test part.
-
-    Test pictures are decoded with the others, so that a broken one is named before a network trains for hours, not
-    after; their pixels are given to nobody before the seal is opened. ``compared``: count those of validation and test
-    that have the pixels of a training picture.
-
-    Raises:
-        BadInput: pictures that cannot be used (ten are named, all are counted), or a size out of range.
-        StorageError: a file cannot be read.
-    """
-    train, val, test = (folder.parts.get(part) for part in ("train", "val", "test"))
-    assert train is not None
-    drawn = stratified_choice(train.labels, test_size, stream=1) if test_size else np.empty(0, np.int64)
-    rest = np.setdiff1d(np.arange(len(train)), drawn, assume_unique=True)
-    if val is None:
-        val, (rest, chosen) = train, tuple(rest[part] for part in set_aside(train.labels[rest], val_size))
-    else:
-        chosen = np.arange(len(val))
-    entries = [(train, rest), (val, chosen)] + [(train, drawn)] * bool(test_size)
-    refused: list[tuple[str, str]] = []
-    shape, images, test_pixels = None, None, None
-    try:
-        images = decoded(entries, channels=channels, size=size)
-        shape = images.shape[2:]
-    except RefusedPictures as found:
-        refused, shape = found.pictures, found.shape
-    if test is not None:
-        drawn = np.arange(len(test))
-        try:
-            test_pixels = decoded([(test, drawn)], channels=channels, size=size, shape=shape)
-        except RefusedPictures as found:
-            refused = [*refused, *found.pictures]
-    if refused or images is None:
-        raise RefusedPictures(refused, shape)
-    of_train, of_val = images[: len(rest)], images[len(rest) : len(rest) + len(chosen)]
-    parts = {"train": (train, rest), "val": (val, chosen)}
-    pixels = {"train": of_train, "val": of_val}
-    sealed = None
-    if test is not None or test_size:
-        parts["test"] = (test or train, drawn)
-        pixels["test"] = images[len(rest) + len(chosen) :] if test_pixels is None else test_pixels
-        test_split = _split(pixels["test"], parts["test"][0].labels[drawn])
-        sealed = SealedTest(lambda: test_split, len(drawn))
-    again = {part: repeated(of_train, pixels[part]) for part in pixels if part != "train" and compared}
-    first = {part: parts[part][0].names[parts[part][1][found[0]]] for part, found in again.items() if len(found)}
-    named = [f"{name!r} has the pixels of a training picture" for name in first.values()]
-    spec = DatasetSpec(
-        name=name,
-        title=title,
-        input_shape=(channels, *shape),
-        classes=folder.classes,
-        sizes={part: len(order) for part, (_, order) in parts.items()},
-        files=files,
-        data_digest=digest({part: pictures.content for part, pictures in folder.parts.items()}),
-        split_digest=array_digest(*(order for _, order in parts.values())),
-        note="; ".join(filter(None, [folder.note, *named])),
-        repeated={part: len(found) for part, found in again.items() if len(found)},
-    )
-    return Splits(spec, _split(of_train, train.labels[rest]), _split(of_val, val.labels[chosen]), sealed)
-
-
-def _split(pixels: np.ndarray, labels: np.ndarray) -> Split:
-    """The arrays as tensors that share their memory; pixels that are mapped read-only must not be written to."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "The given NumPy array is not writable", UserWarning)
-        return Split(torch.from_numpy(pixels), torch.from_numpy(labels))
 
 
 # --- the cache --------------------------------------------------------------------------------

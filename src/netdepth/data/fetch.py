@@ -36,7 +36,7 @@ from netdepth.progress import DownloadProgress
 
 __all__ = [
     "SOURCES", "OfficialFile", "Source", "archive_files", "download", "gunzip", "locate", "obtain", "publish",
-    "unpacked", "user_cache", "verified",
+    "unpacked", "user_cache", "users_own", "verified",
 ]  # fmt: skip
 
 STALL_SECONDS = 20.0
@@ -103,6 +103,11 @@ def publish(source: Source) -> Source:
     """Enter ``source`` in `SOURCES`, for `netdepth data list | fetch | verify`."""
     SOURCES[source.name] = source
     return source
+
+
+def users_own(name: str, title: str, form: str) -> Source:
+    """Enter data of the user's own, for which ``--dataset FORM`` asks."""
+    return publish(Source(name, title, sizes={}, licence="yours", origin=f"--dataset {form}"))
 
 
 # --- on this machine --------------------------------------------------------------------------

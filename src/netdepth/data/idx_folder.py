@@ -19,22 +19,15 @@ from typing import Annotated
 
 import numpy as np
 
-from netdepth.data.fetch import Source, publish
-from netdepth.data.own import Examples, Names, ValShare, array_splits, read_file, sha256
-from netdepth.data.splits import DATASETS, Splits
-from netdepth.errors import BadInput, StorageError, choose
+from netdepth.data.fetch import users_own
+from netdepth.data.own import Examples, Names, array_splits, read_file
+from netdepth.data.splits import DATASETS, Splits, ValShare
+from netdepth.errors import BadInput, choose
+from netdepth.files.atomic import reading
 
 __all__ = ["IDX", "idx_folder"]
 
-IDX = publish(
-    Source(
-        name="idx",
-        title="your own IDX files, the form of MNIST: KMNIST, EMNIST, QMNIST, ...",
-        sizes={},
-        licence="yours",
-        origin="--dataset idx:FOLDER",
-    )
-)
+IDX = users_own("idx", "your own IDX files, the form of MNIST: KMNIST, EMNIST, QMNIST, ...", "idx:FOLDER")
 
 FILE = re.compile(
     r"(?:(?P<prefix>.+)-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[1-4]-(?:ubyte|int)(?:\.gz)?",
@@ -78,8 +71,7 @@ def idx_folder(
         for what, file in there.items():
             if file is None:
                 raise BadInput(f"{str(root)!r} has no {part} {what}; it takes {part}-{what}-idx...-ubyte.gz and so on")
-            content = read_file(file, "an IDX file")
-            files[file.name] = sha256(content)
+            content, files[file.name] = read_file(file, "an IDX file")
             held[what] = _array(content, file)
         labels = held["labels"]
         if labels.ndim == 2 and labels.shape[1] > 1:
@@ -96,12 +88,12 @@ def idx_folder(
 
 def _files(root: Path) -> dict[tuple[str, str, str], Path]:
     """The IDX files in ``root`` by prefix, part (train or test) and what they hold."""
-    try:
-        entries = sorted(root.iterdir())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise BadInput(f"{str(root)!r} is not a folder; it takes one of train-images-idx3-ubyte.gz and so on") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {str(root)!r}: {error.strerror or error}") from None
+    with reading(root):
+        try:
+            entries = sorted(root.iterdir())
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            takes = "it takes one of train-images-idx3-ubyte.gz and so on"
+            raise BadInput(f"{str(root)!r} is not a folder; {takes}") from None
     found: dict[tuple[str, str, str], Path] = {}
     for entry in entries:
         match = FILE.fullmatch(entry.name)
@@ -138,9 +130,7 @@ def _mapping(root: Path, prefix: str) -> dict[int | str, str] | None:
     if not path.is_file() or path.stat().st_size > 2**16:
         return None
     try:
-        rows = [
-            [int(number) for number in line.split()] for line in path.read_text("ascii").splitlines() if line.strip()
-        ]
-        return {label: chr(code) for label, code, *_ in rows}
+        rows = [line.split() for line in path.read_text("ascii").splitlines() if line.strip()]
+        return {int(label): chr(int(code)) for label, code, *_ in rows}
     except (ValueError, OverflowError, OSError):
         return None

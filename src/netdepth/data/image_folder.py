@@ -13,7 +13,6 @@ folders. The names and bytes of the pictures enter the fingerprint, the path of 
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
 import os
@@ -24,16 +23,17 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import numpy as np
 
-from netdepth.config import SCHEMA, digest, from_json, require, to_json
-from netdepth.data.decode import Folder, Pictures, content_digest, listed_faults, picture_splits
-from netdepth.data.fetch import Source, publish, user_cache
-from netdepth.data.splits import DATASETS, Splits, count_of, drawn_note
-from netdepth.errors import BadInput, StorageError, choose
-from netdepth.files.atomic import write_if_possible
+from netdepth.config import SCHEMA, digest
+from netdepth.data.decode import Pictures, content_digest, listed_faults
+from netdepth.data.fetch import user_cache, users_own
+from netdepth.data.pictures import Channels, Folder, Size, check_size, picture_splits
+from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
+from netdepth.errors import BadInput, choose
+from netdepth.files.atomic import reading, write_if_possible
 from netdepth.files.pictures import MAX_BYTES, SUFFIXES
 from netdepth.progress import CountProgress
 
@@ -44,23 +44,14 @@ LIKE_PARTS = ("training", "valid", "validation", "testing")
 """No class is called so: a folder with such names is asked to call them `PARTS`."""
 LEFT_BEHIND = frozenset({"thumbs.db", "desktop.ini", "__macosx", "icon\r"})
 """What Windows and macOS put into folders and archives, in small letters; .DS_Store begins with a dot."""
-MAX_SIZE = 4096
-SHARE = 0.1
-"""Validation's share of train by default where the folder has no val/, and test's share of all without train/."""
 LAYOUT = "train/<class>/*.jpg or *.png, or <class>/*.jpg"
 
 SETTLED_SECONDS = 2.0
 """Time stamps are rounded. What was read is remembered only if all files are older than this, so that a second change
 has another time stamp than the first."""
 
-IMAGE_FOLDER = publish(
-    Source(
-        name="image-folder",
-        title="your own pictures: PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and so on",
-        sizes={},
-        licence="yours",
-        origin="--dataset image-folder:PATH",
-    )
+IMAGE_FOLDER = users_own(
+    "image-folder", "your own pictures: PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and so on", "image-folder:PATH"
 )
 
 
@@ -74,13 +65,6 @@ class _Listed:
     changed: float
 
 
-@dataclass(frozen=True)
-class _Contents:
-    """What was read of a folder: the digest of every part."""
-
-    contents: dict[str, str]
-
-
 @DATASETS.register("image-folder", unhashed=("path",), added=("test_size",))
 def image_folder(
     data_dir: Path | None,
@@ -89,33 +73,18 @@ def image_folder(
         str,
         "folder of <class>/*.jpg, or of train/, val/ and test/ with such folders: --dataset image-folder:PATH",
     ],
-    size: Annotated[int | None, "pictures become size x size (the middle square); null: they have one size"] = None,
-    channels: Annotated[Literal[1, 3], "3: RGB, 1: grey"] = 3,
-    val_size: Annotated[
-        int | float | None, "validation taken from train: a count, or a share below 1; null: val/, or 0.1 without it"
-    ] = None,
-    test_size: Annotated[
-        int | float | None, "test pictures of a folder without train/: a count, or a share below 1; null: 0.1"
-    ] = None,
+    size: Size = None,
+    channels: Channels = 3,
+    val_size: ValShare = None,
+    test_size: TestSize = None,
 ) -> Splits:
     """Your own pictures (JPEG, PNG, TIFF, BMP, WebP, GIF), one folder per class: --dataset image-folder:PATH."""
-    if size is not None:
-        require(1 <= size <= MAX_SIZE, "dataset.size", size, f"1 to {MAX_SIZE}, or null")
+    check_size(size)
     folder = read_folder(Path(os.path.expanduser(path)))
-    if val_size is not None and "val" in folder.parts:
-        raise BadInput(f"dataset.val_size = {val_size!r}, but {path!r} has a folder val; leave it null")
-    flat = folder.parts["train"].names[0].count("/") == 1
-    if test_size is not None and not flat:
-        raise BadInput(f"dataset.test_size = {test_size!r}, but {path!r} has a folder train; leave it null")
-    pictures, classes = len(folder.parts["train"]), len(folder.classes)
-    tested = count_of("test_size", test_size, pictures, classes) if flat else 0
-    count = count_of("val_size", val_size, pictures - tested, classes)
     contents = {part: pictures.content for part, pictures in folder.parts.items()}
-    if flat:
-        folder = dataclasses.replace(folder, note=drawn_note(count, tested))
     return picture_splits(
-        IMAGE_FOLDER.name, "your own pictures", folder, contents, size=size, channels=channels, val_size=count,
-        test_size=tested,
+        IMAGE_FOLDER.name, "your own pictures", folder, contents, size=size, channels=channels, val_size=val_size,
+        test_size=test_size,
     )  # fmt: skip
 
 
@@ -134,9 +103,7 @@ def read_folder(root: Path) -> Folder:
     """
     entries = _entries(root)
     flat = not any(entry.name.lower() in (*PARTS, *LIKE_PARTS) for entry in entries)
-    for entry in entries:
-        if flat:
-            break
+    for entry in () if flat else entries:
         if os.path.isdir(entry.path):
             choose(entry.name, PARTS, f"folder in {str(root)!r}:")
         elif entry.name in PARTS:
@@ -160,24 +127,23 @@ def read_folder(root: Path) -> Folder:
     if found is None:
         found = _contents(root, listed)
         if max(one.changed for one in listed.values()) < started - SETTLED_SECONDS:
-            write_if_possible(stamp, json.dumps({"schema": SCHEMA, **to_json(found)}).encode())
+            write_if_possible(stamp, json.dumps({"schema": SCHEMA, "contents": found}).encode())
 
     def pictures(part: str, one: _Listed) -> Pictures:
-        return Pictures(str(root), one.names, one.labels, found.contents[part], lambda i: _read(root / one.names[i]))
+        return Pictures(str(root), one.names, one.labels, found[part], lambda i: _read(root / one.names[i]))
 
-    return Folder(classes, {part: pictures(part, one) for part, one in listed.items()}, "")
+    return Folder(classes, {part: pictures(part, one) for part, one in listed.items()}, pooled=flat)
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """The entries of ``folder``, sorted by name, without names that begin with a dot and what systems leave behind."""
-    try:
-        with os.scandir(folder) as entries:
-            kept = (one for one in entries if not one.name.startswith(".") and one.name.lower() not in LEFT_BEHIND)
-            return sorted(kept, key=lambda entry: entry.name)
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise BadInput(f"{str(folder)!r} is not a folder; it takes a folder that holds {LAYOUT}") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {str(folder)!r}: {error.strerror or error}") from None
+    with reading(folder):
+        try:
+            with os.scandir(folder) as entries:
+                kept = (one for one in entries if not one.name.startswith(".") and one.name.lower() not in LEFT_BEHIND)
+                return sorted(kept, key=lambda entry: entry.name)
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            raise BadInput(f"{str(folder)!r} is not a folder; it takes a folder that holds {LAYOUT}") from None
 
 
 def _composed(name: str) -> str:
@@ -233,12 +199,11 @@ def _checked(entry: os.DirEntry[str]) -> os.stat_result | str:
         return "it is a folder; the folder of a class takes pictures and nothing else"
     if not entry.name.lower().endswith(SUFFIXES):
         return f"its name ends in none of {', '.join(SUFFIXES)}; move it away, or turn it into one"
-    try:
-        found = entry.stat()
-    except FileNotFoundError:
-        return "it is a link to a file that does not exist"
-    except OSError as error:
-        raise StorageError(f"cannot read {entry.path!r}: {error.strerror or error}") from None
+    with reading(entry.path):
+        try:
+            found = entry.stat()
+        except FileNotFoundError:
+            return "it is a link to a file that does not exist"
     if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for a writer
         return "it is not a file; the folder of a class takes pictures and nothing else"
     if found.st_size > MAX_BYTES:
@@ -247,29 +212,27 @@ def _checked(entry: os.DirEntry[str]) -> os.stat_result | str:
 
 
 def _read(path: Path) -> bytes:
-    try:
+    with reading(path):
         return path.read_bytes()
-    except OSError as error:
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
 
 
-def _remembered(stamp: Path, listed: Mapping[str, _Listed]) -> _Contents | None:
+def _remembered(stamp: Path, listed: Mapping[str, _Listed]) -> dict[str, str] | None:
     """What an earlier `_contents` of the same files found."""
     try:
         document = json.loads(stamp.read_bytes())
-        known = document.pop("schema") == SCHEMA
-        found = from_json(_Contents, document, str(stamp))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, BadInput):  # not there, or damaged
+        found: dict[str, str] = document["contents"]
+        whole = document["schema"] == SCHEMA and all(isinstance(content, str) for content in found.values())
+        return found if whole and set(found) == set(listed) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged
         return None
-    return found if known and set(found.contents) == set(listed) else None
 
 
-def _contents(root: Path, listed: Mapping[str, _Listed]) -> _Contents:
-    """Read file by file."""
+def _contents(root: Path, listed: Mapping[str, _Listed]) -> dict[str, str]:
+    """The digest of every part, whose files are read one by one."""
     digests: dict[str, list[str]] = {part: [] for part in listed}
     with CountProgress("reading pictures", sum(len(one.names) for one in listed.values())) as report:
         for part, one in listed.items():
             for name in one.names:
                 digests[part].append(hashlib.sha256(_read(root / name)).hexdigest())
                 report.add(1)
-    return _Contents({part: content_digest(one.names, digests[part]) for part, one in listed.items()})
+    return {part: content_digest(one.names, digests[part]) for part, one in listed.items()}

@@ -12,7 +12,7 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import psutil
@@ -20,23 +20,13 @@ import torch
 
 from netdepth.config import digest
 from netdepth.data.fetch import Source, gunzip, is_gzip
-from netdepth.data.splits import (
-    DatasetSpec,
-    SealedTest,
-    Split,
-    Splits,
-    array_digest,
-    count_of,
-    drawn_note,
-    repeated,
-    set_aside,
-    stratified_choice,
-)  # fmt: skip
-from netdepth.errors import BadInput, StorageError
+from netdepth.data.splits import Split, Splits, array_digest, assembled, drawn_parts, repeated
+from netdepth.errors import BadInput
+from netdepth.files.atomic import reading
 
 __all__ = [
-    "Examples", "Layout", "Names", "TestSize", "ValShare", "Values", "array_splits", "class_labels", "mapping_note",
-    "memory_limit", "pixels", "read_file", "sha256",
+    "Examples", "Layout", "Names", "Values", "array_splits", "class_labels", "few", "memory_limit", "pixels",
+    "read_file",
 ]  # fmt: skip
 
 Values = Annotated[
@@ -47,20 +37,13 @@ Layout = Annotated[
     "where the colours are; null: by the shape, refused in doubt",
 ]
 Names = Annotated[list[str] | None, "names of the classes, in the order of their labels; null: the labels"]
-ValShare = Annotated[
-    int | float | None,
-    "validation taken from train: a count, or a share below 1; null: 0.1 if none is given",
-]
-TestSize = Annotated[
-    int | float | None, "test taken from data that are not divided: a count, or a share below 1; null: 0.1"
-]
 
 SAY_LAYOUT = "--set dataset.layout=channels-first or channels-last"
 DARK = 128
 """Numbers between 1 and this could be pixels in any range: 0 to 16, 0 to 100, ..."""
 MANY_CLASSES = 100
 """From so many on, labels that mostly differ from each other are no classes."""
-SHOWN_LABELS = 4
+SHOWN = 4
 CHUNK = 4096
 
 
@@ -78,31 +61,29 @@ def memory_limit() -> int:
     return int(psutil.virtual_memory().total // 2)
 
 
-def read_file(path: Path, what: str) -> bytes:
-    """The bytes of a file, decompressed if it is a gzip stream.
+def read_file(path: Path, what: str) -> tuple[bytes, str]:
+    """The bytes of a file, decompressed if it is a gzip stream, and their sha256.
 
     Raises:
         BadInput: no such file, not a regular one, or larger than `memory_limit`.
         StorageError: it cannot be read.
     """
     limit = memory_limit()
-    try:
-        found = path.stat()
+    with reading(path):
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError, ValueError):
+            raise BadInput(f"no file {str(path)!r}; it takes {what}") from None
         if not stat.S_ISREG(found.st_mode):  # reading a pipe would wait for a writer
             raise BadInput(f"{str(path)!r} is not a file; it takes {what}")
         if found.st_size > limit:
             raise BadInput(f"{str(path)!r} has {found.st_size:,} bytes; at most {limit:,} are read here")
         content = path.read_bytes()
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        raise BadInput(f"no file {str(path)!r}; it takes {what}") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
-    if not is_gzip(content):
-        return content
     try:
-        return gunzip(content, limit)
+        content = gunzip(content, limit) if is_gzip(content) else content
     except BadInput as reason:
         raise BadInput(f"{str(path)!r} is not acceptable: {reason}") from None
+    return content, hashlib.sha256(content).hexdigest()
 
 
 def array_splits(
@@ -121,62 +102,33 @@ def array_splits(
 ) -> Splits:
     """``parts`` (train, and val and test where there are) as `Splits`.
 
-    Validation is drawn from train unless it is a part; test as well if the data are ``pooled`` (not divided by whom
-    they come from). ``files`` maps each file to its sha256. The digest of the data is over pixels and labels, so that
+    By `drawn_parts`. ``files`` maps each file to its sha256. The digest of the data is over pixels and labels, so that
     it does not depend on the file that they came in.
 
     Raises:
         BadInput: what cannot be pictures with classes, or could be understood in two ways.
     """
-    if test_size is not None and not pooled:
-        raise BadInput(f"dataset.test_size = {test_size!r}, but {title} is divided already; leave it null")
-    if val_size is not None and "val" in parts:
-        raise BadInput(f"dataset.val_size = {val_size!r}, but {title} has validation data; leave it null")
     images, rounded = pixels(parts, values, layout)
     classes, labels, mapped = class_labels({part: (one.labels, one.name) for part, one in parts.items()}, names)
     for part, one in parts.items():
         if len(images[part]) != len(labels[part]):
             raise BadInput(f"{one.name} has {len(images[part]):,} images and {len(labels[part]):,} labels")
-    count, tested = len(labels["train"]), 0
-    order = {part: np.arange(len(held)) for part, held in labels.items()}
-    origin = dict(zip(parts, parts, strict=True))
-    if pooled:
-        tested = count_of("test_size", test_size, count, len(classes))
-        if tested:
-            order["test"], origin["test"] = stratified_choice(labels["train"], tested, stream=1), "train"
-            order["train"] = np.setdiff1d(order["train"], order["test"], assume_unique=True)
-    if "val" not in parts:
-        rest = order["train"]
-        wanted = count_of("val_size", val_size, len(rest), len(classes))
-        kept, chosen = set_aside(labels["train"][rest], wanted)
-        order["train"], order["val"], origin["val"] = rest[kept], rest[chosen], "train"
-        if pooled:
-            note = "; ".join(filter(None, [note, drawn_note(wanted, tested)]))
-    order = {part: order[part] for part in ("train", "val", "test") if part in order}
-
-    def split(part: str) -> Split:
-        chosen = order[part]
-        own = images[origin[part]][chosen], labels[origin[part]][chosen]
-        return Split(*map(torch.from_numpy, own))
-
-    splits = {part: split(part) for part in order}
-    first = splits["train"].inputs.numpy()
-    again = {part: len(repeated(first, one.inputs.numpy())) for part, one in splits.items() if part != "train"}
-    channels, height, width = first.shape[1:]
-    spec = DatasetSpec(
-        name=source.name,
-        title=title,
-        input_shape=(channels, height, width),
-        classes=classes,
-        sizes={part: len(one) for part, one in splits.items()},
-        files=dict(files),
+    order, drawn = drawn_parts(labels, title, val_size=val_size, test_size=test_size, pooled=pooled)
+    splits = {
+        part: (Split(torch.from_numpy(images[origin][chosen]), torch.from_numpy(labels[origin][chosen])), chosen)
+        for part, (origin, chosen) in order.items()
+    }
+    shown = {part: one.inputs.numpy() for part, (one, _) in splits.items()}
+    return assembled(
+        source.name,
+        title,
+        classes,
+        splits,
+        files=files,
         data_digest=digest({**{p: array_digest(images[p], labels[p]) for p in parts}, "classes": list(classes)}),
-        split_digest=array_digest(*order.values()),
-        note="; ".join(filter(None, [note, mapped, rounded])),
-        repeated={part: number for part, number in again.items() if number},
+        notes=[note, drawn, mapped, rounded],
+        again={part: repeated(shown["train"], held) for part, held in shown.items() if part != "train"},
     )
-    test = splits.get("test")
-    return Splits(spec, splits["train"], splits["val"], None if test is None else SealedTest(lambda: test, len(test)))
 
 
 # --- pixels -----------------------------------------------------------------------------------
@@ -317,29 +269,24 @@ def class_labels(
     else:
         classes = tuple(map(str, keys)) if names is None else tuple(names)
     if len(classes) != len(keys):
-        raise BadInput(f"dataset.names has {len(classes)} names, the labels are {len(keys)} classes ({_few(keys)})")
+        raise BadInput(f"dataset.names has {len(classes)} names, the labels are {len(keys)} classes ({few(keys)})")
     if len(set(classes)) < len(classes) or not all(one.isprintable() and one.strip() for one in classes):
-        raise BadInput(
-            f"the classes {_few(list(classes))} cannot be told apart in a table; each takes a printable name"
-        )
-    return classes, made, mapping_note(keys)
+        raise BadInput(f"the classes {few(classes)} cannot be told apart in a table; each takes a printable name")
+    return classes, made, _mapping_note(keys)
 
 
-def mapping_note(keys: Sequence[int | str]) -> str:
+def _mapping_note(keys: Sequence[int | str]) -> str:
     """How labels became classes, or nothing where they are 0 to K - 1."""
     last, first = len(keys) - 1, keys[0]
-    if isinstance(first, int) and keys[-1] == first + last:
-        if first == 0:
-            return ""
-        return f"labels {keys[0]} to {keys[-1]} are classes 0 to {last}"
-    return f"labels {_few(list(keys))} are classes 0 to {last}"
+    if not isinstance(first, int) or keys[-1] != first + last:
+        return f"labels {few(keys)} are classes 0 to {last}"
+    return f"labels {first} to {keys[-1]} are classes 0 to {last}" if first else ""
 
 
-def _few(items: Sequence[Any]) -> str:
+def few(items: Sequence[object]) -> str:
+    """The first ``items`` and the last, for a message."""
     shown = list(map(repr, items))
-    if len(shown) > SHOWN_LABELS + 1:
-        shown = [*shown[:SHOWN_LABELS], "...", shown[-1]]
-    return ", ".join(shown)
+    return ", ".join(shown if len(shown) <= SHOWN + 1 else [*shown[:SHOWN], "...", shown[-1]])
 
 
 def _plain(given: np.ndarray, name: str) -> np.ndarray:
@@ -371,7 +318,3 @@ def _plain(given: np.ndarray, name: str) -> np.ndarray:
         if len(broken):
             raise BadInput(f"{name} has the label {broken[0]:g}; labels are classes: whole numbers or texts")
     return labels.astype(np.int64)
-
-
-def sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

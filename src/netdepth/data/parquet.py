@@ -18,32 +18,27 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import numpy as np
 
-from netdepth.config import require
-from netdepth.data.decode import Folder, Pictures, content_digest, picture_splits
-from netdepth.data.fetch import Source, publish
-from netdepth.data.own import Names, TestSize, ValShare, class_labels, memory_limit
-from netdepth.data.splits import DATASETS, Splits, count_of, drawn_note
+from netdepth.data.decode import Pictures, content_digest
+from netdepth.data.fetch import users_own
+from netdepth.data.own import Names, class_labels, memory_limit
+from netdepth.data.pictures import Channels, Folder, Size, check_size, picture_splits
+from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
 from netdepth.errors import BadInput, choose
 
 __all__ = ["PARQUET", "parquet"]
 
-PARQUET = publish(
-    Source(
-        name="parquet",
-        title="your own parquet files of encoded pictures and labels, as on the Hugging Face Hub",
-        sizes={},
-        licence="yours",
-        origin="--dataset parquet:FILE or parquet:FOLDER",
-    )
+PARQUET = users_own(
+    "parquet",
+    "your own parquet files of encoded pictures and labels, as on the Hugging Face Hub",
+    "parquet:FILE or parquet:FOLDER",
 )
 
 PARTS = {"train": "train", "validation": "val", "valid": "val", "val": "val", "dev": "val", "test": "test"}
 LABELS = ("label", "labels", "class", "target", "fine_label")
-MAX_SIZE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,38 +58,28 @@ def parquet(
     path: Annotated[str, "FILE.parquet, or a folder of train-*.parquet, test-*.parquet: --dataset parquet:PATH"],
     image: Annotated[str | None, "the column of pictures; null: the one that holds bytes"] = None,
     label: Annotated[str | None, "the column of labels; null: the one with named classes, or label"] = None,
-    size: Annotated[int | None, "pictures become size x size (the middle square); null: they have one size"] = None,
-    channels: Annotated[Literal[1, 3], "3: RGB, 1: grey"] = 3,
+    size: Size = None,
+    channels: Channels = 3,
     names: Names = None,
     val_size: ValShare = None,
     test_size: TestSize = None,
 ) -> Splits:
     """Your own parquet files of encoded pictures, as on the Hugging Face Hub: --dataset parquet:FILE."""
-    if size is not None:
-        require(1 <= size <= MAX_SIZE, "dataset.size", size, f"1 to {MAX_SIZE}, or null")
+    check_size(size)
     if importlib.util.find_spec("pyarrow") is None:
         raise BadInput("parquet files need the package pyarrow, which is not here: pip install 'netdepth[parquet]'")
     root = Path(os.path.expanduser(path))
     files, pooled = _files(root)
-    if test_size is not None and not pooled:
-        raise BadInput(f"dataset.test_size = {test_size!r}, but {path!r} is divided already; leave it null")
-    if val_size is not None and "val" in files:
-        raise BadInput(f"dataset.val_size = {val_size!r}, but {path!r} has validation data; leave it null")
     rows = {part: _rows(paths, image, label) for part, paths in files.items()}
-    own = rows["train"].names
     given = {part: (one.labels, f"{part} of {path!r}") for part, one in rows.items()}
-    known: dict[int | str, str] | None = None if own is None else dict(enumerate(own))
-    classes, labels, note = class_labels(given, names if names is not None else known)
+    told = rows["train"].names
+    known: Mapping[int | str, str] | None = None if told is None else dict(enumerate(told))
+    classes, labels, note = class_labels(given, known if names is None else names)
     parts = {part: _pictures(str(root), part, one, labels[part]) for part, one in rows.items()}
-    count = len(parts["train"])
-    tested = count_of("test_size", test_size, count, len(classes)) if pooled else 0
-    wanted = count_of("val_size", val_size, count - tested, len(classes))
-    if pooled:
-        note = "; ".join(filter(None, [drawn_note(wanted, tested), note]))
     contents = {part: one.content for part, one in parts.items()}
     return picture_splits(
-        PARQUET.name, f"your own pictures, {root.name}", Folder(classes, parts, note), contents, size=size,
-        channels=channels, val_size=wanted, test_size=tested,
+        PARQUET.name, f"your own pictures, {root.name}", Folder(classes, parts, note, pooled), contents, size=size,
+        channels=channels, val_size=val_size, test_size=test_size,
     )  # fmt: skip
 
 

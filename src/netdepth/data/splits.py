@@ -7,7 +7,7 @@ import functools
 import hashlib
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -22,9 +22,9 @@ from netdepth.files.likeness import PictureStatistics, picture_statistics
 from netdepth.registry import Registry
 
 __all__ = [
-    "DATASETS", "SPLIT_SEED", "Classes", "DatasetSpec", "SealedTest", "Split", "Splits", "ValSize", "array_digest",
-    "count_of", "divide", "drawn_note", "pixel_mean", "repeated", "set_aside", "stratified_choice", "train_statistics",
-    "with_classes",
+    "DATASETS", "SPLIT_SEED", "Classes", "DatasetSpec", "SealedTest", "Split", "Splits", "TestSize", "ValShare",
+    "ValSize", "array_digest", "assembled", "divide", "drawn_parts", "pixel_mean", "repeated", "set_aside",
+    "stratified_choice", "train_statistics", "with_classes",
 ]  # fmt: skip
 
 SPLIT_SEED = 0
@@ -148,6 +148,13 @@ DATASETS: Registry[Splits] = Registry("dataset")
 
 Classes = Annotated[list[str] | None, "only the images of these classes, by name; null: all"]
 ValSize = Annotated[int, "training images set aside for validation, drawn with equal class shares"]
+ValShare = Annotated[
+    int | float | None,
+    "validation taken from train: a count, or a share below 1; null: 0.1 if none is given",
+]
+TestSize = Annotated[
+    int | float | None, "test taken from data that are not divided: a count, or a share below 1; null: 0.1"
+]
 
 
 def divide(
@@ -240,13 +247,46 @@ def set_aside(labels: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     return np.setdiff1d(np.arange(len(labels)), chosen, assume_unique=True), chosen
 
 
-def count_of(setting: str, size: int | float | None, examples: int, classes: int) -> int:
-    """The number of ``examples`` that ``size`` stands for: a count, or a share (one example at least). None is a share
-    of 0.1, or what the ``classes``, of which each keeps one to train on, leave of it.
+def drawn_parts(
+    labels: Mapping[str, np.ndarray],
+    data: str,
+    *,
+    val_size: int | float | None,
+    test_size: int | float | None,
+    pooled: bool,
+) -> tuple[dict[str, tuple[str, np.ndarray]], str]:
+    """Train, val and test (where there is one): the part that each is taken from, and the indices there; and a note on
+    those that were drawn from one pool.
+
+    ``labels`` ``[N]`` are those of every part that there is, and ``data`` is what errors call them. Validation is drawn
+    from train unless it is a part; test as well if the data are ``pooled`` (not divided by whom they come from).
 
     Raises:
-        BadInput: neither a count nor a share below 1.
+        BadInput: a size of what is a part already; one that leaves a class nothing to train on.
     """
+    if test_size is not None and not pooled:
+        raise BadInput(f"dataset.test_size = {test_size!r}, but {data} is divided already; leave it null")
+    if val_size is not None and "val" in labels:
+        raise BadInput(f"dataset.val_size = {val_size!r}, but {data} has validation data; leave it null")
+    order = {part: (part, np.arange(len(held))) for part, held in labels.items()}
+    train, classes, note = order["train"][1], len(np.unique(labels["train"])), ""
+    tested = _count("test_size", test_size, len(train), classes) if pooled else 0
+    if tested:
+        order["test"] = "train", stratified_choice(labels["train"], tested, stream=1)
+        train = np.setdiff1d(train, order["test"][1], assume_unique=True)
+    if "val" not in labels:
+        wanted = _count("val_size", val_size, len(train), classes)
+        kept, chosen = set_aside(labels["train"][train], wanted)
+        order |= {"train": ("train", train[kept]), "val": ("train", train[chosen])}
+        if pooled:
+            sizes = f"{wanted:,} validation and {tested:,} test pictures"
+            note = f"{sizes} were drawn with equal class shares, by seed {SPLIT_SEED}"
+    return {part: order[part] for part in ("train", "val", "test") if part in order}, note
+
+
+def _count(setting: str, size: int | float | None, examples: int, classes: int) -> int:
+    """The number of ``examples`` that ``size`` stands for: a count, or a share (one example at least). None is a share
+    of 0.1, or what the ``classes``, of which each keeps one to train on, leave of it."""
     if size is None:
         return max(0, min(max(1, round(0.1 * examples)), examples - classes))
     if 0 < size < 1:
@@ -255,9 +295,38 @@ def count_of(setting: str, size: int | float | None, examples: int, classes: int
     return int(size)
 
 
-def drawn_note(val: int, test: int) -> str:
-    """What is said of validation and test examples that were drawn from one pool."""
-    return f"{val:,} validation and {test:,} test pictures were drawn with equal class shares, by seed {SPLIT_SEED}"
+def assembled(
+    name: str,
+    title: str,
+    classes: tuple[str, ...],
+    parts: Mapping[str, tuple[Split, np.ndarray]],
+    *,
+    files: Mapping[str, str],
+    data_digest: str,
+    notes: Sequence[str],
+    again: Mapping[str, np.ndarray],
+) -> Splits:
+    """``parts`` (train, val, and test where there is one), each with its indices in the data, as `Splits`.
+
+    ``again`` are the images of val and test that train has too (`repeated`). Empty ``notes`` are left out.
+    """
+    train, val, test = (parts[part][0] if part in parts else None for part in ("train", "val", "test"))
+    assert train is not None
+    assert val is not None
+    _, channels, height, width = train.inputs.shape
+    spec = DatasetSpec(
+        name=name,
+        title=title,
+        input_shape=(channels, height, width),
+        classes=classes,
+        sizes={part: len(one) for part, (one, _) in parts.items()},
+        files=dict(files),
+        data_digest=data_digest,
+        split_digest=array_digest(*(indices for _, indices in parts.values())),
+        note="; ".join(filter(None, notes)),
+        repeated={part: len(found) for part, found in again.items() if len(found)},
+    )
+    return Splits(spec, train, val, None if test is None else SealedTest(lambda: test, len(test)))
 
 
 def stratified_choice(labels: np.ndarray, size: int, stream: int = 0) -> np.ndarray:

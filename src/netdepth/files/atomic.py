@@ -15,8 +15,8 @@ from netdepth.config import SCHEMA, Json
 from netdepth.errors import BadInput, Locked, StorageError
 
 __all__ = [
-    "fsync_file", "fsync_folder", "jsonable", "locked", "one_at_a_time", "read_json", "remove_folder", "restored",
-    "storage", "write_atomic", "write_folder", "write_if_possible", "write_synced",
+    "fsync_file", "fsync_folder", "jsonable", "locked", "one_at_a_time", "read_json", "reading", "remove_folder",
+    "restored", "storage", "write_atomic", "write_folder", "write_if_possible", "write_synced",
 ]  # fmt: skip
 
 
@@ -28,6 +28,15 @@ def storage(path: Path, size: int | None = None) -> Iterator[None]:
     except OSError as error:
         what = path if size is None else f"{size:,} bytes to {path}"
         raise StorageError(f"cannot write {what}: {error.strerror or error}") from error
+
+
+@contextlib.contextmanager
+def reading(path: Path | str) -> Iterator[None]:
+    """Turn an OSError into one line that names the path (exit 74)."""
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from None
 
 
 def fsync_folder(path: Path) -> None:
@@ -93,9 +102,13 @@ def write_synced(path: Path, data: bytes) -> None:
         os.fsync(handle.fileno())
 
 
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write ``data`` so that ``path`` holds the old bytes or all of the new ones, even after a kill."""
+def write_atomic(path: Path, data: bytes, *, parents: bool = False) -> None:
+    """Write ``data`` so that ``path`` holds the old bytes or all of the new ones, even after a kill. With ``parents``
+    its folder is made if it is missing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    if parents:
+        with storage(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
     with storage(path, len(data)):
         try:
             write_synced(temporary, data)
@@ -108,9 +121,8 @@ def write_atomic(path: Path, data: bytes) -> None:
 def write_if_possible(path: Path, data: bytes) -> None:
     """As `write_atomic`, for a file of the user cache, which would save time later and nothing else: a place that
     cannot be written is no fault."""
-    with contextlib.suppress(StorageError), storage(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, data)
+    with contextlib.suppress(StorageError):
+        write_atomic(path, data, parents=True)
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> None:
