@@ -296,7 +296,7 @@ ROWS = (
     Row(
         "best-of-50",
         "Best of 50",
-        "50 pairs of learning rate and batch size, three epochs each; the one with the lowest validation loss",
+        "50 pairs of learning rate and batch size, one epoch each; the one with the lowest validation loss",
         (netdepth_search, lightning_search),
     ),
     Row(
