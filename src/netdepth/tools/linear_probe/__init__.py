@@ -30,7 +30,7 @@ from netdepth.tools.common import open_run
 from netdepth.tools.linear_probe import features as f
 from netdepth.tools.linear_probe.page import AgainstPixels, Counts, Result, Row, Tried, draw, sentences
 from netdepth.training.finished import Run, network_of, weights_of
-from netdepth.training.published import SUFFIX, open_published
+from netdepth.training.published import SUFFIX, Published, open_published
 from netdepth.training.resolve import COMPONENTS
 
 if TYPE_CHECKING:
@@ -50,9 +50,10 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class _Weights:
-    """What is probed: the ``network`` of ``name``, ``which`` weights of it and their ``sha256``; results lie in
-    ``home``."""
+    """What is probed: the ``network`` of ``source``, which is called ``name``, ``which`` weights of it and their
+    ``sha256``; results lie in ``home``."""
 
+    source: Run | Published
     home: RunDir
     name: str
     which: str
@@ -60,18 +61,17 @@ class _Weights:
     network: Network
 
 
-def _opened(run: str | Path | Run, weights: str | None, runs_dir: Path | None, images: Splits) -> _Weights:
-    """What ``run`` names: a run, or a file of weights, whose network takes the shape of ``images`` where it can."""
+def _opened(run: str | Path | Run, weights: str | None, runs_dir: Path | None) -> _Weights:
+    """What ``run`` names: a run, or a file of weights."""
     if isinstance(run, Run) or not str(run).endswith(SUFFIX):
         run = open_run(run, runs_dir)
         found = weights_of(run.dir, weights)
-        return _Weights(run.dir, run.path.resolve().name, found.which, found.sha256, network_of(found).float())
+        return _Weights(run, run.dir, run.path.resolve().name, found.which, found.sha256, network_of(found).float())
     if weights is not None:
         raise BadInput(f"--weights {weights} is for a run; {run} holds one set of weights")
     file = open_published(Path(run))
     home = RunDir(file.path.with_name(file.path.stem + "-probe"))
-    network = file.sized(images.spec.input_shape).float()
-    return _Weights(home, file.path.name, "published", file.sha256, network)
+    return _Weights(file, home, file.path.name, "published", file.sha256, file.model.float())
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,10 @@ def probe(
         Locked: another process works in the run's folder.
     """
     component = COMPONENTS["dataset"].resolve(_component(dataset, overrides) if isinstance(dataset, str) else dataset)
-    if isinstance(run, str | Path) and not str(run).endswith(SUFFIX):
-        run = open_run(run, runs_dir)  # refused before the data are read
-    splits = data.load(component, data_dir=data_dir)
-    found = _opened(run, weights, runs_dir, splits)
-    network = found.network
+    found = _opened(run, weights, runs_dir)
+    splits, network = data.load(component, data_dir=data_dir), found.network
+    if isinstance(found.source, Published):
+        found.source.sized(splits.spec.input_shape)
     if tuple(splits.spec.input_shape) != tuple(network.input_shape):
         raise BadInput(
             f"--dataset {component.name}: its images of {list(splits.spec.input_shape)} do not fit "

@@ -6,12 +6,11 @@ this machine, the page says so and is written without them. No scripts, and noth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from netdepth.errors import BadInput, NetdepthError
-from netdepth.files.atomic import storage, write_atomic
+from netdepth.files.atomic import write_atomic
 from netdepth.report.content import rendered
 from netdepth.report.learning_curves import curve_figures
 from netdepth.report.style import svg
@@ -56,38 +55,33 @@ def write_page(
     if row.status == "unreadable":
         raise BadInput(row.error or f"run {run.path.name} cannot be read")
     notes: list[str] = []
-    curves: dict[str, str] = {}
-    if row.epochs is not None:
-        for metric, figure in curve_figures(run.dir).items():
-            curves[metric] = svg(
-                figure, f"curve-{metric}", f"{metric.capitalize()} of training and validation by epoch"
-            )
-    layers, said, found = _layers(run, row.status, notes)
+    layers: list[Statistics] = []
     mistakes: Mistakes | None = None
+    try:
+        layers = read_statistics(run.dir)
+    except BadInput as error:
+        notes.append(f"without layer statistics: {error}")
     try:
         mistakes = mistakes_of(run, row, data_dir)
     except NetdepthError as error:  # data or predictions that are not here: the rest of the page needs neither
         notes.append(f"without the pictures that it got wrong: {error}")
-    content = RunContent(run.dir, row, found)
+    if layers and not layers[0].layers:
+        layers = []
+    by_epoch = curve_figures(run.dir) if row.epochs is not None else {}
+    by_layer = enumerate(layer_figures(layers).items())
     text = rendered(
-        "run.html", content=content, row=row, curves=curves, layers=layers, words=said, mistakes=mistakes, notes=notes
+        "run.html",
+        content=RunContent(run.dir, row, layers),
+        row=row,
+        curves={
+            metric: svg(figure, f"curve-{metric}", f"{metric.capitalize()} of training and validation by epoch")
+            for metric, figure in by_epoch.items()
+        },
+        layers={label: svg(figure, f"layers-{i}", f"{label} by layer") for i, (label, figure) in by_layer},
+        words=words(layers, row.status) if layers else "",
+        mistakes=mistakes,
+        notes=notes,
     )
     path = (out or run.path) / HTML
-    with storage(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode(errors="backslashreplace"))
+    write_atomic(path, text.encode(errors="backslashreplace"), parents=True)
     return RunPage(path, notes)
-
-
-def _layers(run: Run, status: str, notes: list[str]) -> tuple[Mapping[str, str], str, list[Statistics]]:
-    """The layer statistics as figures by what they show, in words, and as they are; why there are none is noted."""
-    try:
-        found = read_statistics(run.dir)
-    except BadInput as error:
-        notes.append(f"without layer statistics: {error}")
-        return {}, "", []
-    if not found or not found[0].layers:
-        return {}, "", []
-    figures = layer_figures(found).items()
-    drawn = {label: svg(figure, f"layers-{i}", f"{label} by layer") for i, (label, figure) in enumerate(figures)}
-    return drawn, words(found, status), found

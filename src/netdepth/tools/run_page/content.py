@@ -10,7 +10,7 @@ from functools import cached_property
 from netdepth.config import Json
 from netdepth.report.run_text import class_words, metric_table
 from netdepth.report.tables import Table
-from netdepth.runs import RunResult
+from netdepth.runs import RunResult, SplitRecord
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import RunRow, describe_component, minimised, number_of, status_words
 from netdepth.studies.folder import label_of_run
@@ -48,6 +48,10 @@ class RunContent:
         return self.run.result() or RunResult()
 
     @cached_property
+    def split(self) -> SplitRecord:
+        return self.run.split() or SplitRecord.from_json({})
+
+    @cached_property
     def config(self) -> dict[str, Json]:
         return self.run.read_json("config.json") or {}
 
@@ -69,14 +73,14 @@ class RunContent:
         score = row.scores.get(f"{row.evaluated_on}_{row.reported}_accuracy")
         if score is None:
             return "It has no result yet."
-        size = self._sizes.get(str(row.evaluated_on))
+        size = self.split.sizes.get(str(row.evaluated_on))
         images = f"{thousands(size)} {part} images" if size else f"the {part} images"
         which = "last weights" if row.reported == "last" else "weights that were best on validation"
         return " ".join([f"The {which} classify {percent(score)} of {images} correctly.", *class_words(row)])
 
     @cached_property
     def facts(self) -> list[str]:
-        row, sizes = self.row, self._sizes
+        row, sizes = self.row, self.split.sizes
         objective, origin = minimised(self.config), self.result.get("continued_from")
         facts = [
             capitalised(status_words(row)),
@@ -91,13 +95,7 @@ class RunContent:
     @cached_property
     def about_data(self) -> list[str]:
         """What a reader of the numbers must know of the data."""
-        split = self.run.split()
-        return [] if split is None else [*split.warnings, *([split.note] if split.note else [])]
-
-    @property
-    def _sizes(self) -> Mapping[str, int]:
-        split = self.run.split()
-        return {} if split is None else split.sizes
+        return [*self.split.warnings, *filter(None, [self.split.note])]
 
     @cached_property
     def metrics(self) -> Table:
@@ -120,8 +118,7 @@ class RunContent:
     @cached_property
     def matrix(self) -> list[list[int]]:
         """The confusion matrix, if it is one of this run's classes."""
-        counts, split = self.result.get("confusion"), self.run.split()
-        size = 0 if split is None else len(split.classes)
+        counts, size = self.result.get("confusion"), len(self.split.classes)
         rows = counts if isinstance(counts, list) else []
         whole = all(isinstance(row, list) and len(row) == size and all(type(n) is int for n in row) for row in rows)
         return rows if whole and len(rows) == size else []
@@ -129,22 +126,21 @@ class RunContent:
     @cached_property
     def _taken_for(self) -> dict[str, str]:
         """By class, the other class that its images are taken for most often."""
-        split, found = self.run.split(), {}
+        classes, found = self.split.classes, {}
         for index, counts in enumerate(self.matrix):
             others = [(n, other) for other, n in enumerate(counts) if other != index and n > 0]
-            if others and split is not None:
+            if others:
                 n, other = max(others, key=lambda item: item[0])
-                found[split.classes[index]] = f"{split.classes[other]} ({thousands(n)})"
+                found[classes[index]] = f"{classes[other]} ({thousands(n)})"
         return found
 
     @cached_property
     def confusion(self) -> Confusion | None:
         """The matrix to be drawn; None if there is none or it has too many classes."""
-        split = self.run.split()
-        if split is None or not self.matrix or len(self.matrix) > MOST_CLASSES:
+        if not 0 < len(self.matrix) <= MOST_CLASSES:
             return None
         shares = [[n / max(sum(counts), 1) for n in counts] for counts in self.matrix]
-        return Confusion(split.classes, self.matrix, shares)
+        return Confusion(self.split.classes, self.matrix, shares)
 
     @cached_property
     def layers(self) -> Table:
