@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from netdepth.config import Component, derive_seed
-from netdepth.models.network import MODELS, Network, Normalize, OwnNetwork, class_of
+from netdepth.models.network import Network, Normalize
+from netdepth.models.registered import MODELS, OwnNetwork, class_of
 from netdepth.registry import import_package_modules
 
 __all__ = ["MODELS", "Description", "LayerInfo", "Network", "Normalize", "OwnNetwork", "build", "class_of", "describe"]

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise
-from netdepth.models.network import MODELS, Network, Normalize
+from netdepth.models.network import Network, Normalize
+from netdepth.models.registered import MODELS
 
 __all__ = ["EXPANSION", "KERNELS", "Block", "CifarResNet", "Layout", "resnet"]
 

@@ -10,7 +10,8 @@ from torch import Generator, Tensor, nn
 from netdepth.config import require
 from netdepth.models.cnn import EXPANSION, KERNELS, Layout
 from netdepth.models.init import Init, initialise
-from netdepth.models.network import MODELS, Network
+from netdepth.models.network import Network
+from netdepth.models.registered import MODELS
 
 __all__ = ["BLOCKS", "MAX_WIDTH", "ImageNetResNet"]
 

@@ -12,7 +12,8 @@ from torch import Generator, Tensor, nn
 from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise, rescale_fixup
-from netdepth.models.network import MODELS, Network, ReluChain
+from netdepth.models.network import Network, ReluChain
+from netdepth.models.registered import MODELS
 
 __all__ = ["MLP", "mlp"]
 

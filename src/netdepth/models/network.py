@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import typing
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from netdepth.errors import BadInput
-from netdepth.models.own import adapted
-from netdepth.registry import Registry
-
-__all__ = ["MODELS", "Network", "Normalize", "OwnNetwork", "ReluChain", "class_of"]
+__all__ = ["Network", "Normalize", "ReluChain"]
 
 
 class Normalize(nn.Module):
@@ -116,138 +110,3 @@ class Network(nn.Module):
             if any(name == path or name.startswith(f"{path}.") for path in paths):
                 return stage
         return None
-
-
-WEIGHT_LAYERS = (nn.Linear, nn.modules.conv._ConvNd)
-
-
-class OwnNetwork(Network):
-    """Any ``net`` of the user's as a `Network`: it gets normalised float images ``[B, C, H, W]`` and gives logits.
-
-    ``depth`` is the one that ``net`` says, an attribute of that name, or else the number of its weight layers (linear
-    and convolutional) that a pass goes through. ``head`` is the linear layer that gives the logits, if one does.
-    """
-
-    def __init__(self, net: nn.Module, input_shape: tuple[int, int, int], num_classes: int) -> None:
-        super().__init__(input_shape, num_classes, depth=1)
-        self.net = net
-        self.head_path: str | None = None
-        layers = self._try_out()
-        said = getattr(net, "depth", None)
-        self.depth = said if type(said) is int and said >= 1 else max(1, layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.net(self.normalize(x))
-        return logits
-
-    def features(self, x: Tensor) -> Tensor:
-        """The input of the linear layer that gives the logits.
-
-        Raises:
-            BadInput: none does.
-        """
-        seen: list[Tensor] = []
-        hook = self.last_linear().register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-        try:
-            self(x)
-        finally:
-            hook.remove()
-        return seen[-1]
-
-    def last_linear(self) -> nn.Module:
-        """The linear layer that gives the logits.
-
-        Raises:
-            BadInput: none does.
-        """
-        if self.head_path is None:
-            raise BadInput(
-                f"the logits of {type(self.net).__name__} do not come from a linear layer, so it has no features; "
-                "end its forward pass with an nn.Linear"
-            )
-        return self.get_submodule(self.head_path)
-
-    def stage_paths(self) -> dict[str, tuple[str, ...]]:
-        """The modules and parameters of the network by name, in the order in which they were made, the head last."""
-        paths: dict[str, tuple[str, ...]] = {}
-
-        def add(module: nn.Module, path: str) -> None:
-            for name, _ in module.named_parameters(path, recurse=False):
-                paths[name.removeprefix("net.")] = (name,)
-            for name, child in module.named_children():
-                inner = f"{path}.{name}"
-                if f"{self.head_path}".startswith(f"{inner}."):
-                    add(child, inner)
-                elif any(True for _ in child.parameters()):
-                    paths[inner.removeprefix("net.")] = (inner,)
-
-        if self.head_path == "net":
-            return {"net": ("net",)}
-        add(self.net, "net")
-        if self.head_path is not None:
-            head = self.head_path.removeprefix("net.")
-            paths[head] = paths.pop(head)
-        return paths
-
-    @torch.no_grad()
-    def _try_out(self) -> int:
-        """One pass of two black images: the number of weight layers, and ``head_path``.
-
-        Raises:
-            BadInput: what comes out are no logits.
-        """
-        ran: dict[nn.Module, tuple[object, object]] = {}
-        hooks = [
-            module.register_forward_hook(lambda module, args, out: ran.update({module: (args, out)}))
-            for module in self.net.modules()
-        ]
-        training = self.net.training
-        try:
-            logits = self.eval()(torch.zeros(2, *self.input_shape, dtype=torch.uint8))
-        finally:
-            self.train(training)
-            for hook in hooks:
-                hook.remove()
-        name, wanted = type(self.net).__name__, [2, self.num_classes]
-        if not isinstance(logits, Tensor):
-            raise BadInput(
-                f"{name} gives {type(logits).__name__}; a network gives logits, a tensor {wanted} of numbers"
-            )
-        if list(logits.shape) != wanted or not logits.is_floating_point():
-            raise BadInput(
-                f"{name} gives {logits.dtype} {list(logits.shape)} for 2 images of {self.num_classes} classes, not "
-                f"logits {wanted}; a parameter called num_classes gets the number of classes"
-            )
-        if self.num_classes > 1 and bool((logits >= 0).all()) and torch.allclose(logits.sum(1), torch.ones(2)):
-            raise BadInput(f"{name} gives probabilities, not logits; leave out its last softmax: the objective has it")
-        for path, module in self.named_modules():
-            args, out = ran.get(module, ((), None))
-            flat = isinstance(args, tuple) and bool(args) and isinstance(args[0], Tensor) and args[0].dim() == 2
-            if isinstance(module, nn.Linear) and out is logits and flat:
-                self.head_path = path
-        return sum(isinstance(module, WEIGHT_LAYERS) for module in ran)
-
-
-def _finished(net: nn.Module, input_shape: tuple[int, int, int], num_classes: int) -> Network:
-    return net if isinstance(net, Network) else OwnNetwork(net, input_shape, num_classes)
-
-
-MODELS: Registry[Network] = Registry("model", functools.partial(adapted, finish=_finished))
-"""A model function takes (input_shape, num_classes, generator) and its own settings. Of users it takes any class of
-networks, or a function that returns one (`netdepth.models.own`)."""
-
-
-def class_of(name: str) -> type[Network]:
-    """The class of the networks that the model called ``name`` builds, by the annotation of its function.
-
-    Raises:
-        BadInput: no model is called so.
-    """
-    function = MODELS.entry(name).function
-    returned = getattr(function, "__wrapped__", function)
-    if not isinstance(returned, type):
-        try:
-            returned = typing.get_type_hints(returned).get("return")
-        except Exception:  # evaluating a user's annotations runs the user's code
-            returned = None
-    return returned if isinstance(returned, type) and issubclass(returned, Network) else Network

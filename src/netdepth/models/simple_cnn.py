@@ -10,7 +10,8 @@ from torch import Generator, Tensor, nn
 from netdepth.config import require
 from netdepth.errors import BadInput
 from netdepth.models.init import Init, initialise
-from netdepth.models.network import MODELS, Network
+from netdepth.models.network import Network
+from netdepth.models.registered import MODELS
 
 __all__ = ["SimpleCNN", "simple_cnn"]
 
