@@ -8,14 +8,15 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 
-from netdepth.config import Duration, RunConfig, Runtime, to_json
+from netdepth.config import Duration, Runtime, to_json
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.files.atomic import write_atomic
-from netdepth.runs import MetricsRecord, Origin
+from netdepth.runs import Origin
 from netdepth.runs.folder import RunDir
 from netdepth.text import STATUS_WORDS
 from netdepth.training.optim import SCHEDULES, WatchingSchedule
@@ -39,12 +40,12 @@ def train_on(
     if folder.checkpoints():
         return
     refusals = []
-    for old, config in _shorter(replica, resolved):
+    for old in _shorter(replica, resolved):
         name = old.folder.path.name
         try:
-            step = _last_shared_step(old, config, resolved, runtime, team)
+            step = _last_shared_step(old, resolved, runtime, team)
         except NetdepthError as error:
-            refusals.append(f"this run begins anew, not from {name} with its {config.train.budget}: {error}")
+            refusals.append(f"this run begins anew, not from {name} with its {old.config.train.budget}: {error}")
             continue
         _copy(old, step, folder, head)
         if old.status != "completed":
@@ -54,43 +55,32 @@ def train_on(
     folder.notes += refusals[:1]
 
 
-def _shorter(replica: Replica, resolved: ResolvedConfig) -> Iterator[tuple[Replica, RunConfig]]:
+def _shorter(replica: Replica, resolved: ResolvedConfig) -> Iterator[Replica]:
     """Finished runs beside this one that have all in common with it but a larger budget; the longest of them first."""
     config, own = replica.config, replica.folder.path
     per_epoch = _steps_per_epoch(resolved)
-    budget = Duration.parse(config.train.budget).steps(per_epoch)
-    marks: dict[str, str] = {}
-    found: list[tuple[int, RunDir, RunConfig]] = []
+    budgets: dict[str, int] = {}
     for path in own.parent.glob(f"*-s{config.seed}-*"):
-        try:
-            text = str((json.loads((path / "config.json").read_bytes()))["train"]["budget"])
-            steps = Duration.parse(text).steps(per_epoch)
-        except (OSError, ValueError, LookupError, TypeError, RecursionError, BadInput):
-            continue
-        if path == own or steps >= budget:
-            continue
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError, RecursionError, BadInput):
+            text = str(json.loads((path / "config.json").read_bytes())["train"]["budget"])
+            budgets[text] = Duration.parse(text).steps(per_epoch)
+    budget = Duration.parse(config.train.budget).steps(per_epoch)
+    for text in sorted((text for text in budgets if budgets[text] < budget), key=budgets.__getitem__, reverse=True):
         shorter = dataclasses.replace(config, train=dataclasses.replace(config.train, budget=text))
-        if text not in marks:
-            marks[text] = fingerprint(shorter, resolved.splits.spec)
-        if path.name.endswith(f"-s{config.seed}-{marks[text]}"):
-            found.append((steps, RunDir(path), shorter))
-    for _, run, shorter in sorted(found, key=lambda item: item[0], reverse=True):
-        try:
-            result = run.result()
-        except BadInput:
-            continue
-        if result is not None:
-            yield Replica(0, shorter, run, result, status=result.get("status", "")), shorter
+        for path in own.parent.glob(f"*-s{config.seed}-{fingerprint(shorter, resolved.splits.spec)}"):
+            with contextlib.suppress(BadInput):
+                if (result := RunDir(path).result()) is not None:
+                    yield Replica(0, shorter, RunDir(path), result, status=result.get("status", ""))
 
 
-def _last_shared_step(old: Replica, config: RunConfig, resolved: ResolvedConfig, runtime: Runtime, team: Team) -> int:
+def _last_shared_step(old: Replica, resolved: ResolvedConfig, runtime: Runtime, team: Team) -> int:
     """The newest step at which ``old`` has a checkpoint and the longer run will have been evaluated.
 
     Raises:
         BadInput: there is none; the learning rate or the environment is another one.
     """
     longer, per_epoch = resolved.config, _steps_per_epoch(resolved)
-    was, will = (Duration.parse(c.train.budget).steps(per_epoch) for c in (config, longer))
+    was, will = (Duration.parse(c.train.budget).steps(per_epoch) for c in (old.config, longer))
     before, after = (SCHEDULES.build(longer.schedule, steps, per_epoch) for steps in (was, will))
     name = longer.schedule.name
     if isinstance(before, WatchingSchedule):
@@ -131,7 +121,9 @@ def _copy(old: Replica, step: int, new: RunDir, head: Mapping[str, object]) -> N
     new.write_json("environment.json", to_json(dataclasses.replace(environment, continued_from=origin)))
     records = [record for record in old.folder.read_metrics() if record["step"] <= step]
     write_atomic(new.path / "metrics.jsonl", "".join(json.dumps(r, allow_nan=False) + "\n" for r in records).encode())
-    for name in ("probes/init.json", *_probes(records)):
+    # layer statistics are made at evaluations 1, 2, 4, 8, ...; that of the end is none of a longer run
+    probed = (record["step"] for number, record in enumerate(records, 1) if number & (number - 1) == 0)
+    for name in ("probes/init.json", *(f"probes/step-{step}.json" for step in probed)):
         content = old.folder.read_json(name)
         if content is not None:
             content.pop("schema", None)
@@ -139,8 +131,3 @@ def _copy(old: Replica, step: int, new: RunDir, head: Mapping[str, object]) -> N
     if best is not None and best is not files:
         new.save_checkpoint(json.loads(files["state.json"])["best_step"], best)
     new.save_checkpoint(step, files)
-
-
-def _probes(records: list[MetricsRecord]) -> list[str]:
-    """The layer statistics that a run makes at evaluations 1, 2, 4, 8, ...; that of its end is none of a longer run."""
-    return [f"probes/step-{r['step']}.json" for number, r in enumerate(records, 1) if number & (number - 1) == 0]

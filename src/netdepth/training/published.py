@@ -40,6 +40,8 @@ SIDE = 224
 MAX_CHANNELS = 64
 MOST_PIXELS = 2**14
 """Along a side of an image, or channels, in metadata that are believed."""
+About = tuple[Component, tuple[int, int, int], tuple[str, ...]]
+"""A network in a file: its model, the shape (C, H, W) of its images, the names of its classes."""
 COUNTER = "num_batches_tracked"
 """Batch norm's counter. Files from before PyTorch 0.4.1 lack it, and nothing here reads it."""
 
@@ -105,7 +107,7 @@ def _shapes(channels: int, depth: int, width: int) -> Mapping[str, tuple[int, ..
     """The characteristic part of a ResNet's state dict, for one class."""
     with torch.device("meta"):
         model = ImageNetResNet((channels, SIDE, SIDE), 1, depth, width)
-    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items() if _characteristic(name)}
+    return {name: shape for name, shape in _shapes_of(model.state_dict()).items() if _characteristic(name)}
 
 
 def _characteristic(name: str) -> bool:
@@ -121,16 +123,25 @@ def open_published(path: Path, names: Sequence[str] | None = None) -> Published:
         BadInput: no such file, no network that fits, no last layer, or another number of ``names``.
     """
     content, weights = _read(path)
-    sha256 = hashlib.sha256(content).hexdigest()
     described = _described(path, content)
-    if described is not None:
-        component, shape, own = described
-        if names is not None and len(names) != len(own):
-            raise BadInput(f"{len(names)} names of classes for {path}, which has {len(own)}")
-        return Published(
-            path, _built(path, component, shape, len(own), weights), tuple(names or own), sha256, component
-        )
-    shapes = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    component, shape, classes = described or _recognised(path, weights)
+    if names is not None and len(names) != len(classes):
+        raise BadInput(f"{len(names)} names of classes for {path}, which has {len(classes)}")
+    if described:
+        model = _built(path, component, shape, len(classes), weights)
+    else:
+        model = models.build(component, shape, len(classes))
+        _load(weights, path, model)
+    return Published(path, model.eval(), tuple(names or classes), hashlib.sha256(content).hexdigest(), component)
+
+
+def _recognised(path: Path, weights: Mapping[str, Tensor]) -> About:
+    """The same as `_described` of the ResNet that ``weights`` are of.
+
+    Raises:
+        BadInput: they are of none, or lack its last layer.
+    """
+    shapes = _shapes_of(weights)
     fit = recognise(shapes)
     if fit.model is None:
         raise BadInput(
@@ -138,16 +149,11 @@ def open_published(path: Path, names: Sequence[str] | None = None) -> Published:
         )
     if fit.classes is None:
         raise BadInput(f"{path} {fit.fits}, so it cannot predict; take weights with their last layer")
-    if names is not None and len(names) != fit.classes:
-        raise BadInput(f"{len(names)} names of classes for {path}, which {fit.fits}")
-    component = Component(fit.model, {"width": fit.width})
-    model = models.build(component, (shapes["conv1.weight"][1], SIDE, SIDE), fit.classes)
-    _load(weights, path, model)
-    classes = tuple(names or (f"class {i}" for i in range(fit.classes)))
-    return Published(path, model.eval(), classes, sha256, component)
+    names = tuple(f"class {i}" for i in range(fit.classes))
+    return Component(fit.model, {"width": fit.width}), (shapes["conv1.weight"][1], SIDE, SIDE), names
 
 
-def _described(path: Path, content: bytes) -> tuple[Component, tuple[int, int, int], tuple[str, ...]] | None:
+def _described(path: Path, content: bytes) -> About | None:
     """Model, images' shape and classes in the metadata of a safetensors file; None if they do not say so.
 
     Raises:
@@ -170,12 +176,11 @@ def _described(path: Path, content: bytes) -> tuple[Component, tuple[int, int, i
 def _built(
     path: Path, component: Component, shape: tuple[int, int, int], classes: int, weights: Mapping[str, Tensor]
 ) -> Network:
-    """The network with ``weights``, in eval mode. Without memory first: the metadata may ask for any size."""
+    """The network with ``weights``. Without memory first: the metadata may ask for any size."""
     try:
         with torch.device("meta"):
             empty = models.build(component, shape, classes).state_dict()
-        shapes = ({name: tensor.shape for name, tensor in state.items()} for state in (empty, weights))
-        if next(shapes) != next(shapes):
+        if _shapes_of(empty) != _shapes_of(weights):
             raise BadInput("its tensors are not those of the network in its metadata")
         model = models.build(component, shape, classes)
         if any(tensor.dtype == torch.float64 for tensor in weights.values()):
@@ -183,7 +188,11 @@ def _built(
         model.load_state_dict(dict(weights))
     except BadInput as error:
         raise BadInput(f"{path} cannot be loaded: {error}") from None
-    return model.eval()
+    return model
+
+
+def _shapes_of(weights: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
 
 
 def pinned_file(start: StartFrom) -> StartFrom:
@@ -220,7 +229,7 @@ def begin_with_file(model: Network, start: StartFrom) -> None:
     except BadInput as error:
         described = _described(path, content)
         if described is None:
-            words = recognise({name: tuple(tensor.shape) for name, tensor in weights.items()}).fits
+            words = recognise(_shapes_of(weights)).fits
         else:
             words = f"holds model={described[0].name} with {described[0].args}"
         raise BadInput(f"start_from: {error}; the file {words}") from None

@@ -9,6 +9,7 @@ layout, so that a continued run has the same bits.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,15 +61,10 @@ def _of_class(kind: Callable[..., torch.optim.Optimizer], parameters: list[nn.Pa
         return kind(parameters, **settings)
     except ValueError:
         matrices, others = ([p for p in parameters if (p.dim() == 2) == wanted] for wanted in (True, False))
-        if not (matrices and others):
-            raise
-        try:
-            made = kind(matrices, **settings)
-        except ValueError:
-            made = None
-        if made is None or "lr" not in settings:
-            raise
-        return made, torch.optim.AdamW(others, lr=settings["lr"])
+        if matrices and others and "lr" in settings:
+            with contextlib.suppress(ValueError):
+                return kind(matrices, **settings), torch.optim.AdamW(others, lr=settings["lr"])
+        raise
 
 
 class TorchOptimizer:
@@ -106,7 +102,7 @@ class TorchOptimizer:
             divided = [part for group in optimizer.param_groups for part in self._divided(group)]
             optimizer.param_groups[:] = [group for group, _ in divided]
             self._rates += [(g, (float(g["lr"]) / self.lr if self.lr else 1.0) * factor) for g, factor in divided]
-        self._checked = False
+        self._memory = [p.data_ptr() for p in self.parameters.values()]
 
     def _param_groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self.optimizers for group in optimizer.param_groups]
@@ -130,7 +126,6 @@ class TorchOptimizer:
             group["lr"] = lr * share
         places = ((p, self._places[id(p)]) for p in self.parameters.values())
         frozen = [(p, p.grad) for p, place in places if place is not None and place.frozen]
-        before = None if self._checked else [p.data_ptr() for p in self.parameters.values()]
         for parameter, _ in frozen:
             parameter.grad = None  # what PyTorch's optimizers pass over
         try:
@@ -142,12 +137,8 @@ class TorchOptimizer:
         finally:
             for parameter, gradient in frozen:
                 parameter.grad = gradient
-        if before is not None:
-            if before != [p.data_ptr() for p in self.parameters.values()]:
-                raise BadInput(
-                    f"optimizer {self.name} replaces the weights' memory; update them in place (add_, copy_)"
-                )
-            self._checked = True
+        if self._memory != [p.data_ptr() for p in self.parameters.values()]:
+            raise BadInput(f"optimizer {self.name} replaces the weights' memory; update them in place (add_, copy_)")
 
     # --- checkpoints ---
 
