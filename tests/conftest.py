@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import importlib.util
 import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+from unittest import mock
 
 import pytest
 
@@ -135,6 +138,21 @@ def _isolated(tmp_path_factory: pytest.TempPathFactory, _shared_home: Path, monk
     monkeypatch.setenv("NETDEPTH_MIRROR", "http://127.0.0.1:9")
     for name in ("WANDB_DIR", "WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR", "WANDB_ARTIFACT_DIR"):
         monkeypatch.setenv(name, str(home))  # it must be there, else W&B takes a folder of its own choice
+
+
+@pytest.fixture(autouse=True)
+def _registered() -> Iterator[None]:
+    """What a test registers is gone after it; a user's file that it ran would run again."""
+    from netdepth.owncode import USER_MODULE
+    from netdepth.registry import REGISTRIES, registry_of
+
+    before = set(sys.modules)
+    with contextlib.ExitStack() as kept:
+        for kind in REGISTRIES:
+            kept.enter_context(mock.patch.dict(registry_of(kind)._entries))
+        yield
+    for name in [name for name in sys.modules if name.startswith(USER_MODULE) and name not in before]:
+        del sys.modules[name]
 
 
 @pytest.fixture(autouse=True)

@@ -20,7 +20,6 @@ from netdepth.cli import main
 from netdepth.config import StartFrom, TrainConfig, to_json
 from netdepth.data.mnist import MNIST
 from netdepth.errors import Interrupted, Locked, RunFailed, StorageError
-from netdepth.recipes import RECIPES
 
 HEAVY = ["torch", "numpy", "pandas", "matplotlib", "rich", "wandb", "tensorboard", "sklearn", "scipy"]
 
@@ -156,23 +155,14 @@ def test_list_names_every_setting_with_type_default_and_meaning(ask: Ask, kind: 
 def test_list_settings_names_every_path_that_set_takes(ask: Ask) -> None:
     found = json.loads(ask("list", "settings", "--json")[1])["settings"]
     wanted = {f"train.{path}" for path in to_json(TrainConfig())} | {f"start_from.{p}" for p in to_json(StartFrom("x"))}
-    wanted |= {
-        "dataset",
-        "model",
-        "objective",
-        "optimizer",
-        "schedule",
-        "augmentation",
-        "train.early_stopping.patience",
-    }
-    wanted |= {"optimizer.lr", "model.hidden", "dataset.val_size"}
+    wanted |= {"dataset", "model", "objective", "optimizer", "schedule", "augmentation"}
+    wanted |= {"train.early_stopping.patience", "optimizer.lr", "model.hidden", "dataset.val_size"}
     assert wanted <= {one["path"] for one in found}
     assert all(one["type"] and one["meaning"] and "default" in one for one in found)
     assert "images per step, over all processes (--batch-size)" in ask("list", "settings")[1]
 
 
-def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(RECIPES, "_entries", dict(RECIPES._entries))  # other tests go over all recipes
+def test_list_shows_what_an_imported_file_registers(ask: Ask, world: World) -> None:
     text = "from netdepth.recipes import RECIPES\n@RECIPES.register('of-mine')\ndef mine():\n    'My own.'\n"
     (world.folder / "mine.py").write_text(text)
     assert "of-mine" in ask("list", "recipes", "--import", "mine.py")[1]

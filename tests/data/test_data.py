@@ -177,7 +177,6 @@ def stripes(data_dir: Path | None, *, count: Annotated[int, "images per part"] =
     return Splits(spec, part, part, None)
 '''
     )
-    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
     import_user(str(tmp_path / "stripes.py"))
     assert len(load(Component("stripes", {"count": 6}), data_dir=None).train) == 6
     assert [row.title for row in list_datasets(None) if row.name == "stripes"] == ["Stripes, for a test."]

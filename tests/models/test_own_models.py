@@ -33,19 +33,11 @@ class ConvNet(nn.Module):
         return self.classifier(self.body(x * self.scale).flatten(1))
 
 
-@pytest.fixture
-def registered(monkeypatch):
-    """Register something as model "mine" for one test."""
-    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
-
-    def register(what):
-        MODELS._entries.pop("mine", None)
-        return MODELS.register("mine")(what)
-
-    return register
+def registered(what):
+    return MODELS.register("mine")(what)
 
 
-def test_a_class_gets_what_the_data_decide_and_its_other_parameters_are_settings(registered):
+def test_a_class_gets_what_the_data_decide_and_its_other_parameters_are_settings():
     assert registered(ConvNet) is ConvNet
     fields = {field.name: field.default for field in MODELS.entry("mine").fields}
     assert fields == {"width": 8, "hidden": (16,)}  # a class such as nn.ReLU is no setting
@@ -63,7 +55,7 @@ def test_a_class_gets_what_the_data_decide_and_its_other_parameters_are_settings
     assert model.features(torch.zeros(5, *SHAPE, dtype=torch.uint8)).shape == (5, 16)
 
 
-def test_the_seed_decides_all_weights_and_the_callers_generators_stay_as_they_were(registered):
+def test_the_seed_decides_all_weights_and_the_callers_generators_stay_as_they_were():
     registered(ConvNet)
 
     def build(seed):
@@ -115,7 +107,7 @@ class Attention(nn.Module):
     ("what", "settings", "depth"),
     [(as_before, {"width": 5}, 2), (in_any_order, {"depth": 3}, 4), (for_digits, {}, 1), (Attention, {"dim": 4}, 6)],
 )
-def test_functions_and_classes_of_every_form_are_networks(registered, what, settings, depth):
+def test_functions_and_classes_of_every_form_are_networks(what, settings, depth):
     registered(what)
     model = models.build("mine", SHAPE, 7, **settings)
     assert isinstance(model, Network)
@@ -124,7 +116,7 @@ def test_functions_and_classes_of_every_form_are_networks(registered, what, sett
     assert MODELS.resolve(Component("mine", settings)).args.keys() >= settings.keys()
 
 
-def test_what_a_network_has_not_is_said_where_it_is_asked_for(registered):
+def test_what_a_network_has_not_is_said_where_it_is_asked_for():
     registered(Attention)
     model = models.build("mine", SHAPE, 7, dim=4)
     with pytest.raises(BadInput, match=r"do not come from a linear layer.*end its forward pass with an nn.Linear"):
@@ -146,7 +138,7 @@ class Tied(nn.Module):
         return self.head(self.second(self.first(x.flatten(1)).relu()).relu())
 
 
-def test_layers_that_share_a_weight_have_statistics_and_train(registered):
+def test_layers_that_share_a_weight_have_statistics_and_train():
     registered(Tied)
     model = models.build("mine", SHAPE, 7)
     images = torch.randint(0, 256, (8, *SHAPE), dtype=torch.uint8)
@@ -178,7 +170,7 @@ ONE = for_digits()
         (lambda: nn.Linear(5, 7), r"'mine' failed at line \d+ of test_own_models.py|'mine' failed: RuntimeError: mat1"),
     ],
 )
-def test_what_is_no_model_is_one_clear_line(registered, what, words):
+def test_what_is_no_model_is_one_clear_line(what, words):
     def use():
         registered(what)
         return [models.build("mine", SHAPE, 7) for _ in range(2)]

@@ -56,9 +56,8 @@ def test_what_differs_is_what_is_computed_otherwise() -> None:
     default = api.plan("baseline-mlp", overrides=["optimizer.lr=0.001", "model.init=default"])[1][0]
     base = api.plan("baseline-mlp")[1][0]
     assert changes(default, base) == {}
-    other = api.plan("baseline-mlp", overrides=["model=cnn", "model.dropout=0.25", "train.early_stopping.patience=7"])[
-        1
-    ][0]
+    texts = ["model=cnn", "model.dropout=0.25", "train.early_stopping.patience=7"]
+    other = api.plan("baseline-mlp", overrides=texts)[1][0]
     assert changes(other, base) == {"model": "cnn", "train.early_stopping.patience": 7}
 
 
@@ -70,8 +69,8 @@ def test_a_name_is_one_printable_line(name: str) -> None:
 
 
 def test_a_run_keeps_its_name_and_is_found_under_every_other(tmp_path: Path) -> None:
-    runtime = Runtime(runs_root=tmp_path)
-    old = make(tmp_path).run  # as it was called before there were names
+    runtime = Runtime(runs_root=tmp_path, probes=False)
+    old = make(tmp_path, probes=False).run  # as it was called before there were names
     assert api.train_runs(CONFIG, runtime, run_name="new", progress=False).outcomes[0].notes[0] == (
         "this run was made before, without a name of its own; it keeps its name, and 'new' is not used"
     )

@@ -295,10 +295,8 @@ def lose_a_node(
     """A node that is killed half-way loses nothing."""
     import ray
 
-    from netdepth.models import MODELS
     from netdepth.training import loop
 
-    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
     monkeypatch.setattr(loop, "WRITE_EVERY_SECONDS", loop.WRITE_EVERY_SECONDS)
     imported = tmp_path / "mine.py"
     imported.write_text(IMPORTED)

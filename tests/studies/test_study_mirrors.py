@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from netdepth.files.usercode import import_user
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.mirrors import labels_of_run
-from netdepth.trackers import TRACKERS
 
 BAD = """
 from netdepth.trackers import TRACKERS
@@ -47,7 +47,7 @@ def wandb_start(run: RunDir) -> tuple[str, dict[str, Any]]:
     return start.run_group, {item.key: json.loads(item.value_json) for item in start.config.update}
 
 
-def test_a_study_is_mirrored_into_one_group_and_synced_again(
+def test_a_study_is_mirrored_into_one_group(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from tensorboard.plugins.hparams.metadata import SESSION_START_INFO_TAG
@@ -76,17 +76,11 @@ def test_a_study_is_mirrored_into_one_group_and_synced_again(
     code, out, _ = answer([*command, "--track", "tensorboard"], capsys)
     (note,) = json.loads(out)["notes"]
     assert note.startswith("2 runs finished before and not mirrored now; to mirror all: netdepth sync ")
-    for file in study.path.glob("*/events.*"):
-        file.unlink()
-    code, out, _ = answer(["sync", "mi", "--to", "tensorboard"], capsys)  # the beginning of its name is enough
-    assert (code, len(out.split())) == (0, 2)
-    assert len(list(study.path.glob("*/events.*"))) == 2
-    with pytest.raises(BadInput, match="no run 'single' under"):
-        nd.sync("single", to="tensorboard", runs_dir=tmp_path / "runs")
 
 
-def test_a_tracker_that_fails_for_a_run_costs_a_note(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TRACKERS, "_entries", dict(TRACKERS._entries))
+def test_a_tracker_that_fails_costs_a_note_and_is_synced_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     source = tmp_path / "bad.py"
     source.write_text(BAD)
     import_user(str(source))
@@ -102,3 +96,10 @@ def test_a_tracker_that_fails_for_a_run_costs_a_note(tmp_path: Path, monkeypatch
     assert told.read_text() == "tiny plain 4"
     with pytest.raises(RunFailed, match=r"no mirror of 1 run .*no such place"):
         nd.sync(done.study.path, to="bad", imports=[str(source)])
+    source.write_text(BAD.replace("== 2", "== 3"))
+    shutil.rmtree(told.parent)
+    code, out, _ = answer(["sync", "ti", "--to", "bad", "--import", str(source), "--runs", str(tmp_path)], capsys)
+    assert (code, len(out.split())) == (0, 2)  # the beginning of its name is enough
+    assert len(list(done.study.path.glob("*/bad/told"))) == 2
+    with pytest.raises(BadInput, match="no run 'single' under"):
+        nd.sync("single", to="bad", runs_dir=tmp_path)

@@ -7,9 +7,8 @@ import pytest
 from support.real_runs import CONFIG, make, timeless, weights
 from support.real_stacks import quickly
 
-from netdepth.config import Component, EarlyStopping, Runtime
+from netdepth.config import Component, EarlyStopping
 from netdepth.runs.folder import drop_optimizer_states
-from netdepth.training.run import run
 
 PER_EPOCH = 12
 
@@ -20,25 +19,28 @@ def of(budget, schedule="constant", optimizer=None, **train):
     return dataclasses.replace(CONFIG, train=train, schedule=Component(schedule), optimizer=optimizer)
 
 
-def both(tmp_path, longer, **kept):
-    """The longer run, trained on from what lies in ``tmp_path``, and one from the start elsewhere."""
-    with quickly():
-        return make(tmp_path / "on", longer, **kept), make(tmp_path / "anew", longer)
-
-
 def finish(tmp_path, config, **kept):
     with quickly():
-        return make(tmp_path / "on", config, **kept)
+        return make(tmp_path, config, **kept)
 
 
-def same(on, anew):
-    assert {**timeless(anew.result), "continued_from": on.result["continued_from"]} == timeless(on.result)
-    assert "continued_from" not in anew.result
-    first, second = ([timeless(record) for record in made.run.read_metrics()] for made in (on, anew))
+@pytest.fixture(scope="module")
+def anew(tmp_path_factory):
+    """``anew(config)`` is its run from the start, in a folder where nothing else lies; made once."""
+    made = {}
+    return lambda config: (
+        made.get(repr(config)) or made.setdefault(repr(config), finish(tmp_path_factory.mktemp("anew"), config))
+    )
+
+
+def same(on, other):
+    assert {**timeless(other.result), "continued_from": on.result["continued_from"]} == timeless(on.result)
+    assert "continued_from" not in other.result
+    first, second = ([timeless(record) for record in made.run.read_metrics()] for made in (on, other))
     assert first == second
     for step in {on.result["steps"], on.result["best_step"]}:
-        assert weights(on.run, step) == weights(anew.run, step)
-    names = [sorted(path.name for path in (made.run.path / "probes").iterdir()) for made in (on, anew)]
+        assert weights(on.run, step) == weights(other.run, step)
+    names = [sorted(path.name for path in (made.run.path / "probes").iterdir()) for made in (on, other)]
     assert names[0] == names[1]
 
 
@@ -51,30 +53,30 @@ def same(on, anew):
         {"eval_every": "5it"},
     ],
 )
-def test_a_larger_budget_goes_on_bit_for_bit_and_says_so(settings, tmp_path):
+def test_a_larger_budget_goes_on_bit_for_bit_and_says_so(settings, tmp_path, anew):
     short_config = of("20it" if "eval_every" in settings else "2ep", **settings)
     short = finish(tmp_path, short_config)
-    on, anew = both(tmp_path, of("3ep", **settings))
+    on = finish(tmp_path, of("3ep", **settings))
     step = short.result["steps"]
     assert on.result["continued_from"] == {"run": short.run.path.name, "step": step}
     assert on.notes == [f"continued from step {step} (epoch {step / PER_EPOCH:.4g})"]
-    same(on, anew)
+    same(on, anew(of("3ep", **settings)))
     assert finish(tmp_path, short_config).notes == [f"already finished: {short.run.path}"], "it stays as it is"
 
 
-def test_a_run_that_stopped_or_diverged_does_so_again(tmp_path):
+def test_a_run_that_stopped_or_diverged_does_so_again(tmp_path, anew):
     stops = {"early_stopping": EarlyStopping(patience=1, min_delta=0.5)}
     early = finish(tmp_path, of("6ep", **stops))
     assert early.result["status"] == "stopped_early"
-    on, anew = both(tmp_path, of("9ep", **stops))
+    on = finish(tmp_path, of("9ep", **stops))
     assert "stopped early within its smaller budget, so a larger one changes nothing" in on.notes[0]
-    same(on, anew)
+    same(on, anew(of("9ep", **stops)))
     wild = {"optimizer": Component("sgd", {"lr": 1e6}), "eval_every": "1it"}
     lost = finish(tmp_path / "wild", of("3ep", **wild))
     assert lost.result["status"] == "diverged"
-    on, anew = both(tmp_path / "wild", of("5ep", **wild))
+    on = finish(tmp_path / "wild", of("5ep", **wild))
     assert on.result["status"] == "diverged"
-    assert timeless(on.result)["steps"] == anew.result["steps"]
+    assert timeless(on.result)["steps"] == anew(of("5ep", **wild)).result["steps"]
 
 
 @pytest.mark.parametrize(
@@ -87,21 +89,17 @@ def test_a_run_that_stopped_or_diverged_does_so_again(tmp_path):
         ("2ep", {"threads": 2}, "that run was started with threads = 2, not 1, which changes its bits"),
     ],
 )
-def test_where_it_cannot_go_on_it_begins_anew_and_says_why(budget, settings, reason, tmp_path):
+def test_where_it_cannot_go_on_it_begins_anew_and_says_why(budget, settings, reason, tmp_path, anew):
     train = {key: value for key, value in settings.items() if key == "schedule"}
-    with quickly():
-        short = run(
-            of(budget, **train),
-            Runtime(runs_root=tmp_path / "on", threads=settings.get("threads", 1)),
-            name="a",
-            quiet=True,
-        )
+    short = finish(tmp_path, of(budget, **train))
     if "gc" in settings:
         assert drop_optimizer_states(short.run) > 0
-    on, anew = both(tmp_path, of("3ep", **train))
+    if "threads" in settings:
+        short.run.write_json("environment.json", {**short.run.read_json("environment.json"), **settings})
+    on = finish(tmp_path, of("3ep", **train))
     (note,) = on.notes
     assert re.fullmatch(f"this run begins anew, not from {short.run.path.name} with its {budget}: .*{reason}.*", note)
-    assert timeless(on.result) == timeless(anew.result)
+    assert timeless(on.result) == timeless(anew(of("3ep", **train)).result)
 
 
 def test_other_runs_and_other_questions_are_never_gone_on_from(tmp_path):

@@ -39,8 +39,7 @@ def body(width):
 
 @pytest.fixture
 def own(tmp_path, monkeypatch):
-    """A folder with a user's file and its neighbour; a cache and registered models of its own."""
-    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
+    """A folder with a user's file and its neighbour; a cache of its own."""
     monkeypatch.setattr("platformdirs.user_cache_dir", lambda name: str(tmp_path / "cache"))
     (tmp_path / "my.py").write_text(MODEL)
     (tmp_path / "blocks.py").write_text(BLOCKS)
@@ -185,8 +184,7 @@ def test_a_cell_may_be_run_again_and_no_other_module_may_take_the_name():
         exec("REGISTRY.register('mine')(Mine)", {**scope, "__name__": "another"})
 
 
-def test_what_has_no_source_is_never_known_again(monkeypatch):
-    monkeypatch.setattr(MODELS, "_entries", dict(MODELS._entries))
+def test_what_has_no_source_is_never_known_again():
     typed = "def mine(num_classes): return seed + lock\nlock = object()\nseed = 1\n"
 
     def known(file):

@@ -1,6 +1,7 @@
 """Files of weights as the beginning of a run, and as what tools are pointed at."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from support.made_weights import draw_statistics, weights
 
 import netdepth as nd
+from netdepth.config import Runtime
 from netdepth.errors import BadInput
 from netdepth.models import build
 from netdepth.tools.predict import open_network, predict
@@ -20,57 +22,64 @@ SMALL = ["dataset=mnist5k", 'dataset.classes=["0","1"]', "model=resnet", "model.
 SHORT = ["train.budget=1it", "train.eval_every=1it", "optimizer=sgd", "optimizer.lr=1e-12"]
 
 
-@pytest.fixture
-def file(tmp_path, monkeypatch):
-    """A network for 28 x 28 grey images and seven classes, as ``convert`` would write it."""
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A network for 28 x 28 grey images and seven classes, as ``convert`` would write it; a run that begins with it."""
+    folder = tmp_path_factory.mktemp("begun")
     network = draw_statistics(build("resnet", (1, 28, 28), 7, depth=8, width=4, seed=3))
     network.normalize.set_statistics(torch.tensor([0.3]), torch.tensor([0.2]))
     metadata = {"model": json.dumps({"name": "resnet", "args": {"depth": 8, "width": 4}}), "input_shape": "[1, 28, 28]"}
-    save_file(network.state_dict(), "w.safetensors", metadata | {"classes": json.dumps([f"c{i}" for i in range(7)])})
-    return "w.safetensors"
+    metadata["classes"] = json.dumps([f"c{i}" for i in range(7)])
+    save_file(network.state_dict(), folder / "w.safetensors", metadata)
+    return folder, trained(folder, f"start_from={folder / 'w.safetensors'}")
 
 
-def trained(*overrides):
-    return nd.train("baseline-mlp", overrides=[*SMALL, *SHORT, *overrides], progress=False)
+@pytest.fixture
+def file(begun, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return shutil.copy(begun[0] / "w.safetensors", "w.safetensors")
 
 
-def test_a_run_begins_with_the_weights_of_a_file_and_a_head_of_its_own(file, tmp_path):
-    run = trained(f"start_from={file}")
+def trained(folder, *overrides):
+    runtime = Runtime(runs_root=folder, probes=False)
+    return nd.train("baseline-mlp", overrides=[*SMALL, *SHORT, *overrides], runtime=runtime, progress=False)
+
+
+def test_a_run_begins_with_the_weights_of_a_file_and_a_head_of_its_own(begun, file):
+    folder, run = begun
     state, given = run.model("last").state_dict(), load_file(file)
     assert torch.allclose(state["conv.weight"], given["conv.weight"], atol=1e-6)
     assert torch.equal(state["normalize.mean"], given["normalize.mean"]), "the images stay normalised as in the file"
     assert state["head.weight"].shape == (2, 16)
     start = run.config["start_from"]
-    assert (start["run"], start["weights"]) == (str(tmp_path / file), None)
-    (tmp_path / "elsewhere").mkdir()
-    (tmp_path / file).rename(tmp_path / "elsewhere" / file)
-    assert trained(f"start_from=elsewhere/{file}").path == run.path, "the weights count, not where they lie"
+    assert (start["run"], start["weights"]) == (str(folder / "w.safetensors"), None)
+    assert trained(folder, f"start_from={file}").path == run.path, "the weights count, not where they lie"
 
 
 def test_what_does_not_fit_or_has_changed_is_said(file, tmp_path):
     with pytest.raises(BadInput, match=r"does not fit this network of depth 8: .*the file holds model=resnet with"):
-        trained(f"start_from={file}", "model.width=8")
+        trained(tmp_path, f"start_from={file}", "model.width=8")
     with pytest.raises(BadInput, match=r"no last layer for 2 classes; start_from.reset_head=true draws it anew"):
-        trained(f"start_from={file}", "start_from.reset_head=false")
+        trained(tmp_path, f"start_from={file}", "start_from.reset_head=false")
     with pytest.raises(BadInput, match="weights = 'best' is for a run; a file holds one set"):
-        trained(f"start_from={file}", "start_from.weights=best")
+        trained(tmp_path, f"start_from={file}", "start_from.weights=best")
     with pytest.raises(BadInput, match=r"cannot read .*none\.safetensors"):
-        trained("start_from=none.safetensors")
+        trained(tmp_path, "start_from=none.safetensors")
     torch.save({}, "w.pth")
     with pytest.raises(BadInput, match=r"make a \.safetensors file of it first: netdepth convert w\.pth"):
-        trained("start_from=w.pth")
+        trained(tmp_path, "start_from=w.pth")
     with pytest.raises(BadInput, match=r"is [0-9a-f]{10}, not 0000000000 as this config says"):
-        trained(f"start_from={file}", f'start_from.sha256="{"0" * 64}"')
+        trained(tmp_path, f"start_from={file}", f'start_from.sha256="{"0" * 64}"')
     with pytest.raises(BadInput, match="names 'steam'; the stages of this network are stem"):
-        trained(f"start_from={file}", 'start_from.freeze=["steam"]')
+        trained(tmp_path, f"start_from={file}", 'start_from.freeze=["steam"]')
     save_file(weights(), "rgb.safetensors")
     with pytest.raises(BadInput, match=r"for pictures of 3 channels.*the file fits resnet18 of width 4 with 7 classes"):
-        trained("start_from=rgb.safetensors")
+        trained(tmp_path, "start_from=rgb.safetensors")
 
 
-def test_an_exported_run_is_predicted_probed_and_exported_as_a_file(file, tmp_path):
-    run = trained()
+def test_an_exported_run_is_predicted_probed_and_exported_as_a_file(begun, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = begun[1]
     exported = nd.export(run, to="safetensors", out=tmp_path / "shared.safetensors").file
     digit = run.data().val.inputs[0, 0].numpy()
     Image.fromarray(digit).save("digit.png")

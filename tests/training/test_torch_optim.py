@@ -39,16 +39,20 @@ class Lion(torch.optim.Optimizer):
                     mean.mul_(second).add_(p.grad, alpha=1 - second)
 
 
-OWN = {"own-rmsprop": torch.optim.RMSprop, "own-adagrad": torch.optim.Adagrad, "own-muon": torch.optim.Muon}
-for name, kind in {**OWN, "own-lion": Lion, "own-lbfgs": torch.optim.LBFGS}.items():
-    OPTIMIZERS.register(name)(kind)
-
-
-@OPTIMIZERS.register("own-two")
 def two(params, lr=0.02, rest=0.1):
     """Muon for matrices, SGD for the rest at a share of its rate."""
     matrices, others = ([p for p in params if (p.dim() == 2) == wanted] for wanted in (True, False))
     return torch.optim.Muon(matrices, lr=lr), torch.optim.SGD(others, lr=lr * rest, momentum=0.9)
+
+
+OWN = {"own-rmsprop": torch.optim.RMSprop, "own-adagrad": torch.optim.Adagrad, "own-muon": torch.optim.Muon,
+       "own-lion": Lion, "own-two": two, "own-lbfgs": torch.optim.LBFGS}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _own():
+    for name, kind in OWN.items():
+        OPTIMIZERS.register(name)(kind)
 
 
 @pytest.mark.parametrize(
