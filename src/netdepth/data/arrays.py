@@ -24,7 +24,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from netdepth.config import Component, Json
-from netdepth.data.fetch import user_cache, users_own
+from netdepth.data.fetch import own_source, user_cache
 from netdepth.data.own import Examples, Layout, Names, Values, array_splits, class_labels, memory_limit, pixels
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare, array_digest
 from netdepth.errors import BadInput, StorageError
@@ -33,7 +33,7 @@ from netdepth.text import printable
 
 __all__ = ["ARRAYS", "arrays", "dataset"]
 
-ARRAYS = users_own(
+ARRAYS = own_source(
     "arrays", "your own arrays: FILE.npz with x_train, y_train, x_test, y_test, or x and y", "arrays:FILE.npz"
 )
 
@@ -72,19 +72,17 @@ def arrays(
 def _parts(held: Mapping[str, np.ndarray], file: str) -> tuple[dict[str, Examples], bool]:
     """The parts by the names of the arrays, and whether they are not divided yet."""
     parts: dict[str, Examples] = {}
-    used: list[str] = []
     for part, pairs in PAIRS.items():
         for images, labels in pairs:
-            there = [name in held for name in (images, labels)]
-            if any(there) and not all(there):
-                has, lacks = (images, labels) if there[0] else (labels, images)
-                raise BadInput(f"{file!r} holds {has} without {lacks}; pictures and labels come together")
-            if all(there):
-                if part in parts:
-                    raise BadInput(f"{file!r} holds {part} data twice: {used[-1]} and {images}; keep one")
-                parts[part] = Examples(held[images], held[labels], f"{images} of {file!r}")
-                used.append(images)
-    if ("all" in parts) + ("train" in parts) != 1 or ("all" in parts and len(parts) > 1):
+            if images not in held and labels not in held:
+                continue
+            for has, lacks in ((images, labels), (labels, images)):
+                if lacks not in held:
+                    raise BadInput(f"{file!r} holds {has} without {lacks}; pictures and labels come together")
+            if part in parts:
+                raise BadInput(f"{file!r} holds {part} data twice: {images}, and {parts[part].name}; keep one")
+            parts[part] = Examples(held[images], held[labels], f"{images} of {file!r}")
+    if ("all" in parts) == ("train" in parts) or ("all" in parts and len(parts) > 1):
         has = ", ".join(held) or "nothing"
         raise BadInput(f"{file!r} holds {has}; it takes x_train and y_train (x_val, x_test likewise), or x and y alone")
     if "all" in parts:

@@ -17,14 +17,14 @@ from typing import Annotated
 
 import numpy as np
 
-from netdepth.data.fetch import users_own
+from netdepth.data.fetch import own_source
 from netdepth.data.own import Examples, Layout, Names, Values, array_splits, few, read_file
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
 from netdepth.errors import BadInput
 
 __all__ = ["CSV", "csv_table"]
 
-CSV = users_own("csv", "your own table: a label and the pixels of a picture per line", "csv:FILE.csv")
+CSV = own_source("csv", "your own table: a label and the pixels of a picture per line", "csv:FILE.csv")
 
 LABELS = ("label", "class", "target", "y")
 """What the column of labels is called, in small letters."""

@@ -35,8 +35,8 @@ from netdepth.files.atomic import storage
 from netdepth.progress import DownloadProgress
 
 __all__ = [
-    "SOURCES", "OfficialFile", "Source", "archive_files", "download", "gunzip", "locate", "obtain", "publish",
-    "unpacked", "user_cache", "users_own", "verified",
+    "SOURCES", "OfficialFile", "Source", "archive_files", "download", "gunzip", "locate", "obtain", "own_source",
+    "publish", "unpacked", "user_cache", "verified",
 ]  # fmt: skip
 
 STALL_SECONDS = 20.0
@@ -105,7 +105,7 @@ def publish(source: Source) -> Source:
     return source
 
 
-def users_own(name: str, title: str, form: str) -> Source:
+def own_source(name: str, title: str, form: str) -> Source:
     """Enter data of the user's own, for which ``--dataset FORM`` asks."""
     return publish(Source(name, title, sizes={}, licence="yours", origin=f"--dataset {form}"))
 

@@ -19,7 +19,7 @@ from typing import Annotated
 
 import numpy as np
 
-from netdepth.data.fetch import users_own
+from netdepth.data.fetch import own_source
 from netdepth.data.own import Examples, Names, array_splits, read_file
 from netdepth.data.splits import DATASETS, Splits, ValShare
 from netdepth.errors import BadInput, choose
@@ -27,7 +27,7 @@ from netdepth.files.atomic import reading
 
 __all__ = ["IDX", "idx_folder"]
 
-IDX = users_own("idx", "your own IDX files, the form of MNIST: KMNIST, EMNIST, QMNIST, ...", "idx:FOLDER")
+IDX = own_source("idx", "your own IDX files, the form of MNIST: KMNIST, EMNIST, QMNIST, ...", "idx:FOLDER")
 
 FILE = re.compile(
     r"(?:(?P<prefix>.+)-)?(?P<part>train|t10k|test)-(?P<what>images|labels)[-.]idx[1-4]-(?:ubyte|int)(?:\.gz)?",

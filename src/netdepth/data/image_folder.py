@@ -29,7 +29,7 @@ import numpy as np
 
 from netdepth.config import SCHEMA, digest
 from netdepth.data.decode import Pictures, content_digest, listed_faults
-from netdepth.data.fetch import user_cache, users_own
+from netdepth.data.fetch import own_source, user_cache
 from netdepth.data.pictures import Channels, Folder, Size, check_size, picture_splits
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
 from netdepth.errors import BadInput, choose
@@ -50,7 +50,7 @@ SETTLED_SECONDS = 2.0
 """Time stamps are rounded. What was read is remembered only if all files are older than this, so that a second change
 has another time stamp than the first."""
 
-IMAGE_FOLDER = users_own(
+IMAGE_FOLDER = own_source(
     "image-folder", "your own pictures: PATH/<class>/*.jpg, or PATH/train/<class>/*.jpg and so on", "image-folder:PATH"
 )
 

@@ -174,30 +174,26 @@ def _shaped(one: Examples, layout: str | None) -> np.ndarray:
     first, last = shape[1] in (1, 3), shape[3] in (1, 3)
     if layout is None and first == last:
         how = "could have its channels first or last" if first else "has neither 1 nor 3 channels, first or last"
-        raise BadInput(
-            f"{name} has shape {shape}, which {how}; say --set dataset.layout=channels-first or channels-last"
-        )
+        raise BadInput(f"{name} has shape {shape}, which {how}; say {SAY_LAYOUT}")
     return images if layout == "channels-first" or (layout is None and first) else images.transpose(0, 3, 1, 2)
 
 
 def _from_rows(images: np.ndarray, name: str, layout: str | None) -> np.ndarray:
     """Rows of pixels as square images."""
     count, length = images.shape
-    for channels in (1, 3):
-        side = math.isqrt(length // channels)
-        if channels * side * side != length:
-            continue
-        if channels == 1:
-            return images.reshape(count, 1, side, side)
-        if layout is None:
-            raise BadInput(
-                f"{name} has rows of {length:,} numbers, 3 × {side} × {side}: three planes one after another, or three "
-                f"numbers per pixel? say {SAY_LAYOUT}"
-            )
-        if layout == "channels-first":
-            return images.reshape(count, 3, side, side)
-        return images.reshape(count, side, side, 3).transpose(0, 3, 1, 2)
-    raise BadInput(f"{name} has rows of {length:,} numbers, which are no square picture, grey or in colour")
+    grey, colour = math.isqrt(length), math.isqrt(length // 3)
+    if grey**2 == length:
+        return images.reshape(count, 1, grey, grey)
+    if 3 * colour**2 != length:
+        raise BadInput(f"{name} has rows of {length:,} numbers, which are no square picture, grey or in colour")
+    if layout is None:
+        raise BadInput(
+            f"{name} has rows of {length:,} numbers, 3 × {colour} × {colour}: three planes one after another, or three "
+            f"numbers per pixel? say {SAY_LAYOUT}"
+        )
+    if layout == "channels-first":
+        return images.reshape(count, 3, colour, colour)
+    return images.reshape(count, colour, colour, 3).transpose(0, 3, 1, 2)
 
 
 def _scale(images: np.ndarray, name: str, values: str | None) -> str | None:

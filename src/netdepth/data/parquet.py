@@ -23,7 +23,7 @@ from typing import Annotated, Any
 import numpy as np
 
 from netdepth.data.decode import Pictures, content_digest
-from netdepth.data.fetch import users_own
+from netdepth.data.fetch import own_source
 from netdepth.data.own import Names, class_labels, memory_limit
 from netdepth.data.pictures import Channels, Folder, Size, check_size, picture_splits
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
@@ -31,7 +31,7 @@ from netdepth.errors import BadInput, choose
 
 __all__ = ["PARQUET", "parquet"]
 
-PARQUET = users_own(
+PARQUET = own_source(
     "parquet",
     "your own parquet files of encoded pictures and labels, as on the Hugging Face Hub",
     "parquet:FILE or parquet:FOLDER",
@@ -134,19 +134,10 @@ def _rows(paths: Sequence[Path], image: str | None, label: str | None) -> _Rows:
         table = pa.concat_tables(tables)
     except pa.lib.ArrowException:
         raise BadInput(f"the files beside {str(paths[0])!r} hold columns of different types") from None
-    held = [cell for chunk in table.column("image").chunks for cell in _bytes(chunk)]
+    chunks = table.column("image").chunks  # they stay in Arrow's memory until a picture is read
+    held = [cell for one in chunks for cell in (one.field("bytes") if hasattr(one, "field") else one)]
     labels = np.array(table.column("label").to_pylist())
-
-    def read(index: int) -> bytes:
-        found: bytes | None = held[index].as_py()
-        return found or b""
-
-    return _Rows(len(held), read, labels, names)
-
-
-def _bytes(chunk: Any) -> Any:
-    """The encoded pictures of a column, in a struct or alone; they stay in Arrow's memory until they are read."""
-    return chunk.field("bytes") if hasattr(chunk, "field") else chunk
+    return _Rows(len(held), lambda index: held[index].as_py() or b"", labels, names)
 
 
 def _image_column(schema: Any, image: str | None) -> str:
@@ -167,12 +158,11 @@ def _image_column(schema: Any, image: str | None) -> str:
 def _label_column(schema: Any, label: str | None) -> str:
     if label is not None:
         return choose(label, schema.names, "column of labels:")
-    named = [name for name in schema.names if _class_names(schema, name) is not None]
-    usual = [name for name in LABELS if name in schema.names]
-    found: list[str] = named if len(named) == 1 else usual[:1]
-    if not found:
-        raise BadInput(f"none of its columns {', '.join(schema.names)} is called label; say --set dataset.label=NAME")
-    return found[0]
+    named = [str(name) for name in schema.names if _class_names(schema, name) is not None]
+    for name in named if len(named) == 1 else LABELS:
+        if name in schema.names:
+            return name
+    raise BadInput(f"none of its columns {', '.join(schema.names)} is called label; say --set dataset.label=NAME")
 
 
 def _class_names(schema: Any, column: str) -> tuple[str, ...] | None:

@@ -5,30 +5,16 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-
-import torch
-from torch import Tensor
 
 from netdepth.errors import BadInput
 from netdepth.files.likeness import PictureStatistics
-from netdepth.files.pictures import read_picture
+from netdepth.files.pictures import ReadPicture, read_picture
 from netdepth.models import Network
 from netdepth.training.finished import Run, load
 from netdepth.training.published import Published
 
-__all__ = ["OwnPicture", "html_answer", "open_run", "output_file", "own_picture", "seen_by"]
-
-
-@dataclass(frozen=True)
-class OwnPicture:
-    """A user's picture as ``pixels`` uint8 ``[C, H, W]``; ``note`` says how it was resized, ``warning`` why an answer
-    may mean nothing."""
-
-    pixels: Tensor
-    note: str | None
-    warning: str | None
+__all__ = ["html_answer", "open_run", "output_file", "own_picture", "seen_by"]
 
 
 def seen_by(run: Run | Published, model: Network) -> PictureStatistics:
@@ -43,22 +29,22 @@ def seen_by(run: Run | Published, model: Network) -> PictureStatistics:
 
 def own_picture(
     path: Path, shape: tuple[int, int, int], seen: PictureStatistics | None, *, invert: bool = False
-) -> OwnPicture:
-    """The picture at ``path`` brought to ``shape`` (C, H, W), inverted where ``invert``, and compared with ``seen``.
+) -> ReadPicture:
+    """The picture at ``path`` brought to ``shape`` (C, H, W), inverted where ``invert``. Its warning says why an answer
+    may mean nothing, by `read_picture` and by comparison with ``seen``.
 
     Raises:
         BadInput: `read_picture` refuses it.
     """
-    pixels, note, lost = read_picture(path, shape)
-    taken, other = (255 - pixels, pixels) if invert else (pixels, 255 - pixels)
-    differences = [] if seen is None else seen.differences(taken)
-    warnings = [] if lost is None else [lost]
-    if seen is not None and differences:
+    picture = read_picture(path, shape)
+    taken, other = (255 - picture.pixels, picture.pixels) if invert else (picture.pixels, 255 - picture.pixels)
+    warnings = [picture.warning] if picture.warning else []
+    if seen is not None and (differences := seen.differences(taken)):
         warnings.append(f"unlike the pictures that this network was trained on: {'; '.join(differences)}")
         if not seen.differences(other):
             hint = "not inverted it is like them: leave out" if invert else "inverted it is like them: add"
             warnings.append(f"{hint} --invert")
-    return OwnPicture(torch.tensor(taken), note, "; ".join(warnings) or None)
+    return ReadPicture(taken, picture.note, "; ".join(warnings) or None)
 
 
 def open_run(run: Run | Path | str, runs_dir: Path | None = None) -> Run:

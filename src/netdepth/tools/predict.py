@@ -67,7 +67,7 @@ def predict(run: Run | Published, images: Sequence[Path], *, invert: bool = Fals
     for path in images:
         picture = own_picture(Path(path), model.input_shape, seen, invert=invert)
         with torch.inference_mode():
-            probabilities = model(picture.pixels.unsqueeze(0))[0].double().softmax(0).tolist()
+            probabilities = model(torch.tensor(picture.pixels[None]))[0].double().softmax(0).tolist()
         ranked = sorted(zip(classes, probabilities, strict=True), key=lambda item: -item[1])
         predictions.append(Prediction(Path(path), ranked[0][0], ranked, picture.note, picture.warning))
     return predictions

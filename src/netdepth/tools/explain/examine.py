@@ -133,7 +133,7 @@ def picture_files(
     with CountProgress("reading pictures", len(files)) as report:
         for file in files:
             picture = own_picture(file, shape, seen, invert=invert)
-            pixels.append(picture.pixels)
+            pixels.append(torch.tensor(picture.pixels))
             notes += [] if picture.note is None else [f"{file}: {picture.note}"]
             warnings += [] if picture.warning is None else [f"{file}: {picture.warning}"]
             report.add(1)

@@ -14,7 +14,7 @@ import netdepth
 from netdepth.config import to_json
 from netdepth.data import DatasetSpec
 from netdepth.errors import BadInput, choose
-from netdepth.files.atomic import storage, write_atomic
+from netdepth.files.atomic import write_atomic
 from netdepth.tools.common import open_run, output_file
 from netdepth.tools.export.card import model_card, weights_card
 from netdepth.tools.export.formats import FORMATS, Format, Parity, compare
@@ -91,9 +91,7 @@ def export(
 
 def _written(file: Path, content: bytes, card: str, parity: Parity) -> Exported:
     page = file.with_name(file.name + ".md")
-    with storage(file):
-        file.parent.mkdir(exist_ok=True)
-    write_atomic(file, content)
+    write_atomic(file, content, parents=True)
     write_atomic(page, card.encode())
     return Exported(file, page, len(content), hashlib.sha256(content).hexdigest(), parity)
 

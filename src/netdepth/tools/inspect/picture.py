@@ -56,7 +56,6 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
         StorageError: the file cannot be written.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator
 
     row = run_row(run)
     quantities = _measured(found)
@@ -67,7 +66,6 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
     panels = figure.subplots(len(quantities), 1, squeeze=False, sharex=True)[:, 0]
     for quantity, panel in zip(quantities, panels, strict=True):
         remarks |= _draw_panel(panel, quantity, found)
-    panels[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     below = "layer, in the order of the forward pass; the last is the logits"
     panels[-1].set_xlabel("; ".join([below, *sorted(remarks)]))
     handles = panels[0].get_legend_handles_labels()
@@ -77,13 +75,10 @@ def draw_layers(run: RunDir, found: Sequence[Statistics]) -> Path:
 
 def layer_figures(found: Sequence[Statistics]) -> dict[str, Figure]:
     """The same as a figure of its own for each quantity, by its name for people, for a page."""
-    from matplotlib.ticker import MaxNLocator
-
     figures = {}
     for quantity in _measured(found):
         figure, (panel,) = figure_of(3.8, 2.7)
         remarks = _draw_panel(panel, quantity, found)
-        panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         panel.set_xlabel("; ".join(["layer", *sorted(remarks)]))
         figures[quantity.label] = figure
     return figures
@@ -95,10 +90,11 @@ def _measured(found: Sequence[Statistics]) -> list[_Quantity]:
 
 def _draw_panel(panel: Axes, quantity: _Quantity, found: Sequence[Statistics]) -> set[str]:
     """A line over the layers for each of ``found``; returns remarks that explain marks."""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, MaxNLocator
 
     remarks: set[str] = set()
     tidy(panel, quantity.label, "")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     if quantity.top is None:
         panel.set_yscale("log")
     for order, one in enumerate(found):
