@@ -34,10 +34,10 @@ from netdepth.text import plain
 from netdepth.trackers import TRACKERS
 from netdepth.training.evaluate import METRICS, own_names
 from netdepth.training.objectives import OBJECTIVES
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES, Optimizer, load_state
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES, Optimizer
 from netdepth.training.resolve import COMPONENTS, fill_in
 from netdepth.training.stack import FlatParameter
-from netdepth.training.torch_optim import trial_parameter
+from netdepth.training.torch_optim import TorchOptimizer, trial_parameter
 
 __all__ = ["Finding", "check_component", "check_file", "print_weights"]
 
@@ -183,7 +183,11 @@ def _optimizer(component: Component, data_dir: Path | None) -> Promises:
     restored = OPTIMIZERS.build(component, other)
     with torch.no_grad():
         other.copy_(flat)
-    load_state(restored, optimizer.state)
+    if isinstance(restored, TorchOptimizer):
+        restored.load(optimizer.state)
+    else:
+        for name, tensor in restored.state.items():
+            tensor.copy_(optimizer.state[name])
     descend(flat, optimizer, 5)
     descend(other, restored, 5)
     yield "continues from a saved state to the same bits", torch.equal(flat, other), _few(optimizer.state)

@@ -8,6 +8,7 @@ by that of everything it refers to. Where even that is missing, it is known by n
 from __future__ import annotations
 
 import ast
+import contextlib
 import dis
 import functools
 import hashlib
@@ -26,7 +27,7 @@ from typing import Any
 from netdepth.errors import BadInput, NetdepthError
 
 __all__ = [
-    "USER_MODULE", "Origin", "UserCode", "digest_of", "files_of", "is_users", "module_file", "origin_of", "place_of",
+    "USER_MODULE", "Origin", "digest_of", "files_of", "is_users", "module_file", "origin_of", "place_of", "user_code",
 ]  # fmt: skip
 
 USER_MODULE = "netdepth_user_"
@@ -39,22 +40,18 @@ FOREIGN = {"site-packages", "dist-packages"}
 # --- errors -------------------------------------------------------------------------------------
 
 
-class UserCode:
-    """Turns what leaves a user's code into one line that names the place: ``what`` failed, in which line of the
-    user's, and why. ``what`` is the file itself or the component."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
-        if error is None or isinstance(error, NetdepthError | KeyboardInterrupt):
-            return
+@contextlib.contextmanager
+def user_code(what: str) -> Iterator[None]:
+    """Turn what leaves a user's code into one line that names the place: ``what`` failed, in which line of the user's,
+    and why. ``what`` is the file itself or the component."""
+    try:
+        yield
+    except (NetdepthError, KeyboardInterrupt):
+        raise
+    except BaseException as error:  # a user's code may raise anything, SystemExit too
         reason = " ".join(str(error).split())
-        place = place_of(error, self.what)
-        raise BadInput(f"{self.what} failed{place}: {type(error).__name__}{reason and ': '}{reason}") from error
+        place = place_of(error, what)
+        raise BadInput(f"{what} failed{place}: {type(error).__name__}{reason and ': '}{reason}") from error
 
 
 def place_of(error: BaseException, file: str = "") -> str:
@@ -99,19 +96,17 @@ def files_of(path: Path, module: str = "") -> dict[str, bytes]:
     depth, root = module.count(".") + (path.name == "__init__.py"), path.parent
     if module and depth < len(path.parents) and module_file(path.parents[depth], module) == path:
         root = path.parents[depth]
-    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    found = {module: path.read_bytes()}
-    waiting = [(found[module], package)]
     inside = module.partition(".")[0] if not is_users(str(root / "x.py")) else None
+    found: dict[str, bytes] = {}
+    waiting = [(module, path)]
     while waiting:
-        for name in _imports(*waiting.pop()):
-            top = name.partition(".")[0]
-            if name in found or top == "netdepth" or (inside is not None and top != inside):
-                continue
-            file = module_file(root, name)
-            if file is not None and file != path:
-                found[name] = file.read_bytes()
-                waiting.append((found[name], name if file.name == "__init__.py" else name.rpartition(".")[0]))
+        name, file = waiting.pop()
+        found[name] = file.read_bytes()
+        for other in _imports(found[name], name if file.name == "__init__.py" else name.rpartition(".")[0]):
+            top, beside = other.partition(".")[0], module_file(root, other)
+            wanted = top != "netdepth" and inside in (None, top)
+            if wanted and other not in found and beside is not None and beside != path:
+                waiting.append((other, beside))
     return found
 
 
@@ -234,8 +229,7 @@ def _file_of(thing: Any) -> str | None:
         codes = (_code_of(item) for item in vars(thing).values())
         names = (code.co_filename for code in codes if code is not None and code.co_filename != "<string>")
         return next(names, None)
-    code = _code_of(thing)
-    return code.co_filename if code is not None else None
+    return getattr(_code_of(thing), "co_filename", None)
 
 
 def _code_of(thing: Any) -> types.CodeType | None:

@@ -23,7 +23,7 @@ from typing import Any, Generic, TypeVar
 
 from netdepth.config import Component, Settings, from_json, type_name
 from netdepth.errors import BadInput, choose
-from netdepth.owncode import Origin, UserCode, origin_of
+from netdepth.owncode import Origin, origin_of, user_code
 
 __all__ = [
     "REGISTRIES", "Entry", "Field", "Registry", "as_factory", "coerce", "import_package_modules", "import_room",
@@ -174,7 +174,7 @@ class Registry(Generic[T]):
         """
         resolved = self.resolve(component)
         entry = self._entries[resolved.name]
-        with contextlib.nullcontext() if entry.origin is None else UserCode(f"{self.kind} {entry.name!r}"):
+        with contextlib.nullcontext() if entry.origin is None else user_code(f"{self.kind} {entry.name!r}"):
             return entry.function(*context, **resolved.args)
 
     def hashed(self, component: Component) -> Settings:

@@ -19,7 +19,7 @@ from types import ModuleType
 import platformdirs
 
 from netdepth.errors import BadInput
-from netdepth.owncode import USER_MODULE, UserCode, digest_of, files_of, module_file
+from netdepth.owncode import USER_MODULE, digest_of, files_of, module_file, user_code
 
 __all__ = ["import_user", "reason_of", "remember", "was_trained_here"]
 
@@ -39,7 +39,7 @@ def import_user(text: str) -> ModuleType:
         if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", text):
             raise BadInput(f"{text!r} is neither a Python file (FILE.py) nor the name of a module")
         try:
-            with UserCode(f"module {text!r}"):
+            with user_code(f"module {text!r}"):
                 return importlib.import_module(text)
         except BadInput as error:
             missing = error.__cause__
@@ -62,7 +62,7 @@ def import_user(text: str) -> ModuleType:
             del sys.modules[other]  # what it was before; should it be so again, it has to run again
     sys.modules[name] = module  # before running: dataclasses look their module up by name
     try:
-        with UserCode(text), _neighbours(path, files):
+        with user_code(text), _neighbours(path, files):
             exec(compile(files[""], str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]

@@ -11,7 +11,7 @@ from typing import Any
 from netdepth.config import SCHEMA, Component, RunConfig, from_json
 from netdepth.errors import BadInput, choose
 from netdepth.files.usercode import import_user, reason_of
-from netdepth.owncode import UserCode
+from netdepth.owncode import user_code
 from netdepth.registry import Registry
 from netdepth.studyspec import StudySpec
 
@@ -76,7 +76,7 @@ def _from_function(path: Path, function: str) -> tuple[str, RunConfig | StudySpe
 
 
 def _call(function: Any, what: str) -> RunConfig | StudySpec:
-    with UserCode(what):
+    with user_code(what):
         config = function()
     if not isinstance(config, RunConfig | StudySpec):
         raise BadInput(f"{what} returns {type(config).__name__}; it must return a RunConfig or a StudySpec")

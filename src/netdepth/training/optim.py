@@ -28,7 +28,6 @@ from netdepth.training.torch_optim import TorchOptimizer, adapted, trial_paramet
 
 __all__ = [
     "OPTIMIZERS", "SCHEDULES", "Optimizer", "PaperWarmup", "Schedule", "WatchingSchedule", "elementwise",
-    "load_state",
 ]  # fmt: skip
 
 
@@ -47,15 +46,6 @@ class Optimizer(Protocol):
 OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", adapted)
 """An optimizer function takes (flat parameter) and its own settings. Also taken: a class of `torch.optim`'s kind, and a
 function of ``params``, the list of parameters, that returns one such optimizer or several."""
-
-
-def load_state(optimizer: Optimizer, saved: Mapping[str, Tensor]) -> None:
-    """Put ``optimizer`` back to a ``state`` that was saved."""
-    if isinstance(optimizer, TorchOptimizer):
-        optimizer.load(saved)
-    else:
-        for name, tensor in optimizer.state.items():
-            tensor.copy_(saved[name])
 
 
 def elementwise(component: Component) -> bool:
@@ -279,15 +269,15 @@ def step_decay(
     return _decays(total_steps, at, gamma)
 
 
+Milestones = Annotated[list[str], "after so much training the rate is multiplied by gamma: epochs, as 30ep, or steps"]
+
+
 @SCHEDULES.register("multi-step")
 def multi_step(
     total_steps: int,
     steps_per_epoch: int,
     *,
-    at: Annotated[list[str], "after so much training the rate is multiplied by gamma: epochs, as 30ep, or steps"] = [  # noqa: B006
-        "30ep",
-        "60ep",
-    ],
+    at: Milestones = ["30ep", "60ep"],  # noqa: B006
     gamma: Annotated[float, "factor at each milestone"] = 0.1,
 ) -> Schedule:
     """`step` by count: whatever the budget is, so that a finished run can be trained on with a larger one."""

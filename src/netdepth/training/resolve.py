@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from netdepth import data, models
 from netdepth.config import RunConfig, Runtime, derive_seed, digest
 from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
-from netdepth.owncode import UserCode
+from netdepth.owncode import user_code
 from netdepth.registry import REGISTRIES, Registry, registry_of
 from netdepth.training.evaluate import own_names
 from netdepth.training.finished import begin_with, name_of, pinned
@@ -29,15 +30,7 @@ from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule, ele
 from netdepth.training.process import find_device
 from netdepth.training.torch_optim import trial_parameter
 
-__all__ = [
-    "COMPONENTS",
-    "ResolvedConfig",
-    "build_model",
-    "fill_in",
-    "fingerprint",
-    "multiplies_bf16",
-    "resolve",
-]
+__all__ = ["COMPONENTS", "ResolvedConfig", "build_model", "fill_in", "fingerprint", "multiplies_bf16", "resolve"]
 
 COMPONENTS: dict[str, Registry[Any]] = {
     field.name: registry_of(field.name) for field in dataclasses.fields(RunConfig) if field.name in REGISTRIES
@@ -117,7 +110,7 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
 def _refuse_settings_out_of_range(config: RunConfig) -> None:
     """Build what needs no data, on a few parameters: what it refuses is refused before anything is written."""
     optimizer = OPTIMIZERS.build(config.optimizer, trial_parameter())
-    with UserCode(f"optimizer {config.optimizer.name!r}"):
+    with user_code(f"optimizer {config.optimizer.name!r}"):
         optimizer.step(0.0)
     SCHEDULES.build(config.schedule, 1, 1)
     OBJECTIVES.build(config.objective)
@@ -187,16 +180,11 @@ def _trains_on(model: models.Network, images: int, name: str) -> bool:
         return True
     if images == 0:
         return not any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules())
-    kept = [buffer.clone() for buffer in model.buffers()]
-    device = next(model.parameters()).device
     try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad(), UserCode(f"model {name!r}"):
-            model.train()(torch.zeros(1, *model.input_shape, dtype=torch.uint8, device=device))
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), user_code(f"model {name!r}"):
+            copy.deepcopy(model).train()(torch.zeros(1, *model.input_shape, dtype=torch.uint8))
     except BadInput as error:
         if "more than 1 value per channel" not in str(error.__cause__):
             raise
         return False
-    finally:
-        for buffer, value in zip(model.buffers(), kept, strict=True):
-            buffer.copy_(value)
     return True

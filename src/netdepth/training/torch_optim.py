@@ -154,13 +154,11 @@ class TorchOptimizer:
                 if owner is None or not isinstance(kept, Mapping):
                     raise BadInput(f"optimizer {self.name} keeps state outside its parameters, which is not saved")
                 for key, value in kept.items():
-                    label, tensor = self._encoded(key, value, self.parameters[owner])
-                    found[f"{owner}/{label}"] = tensor
+                    found |= self._encoded(f"{owner}/{key}", value, self.parameters[owner])
             for index, group in enumerate(optimizer.param_groups):
                 for key, value in group.items():
                     if key not in ("params", "lr", *HOW) and isinstance(value, bool | int | float | Tensor):
-                        label, tensor = self._encoded(key, value, None)
-                        found[f"group {index} of {number}/{label}"] = tensor
+                        found |= self._encoded(f"group {index} of {number}/{key}", value, None)
         return found
 
     def load(self, saved: Mapping[str, Tensor]) -> None:
@@ -178,17 +176,17 @@ class TorchOptimizer:
                 index, number = map(int, place.removeprefix("group ").split(" of "))
                 self.optimizers[number].param_groups[index][key] = _decoded(tensor, kind, None)
 
-    def _encoded(self, key: object, value: object, parameter: Tensor | None) -> tuple[str, Tensor]:
-        """A value of the state as a tensor that a file holds, and its name with the kind: ``laid`` lies in memory as
-        its parameter does."""
+    def _encoded(self, key: str, value: object, parameter: Tensor | None) -> dict[str, Tensor]:
+        """A value of the state as a tensor that a file holds, by its name with the kind: ``laid`` lies in memory as its
+        parameter does."""
         if isinstance(value, Tensor):
             same = parameter is not None and value.shape == parameter.shape and value.stride() == parameter.stride()
             kind = "laid" if same and not value.is_contiguous() else "tensor"
-            return f"{key}:{kind}", value.detach().contiguous()
+            return {f"{key}:{kind}": value.detach().contiguous()}
         if value is None:
-            return f"{key}:none", torch.zeros(())
-        if type(value).__name__ in PLAIN:
-            return f"{key}:{type(value).__name__}", torch.tensor(value, dtype=PLAIN[type(value).__name__][1])
+            return {f"{key}:none": torch.zeros(())}
+        if (kind := type(value).__name__) in PLAIN:
+            return {f"{key}:{kind}": torch.tensor(value, dtype=PLAIN[kind][1])}
         raise BadInput(f"optimizer {self.name} keeps {key!r} as {type(value).__name__}, which a checkpoint cannot hold")
 
 
