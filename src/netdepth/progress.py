@@ -143,9 +143,7 @@ class Display:
         long = any((task.time_remaining or 0) >= 3600 for task in tasks)
         width = bars.console.width - place - (len(bars.columns) - 1) - (7 if long else 5) * self.remaining
         title = max(len(task.fields["title"]) for task in tasks)
-        bars_left = [
-            bar for bar in BAR_WIDTHS if bar <= (self._bar_column.bar_width or 0)
-        ]  # none that jumps to and fro
+        bars_left = [bar for bar in BAR_WIDTHS if bar <= (self._bar_column.bar_width or 0)]  # it never grows again
         for level, bar in itertools.product(range(max(map(len, texts))), bars_left):
             chosen = [own[min(level, len(own) - 1)] for own in texts]
             room = width - bar - max(map(len, chosen))
@@ -257,8 +255,9 @@ class TrainProgress(Display):
 
     def evaluated(self, record: ShownRecord) -> None:
         """Show one record of ``metrics.jsonl``."""
-        step, self._numbers = record["step"], describe_record(record)
-        self.advance(step, numbers=(self._numbers, *_shorter(record)))
+        step, forms = record["step"], _forms(record)
+        self._numbers = forms[0]
+        self.advance(step, numbers=forms)
         place = epochs_of(step, self.total_steps, self.steps_per_epoch)
         text = f"{self.title}: {place}, step {step}, {self._numbers}"
         self._pending = "" if self._line(text, TRAIN_LINE_SECONDS) else text
@@ -334,34 +333,27 @@ def describe_record(record: ShownRecord) -> str:
 
     Without validation images it speaks of training alone.
     """
-    unseen = math.isnan(record.get("val_loss") or 0.0) and not record.get("diverged")
-    loss, accuracy = number(record.get("train_loss")), percent(record.get("train_accuracy"))
-    parts = [f"loss {loss} train", f"accuracy {accuracy} train"]
-    if not unseen:
-        parts[0] += f" {number(record.get('val_loss'))} val"
-        parts[1] += f" {percent(record.get('val_accuracy'))} val"
-    onset = record.get("overfit_onset_epoch")
-    if onset is not None:
-        parts.append(f"overfitting since epoch {plain(onset)}")
-    elif record.get("overfit_count"):
-        parts.append(f"overfitting? {record['overfit_count']}")
-    if record.get("best"):
-        parts.append("best")
-    return " · ".join(parts)
+    return _forms(record)[0]
 
 
-def _shorter(record: ShownRecord) -> list[str]:
-    """The same for narrower terminals: without accuracies, then with the overfitting counter in short."""
-    first, *rest = describe_record(record).split(" · ")
-    count = record.get("overfit_count")
-    known = record.get("overfit_onset_epoch") is not None
-    counter = [f"overfitting{'' if known else '?'} {count}"] if count else []
-    best = ["best"] if record.get("best") else []
-    losses = first.removeprefix("loss ")
-    return [
-        " · ".join(text)
-        for text in ([first, *rest[1:]], [first, *counter, *best], [losses, *counter, *best], [losses, *counter])
-    ]
+def _forms(record: ShownRecord) -> list[str]:
+    """A record as one line, and shorter ones: without accuracies, and then with the overfitting counter in short."""
+    loss, accuracy = f"{number(record.get('train_loss'))} train", f"{percent(record.get('train_accuracy'))} train"
+    if record.get("diverged") or not math.isnan(record.get("val_loss") or 0.0):
+        loss += f" {number(record.get('val_loss'))} val"
+        accuracy += f" {percent(record.get('val_accuracy'))} val"
+    onset, count = record.get("overfit_onset_epoch"), record.get("overfit_count")
+    overfits = f"overfitting{'?' if onset is None else ''} {count}" if count else ""
+    since = overfits if onset is None else f"overfitting since epoch {plain(onset)}"
+    best = "best" if record.get("best") else ""
+    forms = (
+        (f"loss {loss}", f"accuracy {accuracy}", since, best),
+        (f"loss {loss}", since, best),
+        (f"loss {loss}", overfits, best),
+        (loss, overfits, best),
+        (loss, overfits),
+    )
+    return [" · ".join(filter(None, form)) for form in forms]
 
 
 def epochs_of(step: int, total_steps: int, steps_per_epoch: int) -> str:

@@ -169,9 +169,10 @@ SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size"}
 """Names of settings for people; other settings are called by their path."""
 
 
-def listed(parts: Sequence[object], last: str = "and") -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    *first, end = map(str, parts)
+def listed(parts: Sequence[object], last: str = "and", most: int | None = None) -> str:
+    """``a``, ``a and b``, ``a, b and c``; of more than ``most``: ``a, b and 12 more``."""
+    shown = parts if most is None or len(parts) <= most else [*parts[:most], f"{len(parts) - most:,} more"]
+    *first, end = map(str, shown)
     return f"{', '.join(first)} {last} {end}" if first else end
 
 
@@ -258,24 +259,19 @@ def _blocks(
 
     usual = [sorted(map(len, texts[1:]))[(len(texts) - 2) // 2] if cells else 0 for texts in columns]
     readable = [max(low, min(middle, READABLE)) for low, middle in zip(least, usual, strict=True)]
-    shown, left_out = list(range(len(header))), []
-    for index in spare:
-        if free(shown, readable) >= 0:
-            break
-        shown.remove(index)
-        left_out.append(index)
-    for index in reversed(left_out.copy()):  # a narrow one may fit beside those that are left
+    shown = [index for index in range(len(header)) if index not in spare]
+    for index in reversed(spare):
         if free([*shown, index], readable) >= 0:
-            shown = sorted([*shown, index])
-            left_out.remove(index)
-    first, *others = shown
+            shown.append(index)
+    left_out = sorted({*spare} - {*shown})
+    first, *others = shown = sorted(shown)
     blocks = [[first]]
     for index in others:
         if free([*blocks[-1], index]) < 0 and len(blocks[-1]) > 1:
             blocks.append([first])
         blocks[-1].append(index)
     if any(free(block) < 0 for block in blocks):
-        return [dict.fromkeys(shown)], sorted(left_out)
+        return [dict.fromkeys(shown)], left_out
     fitting: list[dict[int, int | None]] = []
     for block in blocks:
         rest, widths = free(block), dict.fromkeys(block, 0)
@@ -283,7 +279,7 @@ def _blocks(
             given = min(longest[index] - least[index], rest // (len(block) - place))
             widths[index], rest = least[index] + given, rest - given
         fitting.append({**widths})
-    return fitting, sorted(left_out)
+    return fitting, left_out
 
 
 def _plain_table(

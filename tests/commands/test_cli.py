@@ -124,7 +124,7 @@ def test_compare_passes_over_what_a_shell_pattern_finds_beside_the_runs(ask: Ask
     runs = sorted(str(path) for path in world.runs.glob("*/*baseline-mlp-s[01]-0*"))
     code, out, err = ask("compare", *runs, str(stray), str(world.runs))
     assert (code, err.count("\n")) == (0, 1)
-    assert f"passed over, being neither a run nor a study: {stray}, {world.runs}" in err
+    assert f"passed over, being neither a run nor a study: {stray} and {world.runs}" in err
     assert out == ask("compare", *runs)[1]
     code, _, err = ask("compare", str(stray))
     assert code == 2

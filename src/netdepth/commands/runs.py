@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import os
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.runs.find import find_runs
-from netdepth.runs.folder import folder_size, list_runs, runs_root
+from netdepth.runs.folder import RunDir, folder_size, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, label_of_run, study_at
 from netdepth.text import count, listed, printable, size
 
@@ -32,14 +31,18 @@ def compare(args: argparse.Namespace) -> Answer:
     from netdepth.report.run_text import print_comparison, render
     from netdepth.runs.compare import compare as compare_runs
 
-    root = runs_root(args.runs_root)
-    names = _without_stray_paths(args.runs, root)
-    studies = [study_at(text, root) for text in names]
-    if any(studies):
-        return _compare_studies(args, names, studies)
+    named = _named(args.runs, runs_root(args.runs_root))
+    studies = [one for one in named.values() if isinstance(one, StudyDir)]
+    if studies:
+        other = next((text for text, one in named.items() if not isinstance(one, StudyDir)), None)
+        if other is not None:
+            raise BadInput(
+                f"{other!r} is no study's folder, but others are; compare studies with studies, runs with runs"
+            )
+        return _compare_studies(args, studies)
     if args.html is not None:
         raise BadInput("--html takes studies; the page of one run is written by: netdepth report RUN")
-    made = compare_runs([run for text in names for run in find_runs(text, root)], label_of_run)
+    made = compare_runs([run for one in named.values() if isinstance(one, list) for run in one], label_of_run)
 
     def show() -> None:
         if args.style is None:
@@ -52,35 +55,30 @@ def compare(args: argparse.Namespace) -> Answer:
     return Answer(made.as_json(), show)
 
 
-def _without_stray_paths(texts: Sequence[str], root: Path) -> list[str]:
-    """What of ``texts`` may name a run or a study; files and folders that are neither are passed over, with a warning,
+def _named(texts: Sequence[str], root: Path) -> dict[str, StudyDir | list[RunDir]]:
+    """The study or the runs that each text names; files and folders that are neither are passed over, with a warning,
     since ``compare class/*/*`` names all that lies there."""
-    kept: list[str] = []
+    named: dict[str, StudyDir | list[RunDir]] = {}
     stray: list[str] = []
     for text in texts:
-        named = not os.path.exists(text) or study_at(text, root) is not None  # what is no path may be a prefix
-        if not named:
-            with contextlib.suppress(BadInput):
-                find_runs(text, root)
-                named = True
-        (kept if named else stray).append(text)
-    if not kept:
-        raise BadInput(f"{listed(stray[:SHOWN])} {'is' if len(stray) == 1 else 'are'} neither a run nor a study")
+        try:
+            named[text] = study_at(text, root) or find_runs(text, root)
+        except BadInput:
+            if not os.path.exists(text):
+                raise
+            stray.append(text)
+    if not named:
+        raise BadInput(f"{listed(stray, most=SHOWN)} {'is' if len(stray) == 1 else 'are'} neither a run nor a study")
     if stray:
-        more = f" and {len(stray) - SHOWN} more" if len(stray) > SHOWN else ""
-        warn(f"passed over, being neither a run nor a study: {', '.join(stray[:SHOWN])}{more}")
-    return kept
+        warn(f"passed over, being neither a run nor a study: {listed(stray, most=SHOWN)}")
+    return named
 
 
-def _compare_studies(args: argparse.Namespace, names: Sequence[str], found: Sequence[StudyDir | None]) -> Answer:
+def _compare_studies(args: argparse.Namespace, studies: Sequence[StudyDir]) -> Answer:
     """One line per study, as an instructor compares submissions; with ``--html`` a page too."""
     from netdepth.files.atomic import write_atomic
     from netdepth.report.submissions import page, print_submissions, read_submissions, render
 
-    studies = [study for study in found if study is not None]
-    if len(studies) < len(found):
-        other = names[list(found).index(None)]
-        raise BadInput(f"{other!r} is no study's folder, but others are; compare studies with studies, runs with runs")
     made = read_submissions(studies)
     text = None if args.style is None else render(made, args.style)
     if args.html is not None:

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from netdepth.config import Settings
 from netdepth.errors import BadInput
 from netdepth.runs import MetricsRecord
-from netdepth.runs.compare import UNFINISHED
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import field_of, number_of
+from netdepth.runs.table import UNFINISHED, field_of, number_of
 from netdepth.studies.cells import CellRun
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.table import StudyRow, frame_of, study_row

@@ -109,9 +109,8 @@ def class_words(row: RunRow) -> list[str]:
     found = f"{percent(worst.recall)} of its {count(worst.support, 'image')} found"
     words = [f"Worst class on {part}: {worst.name}, {found}. Macro recall: {percent(row.macro_recall)}."]
     if lost:
-        names = [f"{one.name} ({count(one.support, 'image')})" for one in lost[:NAMED]]
-        more = [f"{len(lost) - NAMED} more"] if len(lost) > NAMED else []
-        words.append(f"Never found: {listed([*names, *more])}.")
+        names = [f"{one.name} ({count(one.support, 'image')})" for one in lost]
+        words.append(f"Never found: {listed(names, most=NAMED)}.")
     return words
 
 
@@ -159,19 +158,20 @@ def print_next(report: Path | None, study: str) -> None:
 
 def print_listing(found: Sequence[Configuration]) -> None:
     """``netdepth runs list``: a line per configuration."""
+    from netdepth.runs.listing import status_of
+
     now, cells = time.time(), []
     loss = next(quantity for quantity in QUANTITIES if quantity.key == "val_loss")
     for one in found:
         first, dataset = one.runs[0].kept, (one.runs[0].kept.dataset or "").partition(" ")[0]
         name = one.name if first.name or not dataset else f"{one.name} on {dataset}"
         differs = {path: value for path, value in one.differs.items() if path != "dataset" or first.name}
-        ends = [(STATUS_WORDS.get(status, status), n) for status, n in one.counts.most_common()]
         cells.append(
             [
                 name,
                 SEPARATOR.join(changed_settings(differs)),
                 str(first.seed) if len(one.runs) == 1 else f"{len(one.runs)} seeds",
-                ends[0][0] if len(ends) == 1 else ", ".join(f"{n} {words}" for words, n in ends),
+                status_of(one, STATUS_WORDS),
                 _interval(loss, one.estimate(loss.key), len(one.runs)),
                 age(now - one.changed),
                 size(one.size),

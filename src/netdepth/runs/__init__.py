@@ -18,6 +18,7 @@ from typing import Any, Literal, Required, TypedDict
 from netdepth.config import from_json
 from netdepth.errors import BadInput
 from netdepth.files.likeness import PictureStatistics
+from netdepth.text import listed
 
 __all__ = [
     "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin", "OwnPart", "Part",
@@ -193,10 +194,9 @@ class SplitRecord:
             if number
         ]
         if self.without_val:
-            named = ", ".join(map(repr, self.without_val[:MOST_NAMES]))
-            more = f" and {len(self.without_val) - MOST_NAMES} more" if len(self.without_val) > MOST_NAMES else ""
+            named = listed([*map(repr, self.without_val)], most=MOST_NAMES)
             shown.append(
-                f"validation has no picture of {len(self.without_val)} of {len(self.classes)} classes ({named}{more}): "
+                f"validation has no picture of {len(self.without_val)} of {len(self.classes)} classes ({named}): "
                 "its numbers, early stopping and overfitting say nothing of them"
             )
         return tuple(shown)

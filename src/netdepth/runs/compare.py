@@ -16,9 +16,9 @@ from netdepth.config import Json, Settings
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.runs.naming import UNCALLED, differing, flat_settings
-from netdepth.runs.table import QUANTITIES, Quantity, RunRow, minimised, quantities_of, run_row
+from netdepth.runs.table import QUANTITIES, UNFINISHED, Quantity, RunRow, minimised, quantities_of, run_row
 from netdepth.stats.exact import McNemar, mcnemar
-from netdepth.stats.intervals import Estimate, mean_interval
+from netdepth.stats.intervals import Estimate, finite_mean, mean_worth
 
 __all__ = ["ComparedRuns", "Comparison", "compare", "correct_of", "mcnemar_of_runs", "predictions_of"]
 
@@ -28,7 +28,6 @@ MOST_BYTES = 512 * 2**20
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, MemoryError, RuntimeError)
 """What an archive raises that was cut, altered or encrypted, or claims an array that no memory holds."""
 
-UNFINISHED = ("unfinished", "failed", "unreadable")
 SHOWN = ("run", "folder", "seed", "status", "error", "epochs", "best_epoch", "reported", "seconds", "worst_class")
 """Columns of a run in the JSON of a comparison, beside its quantities."""
 
@@ -53,9 +52,8 @@ class ComparedRuns:
         """The mean of a loss by which the groups are sorted: a finished run whose value is not finite counts as
         infinitely bad, and so does a group without a value."""
         quantity = next(quantity for quantity in QUANTITIES if quantity.key == key)
-        found = [quantity.of(row) for row in self.rows if row.status not in UNFINISHED]
-        values = [value if math.isfinite(value) else math.inf for value in found if value is not None]
-        return math.fsum(values) / len(values) if values else math.inf
+        mean = mean_worth([quantity.of(row) for row in self.rows if row.status not in UNFINISHED])
+        return math.inf if mean is None else mean
 
 
 @dataclass(frozen=True)
@@ -133,8 +131,7 @@ def _group(rows: list[RunRow], label: str, quantities: Sequence[Quantity]) -> Co
     ordered = tuple(sorted(rows, key=lambda row: (-1 if row.seed is None else row.seed, row.folder)))
     estimates = {}
     for quantity in quantities:
-        values = [quantity.of(row) for row in ordered if row.status not in UNFINISHED]
-        estimates[quantity.key] = mean_interval([v for v in values if v is not None and math.isfinite(v)])
+        estimates[quantity.key] = finite_mean([quantity.of(row) for row in ordered if row.status not in UNFINISHED])
     return ComparedRuns(ordered[0].fingerprint, label, ordered, estimates, dict(Counter(row.status for row in ordered)))
 
 

@@ -38,6 +38,12 @@ SETTLED = 3.0
 """Seconds after which a file is believed to show by its times that it was changed again."""
 VAL_ACCURACY = Quantity("val_accuracy", "val accuracy", "val", "accuracy", percent=True)
 
+OF_ROW = (
+    "status", "error", "recipe", "dataset", "model", "fingerprint", "seed", "depth", "num_params", "epochs",
+    "best_epoch", "seconds",
+)  # fmt: skip
+"""What is kept of a run's row as it is."""
+
 State = tuple[tuple[str, int, int, int, int], ...]
 """Name, size, times of change and inode of each file that was read."""
 
@@ -143,23 +149,12 @@ def _read(run: RunDir) -> KeptRun:
     with contextlib.suppress(BadInput):  # the row says so
         config = run.read_json("config.json") or {}
     return KeptRun(
-        row.status,
-        row.error,
-        row.recipe,
-        row.dataset,
-        row.model,
-        row.fingerprint,
-        row.seed,
-        row.depth,
-        row.num_params,
-        row.epochs,
-        row.best_epoch,
-        row.seconds,
-        row.called.name,
-        row.called.changes,
-        flat_settings(config),
-        {quantity.key: quantity.of(row) for quantity in (*quantities_of([row]), VAL_ACCURACY)},
-        row.scores["test_best_accuracy"],
+        **{key: getattr(row, key) for key in OF_ROW},
+        name=row.called.name,
+        changes=row.called.changes,
+        settings=flat_settings(config),
+        values={quantity.key: quantity.of(row) for quantity in (*quantities_of([row]), VAL_ACCURACY)},
+        test_best_accuracy=row.scores["test_best_accuracy"],
     )
 
 

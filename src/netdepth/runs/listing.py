@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import fnmatch
 import json
-import math
 import operator
 import re
 import time
@@ -21,12 +20,11 @@ from netdepth.errors import BadInput, choose
 from netdepth.overrides import MEANT
 from netdepth.runs.index import ListedRun, read_runs
 from netdepth.runs.naming import SEPARATOR, changed_settings, differing
-from netdepth.stats.intervals import Estimate, mean_interval
+from netdepth.runs.table import UNFINISHED
+from netdepth.stats.intervals import Estimate, finite_mean, mean_worth
 
-__all__ = ["SORTS", "Configuration", "configurations", "records"]
+__all__ = ["SORTS", "Configuration", "configurations", "records", "status_of"]
 
-UNFINISHED = ("unfinished", "failed", "unreadable")
-"""Ends without values: such runs are in no mean and always counted."""
 METRICS = {"val_loss": 1, "val_accuracy": -1}
 """What the best are chosen by, and the factor that makes less of it better."""
 SORTS = (*METRICS, "age", "epochs", "name", "seconds", "size")
@@ -72,16 +70,14 @@ class Configuration:
 
     def estimate(self, quantity: str) -> Estimate:
         """The mean over the finished runs with a finite value, with Student's t interval at 95 %."""
-        return mean_interval([value for value in self._values(quantity) if math.isfinite(value)])
+        return finite_mean(self._values(quantity))
 
     def worth(self, metric: str) -> float | None:
         """The mean by which it is sorted, less is better: a run whose value is not finite counts as infinitely bad."""
-        values = [METRICS[metric] * value if math.isfinite(value) else math.inf for value in self._values(metric)]
-        return math.fsum(values) / len(values) if values else None
+        return mean_worth([value and METRICS[metric] * value for value in self._values(metric)])
 
-    def _values(self, quantity: str) -> list[float]:
-        runs = (run for run in self.runs if run.kept.status not in UNFINISHED)
-        return [value for run in runs if (value := run.kept.values.get(quantity)) is not None]
+    def _values(self, quantity: str) -> list[float | None]:
+        return [run.kept.values.get(quantity) for run in self.runs if run.kept.status not in UNFINISHED]
 
 
 def configurations(
@@ -218,11 +214,11 @@ def records(found: Iterable[Configuration], now: float | None = None) -> tuple[l
     """
     listed, now = list(found), time.time() if now is None else now
     quantities = list(dict.fromkeys(key for one in listed for run in one.runs for key in run.kept.values))
-    varied = differing([_settings(one) for one in listed] or [{}])
-    settings = list(dict.fromkeys(path for one in varied for path in one))
+    varied = differing([one.runs[0].kept.settings for one in listed] or [{}])
+    settings = dict.fromkeys(path for one in varied for path in one)
     made = []
     for one in listed:
-        first, values = one.runs[0].kept, {key: one.estimate(key) for key in quantities}
+        first = one.runs[0].kept
         record: dict[str, Json] = {
             "study": one.runs[0].study,
             "name": first.name,
@@ -235,20 +231,16 @@ def records(found: Iterable[Configuration], now: float | None = None) -> tuple[l
             "status": status_of(one),
             "epochs": max((run.kept.epochs for run in one.runs if run.kept.epochs is not None), default=None),
         }
-        for key, estimate in values.items():
+        for key in quantities:
+            estimate = one.estimate(key)
             ends = {"": estimate.value, "_low": estimate.low, "_high": estimate.high, "_n": estimate.n}
             record |= {key + end: value for end, value in ends.items()}
         record |= {"age_seconds": now - one.changed, "bytes": one.size, "folder": str(one.runs[0].path)}
-        made.append(record | {path: _settings(one).get(path) for path in settings})
+        made.append(record | {path: first.settings.get(path) for path in settings})
     return list(made[0]) if made else [], made
 
 
-def _settings(one: Configuration) -> Mapping[str, Json]:
-    return one.runs[0].kept.settings
-
-
-def status_of(one: Configuration) -> str:
-    """``completed``; of several that ended in different ways ``4 completed, 1 failed``."""
-    if len(one.counts) == 1:
-        return next(iter(one.counts))
-    return ", ".join(f"{count} {status}" for status, count in one.counts.most_common())
+def status_of(one: Configuration, words: Mapping[str, str] | None = None) -> str:
+    """``completed``; of several that ended in different ways ``4 completed, 1 failed``; ``words`` name a status."""
+    ends = [((words or {}).get(status, status), count) for status, count in one.counts.most_common()]
+    return ends[0][0] if len(ends) == 1 else ", ".join(f"{count} {word}" for word, count in ends)

@@ -41,12 +41,11 @@ class Called:
     def __post_init__(self) -> None:
         if self.name is not None:
             good = f"1 to {MOST_LETTERS} printable characters"
-            fits = len(self.name.strip()) > 0 and len(self.name) <= MOST_LETTERS and self.name.isprintable()
-            require(fits, "--name", self.name[:MOST_LETTERS], good)
+            require(_is_name(self.name), "--name", self.name[:MOST_LETTERS], good)
 
     def as_json(self) -> Mapping[str, Json]:
         """What is added to ``config.json``: nothing where nothing is known."""
-        held = {key: value for key, value in (("name", self.name), ("changes", self.changes)) if value is not None}
+        held = {key: value for key, value in vars(self).items() if value is not None}
         return {"called": held} if held else {}
 
 
@@ -57,8 +56,11 @@ def called_in(config: Mapping[str, Any]) -> Called:
     """What a parsed ``config.json`` says of it; the file may be somebody else's, so what is damaged is left out."""
     held = config.get("called")
     name, changes = (held.get("name"), held.get("changes")) if isinstance(held, Mapping) else (None, None)
-    good = isinstance(name, str) and name.strip() and len(name) <= MOST_LETTERS and name.isprintable()
-    return Called(name if good else None, changes if isinstance(changes, Mapping) else None)
+    return Called(name if _is_name(name) else None, changes if isinstance(changes, Mapping) else None)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MOST_LETTERS and value.isprintable() and not value.isspace()
 
 
 def continued(run: RunDir, called: Called) -> Called:
@@ -127,17 +129,13 @@ def _flatten(path: str, value: Json, flat: dict[str, Json]) -> None:
     if not isinstance(value, Mapping):
         flat[path] = value
         return
-    component = {"name", "args"} <= set(value) <= {"name", "args", "version"} or {*value} == {"name", "version"}
-    for key, item in value.items():
-        if not component:
-            _flatten(f"{path}.{key}", item, flat)
-        elif key == "args" and isinstance(item, Mapping):
-            for name, setting in item.items():
-                _flatten(f"{path}.{name}", setting, flat)
-        elif key == "name":
-            flat[path] = item
-        elif item not in (None, 1):
-            flat[f"{path}.{key}"] = item
+    inner = value
+    if {"name"} < {*value} <= {"name", "args", "version"}:  # a component
+        flat[path], args, version = value["name"], value.get("args"), value.get("version")
+        changed = {} if version in (None, 1) else {"version": version}
+        inner = {**(args if isinstance(args, Mapping) else {}), **changed}
+    for key, item in inner.items():
+        _flatten(f"{path}.{key}", item, flat)
 
 
 def differing(several: Sequence[Mapping[str, Json]]) -> list[dict[str, Json]]:

@@ -20,9 +20,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "COLUMNS", "QUANTITIES", "Column", "Quantity", "RunRow", "describe_component", "field_of", "frame", "minimised",
-    "number_of", "own_metrics",
-    "quantities_of", "run_row", "source", "status_words",
+    "COLUMNS", "QUANTITIES", "UNFINISHED", "Column", "Quantity", "RunRow", "describe_component", "field_of", "frame",
+    "minimised", "number_of", "quantities_of", "run_row", "source", "status_words",
 ]  # fmt: skip
 
 PARTS = ("train", "val", "test")
@@ -59,12 +58,8 @@ COLUMNS = (
     Column("epochs", "metrics.jsonl", "epoch", number=True),
 )
 """Besides these a row holds ``run`` and ``folder`` (name and path), ``status`` and ``error``."""
-CLASS_COLUMNS = (
-    Column("macro_recall", "result.json", "per_class", number=True),
-    Column("worst_recall", "result.json", "per_class", number=True),
-    Column("worst_class", "result.json", "per_class"),
-)
-"""What a row says of single classes; published tables of studies do not have these."""
+UNFINISHED = ("unfinished", "failed", "unreadable")
+"""Ends without values: such runs are in no mean and always counted."""
 
 
 @dataclass(frozen=True)
@@ -159,13 +154,12 @@ class Quantity:
         return f"{self.part}_{'last' if row.reported == 'last' else 'best'}_{self.metric}"
 
     def of(self, row: RunRow) -> float | None:
-        """The run's value, None where it has none yet."""
-        value = row.value(self.column(row))
-        return None if value is None else float(value)
+        """The run's value, None where it has none yet, or was made without this metric of the user's own."""
+        return row.scores.get(self.column(row))
 
     def source(self, row: RunRow) -> str:
         """The file and field of the run's value."""
-        return source(row, self.column(row))
+        return f"{Path(row.folder) / 'result.json'}:{self.column(row).replace('_', '.', 2)}"
 
     def shown(self, value: float | None) -> str:
         """A value as a person reads it."""
@@ -178,25 +172,18 @@ class Quantity:
 
 @dataclass(frozen=True)
 class ClassQuantity(Quantity):
-    """A quantity of single classes, on the part that the run was evaluated on: its ``metric`` is a column by itself."""
+    """A quantity of single classes, on the part that the run was evaluated on: its ``metric`` is one of the row."""
 
-    def column(self, row: RunRow) -> str:
-        return self.metric
+    def of(self, row: RunRow) -> float | None:
+        value: float | None = getattr(row, self.metric)
+        return value
+
+    def source(self, row: RunRow) -> str:
+        return f"{Path(row.folder) / 'result.json'}:per_class"
 
     def of_run(self, row: RunRow) -> str:
         named = self.metric == "worst_recall" and row.worst_class is not None
         return f"{super().of_run(row)} ({row.worst_class})" if named else super().of_run(row)
-
-
-@dataclass(frozen=True)
-class OwnQuantity(Quantity):
-    """A metric of the user's own; runs that were made without it have none."""
-
-    def of(self, row: RunRow) -> float | None:
-        return row.scores.get(self.column(row))
-
-    def source(self, row: RunRow) -> str:
-        return f"{Path(row.folder) / 'result.json'}:{self.column(row).replace('_', '.', 2)}"
 
 
 QUANTITIES = (
@@ -214,7 +201,7 @@ QUANTITIES = (
 def quantities_of(rows: Iterable[RunRow]) -> tuple[Quantity, ...]:
     """The `QUANTITIES`, and after them the user's own metrics that any of ``rows`` has."""
     own = dict.fromkeys(name for row in rows for name in row.own)
-    return (*QUANTITIES, *(OwnQuantity(f"test_{name}", f"test {name}", "test", name) for name in own))
+    return (*QUANTITIES, *(Quantity(f"test_{name}", f"test {name}", "test", name) for name in own))
 
 
 def run_row(run: RunDir) -> RunRow:
@@ -302,7 +289,7 @@ def frame(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] | None = Non
 
 def source(row: RunRow, column: str) -> str:
     """Where a value of the table stands, e.g. ``runs/single/x-s0-ab/result.json:test.best.loss``."""
-    found = {c.name: c for c in (*COLUMNS, *CLASS_COLUMNS)}
+    found = {c.name: c for c in COLUMNS}
     choice = found[choose(column, found, "column")]
     return f"{Path(row.folder) / choice.file}:{choice.field}"
 

@@ -12,8 +12,8 @@ from typing import Literal
 from netdepth.errors import BadInput
 
 __all__ = [
-    "BOOTSTRAP_FROM", "Estimate", "Scale", "bootstrap_interval", "difference_interval", "mean_interval",
-    "prediction_interval", "seeds_needed",
+    "BOOTSTRAP_FROM", "Estimate", "Scale", "bootstrap_interval", "difference_interval", "finite_mean", "mean_interval",
+    "mean_worth", "prediction_interval", "seeds_needed",
 ]  # fmt: skip
 
 Scale = Literal["linear", "log"]
@@ -56,6 +56,20 @@ def mean_interval(values: Sequence[float], level: float = 0.95, scale: Scale = "
         BadInput: a level outside (0, 1), a value that is not finite, one <= 0 on the log scale.
     """
     return _student(values, level, scale, one_more=False)
+
+
+def finite_mean(values: Sequence[float | None]) -> Estimate:
+    """`mean_interval` over the finite ones of ``values``."""
+    return mean_interval([value for value in values if value is not None and math.isfinite(value)])
+
+
+def mean_worth(values: Sequence[float | None]) -> float | None:
+    """The mean by which groups of runs are sorted, less is better: what is not finite counts as infinitely bad.
+
+    None where there is no value.
+    """
+    known = [value if math.isfinite(value) else math.inf for value in values if value is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 def prediction_interval(values: Sequence[float], level: float = 0.95, scale: Scale = "linear") -> Estimate:

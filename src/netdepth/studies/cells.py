@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from netdepth.errors import BadInput, choose
-from netdepth.runs.compare import UNFINISHED
-from netdepth.runs.table import COLUMNS
+from netdepth.runs.table import COLUMNS, UNFINISHED
 from netdepth.stats.intervals import BOOTSTRAP_FROM, Estimate, bootstrap_interval, mean_interval, prediction_interval
 from netdepth.studyspec import StudySpec
 

@@ -19,7 +19,7 @@ from netdepth.runs import MetricsRecord, Part, RunResult
 from netdepth.runs.folder import RunDir, slug
 
 if TYPE_CHECKING:
-    from PIL import Image, ImageFont
+    from PIL import ImageFont
 
 __all__ = [
     "NAMES", "TRACKERS", "Tracker", "Values", "confusion_matrix", "final_metrics", "flat_config", "heatmap",
@@ -188,43 +188,42 @@ def heatmap(
     """
     import io
 
-    from PIL import Image, ImageDraw
+    import numpy as np
+    from PIL import Image, ImageDraw, ImageFont
 
-    left, top, side = 120, 50, 456
-    finite = [value for row in matrix for value in row if math.isfinite(value)]
-    low, high = min(0.0, *finite, 0.0), max(0.0, *finite, 0.0)
-    cells = Image.new("RGB", (max(map(len, matrix)), len(matrix)), NO_NUMBER)
-    shades = [
-        [(value - low) / (high - low or 1.0) if math.isfinite(value) else None for value in row] for row in matrix
-    ]
-    for i, shaded in enumerate(shades):
-        for j, shade in enumerate(shaded):
-            if shade is not None:
-                cells.putpixel((j, i), tuple(round(a + (b - a) * shade) for a, b in zip(LIGHT, DARK, strict=True)))
-    width, height = side / cells.width, side / cells.height
-    image = Image.new("RGB", (600, 600), "white")
-    image.paste(cells.resize((side, side), Image.Resampling.NEAREST), (left, top))
-    draw, font = ImageDraw.Draw(image), _font(15)
+    image, left, top, side = Image.new("RGB", (600, 600), "white"), 120, 50, 456
+    draw = ImageDraw.Draw(image)
+
+    def write(text: str, x: float, y: float, *, height: int = 12, anchor: str = "mm", colour: str = "black") -> None:
+        draw.text((left + x, top + y), text, colour, _font(height), anchor)
+
+    def write_upright(text: str, x: float, y: float, height: int = 12) -> None:
+        font = ImageFont.TransposedFont(_font(height), Image.Transpose.ROTATE_90)
+        _, _, wide, high = font.getbbox(text)
+        draw.text((left + x - wide / 2, top + y - high / 2), text, "black", font)
+
+    values = np.array(matrix, dtype=float)
+    known = np.isfinite(values)
+    finite = np.where(known, values, 0.0)
+    low, high = min(finite.min(), 0.0), max(finite.max(), 0.0)
+    shades = (finite - low) / (high - low or 1.0)
+    colours = np.rint(LIGHT + (np.array(DARK) - LIGHT) * shades[..., None])
+    colours = np.where(known[..., None], colours, NO_NUMBER).astype(np.uint8)
+    image.paste(Image.fromarray(colours).resize((side, side), Image.Resampling.NEAREST), (left, top))
     draw.rectangle((left, top, left + side, top + side), outline="black")
-    draw.text((left + side / 2, 25), title, "black", font, "mm")
-    draw.text((left + side / 2, 589), across, "black", font, "mm")
-    _upright(image, down, (16, top + side / 2))
-    small = _font(12)
-    if labels and len(labels) <= 20:
-        for index, label in enumerate(labels):
-            short = label if len(label) <= 14 else f"{label[:13]}…"
-            draw.text((left - 6, top + (index + 0.5) * height), short, "black", small, "rm")
-            if max(map(len, labels)) <= 3:
-                draw.text((left + (index + 0.5) * width, top + side + 12), short, "black", small, "mm")
-            else:
-                short = label if len(label) <= 10 else f"{label[:9]}…"
-                _upright(image, short, (left + (index + 0.5) * width, top + side + 40), 12)
-    if len(matrix) <= 20:
-        for i, row in enumerate(matrix):
-            for j, value in enumerate(row):
-                shade = shades[i][j]
-                colour = "white" if shade is not None and shade > 0.5 else "black"
-                draw.text((left + (j + 0.5) * width, top + (i + 0.5) * height), f"{value:g}", colour, small, "mm")
+    write(title, side / 2, -25, height=15)
+    write(across, side / 2, 539, height=15)
+    write_upright(down, -104, side / 2, 15)
+    high_cell, wide_cell = side / np.array(values.shape)
+    for index, label in enumerate(labels if len(labels) <= 20 else ()):
+        write(_short(label, 14), -6, (index + 0.5) * high_cell, anchor="rm")
+        if max(map(len, labels)) <= 3:
+            write(label, (index + 0.5) * wide_cell, side + 12)
+        else:
+            write_upright(_short(label, 10), (index + 0.5) * wide_cell, side + 40)
+    for (i, j), value in np.ndenumerate(values) if len(values) <= 20 else ():
+        colour = "white" if known[i, j] and shades[i, j] > 0.5 else "black"
+        write(f"{value:g}", (j + 0.5) * wide_cell, (i + 0.5) * high_cell, colour=colour)
     buffer = io.BytesIO()
     image.save(buffer, format="png")
     return buffer.getvalue()
@@ -234,25 +233,14 @@ LIGHT, DARK, NO_NUMBER = (247, 251, 255), (8, 48, 107), (220, 220, 220)
 """The colours of the smallest and the largest value, and of what is no number."""
 
 
-def _font(size: int) -> ImageFont.ImageFont | ImageFont.FreeTypeFont:
+def _font(height: int) -> ImageFont.FreeTypeFont:
     """The font that matplotlib brings, which has more letters than Pillow's own."""
     from PIL import ImageFont
 
     found = importlib.util.find_spec("matplotlib")
-    if found is not None and found.origin is not None:
-        path = Path(found.origin).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
-        if path.is_file():
-            return ImageFont.truetype(str(path), size)
-    return ImageFont.load_default(size)
+    folder = Path(str(found and found.origin)).parent / "mpl-data" / "fonts" / "ttf"
+    return ImageFont.truetype(str(folder / "DejaVuSans.ttf"), height)
 
 
-def _upright(image: Image.Image, text: str, middle: tuple[float, float], size: int = 15) -> None:
-    """Write ``text`` from bottom to top, with its middle at ``middle``."""
-    from PIL import Image, ImageDraw
-
-    font = _font(size)
-    box = font.getbbox(text or " ")
-    strip = Image.new("RGB", (int(box[2]) + 4, size + 8), "white")
-    ImageDraw.Draw(strip).text((2, 2), text, "black", font)
-    turned = strip.rotate(90, expand=True)
-    image.paste(turned, (round(middle[0] - turned.width / 2), round(middle[1] - turned.height / 2)))
+def _short(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 1]}…"
