@@ -129,10 +129,10 @@ def run_study(
 def _not_mirrored(done: StudyOutcome, runtime: Runtime) -> list[str]:
     """A note of the runs that a tracker does not get, because they were finished before."""
     before = len(done.outcomes) - done.made
+    if not before or not runtime.trackers:
+        return []
     again = " and ".join(f"netdepth sync {shlex.quote(str(done.study.path))} --to {name}" for name in runtime.trackers)
-    return [f"{count(before, 'run')} finished before and not mirrored now; to mirror all: {again}"] * bool(
-        before and again
-    )
+    return [f"{count(before, 'run')} finished before and not mirrored now; to mirror all: {again}"]
 
 
 @dataclass

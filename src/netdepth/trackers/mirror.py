@@ -132,22 +132,17 @@ class Mirrors:
         """
         for child in self._children:
             child.no_more()
-        rebuild = f"rebuild it with: netdepth sync {shlex.quote(str(self.run_dir))} --to"
-        return [
-            f"tracker {fault.tracker}: {fault.what}; {rebuild} {fault.tracker}" for fault in self.wait_for(deadline)
-        ]
-
-    def wait_for(self, deadline: float) -> list[Fault]:
-        """Wait as `finish` does, also for followers that were not told that no more records come."""
         allowed = max(0.0, deadline - time.monotonic())
         try:
             for child in self._children:
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     child.process.wait(max(0.0, deadline - time.monotonic()))
             left = [child for child in self._children if child.process.returncode != 0]
-            return [*self._not_started, *(_fault(child, self.run_dir, allowed) for child in left)]
+            faults = [*self._not_started, *(_fault(child, self.run_dir, allowed) for child in left)]
         finally:
             self._end()
+        rebuild = f"rebuild it with: netdepth sync {shlex.quote(str(self.run_dir))} --to"
+        return [f"tracker {fault.tracker}: {fault.what}; {rebuild} {fault.tracker}" for fault in faults]
 
     def wait_for_all(
         self, targets: Sequence[Target], patience: float, stopped: Callable[[], bool], done: Callable[[], None]
