@@ -14,9 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TextIO
 
 __all__ = [
-    "NO_BREAK", "SETTINGS", "STATUS_WORDS", "age", "capitalised", "compact", "count", "document", "duration", "fixed",
-    "gradient_ratio", "interval", "listed", "number", "p_equals", "p_value", "percent", "plain", "points",
-    "print_table", "printable", "scientific", "shortest", "significant", "size", "thousands",
+    "NO_BREAK", "SETTINGS", "STATUS_WORDS", "age", "as_typed", "capitalised", "compact", "count", "document",
+    "duration", "fixed", "gradient_ratio", "interval", "listed", "number", "p_equals", "p_value", "percent", "plain",
+    "points", "print_table", "printable", "scientific", "shortest", "significant", "size", "thousands",
 ]  # fmt: skip
 
 NO_BREAK = "\N{NO-BREAK SPACE}"
@@ -99,6 +99,11 @@ def thousands(n: float | None, digits: int = 0) -> str:
 def plain(value: float | None, digits: int = 6) -> str:
     """A setting or an epoch as a person would type it, ``0.0005`` or ``12``; at most ``digits`` significant digits."""
     return "-" if value is None else f"{value:.{digits}g}"
+
+
+def as_typed(value: object) -> str:
+    """A setting as ``--set`` takes it: a text as it is, all else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def shortest(value: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, 
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
 from netdepth.studies.sentences import named, versus
-from netdepth.text import STATUS_WORDS, plain
+from netdepth.text import STATUS_WORDS, as_typed, plain
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -319,7 +318,7 @@ def _assigned(values: Settings) -> str:
 
 
 def _text(value: Json) -> str:
-    return value if isinstance(value, str) else "-" if value is None else json.dumps(value, separators=(",", ":"))
+    return "-" if value is None else as_typed(value)
 
 
 def _few(names: Sequence[str]) -> str:

@@ -209,28 +209,35 @@ class SplitRecord:
             TypeError, ValueError: a shape, class or digest is none.
         """
         shape: Any = value.get("input_shape")
-        classes: Any = value.get("classes")
         if "input_shape" in value:
             channels, height, width = shape
             if not all(type(size) is int and 0 < size <= MOST_PIXELS for size in shape):
                 raise ValueError("input_shape")
             shape = channels, height, width
+        classes: Any = value.get("classes")
         if "classes" in value and not (isinstance(classes, list) and classes and all(map(_is_text, classes))):
             raise ValueError("classes")
         digests: Any = value.get("data_digest"), value.get("split_digest")
         if not all(digest is None or _is_text(digest) for digest in digests):
             raise ValueError("digest")
-        name, sizes, entropy = value.get("name"), value.get("sizes"), value.get("label_entropy")
-        sizes, repeated = _counts(sizes), _counts(value.get("repeated"))
-        note, missing = value.get("note"), value.get("without_val")
-        without = tuple(filter(_is_text, missing)) if isinstance(missing, list) else ()
-        name, entropy = name if isinstance(name, str) else None, entropy if isinstance(entropy, float) else None
         pictures = None
         with contextlib.suppress(BadInput):
             pictures = from_json(PictureStatistics, value.get("pictures"), "pictures")
-        note = note if isinstance(note, str) else ""
-        facts = digests[0], digests[1], entropy, pictures, note, repeated, without
-        return cls(name, shape, tuple(classes or ()), sizes, *facts)
+        name, entropy, note = value.get("name"), value.get("label_entropy"), value.get("note")
+        missing = value.get("without_val")
+        return cls(
+            name=name if isinstance(name, str) else None,
+            input_shape=shape,
+            classes=tuple(classes or ()),
+            sizes=_counts(value.get("sizes")),
+            data_digest=digests[0],
+            split_digest=digests[1],
+            label_entropy=entropy if isinstance(entropy, float) else None,
+            pictures=pictures,
+            note=note if isinstance(note, str) else "",
+            repeated=_counts(value.get("repeated")),
+            without_val=tuple(filter(_is_text, missing)) if isinstance(missing, list) else (),
+        )
 
 
 def _counts(value: object) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ from netdepth.runs.naming import UNCALLED, differing, flat_settings
 from netdepth.runs.table import QUANTITIES, UNFINISHED, Quantity, RunRow, minimised, quantities_of, run_row
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, finite_mean, mean_worth
+from netdepth.text import as_typed
 
 __all__ = ["ComparedRuns", "Comparison", "compare", "correct_of", "mcnemar_of_runs", "predictions_of"]
 
@@ -146,12 +146,8 @@ def _labels(firsts: Sequence[tuple[RunRow, Settings]]) -> list[str]:
         names = [row.recipe, dataset.get("name") if isinstance(dataset, Mapping) else None]
         said = row.called.name or " on ".join(str(name) for name in names if name) or row.run
         settings = {path: value for path, value in differ.items() if path != "dataset" and value is not None}
-        labels.append(", ".join([said, *(f"{path}={_text(value)}" for path, value in settings.items())]))
+        labels.append(", ".join([said, *(f"{path}={as_typed(value)}" for path, value in settings.items())]))
     return labels
-
-
-def _text(value: Json) -> str:
-    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
 
 
 def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:

@@ -22,6 +22,7 @@ from netdepth.runs.index import ListedRun, read_runs
 from netdepth.runs.naming import SEPARATOR, changed_settings, differing
 from netdepth.runs.table import UNFINISHED
 from netdepth.stats.intervals import Estimate, finite_mean, mean_worth
+from netdepth.text import as_typed
 
 __all__ = ["SORTS", "Configuration", "configurations", "records", "status_of"]
 
@@ -172,7 +173,7 @@ def _fits(value: Json, sign: str, wanted: str) -> bool:
     number, other = _number(value), _number(wanted)
     if number is not None and other is not None:
         return OPERATORS[sign](number, other)
-    text = value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+    text = as_typed(value)
     return sign in ("=", "!=") and (text == wanted or fnmatch.fnmatchcase(text, wanted)) == (sign == "=")
 
 

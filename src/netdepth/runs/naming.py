@@ -8,7 +8,6 @@ A name decides nothing: a run is found by its seed and fingerprint, whatever its
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 from netdepth.config import Json, Settings, require
 from netdepth.runs.folder import RunDir, slug
-from netdepth.text import shortest
+from netdepth.text import as_typed, shortest
 
 __all__ = [
     "SEPARATOR", "UNCALLED", "Called", "called_in", "changed_settings", "continued", "differing", "flat_settings",
@@ -160,4 +159,4 @@ def _short_value(value: Json) -> str:
         return PurePath(value).name or value
     if isinstance(value, Sequence) and not any(isinstance(item, Sequence | Mapping) for item in value):
         return ",".join(map(_short_value, value)) or "[]"
-    return "on" if isinstance(value, Mapping) else json.dumps(value, separators=(",", ":"))
+    return "on" if isinstance(value, Mapping) else as_typed(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from netdepth.errors import BadInput, choose
 from netdepth.runs import METRICS, WEIGHTS, SplitRecord
 from netdepth.runs.folder import RunDir
 from netdepth.runs.naming import UNCALLED, Called, called_in, title
-from netdepth.text import STATUS_WORDS, number, percent, plain
+from netdepth.text import STATUS_WORDS, as_typed, number, percent, plain
 
 if TYPE_CHECKING:
     import pandas
@@ -312,12 +311,7 @@ def describe_component(value: Json) -> str | None:
     if not isinstance(name, str):
         return None
     shown = args.items() if isinstance(args, Mapping) else ()
-    texts = [
-        f"{key}={item if isinstance(item, str) else json.dumps(item, separators=(',', ':'))}"
-        for key, item in shown
-        if item is not None
-    ]
-    return " ".join([name, *texts])
+    return " ".join([name, *(f"{key}={as_typed(item)}" for key, item in shown if item is not None)])
 
 
 def field_of(data: Json, path: str) -> Json:

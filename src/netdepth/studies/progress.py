@@ -5,27 +5,16 @@ from __future__ import annotations
 import collections
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, Self, TextIO
+from typing import Any, Self, TextIO
 
 from netdepth.progress import Display, epochs_of, time_left
+from netdepth.studies.plan import Group
 from netdepth.text import STATUS_WORDS, duration, number, percent
 
-__all__ = ["PlannedGroup", "StudyProgress"]
+__all__ = ["StudyProgress"]
 
 STUDY_LINE_SECONDS = 30.0
 """Without a terminal every group that ends has its line, and no silence is longer than this."""
-
-
-class PlannedGroup(Protocol):
-    """What is shown of a group of a study's plan (`netdepth.studies.plan.Group`)."""
-
-    @property
-    def group(self) -> int: ...
-    @property
-    def seeds(self) -> Sequence[int]: ...
-    @property
-    def operations(self) -> int: ...
-    def title(self, label_of: Callable[[str], str]) -> str: ...
 
 
 class StudyProgress(Display):
@@ -41,8 +30,8 @@ class StudyProgress(Display):
     def __init__(
         self,
         title: str,
-        groups: Sequence[PlannedGroup],
-        missing: Sequence[PlannedGroup],
+        groups: Sequence[Group],
+        missing: Sequence[Group],
         *,
         label_of: Callable[[str], str] = str,
         shown: bool = True,

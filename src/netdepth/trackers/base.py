@@ -17,6 +17,7 @@ from netdepth.files.atomic import one_at_a_time, restored
 from netdepth.registry import Registry
 from netdepth.runs import MetricsRecord, Part, RunResult
 from netdepth.runs.folder import RunDir, slug
+from netdepth.runs.naming import flat_settings
 
 if TYPE_CHECKING:
     from PIL import ImageFont
@@ -139,23 +140,13 @@ def _number(value: object) -> TypeGuard[float]:
 
 def flat_config(config: Mapping[str, object]) -> dict[str, bool | int | float | str]:
     """The hyperparameters of ``config.json`` as one level: ``model``, ``model.width``, ``seed``, ``condition``."""
-    flat: dict[str, bool | int | float | str] = {}
-
-    def put(path: str, value: object) -> None:
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                put(f"{path}.{key}", item)
-        elif value is not None:  # a text among numbers would make a list of names of a range
-            flat[path] = value if isinstance(value, bool | int | float | str) else json.dumps(value)
-
-    for key, value in config.items():
-        if isinstance(value, Mapping) and set(value) == {"name", "args", "version"}:
-            flat[key] = value["name"]
-            for name, item in value["args"].items():
-                put(f"{key}.{name}", item)
-        elif key in ("train", "seed", "recipe", "study", "condition", "depth"):
-            put(key, value)
-    return flat
+    settings = flat_settings({key: value for key, value in config.items() if key not in ("split", "environment")})
+    more = {key: config.get(key) for key in ("seed", "recipe")}
+    return {  # a text among numbers would make a list of names of a range
+        path: value if isinstance(value, bool | int | float | str) else json.dumps(value)
+        for path, value in {**settings, **more}.items()
+        if value is not None
+    }
 
 
 def final_metrics(result: RunResult) -> dict[str, float]:
