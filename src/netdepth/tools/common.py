@@ -5,16 +5,17 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from netdepth.errors import BadInput
 from netdepth.files.likeness import PictureStatistics
 from netdepth.files.pictures import ReadPicture, read_picture
 from netdepth.models import Network
-from netdepth.training.finished import Run, load
-from netdepth.training.published import Published
+from netdepth.training.finished import Run, load, network_of, weights_of
+from netdepth.training.published import SUFFIX, Published, open_published
 
-__all__ = ["html_answer", "open_run", "output_file", "own_picture", "seen_by"]
+__all__ = ["Opened", "html_answer", "open_run", "open_weights", "output_file", "own_picture", "seen_by"]
 
 
 def seen_by(run: Run | Published, model: Network) -> PictureStatistics:
@@ -45,6 +46,34 @@ def own_picture(
             hint = "not inverted it is like them: leave out" if invert else "inverted it is like them: add"
             warnings.append(f"{hint} --invert")
     return ReadPicture(taken, picture.note, "; ".join(warnings) or None)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The ``network`` of ``source``, which is called ``name``, in eval mode; ``which`` weights it has (``best`` or
+    ``last`` of a run, ``published`` in a file) and their ``sha256``."""
+
+    source: Run | Published
+    name: str
+    which: str
+    sha256: str
+    network: Network
+
+
+def open_weights(run: Run | Path | str, weights: str | None = None, runs_dir: Path | None = None) -> Opened:
+    """The ``weights`` of a run, those that it reports if None; or those in a ``.safetensors`` file.
+
+    Raises:
+        BadInput: no such run, an unfinished one, a file that fits no network, ``weights`` of a file.
+    """
+    if isinstance(run, Run) or not str(run).endswith(SUFFIX):
+        run = open_run(run, runs_dir)
+        found = weights_of(run.dir, weights)
+        return Opened(run, run.path.resolve().name, found.which, found.sha256, network_of(found))
+    if weights is not None:
+        raise BadInput(f"--weights {weights} is for a run; {run} holds one set of weights")
+    file = open_published(Path(run))
+    return Opened(file, file.path.name, "published", file.sha256, file.model)
 
 
 def open_run(run: Run | Path | str, runs_dir: Path | None = None) -> Run:

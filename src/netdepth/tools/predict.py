@@ -55,7 +55,7 @@ def open_network(text: str, runs_dir: Path | None = None, names: Path | None = N
 def predict(run: Run | Published, images: Sequence[Path], *, invert: bool = False) -> list[Prediction]:
     """Classify picture files with the reported weights of ``run``, or with published ones.
 
-    A picture, JPEG or PNG, is brought to the network's channels and size as those of ``image-folder`` are
+    A picture is brought to the network's channels and size as those of ``image-folder`` are
     (`netdepth.files.pictures.read_picture`); ``invert`` swaps black and white (MNIST digits are white on black).
 
     Raises:

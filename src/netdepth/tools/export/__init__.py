@@ -13,14 +13,14 @@ import torch
 import netdepth
 from netdepth.config import to_json
 from netdepth.data import DatasetSpec
-from netdepth.errors import BadInput, choose
+from netdepth.errors import choose
 from netdepth.files.atomic import write_atomic
-from netdepth.tools.common import open_run, output_file
+from netdepth.tools.common import Opened, open_weights, output_file
 from netdepth.tools.export.card import model_card, weights_card
 from netdepth.tools.export.formats import FORMATS, Format, Parity, compare
-from netdepth.training.finished import Run, Weights, network_of, weights_of
+from netdepth.training.finished import Run
 from netdepth.training.layers import probe_batch
-from netdepth.training.published import SUFFIX, Published, open_published
+from netdepth.training.published import Published
 
 __all__ = ["Exported", "export"]
 
@@ -71,13 +71,13 @@ def export(
     """
     form = FORMATS[choose(to, FORMATS, "--to")]
     form.check()
-    if not isinstance(run, Run) and str(run).endswith(SUFFIX):
-        return _exported_file(open_published(Path(run)), form, to, out, weights)
-    run = open_run(run, runs_dir)
-    default = run.path / FOLDER / (run.path.resolve().name + form.suffix)
+    found = open_weights(run, weights, runs_dir)
+    if isinstance(found.source, Published):
+        return _exported_file(found.source, form, to, out)
+    run, model = found.source, found.network
+    default = run.path / FOLDER / (found.name + form.suffix)
     file = default if out is None else output_file(out, form.suffix)
-    found = weights_of(run.dir, weights)
-    model, splits = network_of(found), run.data(data_dir)
+    splits = run.data(data_dir)
     part = "validation" if len(splits.val) else "training"
     images = probe_batch(splits.val if len(splits.val) else splits.train, IMAGES)[0]
     content = form.write(model, _metadata(run, found, splits.spec))
@@ -96,10 +96,8 @@ def _written(file: Path, content: bytes, card: str, parity: Parity) -> Exported:
     return Exported(file, page, len(content), hashlib.sha256(content).hexdigest(), parity)
 
 
-def _exported_file(weights: Published, form: Format, to: str, out: Path | None, which: str | None) -> Exported:
+def _exported_file(weights: Published, form: Format, to: str, out: Path | None) -> Exported:
     """The network of a file of weights. There are no images of its own, so both compute the same noise."""
-    if which is not None:
-        raise BadInput(f"--weights {which} is for a run; {weights.path} holds one set of weights")
     default = weights.path.with_name(f"{weights.path.stem}-export{form.suffix}")
     file = default if out is None else output_file(out, form.suffix)
     model, shape = weights.model, weights.model.input_shape
@@ -120,12 +118,12 @@ def _exported_file(weights: Published, form: Format, to: str, out: Path | None, 
     return _written(file, content, weights_card(weights, file=file.name, to=to, parity=parity), parity)
 
 
-def _metadata(run: Run, weights: Weights, spec: DatasetSpec) -> dict[str, str]:
+def _metadata(run: Run, weights: Opened, spec: DatasetSpec) -> dict[str, str]:
     """The file's own description of its content; values that are not text are JSON."""
     return {
         "format": "pt",
         "made_by": f"netdepth {netdepth.__version__}",
-        "run": run.path.resolve().name,
+        "run": weights.name,
         "weights": weights.which,
         "weights_sha256": weights.sha256,
         "model": json.dumps({key: run.config["model"][key] for key in ("name", "args")}),

@@ -9,8 +9,9 @@ from netdepth.data import DatasetSpec
 from netdepth.data.fetch import SOURCES
 from netdepth.runs import METRICS, Part
 from netdepth.text import plain, thousands
+from netdepth.tools.common import Opened
 from netdepth.tools.export.formats import TOLERANCE, Parity
-from netdepth.training.finished import Run, Weights
+from netdepth.training.finished import Run
 from netdepth.training.published import Published
 
 __all__ = ["model_card", "weights_card"]
@@ -35,7 +36,7 @@ which data it was trained, or how well it does: ask whoever published it.
 
 
 def model_card(
-    run: Run, weights: Weights, spec: DatasetSpec, *, file: str, to: str, file_sha256: str, parity: Parity,
+    run: Run, weights: Opened, spec: DatasetSpec, *, file: str, to: str, file_sha256: str, parity: Parity,
     checked_on: str,
 ) -> str:  # fmt: skip
     """The card of the ``weights`` of ``run``, trained on the data of ``spec``, in Markdown.
@@ -58,7 +59,7 @@ def model_card(
         trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     return environment.get_template("card.md").render(
-        name=run.path.resolve().name,
+        name=weights.name,
         version=netdepth.__version__,
         config=config,
         config_text=json.dumps(config, indent=1),

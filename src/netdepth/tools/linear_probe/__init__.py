@@ -21,16 +21,15 @@ from netdepth.config import Component, Json, RunConfig, digest, to_json
 from netdepth.data import Split, Splits
 from netdepth.errors import BadInput
 from netdepth.files.atomic import storage
-from netdepth.models import Network
 from netdepth.overrides import apply_overrides, dataset_overrides
 from netdepth.progress import CountProgress
 from netdepth.runs.folder import RunDir
 from netdepth.stats.exact import mcnemar
-from netdepth.tools.common import open_run
+from netdepth.tools.common import Opened, open_weights
 from netdepth.tools.linear_probe import features as f
 from netdepth.tools.linear_probe.page import AgainstPixels, Counts, Result, Row, Tried, draw, sentences
-from netdepth.training.finished import Run, network_of, weights_of
-from netdepth.training.published import SUFFIX, Published, open_published
+from netdepth.training.finished import Run
+from netdepth.training.published import Published
 from netdepth.training.resolve import COMPONENTS
 
 if TYPE_CHECKING:
@@ -46,32 +45,6 @@ IMAGES = 5_000
 
 PURPOSE = "the classifiers that were chosen on validation, tested in one pass"
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class _Weights:
-    """What is probed: the ``network`` of ``source``, which is called ``name``, ``which`` weights of it and their
-    ``sha256``; results lie in ``home``."""
-
-    source: Run | Published
-    home: RunDir
-    name: str
-    which: str
-    sha256: str
-    network: Network
-
-
-def _opened(run: str | Path | Run, weights: str | None, runs_dir: Path | None) -> _Weights:
-    """What ``run`` names: a run, or a file of weights."""
-    if isinstance(run, Run) or not str(run).endswith(SUFFIX):
-        run = open_run(run, runs_dir)
-        found = weights_of(run.dir, weights)
-        return _Weights(run, run.dir, run.path.resolve().name, found.which, found.sha256, network_of(found).float())
-    if weights is not None:
-        raise BadInput(f"--weights {weights} is for a run; {run} holds one set of weights")
-    file = open_published(Path(run))
-    home = RunDir(file.path.with_name(file.path.stem + "-probe"))
-    return _Weights(file, home, file.path.name, "published", file.sha256, file.model.float())
 
 
 @dataclass(frozen=True)
@@ -139,10 +112,13 @@ def probe(
         Locked: another process works in the run's folder.
     """
     component = COMPONENTS["dataset"].resolve(_component(dataset, overrides) if isinstance(dataset, str) else dataset)
-    found = _opened(run, weights, runs_dir)
-    splits, network = data.load(component, data_dir=data_dir), found.network
+    found = open_weights(run, weights, runs_dir)
+    splits, network = data.load(component, data_dir=data_dir), found.network.float()
     if isinstance(found.source, Published):
+        home = RunDir(found.source.path.with_name(found.source.path.stem + "-probe"))
         found.source.sized(splits.spec.input_shape)
+    else:
+        home = found.source.dir
     if tuple(splits.spec.input_shape) != tuple(network.input_shape):
         raise BadInput(
             f"--dataset {component.name}: its images of {list(splits.spec.input_shape)} do not fit "
@@ -158,10 +134,10 @@ def probe(
         "split_digest": splits.spec.split_digest,
         "images": images,
     }
-    folder = RunDir(found.home.path / FOLDER / f"{component.name}-{digest(setting)[:10]}")
-    with storage(found.home.path):
-        found.home.path.mkdir(exist_ok=True)
-    with found.home.lock():
+    folder = RunDir(home.path / FOLDER / f"{component.name}-{digest(setting)[:10]}")
+    with storage(home.path):
+        home.path.mkdir(exist_ok=True)
+    with home.lock():
         with storage(folder.path):
             folder.path.mkdir(parents=True, exist_ok=True)
         document = None if fresh else folder.read_json("probe.json")
@@ -185,7 +161,7 @@ def _component(text: str, overrides: Sequence[str]) -> Component:
 
 def _probed(
     folder: RunDir,
-    weights: _Weights,
+    weights: Opened,
     splits: Splits,
     images: int | None,
     threads: int,
