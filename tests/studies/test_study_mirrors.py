@@ -54,6 +54,7 @@ def test_a_study_is_mirrored_into_one_group(
     from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
     monkeypatch.setenv("NETDEPTH_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr("netdepth.studies.mirrors.PATIENCE_SECONDS", 300.0)  # others may be at work here
     (tmp_path / "my.py").write_text(RECIPE)
     command = ["study", f"{tmp_path}/my.py:tiny", "--workers", "0", "--no-report", "--json", "--seeds", "1"]
     code, out, _ = answer([*command, "--track", "tensorboard,wandb"], capsys)

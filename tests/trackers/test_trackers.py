@@ -49,9 +49,8 @@ GENEROUS = 60.0
 def live(tmp_path_factory: pytest.TempPathFactory) -> RunDir:
     """A run followed live by every tracker: interrupted after three epochs, resumed from the second, finished."""
     run = new_run(tmp_path_factory.mktemp("live"))
-    begun = time.perf_counter()
     mirrors = Mirrors.start(run.path, TRACKERS.names())
-    assert time.perf_counter() - begun < 0.5, "the training does not wait for its trackers to start"
+    assert not list(run.path.glob("wandb/*-run-*")), "the training does not wait for its trackers to start"
     for epoch in (1, 2, 3):
         run.append_metrics(record(epoch))
     assert mirrors.finish(time.monotonic() + GENEROUS) == []

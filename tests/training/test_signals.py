@@ -39,7 +39,7 @@ def struck_while_importing(folder, code, number):
     with process:
         assert process.stdout.readline() == "importing\n"
         process.send_signal(number)
-        said, complained = process.communicate(timeout=30)
+        said, complained = process.communicate(timeout=120)
     return process.returncode, said, complained
 
 
