@@ -16,6 +16,7 @@ from support.cli_world import answer
 
 from netdepth import api
 from netdepth.config import Component, EarlyStopping, RunConfig, Runtime, StartFrom, TrainConfig, to_json
+from netdepth.owncode import Origin
 from netdepth.runs import asked
 from netdepth.runs.asked import find, keys_of
 from netdepth.runs.folder import RunDir
@@ -123,12 +124,11 @@ def test_names_that_are_no_data_sets_of_ours_have_no_key(tmp_path: Path) -> None
     assert key_of(CONFIG, Runtime(data_dir=tmp_path)) is None
 
 
-def test_a_run_with_a_users_component_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_with_a_users_component_is_not_kept(tmp_path: Path) -> None:
     from netdepth.training.optim import SCHEDULES
 
-    monkeypatch.setitem(
-        SCHEDULES._entries, "constant", dataclasses.replace(SCHEDULES.entry("constant"), source="of a file")
-    )
+    mine = Origin("mine", {}, tmp_path / "mine.py", sha256="of a file")
+    SCHEDULES._entries["constant"] = dataclasses.replace(SCHEDULES.entry("constant"), origin=mine)
     runtime = Runtime(runs_root=tmp_path)
     api.train_runs(CONFIG, runtime, progress=False)
     assert find(key_of(CONFIG, runtime), runtime) is None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import subprocess
 import sys
@@ -150,12 +149,12 @@ def test_two_thousand_runs_are_listed_in_two_seconds(tmp_path: Path) -> None:
     make_many(tmp_path, 2000)
     time.sleep(index.SETTLED)
     command = [sys.executable, "-m", "netdepth", "runs", "list", "--runs", str(tmp_path), "--best", "3"]
-    seconds = math.inf
     for _ in range(3):
         begun = os.times()
         shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         ended = os.times()
         spent = ended.children_user - begun.children_user + ended.children_system - begun.children_system
-        seconds = min(seconds, spent)  # of the processor: others may be at work here
+        if spent < 2:  # of the processor: others may be at work here
+            break
     assert "3 configurations, 15 runs" in shown
-    assert seconds < 2
+    assert spent < 2

@@ -139,7 +139,7 @@ def test_what_does_not_fit_is_refused_in_one_line(source, monkeypatch, capsys):
     tall = data.load(Component("mnist5k"), data_dir=None)
     wide = dataclasses.replace(tall, spec=dataclasses.replace(tall.spec, input_shape=(3, 32, 32)))
     blind = dataclasses.replace(tall, val=data.Split(tall.val.inputs[:0], tall.val.labels[:0]))
-    for splits, message in ((wide, "do not fit run"), (blind, "leaves no validation images")):
+    for splits, message in ((wide, "its images of [3, 32, 32] do not fit"), (blind, "leaves no validation images")):
         monkeypatch.setattr(data, "load", lambda *_, splits=splits, **__: splits)
         code, out, err = answer(["probe", str(source.run.path), "--dataset", "mnist5k"], capsys)
         assert (code, out, err.count("\n")) == (2, "", 1)
