@@ -36,7 +36,7 @@ def import_user(text: str) -> ModuleType:
     """
     path = Path(text)
     if not text.endswith(".py"):
-        if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*", text):
+        if not all(map(str.isidentifier, text.split("."))):
             raise BadInput(f"{text!r} is neither a Python file (FILE.py) nor the name of a module")
         try:
             with user_code(f"module {text!r}"):

@@ -11,6 +11,7 @@ and how pixels are normalised. `Assumed` says it.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,9 +20,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from netdepth.config import Component
+from netdepth.config import Component, to_json
 from netdepth.models.cnn import CifarResNet, Shortcut
-from netdepth.training.published import COUNTER
+from netdepth.training.published import COUNTER, Fit
 
 __all__ = ["NORMALIZATIONS", "Assumed", "Mapped", "Skip", "mapped"]
 
@@ -60,14 +61,12 @@ class Assumed:
 
 @dataclass(frozen=True)
 class Mapped:
-    """The ``resnet`` that some weights are: how a config names it, the tensors of its state dict, and in ``words``."""
+    """The ``resnet`` that some weights are: the tensors of its state dict, what it is in words, and for the metadata of
+    a file."""
 
-    component: Component
-    input_shape: tuple[int, int, int]
-    classes: int
-    width: int
     tensors: dict[str, Tensor]
-    words: str
+    fit: Fit
+    metadata: dict[str, str]
 
 
 def mapped(tensors: Mapping[str, Tensor], assumed: Assumed) -> Mapped | None:
@@ -94,9 +93,9 @@ def mapped(tensors: Mapping[str, Tensor], assumed: Assumed) -> Mapped | None:
     renamed = {**counters, **renamed}
     if {name: tensor.shape for name, tensor in renamed.items()} != needed:
         return None
-    if shortcut == "identity" and assumed.skip == "both" and width % 2:
-        return None  # zeros cannot be shared out evenly
     if shortcut == "identity" and assumed.skip == "both":
+        if width % 2:
+            return None  # zeros cannot be shared out evenly
         renamed = _zeros_at_the_end(renamed, width)
     given = assumed.normalization or ("mnist" if channels == 1 else "cifar100" if classes == 100 else "cifar10")
     mean, std = (torch.tensor(values).double() for values in NORMALIZATIONS[given])
@@ -104,18 +103,21 @@ def mapped(tensors: Mapping[str, Tensor], assumed: Assumed) -> Mapped | None:
         return None
     mean, std = (values.expand(channels).reshape(channels, 1, 1) for values in (mean, std))
     normalize = {"normalize.mean": (255 * mean).float(), "normalize.scale": (1 / (255 * std)).float()}
-    skips = {"none": "a plain net", "identity": f"option A with zeros {_where(assumed.skip)}"}
+    zeros = "on both sides" if assumed.skip == "both" else "at the end"
+    skips = {"none": "a plain net", "identity": f"option A with zeros {zeros}"}
+    depth = 2 + 6 * per_stage
     words = (
-        f"fits resnet of depth {2 + 6 * per_stage} and width {width} with {classes} classes. The file does not say: "
+        f"fits resnet of depth {depth} and width {width} with {classes} classes. The file does not say: "
         f"{skips[shortcut] + ' (--skip) and ' if shortcut in skips else ''}{given}'s normalisation (--normalization) "
         f"{'are' if shortcut in skips else 'is'} assumed"
     )
-    component = Component("resnet", {"depth": 2 + 6 * per_stage, "width": width, "shortcut": shortcut})
-    return Mapped(component, shape, classes, width, {**renamed, **normalize}, words)
-
-
-def _where(skip: Skip) -> str:
-    return "on both sides" if skip == "both" else "at the end"
+    component = Component("resnet", {"depth": depth, "width": width, "shortcut": shortcut})
+    metadata = {
+        "model": json.dumps(to_json(component)),
+        "input_shape": json.dumps(shape),
+        "classes": json.dumps([f"class {i}" for i in range(classes)]),
+    }
+    return Mapped({**renamed, **normalize}, Fit("resnet", classes, width, words), metadata)
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from netdepth import __version__
-from netdepth.config import Json, from_json, to_json
+from netdepth.config import Json, from_json
 from netdepth.errors import BadInput, NetdepthError, StorageError
 from netdepth.text import thousands
 from netdepth.tools.convert.cifar import Assumed, mapped
@@ -89,8 +89,8 @@ def rewrite(handle: BufferedReader, target: Path, name: str, assumed: Assumed = 
     while prefix := next((p for p in PREFIXES if all(key.startswith(p) for key in tensors)), None):
         stripped.append(prefix)
         tensors = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
-    tensors, fit, known, prefix = _fitted(tensors, assumed)
-    stripped += [prefix] if prefix else []
+    tensors, fit, known, also = _fitted(tensors, assumed)
+    stripped += also
     tensors, shared = _separate(tensors)
     source = name.encode(errors="replace").decode()
     metadata = {"source": source, "source_sha256": sha256, "made_by": f"netdepth {__version__}", **known}
@@ -112,30 +112,23 @@ def rewrite(handle: BufferedReader, target: Path, name: str, assumed: Assumed = 
     }
 
 
-def _fitted(tensors: dict[str, Tensor], assumed: Assumed) -> tuple[dict[str, Tensor], Fit, dict[str, str], str | None]:
-    """The tensors by the names that netdepth uses, the network that they fit, what the file says of it, and a prefix
-    that was removed because they fit without it."""
+def _fitted(tensors: dict[str, Tensor], assumed: Assumed) -> tuple[dict[str, Tensor], Fit, dict[str, str], list[str]]:
+    """The tensors by the names that netdepth uses, the network that they fit, what the file says of it, and the prefix,
+    if any, that was removed because they fit without it."""
     first = next(iter(tensors)).partition(".")[0] + "."
-    common = first if all(key.startswith(first) and key != first for key in tensors) else None
-    for prefix in (None, common) if common else (None,):
-        own = {key.removeprefix(prefix or ""): tensor for key, tensor in tensors.items()}
-        cifar = mapped(own, assumed)
-        if cifar is not None:
-            component, classes = cifar.component, cifar.classes
-            described = {
-                "model": json.dumps(to_json(component)),
-                "input_shape": json.dumps(cifar.input_shape),
-                "classes": json.dumps([f"class {i}" for i in range(classes)]),
-            }
-            fit = Fit(component.name, classes, cifar.width, cifar.words)
-            return cifar.tensors, fit, described, prefix
+    common = all(key.startswith(first) and key != first for key in tensors)
+    for prefix in ("", first) if common else ("",):
+        own = {key.removeprefix(prefix): tensor for key, tensor in tensors.items()}
+        stripped = [prefix] if prefix else []
+        if cifar := mapped(own, assumed):
+            return cifar.tensors, cifar.fit, cifar.metadata, stripped
         fit = recognise({key: tuple(tensor.shape) for key, tensor in own.items()})
         if fit.model is not None:
             break
     else:
-        own, prefix = tensors, None
+        own, stripped = tensors, []
     known = {key: str(value) for key in ("model", "classes", "width") if (value := getattr(fit, key)) is not None}
-    return own, fit, known, prefix
+    return own, fit, known, stripped
 
 
 def _unsafe(handle: BufferedReader) -> dict[str, Tensor]:
