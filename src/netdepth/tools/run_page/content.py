@@ -82,15 +82,16 @@ class RunContent:
     def facts(self) -> list[str]:
         row, sizes = self.row, self.split.sizes
         objective, origin = minimised(self.config), self.result.get("continued_from")
+        images = ", ".join(f"{thousands(sizes[key])} {name}" for key, name in PARTS.items() if key in sizes)
         facts = [
             capitalised(status_words(row)),
             f"depth {plain(row.depth)}, {thousands(row.num_params)} parameters" if row.num_params else "",
             f"trained in {duration(row.seconds)}" if row.seconds is not None else "",
-            ", ".join(f"{thousands(sizes[key])} {name}" for key, name in PARTS.items() if key in sizes) + " images",
+            f"{images} images" if images else "",
             f"trained on from {origin.get('run')}, step {origin.get('step')}" if origin is not None else "",
             f"minimised: {objective}; losses here are plain cross-entropy" if objective else "",
         ]
-        return [fact for fact in facts if fact.strip() != "images" and fact]
+        return list(filter(None, facts))
 
     @cached_property
     def about_data(self) -> list[str]:
