@@ -34,9 +34,8 @@ from netdepth.text import plain
 from netdepth.trackers import TRACKERS
 from netdepth.training.evaluate import METRICS, own_names
 from netdepth.training.objectives import OBJECTIVES
-from netdepth.training.optim import OPTIMIZERS, SCHEDULES, Optimizer
+from netdepth.training.optim import OPTIMIZERS, SCHEDULES, descend
 from netdepth.training.resolve import COMPONENTS, fill_in
-from netdepth.training.stack import FlatParameter
 from netdepth.training.torch_optim import TorchOptimizer, trial_parameter
 
 __all__ = ["Finding", "check_component", "check_file", "print_weights"]
@@ -169,15 +168,9 @@ def _dataset(component: Component, data_dir: Path | None) -> Promises:
 
 
 def _optimizer(component: Component, data_dir: Path | None) -> Promises:
-    def descend(flat: FlatParameter, optimizer: Optimizer, steps: int) -> None:
-        assert flat.grad is not None
-        for _ in range(steps):
-            flat.grad.copy_(flat.detach())  # the gradient of |x|^2 / 2
-            optimizer.step(1e-2)
-
     flat = trial_parameter()
     optimizer, before = OPTIMIZERS.build(component, flat), float(flat.detach().norm())
-    descend(flat, optimizer, 10)
+    descend(flat, optimizer, 1e-2, 10)
     yield "lowers a quadratic", float(flat.detach().norm()) < before, ""
     other = trial_parameter()
     restored = OPTIMIZERS.build(component, other)
@@ -188,8 +181,8 @@ def _optimizer(component: Component, data_dir: Path | None) -> Promises:
     else:
         for name, tensor in restored.state.items():
             tensor.copy_(optimizer.state[name])
-    descend(flat, optimizer, 5)
-    descend(other, restored, 5)
+    descend(flat, optimizer, 1e-2, 5)
+    descend(other, restored, 1e-2, 5)
     yield "continues from a saved state to the same bits", torch.equal(flat, other), _few(optimizer.state)
 
 

@@ -30,15 +30,9 @@ from netdepth.training.finished import Weights, find_weights, network_of
 from netdepth.training.process import find_device
 
 __all__ = [
-    "OBJECTIVES",
-    "CrossEntropy",
-    "Distillation",
-    "Objective",
-    "cached_logits",
-    "find_teacher",
-    "prepare",
+    "OBJECTIVES", "CrossEntropy", "Distillation", "Objective", "cached_logits", "find_teacher", "prepare",
     "set_teacher",
-]
+]  # fmt: skip
 
 CHUNK_PIXELS = 500 * 32 * 32
 """Most pixels per forward pass of a teacher."""

@@ -27,7 +27,7 @@ from netdepth.training.stack import ParameterGroup, Spans
 from netdepth.training.torch_optim import TorchOptimizer, adapted, trial_parameter
 
 __all__ = [
-    "OPTIMIZERS", "SCHEDULES", "Optimizer", "PaperWarmup", "Schedule", "WatchingSchedule", "elementwise",
+    "OPTIMIZERS", "SCHEDULES", "Optimizer", "PaperWarmup", "Schedule", "WatchingSchedule", "descend", "elementwise",
 ]  # fmt: skip
 
 
@@ -62,13 +62,19 @@ def elementwise(component: Component) -> bool:
         flat = nn.Parameter(start.clone())
         flat.grad = torch.zeros_like(start)
         optimizer = OPTIMIZERS.build(component, flat)
-        for _ in range(3):
-            flat.grad.copy_(flat.detach())  # the gradient of |x|^2 / 2
-            optimizer.step(optimizer.lr)
+        descend(flat, optimizer, optimizer.lr, 3)
         return flat.detach()
 
     whole = torch.linspace(-1.0, 2.0, 16)
     return torch.equal(moved(whole), torch.cat([moved(half) for half in whole.view(2, 8)]))
+
+
+def descend(flat: nn.Parameter, optimizer: Optimizer, lr: float, steps: int) -> None:
+    """Try ``optimizer``: ``steps`` updates of ``flat`` by the gradient of |x|^2 / 2."""
+    assert flat.grad is not None
+    for _ in range(steps):
+        flat.grad.copy_(flat.detach())
+        optimizer.step(lr)
 
 
 Lr = Annotated[float, "learning rate"]

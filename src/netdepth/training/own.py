@@ -67,32 +67,34 @@ def find_own(run: RunDir, *kinds: str) -> None:
     if all(name in registry_of(kind).names() and registry_of(kind).entry(name).origin is None for kind, name in asked):
         return  # all are netdepth's: nothing else of the folder is needed
     environment = run.environment()
-    parts = [part for part in (environment and environment.own) or () if (part.kind, part.name) in asked]
-    for part in parts:
-        registry, what = registry_of(part.kind), f"{part.kind} {part.name!r} of run {run.path.name}"
-        origin = registry.entry(part.name).origin if part.name in registry.names() else None
-        known = origin is not None and part.sha256 in (origin.content or origin.source, origin.source)
-        if known:
-            continue
-        if part.file is None:
-            state = "another one is registered now" if part.name in registry.names() else "it is not registered here"
-            raise BadInput(f"{what} was typed into a notebook or at a prompt, and {state}; run its cell as it was")
-        file = part.file
-        if file.endswith(".py"):
-            try:
-                _refuse_another(part, digest_of(files_of(Path(file))), what)
-            except (OSError, ValueError):
-                raise BadInput(
-                    f"{what} comes from {file}, which is gone; put it back, or say where it is: --import FILE.py"
-                ) from None
-        if not was_trained_here(_trusted_as(part)):
-            raise BadInput(
-                f"{what} comes from {file}, with which this account has trained nothing yet; look at it, and if you "
-                f"trust it: --import {file}"
-            )
-        import_user(file)
-        made = registry.entry(part.name).origin
-        _refuse_another(part, "" if made is None else made.content, what)
+    for part in (environment and environment.own) or ():
+        if (part.kind, part.name) in asked:
+            _find(part, f"{part.kind} {part.name!r} of run {run.path.name}")
+
+
+def _find(part: OwnPart, what: str) -> None:
+    """Register ``part`` again, which a message calls ``what``; raises as `find_own`."""
+    registry, file = registry_of(part.kind), part.file
+    there = part.name in registry.names()
+    origin = registry.entry(part.name).origin if there else None
+    if origin is not None and part.sha256 in (origin.content or origin.source, origin.source):
+        return
+    if file is None:
+        state = "another one is registered now" if there else "it is not registered here"
+        raise BadInput(f"{what} was typed into a notebook or at a prompt, and {state}; run its cell as it was")
+    what += f" comes from {file}"
+    if file.endswith(".py"):
+        try:
+            _refuse_another(part, digest_of(files_of(Path(file))), what)
+        except (OSError, ValueError):
+            raise BadInput(f"{what}, which is gone; put it back, or say where it is: --import FILE.py") from None
+    if not was_trained_here(_trusted_as(part)):
+        raise BadInput(
+            f"{what}, with which this account has trained nothing yet; look at it, and if you trust it: --import {file}"
+        )
+    import_user(file)
+    made = registry.entry(part.name).origin
+    _refuse_another(part, "" if made is None else made.content, what)
 
 
 def _trusted_as(part: OwnPart) -> str:
@@ -102,6 +104,6 @@ def _trusted_as(part: OwnPart) -> str:
 def _refuse_another(part: OwnPart, now: str, what: str) -> None:
     if now != part.sha256:
         raise BadInput(
-            f"{what} comes from {part.file}, which was altered since (or a file that it imports): {part.sha256[:10]} "
-            f"then, {now[:10]} now; put it back as it was, or name a copy of that: --import FILE.py"
+            f"{what}, which was altered since (or a file that it imports): {part.sha256[:10]} then, {now[:10]} now; "
+            "put it back as it was, or name a copy of that: --import FILE.py"
         )

@@ -173,13 +173,10 @@ def run_stack(
     for replica in replicas:
         assert replica.result is not None
         folder, cached = replica.folder, replica not in missing
-        older = [
-            *keeps_name(folder, called),
-            *_version_notes(folder),
-            *_missing_metrics(replica.result),
-            f"already finished: {folder.path}",
-        ]
-        notes = older if cached else list(folder.notes)
+        notes = list(folder.notes)
+        if cached:
+            notes = [*keeps_name(folder, called), *_version_notes(folder), *_missing_metrics(replica.result)]
+            notes.append(f"already finished: {folder.path}")
         mirror = mirrors.get(replica.index)
         finished.append(Finished(folder, replica.result, notes, mirror, trained_until, cached))
     return finished
