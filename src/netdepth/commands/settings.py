@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import json
 import typing
 from collections.abc import Iterator
@@ -38,12 +39,11 @@ def list_settings() -> Answer:
     options = {path: f"--{name.replace('_', '-')}" for name, path in COMMON.items()}
 
     def show() -> None:
-        for part in dict.fromkeys(one.path.partition(".")[0] for one in found):
-            rows = [
-                [one.path, one.of or "", one.type, json.dumps(one.default), _with(one.meaning, options.get(one.path))]
-                for one in found
-                if one.path.partition(".")[0] == part
-            ]
+        for _, part in itertools.groupby(found, lambda one: one.path.partition(".")[0]):
+            rows = []
+            for one in part:
+                option = f" ({options[one.path]})" if one.path in options else ""
+                rows.append([one.path, one.of or "", one.type, json.dumps(one.default), one.meaning + option])
             print_table(HEADER, rows, spare=(1, 2))
 
     return Answer({"settings": [dataclasses.asdict(one) for one in found], "options": options}, show)
@@ -87,7 +87,3 @@ def default_of(setting: Field) -> Json:
     """The default of a component's setting, ``required`` where it has none."""
     found: Json = "required" if setting.default is inspect.Parameter.empty else setting.default
     return found
-
-
-def _with(meaning: str, option: str | None) -> str:
-    return meaning if option is None else f"{meaning} ({option})"

@@ -38,19 +38,9 @@ if TYPE_CHECKING:  # a run is shown without NumPy
     from netdepth.stats.intervals import Estimate
 
 __all__ = [
-    "FORMATS",
-    "cell_of",
-    "class_words",
-    "markdown_table",
-    "markdown_text",
-    "metric_table",
-    "print_comparison",
-    "print_listing",
-    "print_next",
-    "print_quickstart",
-    "print_run",
-    "render",
-]
+    "FORMATS", "cell_of", "class_words", "markdown_table", "markdown_text", "metric_table", "print_comparison",
+    "print_listing", "print_next", "print_quickstart", "print_run", "render",
+]  # fmt: skip
 
 NAMED = 5
 """Classes that are named where many could be."""

@@ -44,7 +44,7 @@ OF_ROW = (
 )  # fmt: skip
 """What is kept of a run's row as it is."""
 
-State = tuple[tuple[str, int, int, int, int], ...]
+State = tuple[str, ...]
 """Name, size, times of change and inode of each file that was read."""
 
 
@@ -125,7 +125,7 @@ def _inside(folder: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
 def _look_at(path: Path) -> tuple[int, State | None, float]:
     """Bytes of all files of a run, the state of those that are read (None if one is a link), and their last change."""
     size, changed, linked = 0, 0.0, path.is_symlink()
-    state: list[tuple[str, int, int, int, int]] = []
+    state: list[str] = []
     folders = [str(path)]
     while folders:
         folder = folders.pop()
@@ -139,7 +139,8 @@ def _look_at(path: Path) -> tuple[int, State | None, float]:
                 if entry.name in READ and folder == str(path):
                     linked |= entry.is_symlink()
                     changed = max(changed, seen.st_mtime)
-                    state.append((entry.name, seen.st_size, seen.st_mtime_ns, seen.st_ctime_ns, seen.st_ino))
+                    times = f"{seen.st_mtime_ns} {seen.st_ctime_ns}"
+                    state.append(f"{entry.name} {seen.st_size} {times} {seen.st_ino}")
     return size, None if linked else tuple(sorted(state)), changed
 
 
@@ -172,10 +173,7 @@ def _load(file: Path) -> dict[str, tuple[State, KeptRun]]:
         held = json.loads(file.read_bytes())
         if (held["schema"], held["code"]) != (SCHEMA, _code_digest()):
             return {}
-        return {
-            key: (tuple((str(name), *map(int, numbers)) for name, *numbers in state), KeptRun(**kept))  # type: ignore[misc]
-            for key, (state, kept) in held["runs"].items()
-        }
+        return {key: (tuple(state), KeptRun(**kept)) for key, (state, kept) in held["runs"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return {}
 

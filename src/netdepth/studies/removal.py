@@ -70,26 +70,25 @@ def remove_all(chosen: Sequence[Removable], root: Path) -> tuple[list[Path], int
         Locked: a run or a study of it is being trained; what stands before it is removed already.
         StorageError: the disk refuses.
     """
-    removed: dict[Path, Path] = {}  # by the folder itself: it may be named in two ways
+    removed: list[Path] = []
     freed, left = 0, []
     for one in chosen:
         with one.study.lock() if one.study is not None else contextlib.nullcontext():
             for run in one.runs:
-                place = run.path.resolve()
-                if place not in removed:
+                if run.path.exists():  # it may be named in two ways
                     freed += remove(run, root)
-                    removed[place] = run.path
+                    removed.append(run.path)
             if one.study is not None:
                 before = folder_size(one.study.path)
                 _remove_made(one.study.path)
                 freed += before - folder_size(one.study.path)
-                removed[one.study.path.resolve()] = one.study.path
+                removed.append(one.study.path)
         if one.study is not None:
             (one.study.path / ".lock").unlink(missing_ok=True)
             with contextlib.suppress(OSError):  # not empty
                 one.study.path.rmdir()
             left += sorted(one.study.path.iterdir()) if one.study.path.exists() else []
-    return list(removed.values()), freed, left
+    return removed, freed, left
 
 
 def _remove_made(folder: Path) -> None:

@@ -15,14 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.runs import RunResult
-from netdepth.trackers.base import (
-    TRACKERS,
-    Tracker,
-    Values,
-    confusion_matrix,
-    final_metrics,
-    flat_config,
-)
+from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, flat_config
 
 __all__ = ["board_command", "tensorboard"]
 

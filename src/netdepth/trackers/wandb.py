@@ -11,15 +11,7 @@ from typing import Annotated, Any
 
 from netdepth.errors import StorageError
 from netdepth.runs import RunResult
-from netdepth.trackers.base import (
-    TRACKERS,
-    Tracker,
-    Values,
-    confusion_matrix,
-    final_metrics,
-    mirror_folder,
-    run_id,
-)
+from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, mirror_folder, run_id
 
 __all__ = ["read_log", "require_complete", "wandb"]
 
