@@ -227,12 +227,12 @@ def test_an_evaluation_costs_little(stream: io.StringIO, monkeypatch: pytest.Mon
 
 
 def test_what_a_record_says() -> None:
-    assert describe_record({**RECORD, "best": False, "overfit_count": 2}).endswith("val · overfitting? 2")
-    assert "overfitting since epoch 3" in describe_record({**RECORD, "overfit_onset_epoch": 3.0, "overfit_count": 4})
+    assert describe_record({**RECORD, "best": False, "overfit_count": 2})[0].endswith("val · overfitting? 2")
+    assert "overfitting since epoch 3" in describe_record({**RECORD, "overfit_onset_epoch": 3.0, "overfit_count": 4})[0]
     unseen = {**RECORD, "val_loss": float("nan"), "val_accuracy": float("nan"), "diverged": False, "best": False}
-    assert describe_record(unseen) == "loss 0.2500 train · accuracy 92.50 % train"
-    assert "nan val" in describe_record({**unseen, "diverged": True})
-    missing = describe_record({"step": 1, "train_loss": float("nan"), "val_loss": None})
+    assert describe_record(unseen)[0] == "loss 0.2500 train · accuracy 92.50 % train"
+    assert "nan val" in describe_record({**unseen, "diverged": True})[0]
+    missing = describe_record({"step": 1, "train_loss": float("nan"), "val_loss": None})[0]
     assert missing == "loss nan train - val · accuracy - train - val"
 
 

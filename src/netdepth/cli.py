@@ -315,9 +315,9 @@ def _overrides(parser: Parser, text: str) -> None:
 def _common(parser: Parser, names: Iterable[str]) -> None:
     """Settings with an option of their own; each is one of `COMMON`."""
     for name in names:
+        metavar = {"optimizer": "NAME", "lr": "RATE"}.get(name, "N")
         whole = {"epochs": (1, 10**9), "batch_size": (1, 2**20), "width": (1, 10**6), "depth": (1, 10**6)}.get(name)
-        metavar, text = ("NAME" if name == "optimizer" else "RATE" if name == "lr" else "N"), f"sets {COMMON[name]}"
-        parser.option(f"--{name.replace('_', '-')}", metavar, text, whole=whole)
+        parser.option(f"--{name.replace('_', '-')}", metavar, f"sets {COMMON[name]}", whole=whole)
 
 
 def _weights(parser: Parser) -> None:

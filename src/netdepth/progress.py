@@ -255,7 +255,7 @@ class TrainProgress(Display):
 
     def evaluated(self, record: ShownRecord) -> None:
         """Show one record of ``metrics.jsonl``."""
-        step, forms = record["step"], _forms(record)
+        step, forms = record["step"], describe_record(record)
         self._numbers = forms[0]
         self.advance(step, numbers=forms)
         place = epochs_of(step, self.total_steps, self.steps_per_epoch)
@@ -328,16 +328,12 @@ class DownloadProgress(Display):
             self._line(begun, lasting=True)
 
 
-def describe_record(record: ShownRecord) -> str:
+def describe_record(record: ShownRecord) -> list[str]:
     """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``.
 
-    Without validation images it speaks of training alone.
+    After it shorter ones: without accuracies, and then with the overfitting counter in short. Without validation images
+    they speak of training alone.
     """
-    return _forms(record)[0]
-
-
-def _forms(record: ShownRecord) -> list[str]:
-    """A record as one line, and shorter ones: without accuracies, and then with the overfitting counter in short."""
     loss, accuracy = f"{number(record.get('train_loss'))} train", f"{percent(record.get('train_accuracy'))} train"
     if record.get("diverged") or not math.isnan(record.get("val_loss") or 0.0):
         loss += f" {number(record.get('val_loss'))} val"

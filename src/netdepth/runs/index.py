@@ -27,7 +27,7 @@ from netdepth.config import SCHEMA, Json, Settings
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.files.atomic import write_atomic
 from netdepth.runs.folder import RunDir
-from netdepth.runs.naming import Called, flat_settings
+from netdepth.runs.naming import flat_settings
 from netdepth.runs.table import Quantity, quantities_of, run_row
 
 __all__ = ["ListedRun", "read_runs"]
@@ -39,7 +39,7 @@ SETTLED = 3.0
 VAL_ACCURACY = Quantity("val_accuracy", "val accuracy", "val", "accuracy", percent=True)
 
 OF_ROW = (
-    "status", "error", "recipe", "dataset", "model", "fingerprint", "seed", "depth", "num_params", "epochs",
+    "status", "error", "recipe", "dataset", "fingerprint", "seed", "num_params", "epochs",
     "best_epoch", "seconds",
 )  # fmt: skip
 """What is kept of a run's row as it is."""
@@ -56,10 +56,8 @@ class KeptRun:
     error: str | None
     recipe: str | None
     dataset: str | None
-    model: str | None
     fingerprint: str | None
     seed: int | None
-    depth: float | None
     num_params: float | None
     epochs: float | None
     best_epoch: float | None
@@ -81,10 +79,6 @@ class ListedRun:
     kept: KeptRun
     size: int
     changed: float
-
-    @property
-    def called(self) -> Called:
-        return Called(self.kept.name, self.kept.changes)
 
 
 def read_runs(root: Path) -> list[ListedRun]:
