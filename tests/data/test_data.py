@@ -71,6 +71,22 @@ def test_statistics_are_those_of_numpy_over_the_training_part_alone(loaded: Load
     np.testing.assert_allclose(std.numpy(), pixels.std(axis=(0, 2, 3), dtype=np.float64) / 255, rtol=1e-10)
 
 
+@pytest.mark.slow
+def test_at_most_two_of_a_thousand_real_validation_images_are_called_unlike_the_training_pictures(
+    loaded: Loaded,
+) -> None:
+    splits, parts = loaded
+    val, known = parts["val"].inputs.numpy(), splits.pictures
+    assert known is not None
+
+    def unlike(pictures: np.ndarray) -> float:
+        return float(np.mean([bool(known.differences(picture)) for picture in pictures]))
+
+    assert unlike(val) <= (0.002 if splits.spec.name != "mnist5k" else 0.005)
+    assert unlike(255 - val[:1000]) >= (0.99 if "mnist" in splits.spec.name else 0.0)
+    assert unlike(val[:1000] >> 4) >= 0.9
+
+
 def test_spec_names_its_source_and_digests(loaded: Loaded) -> None:
     spec = loaded[0].spec
     official = {form.name: form.sha256 for file in SOURCES[spec.name].files for form in file.forms}

@@ -45,13 +45,3 @@ def test_any_shape_and_number_of_pictures_has_statistics(shape):
 def test_statistics_of_a_strange_file_are_refused():
     with pytest.raises(BadInput, match="mean = "):
         PictureStatistics(1, (1.0,), (0.0, 1.0), (0.0, 1.0), ())  # type: ignore[arg-type]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "inverted"), [("mnist", 0.99), ("fashion-mnist", 0.99), ("cifar10-jpeg", 0.0)])
-def test_at_most_two_of_a_thousand_real_validation_images_are_called_unlike(name, inverted, real_data):
-    splits = data.load(Component(name), data_dir=real_data(name))
-    val = splits.val.inputs.numpy()
-    assert rate(splits.pictures, val) <= 0.002
-    assert rate(splits.pictures, 255 - val) >= inverted
-    assert rate(splits.pictures, val >> 4) >= 0.9
