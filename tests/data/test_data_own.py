@@ -6,7 +6,6 @@ import gzip
 import importlib.util
 import io
 import json
-import re
 import struct
 import zipfile
 from pathlib import Path
@@ -88,6 +87,9 @@ def test_what_is_not_divided_is_divided_by_a_stated_seed(tmp_path: Path) -> None
     assert splits_of("arrays", tmp_path / "a.npz", test_size=0, val_size=0.5).spec.sizes == {"train": 20, "val": 20}
 
 
+PLANES = np.stack([X, X // 2, X // 3], 1)
+
+
 @pytest.mark.parametrize(
     ("images", "settings", "expected"),
     [
@@ -100,17 +102,9 @@ def test_what_is_not_divided_is_divided_by_a_stated_seed(tmp_path: Path) -> None
         (X > 100, {}, np.where(X > 100, 255, 0)[:, None]),
         ((X > 100).astype(np.uint8), {"values": "0..1"}, np.where(X > 100, 255, 0)[:, None]),
         (X // 16, {"values": "0..255"}, (X // 16)[:, None]),
-        (np.stack([X, X // 2, X // 3], -1), {}, np.stack([X, X // 2, X // 3], 1)),
-        (
-            np.stack([X, X // 2, X // 3], 1).reshape(40, -1),
-            {"layout": "channels-first"},
-            np.stack([X, X // 2, X // 3], 1),
-        ),
-        (
-            np.stack([X, X // 2, X // 3], -1).reshape(40, -1),
-            {"layout": "channels-last"},
-            np.stack([X, X // 2, X // 3], 1),
-        ),
+        (PLANES.transpose(0, 2, 3, 1), {}, PLANES),
+        (PLANES.reshape(40, -1), {"layout": "channels-first"}, PLANES),
+        (PLANES.transpose(0, 2, 3, 1).reshape(40, -1), {"layout": "channels-last"}, PLANES),
         (np.stack([X] * 4, -1), {"layout": "channels-last"}, np.stack([X] * 4, 1)),
     ],
 )
@@ -121,41 +115,62 @@ def test_every_clear_form_of_pixels(
     np.testing.assert_array_equal(splits.train.inputs, expected)
 
 
+MANY = {"x_train": np.zeros((300, 2, 2), np.uint8) + 200, "y_train": np.arange(300)}
+
+
 @pytest.mark.parametrize(
-    ("images", "words"),
+    ("held", "words"),
     [
-        (X / 16, r"x_train of 'a.npz' .float64. runs from .* to 15.9375, which may be"),
-        ((X > 100).astype(np.uint8), r".uint8. runs from 0 to 1, which may be .*dataset.values=0..1 or 0..255"),
-        ((X / 255 - 0.5) / 0.5, "runs from -1 to 1, pixels from 0 to 1 or 0 to 255"),
-        (X.astype(np.uint16) * 257, "runs from .* to 65[0-9]*, pixels from"),
-        (np.where(X > 250, np.nan, X), "holds NaN or infinite values"),
-        (np.full((40, 6, 6), "x"), "images are numbers"),
-        (X[..., None].repeat(4, -1), r"shape \[40, 6, 6, 4\], which has neither 1 nor 3 channels"),
-        (np.zeros((40, 3, 6, 3), np.uint8), "could have its channels first or last; say --set dataset.layout"),
-        (np.tile(X.reshape(40, 36), 3), "rows of 108 numbers, 3 × 6 × 6: three planes"),
-        (X.reshape(40, 36)[:, :13], "rows of 13 numbers, which are no square picture"),
-        (X[None], r"shape \[1, 40, 6, 6\], which has neither"),
-        (X[:0], "is empty"),
-        (X[:39], "has 39 images and 40 labels"),
+        ({"x_train": X / 16}, " to 15.9375, which may be"),
+        ({"x_train": (X > 100).astype(np.uint8)}, "(uint8) runs from 0 to 1, which may be"),
+        ({"x_train": (X / 255 - 0.5) / 0.5}, "runs from -1 to 1, pixels from 0 to 1 or 0 to 255"),
+        ({"x_train": X.astype(np.uint16) * 257}, f" to {int(X.max()) * 257}, pixels from"),
+        ({"x_train": np.where(X > 250, np.nan, X)}, "holds NaN or infinite values"),
+        ({"x_train": np.full((40, 6, 6), "x")}, "images are numbers"),
+        ({"x_train": X[..., None].repeat(4, -1)}, "shape [40, 6, 6, 4], which has neither 1 nor 3 channels"),
+        ({"x_train": np.zeros((40, 3, 6, 3), np.uint8)}, "channels first or last; say --set dataset.layout"),
+        ({"x_train": np.tile(X.reshape(40, 36), 3)}, "rows of 108 numbers, 3 × 6 × 6: three planes"),
+        ({"x_train": X.reshape(40, 36)[:, :13]}, "rows of 13 numbers, which are no square picture"),
+        ({"x_train": X[None]}, "shape [1, 40, 6, 6], which has neither"),
+        ({"x_train": X[:0]}, "is empty"),
+        ({"x_train": X[:39]}, "has 39 images and 40 labels"),
+        ({"x_train": X / 255, "x_test": X, "y_test": Y}, "runs from 0 to 1, x_test"),
+        ({"x_test": X / 255, "y_test": Y}, "0 to 255, x_test"),
+        ({"x_train": X / 255, "x_test": X / 16, "y_test": Y}, "runs from 0 to 1, x_test"),
+        ({"x_train": X.astype(float), "x_test": X / 255, "y_test": Y}, "0 to 255, x_test"),
+        ({"x_test": X[:, :5], "y_test": Y}, "x_test of 'a.npz' has images of shape [1, 5, 6], x_train of 'a.npz' has"),
+        ({"y_train": Y / 3}, "has the label 0.333333; labels are classes"),
+        ({"y_train": np.zeros(40)}, "has labels of 1 class; it takes 2 or more"),
+        ({"y_train": np.ones((40, 4))}, "not one-hot"),
+        ({"y_train": np.ones((40, 4, 1))}, "it takes [N], or one-hot"),
+        ({"y_train": np.array(["a\n", "b", "c", "d"])[Y]}, "cannot be told apart"),
+        ({"x_test": X, "y_test": Y + 1}, "x_test of 'a.npz' has the label 4, of which train has no example"),
+        ({"x_test": X, "y_test": np.array(list("abcd"))[Y]}, "are numbers and names"),
+        (MANY, "has 300 different labels in 300 examples, which are no classes"),
+        ({"y_train": np.array([{}])}, "holds Python objects, which are not loaded"),
+        ({"train_images": X, "train_labels": Y}, "holds train data twice"),
     ],
 )
-def test_what_could_be_read_in_two_ways_is_refused(images: np.ndarray, words: str, tmp_path: Path) -> None:
-    line = refused("arrays", npz(tmp_path / "a.npz", x_train=images, y_train=Y))
-    assert re.search(words, line), line
+def test_what_is_unclear_or_no_data_is_refused(held: dict[str, np.ndarray], words: str, tmp_path: Path) -> None:
+    assert words in refused("arrays", npz(tmp_path / "a.npz", **{"x_train": X, "y_train": Y, **held}))
 
 
-def test_parts_that_differ_in_range_or_shape_are_refused(tmp_path: Path) -> None:
-    labels = {"y_train": Y, "y_test": Y}
-    path = tmp_path / "a.npz"
-    for train, test in ((X / 255, X), (X, X / 255), (X / 255, X / 16), (X.astype(float), X / 255)):
-        npz(path, x_train=train, x_test=test, **labels)
-        assert "runs from 0 to 1, x_test" in refused("arrays", path) or "0 to 255, x_test" in refused("arrays", path)
-    npz(path, x_train=X, x_test=X[:, :5], **labels)
-    assert "x_test of 'a.npz' has images of shape [1, 5, 6], x_train of 'a.npz' has [1, 6, 6]" in refused(
-        "arrays", path
-    )
-    npz(path, x_train=X, x_test=X // 200, **labels)  # a dark test part is no other range
+def test_a_dark_test_part_is_no_other_range(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", x_train=X, y_train=Y, x_test=X // 200, y_test=Y)
     assert splits_of("arrays", path).spec.sizes["test"] == 40
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"names": ["a", "b"]}, "dataset.names has 2 names, the labels are 4 classes (0, 1, 2, 3)"),
+        ({"names": ["a", "b", "c", "a"]}, "cannot be told apart"),
+        ({"val_size": 37}, "val_size = 37 is out of range; it takes 0 to 36"),
+        ({"test_size": 4}, "is divided already; leave it null"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(settings: dict[str, Any], words: str, tmp_path: Path) -> None:
+    assert words in refused("arrays", npz(tmp_path / "a.npz", x_train=X, y_train=Y), **settings)
 
 
 @pytest.mark.parametrize(
@@ -186,36 +201,6 @@ def test_labels_become_classes_and_the_note_says_how(
     assert names == given
 
 
-@pytest.mark.parametrize(
-    ("labels", "settings", "words"),
-    [
-        (Y / 3, {}, "has the label 0.333333; labels are classes"),
-        (np.zeros(40), {}, "has labels of 1 class; it takes 2 or more"),
-        (np.ones((40, 4)), {}, "not one-hot"),
-        (np.ones((40, 4, 1)), {}, "it takes [N], or one-hot"),
-        (Y, {"names": ["a", "b"]}, "dataset.names has 2 names, the labels are 4 classes (0, 1, 2, 3)"),
-        (Y, {"names": ["a", "b", "c", "a"]}, "cannot be told apart"),
-        (np.array(["a\n", "b", "c", "d"])[Y], {}, "cannot be told apart"),
-        (Y, {"val_size": 37}, "val_size = 37 is out of range; it takes 0 to 36"),
-        (Y, {"test_size": 4}, "is divided already; leave it null"),
-    ],
-)
-def test_labels_that_are_no_classes(labels: np.ndarray, settings: dict[str, Any], words: str, tmp_path: Path) -> None:
-    assert words in refused("arrays", npz(tmp_path / "a.npz", x_train=X, y_train=labels), **settings)
-
-
-def test_labels_of_parts_that_do_not_belong_together(tmp_path: Path) -> None:
-    path = tmp_path / "a.npz"
-    held = {"x_train": X, "x_test": X, "y_train": Y}
-    npz(path, **held, y_test=Y + 1)
-    assert "x_test of 'a.npz' has the label 4, of which train has no example" in refused("arrays", path)
-    npz(path, **held, y_test=np.array(list("abcd"))[Y])
-    assert "are numbers and names" in refused("arrays", path)
-    many = np.arange(300)
-    npz(path, x_train=np.zeros((300, 2, 2), np.uint8) + 200, y_train=many)
-    assert "has 300 different labels in 300 examples, which are no classes" in refused("arrays", path)
-
-
 def lying(shape: tuple[int, ...]) -> bytes:
     """An npz whose array says that it has another shape."""
     header = io.BytesIO()
@@ -232,11 +217,7 @@ def test_archives_that_are_damaged_lie_or_hold_objects_are_one_line(
 ) -> None:
     path = tmp_path / "a.npz"
     assert "no file" in refused("arrays", path)
-    assert "holds Python objects, which are not loaded" in refused("arrays", npz(path, x=X, y=np.array([{}])))
     assert "holds x_train without y_train" in refused("arrays", npz(path, x_train=X))
-    assert "holds train data twice" in refused(
-        "arrays", npz(path, x_train=X, y_train=Y, train_images=X, train_labels=Y)
-    )
     assert "holds x_test, y_test; it takes x_train" in refused("arrays", npz(path, x_test=X, y_test=Y))
     assert "holds nothing; it takes" in refused("arrays", npz(path, other=X))
     path.write_bytes(lying((2**40, 28, 28)))
@@ -346,15 +327,8 @@ def test_tables_that_are_refused(tmp_path: Path) -> None:
     ):
         path.write_text("\n".join([*lines[:at], line, *lines[at + 1 :]]))
         assert words in refused("csv", path)
-    for content in (
-        b"",
-        b"\0\0\0",
-        b"\x1f\x8b\x08broken",
-        RNG.bytes(3_000),
-        b"label\n1\n",
-        b"\xff\xfe" * 50,
-        lines[0].encode(),
-    ):
+    broken = (b"", b"\0\0\0", b"\x1f\x8b\x08broken", RNG.bytes(3_000), b"label\n1\n", b"\xff\xfe" * 50)
+    for content in (*broken, lines[0].encode()):
         path.write_bytes(content)
         refused("csv", path)
 
