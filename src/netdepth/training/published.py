@@ -126,7 +126,7 @@ def open_published(path: Path, names: Sequence[str] | None = None) -> Published:
     described = _described(path, content)
     component, shape, classes = described or _recognised(path, weights)
     if names is not None and len(names) != len(classes):
-        raise BadInput(f"{len(names)} names of classes for {path}, which has {len(classes)}")
+        raise BadInput(f"{len(names)} names of classes for {path}, which has {len(classes)} classes")
     if described:
         model = _built(path, component, shape, len(classes), weights)
     else:
@@ -164,13 +164,13 @@ def _described(path: Path, content: bytes) -> About | None:
         return None
     try:
         component: Component = from_json(Component, json.loads(metadata["model"]), "model")
-        (channels, height, width), classes = json.loads(metadata["input_shape"]), json.loads(metadata["classes"])
-        fine = all(type(size) is int and 0 < size <= MOST_PIXELS for size in (channels, height, width))
-        if not (fine and isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes)):
+        classes: tuple[str, ...] = from_json(tuple[str, ...], json.loads(metadata["classes"]), "classes")
+        channels, height, width = from_json(tuple[int, ...], json.loads(metadata["input_shape"]), "input_shape")
+        if not classes or not all(0 < size <= MOST_PIXELS for size in (channels, height, width)):
             raise ValueError("input_shape or classes")
     except (BadInput, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{path} does not say what its network is: its metadata are damaged ({error})") from None
-    return component, (channels, height, width), tuple(classes)
+    return component, (channels, height, width), classes
 
 
 def _built(

@@ -113,8 +113,7 @@ class TorchOptimizer:
         for parameter in group["params"]:
             together.setdefault(id(self._places[id(parameter)]), []).append(parameter)
         for parameters in together.values():
-            place = self._places[id(parameters[0])]
-            yield {**group, "params": parameters}, 1.0 if place is None else place.factor
+            yield {**group, "params": parameters}, self._places[id(parameters[0])].factor
 
     def step(self, lr: float) -> None:
         """One update with learning rate ``lr``.
@@ -124,8 +123,7 @@ class TorchOptimizer:
         """
         for group, share in self._rates:
             group["lr"] = lr * share
-        places = ((p, self._places[id(p)]) for p in self.parameters.values())
-        frozen = [(p, p.grad) for p, place in places if place is not None and place.frozen]
+        frozen = [(p, p.grad) for p in self.parameters.values() if self._places[id(p)].frozen]
         for parameter, _ in frozen:
             parameter.grad = None  # what PyTorch's optimizers pass over
         try:
@@ -200,14 +198,15 @@ def _decoded(tensor: Tensor, kind: str, parameter: Tensor | None) -> Any:
     return tensor.to(parameter.device if parameter is not None and tensor.dim() else tensor.device, copy=True)
 
 
-def _places(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict[int, ParameterGroup | None]:
-    """The group of ``flat`` (`FlatParameter.groups`) in which each parameter, by its id, lies; None without groups."""
+def _places(flat: nn.Parameter, parameters: Mapping[str, nn.Parameter]) -> dict[int, ParameterGroup]:
+    """The group of ``flat`` (`FlatParameter.groups`) in which each parameter, by its id, lies; without groups one."""
     groups: tuple[ParameterGroup, ...] = getattr(flat, "groups", ())
-    found: dict[int, ParameterGroup | None] = {}
+    whole = ParameterGroup(((0, flat.numel()),))
+    found: dict[int, ParameterGroup] = {}
     start = 0
     for parameter in parameters.values():
         inside = (group for group in groups if any(low <= start < high for low, high in group.spans))
-        found[id(parameter)] = next(inside, None)
+        found[id(parameter)] = next(inside, whole)
         start += parameter.numel()
     return found
 
