@@ -172,13 +172,13 @@ def dataset(
     Raises:
         BadInput: what cannot be pictures with classes, or could be understood in two ways.
     """
-    given = {"train": (x, y, "x"), "val": (x_val, y_val, "x_val"), "test": (x_test, y_test, "x_test")}
+    given = {"train": (x, y, ""), "val": (x_val, y_val, "_val"), "test": (x_test, y_test, "_test")}
     parts = {}
-    for part, (images, labels, name) in given.items():
+    for part, (images, labels, end) in given.items():
         if (images is None) != (labels is None):
-            raise BadInput(f"{name} and {name.replace('x', 'y', 1)} come together; one of them is None")
+            raise BadInput(f"x{end} and y{end} come together; one of them is None")
         if images is not None:
-            parts[part] = Examples(_numpy(images, name), _numpy(labels, name.replace("x", "y", 1)), name)
+            parts[part] = Examples(_numpy(images, f"x{end}"), _numpy(labels, f"y{end}"), f"x{end}")
     made, _ = pixels(parts, values, layout)
     class_labels({part: (one.labels, one.name) for part, one in parts.items()}, names)  # refused here, not by a run
     pooled = list(parts) == ["train"]
@@ -208,17 +208,15 @@ def _written(held: Mapping[str, np.ndarray], path: str | Path | None) -> Path:
     """The file that holds the arrays; where the cache cannot be written, one in the folder for temporary files."""
     buffer = io.BytesIO()
     np.savez(buffer, allow_pickle=False, **held)
-    if path is not None:
-        target = Path(path).expanduser().absolute()
-        target = target if target.suffix == ".npz" else target.with_name(f"{target.name}.npz")
-        write_atomic(target, buffer.getvalue(), parents=True)
-        return target
-    name = f"{hashlib.sha256(' '.join([*held, array_digest(*held.values())]).encode()).hexdigest()[:32]}.npz"
-    target = user_cache() / "arrays" / name
+    key = hashlib.sha256(" ".join([*held, array_digest(*held.values())]).encode()).hexdigest()[:32]
+    target = user_cache() / "arrays" / key if path is None else Path(path).expanduser().absolute()
+    target = target if target.suffix == ".npz" else target.with_name(f"{target.name}.npz")
     try:
         write_atomic(target, buffer.getvalue(), parents=True)
     except StorageError as fault:
-        target = Path(tempfile.mkdtemp(prefix="netdepth-")) / name
+        if path is not None:
+            raise
+        target = Path(tempfile.mkdtemp(prefix="netdepth-")) / target.name
         print(printable(f"note: {fault}; the arrays are in {target}"), file=sys.stderr)
         write_atomic(target, buffer.getvalue())
     return target

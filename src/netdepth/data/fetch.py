@@ -31,7 +31,7 @@ import certifi
 import platformdirs
 
 from netdepth.errors import BadInput, StorageError
-from netdepth.files.atomic import storage
+from netdepth.files.atomic import reading, storage
 from netdepth.progress import DownloadProgress
 
 __all__ = [
@@ -209,15 +209,14 @@ def _content(path: Path, file: OfficialFile) -> bytes:
 
 def _read(path: Path, size: int) -> bytes:
     """The bytes of ``path``, but not many more than a content of ``size`` bytes takes."""
-    try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for a writer
-            raise BadInput("it is not a regular file")
-        with open(path, "rb") as handle:
-            return handle.read(size + OVERHEAD + 1)
-    except FileNotFoundError:
-        raise BadInput("it is a link to a file that does not exist") from None
-    except OSError as error:
-        raise StorageError(f"cannot read {str(path)!r}: {error.strerror or error}") from error
+    with reading(path):
+        try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # reading a pipe would wait for a writer
+                raise BadInput("it is not a regular file")
+            with open(path, "rb") as handle:
+                return handle.read(size + OVERHEAD + 1)
+        except FileNotFoundError:
+            raise BadInput("it is a link to a file that does not exist") from None
 
 
 def is_gzip(head: bytes) -> bool:
