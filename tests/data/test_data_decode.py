@@ -147,12 +147,8 @@ def test_what_a_file_holds_decides_not_its_name_and_photographs_with_previews_ar
 
 
 def test_the_other_formats_and_the_first_frame_of_a_gif() -> None:
-    for form, settings in (
-        ("TIFF", {}),
-        ("TIFF", {"compression": "tiff_lzw"}),
-        ("BMP", {}),
-        ("WEBP", {"lossless": True}),
-    ):
+    lzw, lossless = {"compression": "tiff_lzw"}, {"lossless": True}
+    for form, settings in (("TIFF", {}), ("TIFF", lzw), ("BMP", {}), ("WEBP", lossless)):
         np.testing.assert_array_equal(pixels(saved(Image.fromarray(RANDOM), form, **settings)), RANDOM)
     exif = Image.Exif()
     exif[0x0112] = 6

@@ -48,9 +48,8 @@ def test_all_three_parts(tmp_path: Path) -> None:
         assert split.inputs.is_contiguous()
         assert split.inputs.dtype == torch.uint8
         assert split.labels.dtype == torch.int64
-    assert [
-        f for f in SUITES["dataset"](Component("image-folder", {"path": str(tmp_path / "all")}), None) if not f[1]
-    ] == []
+    findings = SUITES["dataset"](Component("image-folder", {"path": str(tmp_path / "all")}), None)
+    assert [promise for promise, kept, _ in findings if not kept] == []
 
 
 def test_without_val_it_is_drawn_from_train_with_equal_class_shares(tmp_path: Path) -> None:

@@ -128,12 +128,7 @@ def test_what_makes_the_numbers_of_a_run_look_better_is_said_wherever_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = make_run(tmp_path)
-    about = {
-        "classes": list("abcdefg"),
-        "without_val": list("abcdef"),
-        "repeated": {"test": 3},
-        "note": "labels 1 to 7",
-    }
+    about = {"without_val": list("abcdef"), "repeated": {"test": 3}, "note": "labels 1 to 7"}
     split = {**(run.read_json("split.json") or {}), "sizes": {"test": 2_000}, "classes": list("abcdefg"), **about}
     run.write_json("split.json", split)
     result = run.read_json("result.json") or {}

@@ -61,12 +61,10 @@ def test_weights_are_hashed_where_they_are_given_and_such_runs_are_trained_alone
     assert plain.config.objective.args["class_weights"] is None
     old = dataclasses.replace(plain.config, objective=Component("cross-entropy", {"label_smoothing": 0.0}, 1))
     assert plain.fingerprint == fingerprint(old, digits().spec), "that of runs from before there were weights"
-    assert (
-        len({plain.fingerprint, of(class_weights="balanced").fingerprint, of(class_weights=[1.0] * 10).fingerprint})
-        == 3
-    )
+    balanced, given = of(class_weights="balanced"), of(class_weights=[1.0] * 10)
+    assert len({plain.fingerprint, balanced.fingerprint, given.fingerprint}) == 3
     assert plain.stackable
-    assert not of(class_weights="balanced").stackable
+    assert not balanced.stackable
 
 
 @pytest.mark.parametrize(

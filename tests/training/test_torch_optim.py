@@ -127,9 +127,7 @@ def test_what_cannot_work_is_refused_in_one_line():
     with pytest.raises(BadInput, match=r"setting of optimizer 'own-rmsprop': 'alhpa'.*alpha"):
         OPTIMIZERS.build(Component("own-rmsprop", {"alhpa": 0.9}), trial_parameter())
     OPTIMIZERS.register("own-broken")(Broken)
-    with pytest.raises(
-        BadInput, match=r"optimizer 'own-broken' failed at line \d+ of .*test_torch_optim\.py: .*nothing"
-    ):
+    with pytest.raises(BadInput, match=r"'own-broken' failed at line \d+ of .*test_torch_optim\.py: .*nothing"):
         fill_in(dataclasses.replace(CONFIG, optimizer=Component("own-broken")))
     assert "foreach" not in OPTIMIZERS.resolve(Component("own-rmsprop")).args
     two_seeds = Stack([build("mlp", (1, 4, 4), 5, seed=seed, hidden=[6]) for seed in (0, 1)])
