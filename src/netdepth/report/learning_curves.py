@@ -24,7 +24,7 @@ from netdepth.report.style import (
     tidy,
 )  # fmt: skip
 from netdepth.runs.folder import RunDir, slug
-from netdepth.runs.table import RunRow, minimised, number_of, run_row, status_words
+from netdepth.runs.table import RunRow, number_of, run_row, status_words
 from netdepth.text import capitalised, plain, printable
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ class _Curves:
     """One run: its row of the table, its epochs, and by metric its scaled values, NaN where there is no finite one."""
 
     row: RunRow
-    minimised: str | None
     epochs: list[float]
     values: dict[str, list[float]]
 
@@ -63,7 +62,7 @@ def learning_curves(run: RunDir) -> Path:
     """
     curves = _read(run)
     row = curves.row
-    figure, panels = _figure(f"{row.title}, seed {row.seed}", status_words(row), curves.minimised)
+    figure, panels = _figure(f"{row.title}, seed {row.seed}", status_words(row), row.objective)
     for metric, axes in panels.items():
         lines = _draw_run(axes, curves, metric)
     if lines:
@@ -127,7 +126,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
     missing = f"; {len(runs) - len(drawn)} without any evaluation" if len(drawn) < len(runs) else ""
     diverged = sum(curves.row.status == "diverged" for curves in drawn)
     subtitle = f"thin: runs, thick: mean{f'; {diverged} diverged' if diverged else ''}{missing}"
-    figure, panels = _figure(f"{row.title}, {len(drawn)} runs", subtitle, drawn[0].minimised)
+    figure, panels = _figure(f"{row.title}, {len(drawn)} runs", subtitle, row.objective)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
     for metric, axes in panels.items():
         ends = {}
@@ -157,7 +156,7 @@ def _read(run: RunDir) -> _Curves:
     values = {
         f"{part}_{metric}": column(f"{part}_{metric}", METRICS[metric][1]) for part in PARTS for metric in METRICS
     }
-    return _Curves(run_row(run), minimised(run.read_json("config.json") or {}), column("epoch"), values)
+    return _Curves(run_row(run), column("epoch"), values)
 
 
 def _figure(title: str, subtitle: str, objective: str | None) -> tuple[Figure, dict[str, Axes]]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from netdepth.runs.folder import RunDir
 from netdepth.runs.naming import SEPARATOR, changed_settings
-from netdepth.runs.table import QUANTITIES, Quantity, RunRow, minimised, run_row, status_words
+from netdepth.runs.table import QUANTITIES, Quantity, RunRow, run_row, status_words
 from netdepth.text import (
     STATUS_WORDS,
     age,
@@ -57,9 +57,8 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     header, lines = metric_table(row)
     print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3), spare=(6, 4, 5))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
-    objective = minimised(run.read_json("config.json") or {})
-    if objective is not None:
-        print(printable(f"Minimised: {objective}; the losses here are the plain cross-entropy."))
+    if row.objective is not None:
+        print(printable(f"Minimised: {row.objective}; the losses here are the plain cross-entropy."))
     for line in class_words(row):
         print(printable(line))
     print(printable(capitalised(status_words(row)) + "."))

@@ -8,14 +8,15 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
-from netdepth.config import Json, Settings
+from netdepth.config import Json
 from netdepth.errors import BadInput
 from netdepth.runs.folder import RunDir
 from netdepth.runs.naming import UNCALLED, differing, flat_settings
-from netdepth.runs.table import QUANTITIES, UNFINISHED, Quantity, RunRow, minimised, quantities_of, run_row
+from netdepth.runs.table import QUANTITIES, UNFINISHED, Quantity, RunRow, quantities_of, run_row
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, finite_mean, mean_worth
 from netdepth.text import as_typed
@@ -107,24 +108,19 @@ def compare(runs: Iterable[RunDir], label_of: Callable[[RunDir], str | None] = l
     unique = {run.path.resolve(): run for run in runs}
     if not unique:
         raise BadInput("nothing to compare; name at least one run")
-    groups: dict[str, list[tuple[RunRow, Settings]]] = {}
+    groups: dict[str, list[RunRow]] = {}
     names: dict[str, str | None] = {}
     for path, run in unique.items():
         row = run_row(run)
-        config = {} if row.status == "unreadable" else run.read_json("config.json") or {}
         key = str(row.fingerprint or path)
-        groups.setdefault(key, []).append((row, config))
+        groups.setdefault(key, []).append(row)
         names.setdefault(key, row.called.name or label_of(run))
     labels = [name for name in dict.fromkeys(names.values()) if name is not None]
     if len(labels) < len(groups):
-        labels = _labels([same[0] for same in groups.values()])
-    shown = quantities_of(row for same in groups.values() for row, _ in same)
-    named = zip(groups.values(), labels, strict=True)
-    made = [_group([row for row, _ in same], label, shown) for same, label in named]
-    warnings = _warnings(made)
-    if any(minimised(config) for same in groups.values() for _, config in same):
-        warnings.append("some of these runs minimised another loss; the losses shown are all plain cross-entropy")
-    return Comparison(tuple(made), tuple(warnings))
+        labels = _labels([rows[0] for rows in groups.values()])
+    shown = quantities_of(row for rows in groups.values() for row in rows)
+    made = tuple(_group(rows, label, shown) for rows, label in zip(groups.values(), labels, strict=True))
+    return Comparison(made, tuple(_warnings(made)))
 
 
 def _group(rows: list[RunRow], label: str, quantities: Sequence[Quantity]) -> ComparedRuns:
@@ -135,16 +131,16 @@ def _group(rows: list[RunRow], label: str, quantities: Sequence[Quantity]) -> Co
     return ComparedRuns(ordered[0].fingerprint, label, ordered, estimates, dict(Counter(row.status for row in ordered)))
 
 
-def _labels(firsts: Sequence[tuple[RunRow, Settings]]) -> list[str]:
+def _labels(firsts: Sequence[RunRow]) -> list[str]:
     """The titles of the groups, if they tell them apart; else recipe and data set, and the settings that differ."""
-    titles = [row.title for row, _ in firsts]
-    if len(set(titles)) == len(titles) and all(row.called != UNCALLED for row, _ in firsts):
+    titles = [row.title for row in firsts]
+    if len(set(titles)) == len(titles) and all(row.called != UNCALLED for row in firsts):
         return titles
+    readable = [RunDir(Path(row.folder)) if row.status != "unreadable" else None for row in firsts]
+    configs = [(run and run.read_json("config.json")) or {} for run in readable]
     labels = []
-    for (row, config), differ in zip(firsts, differing([flat_settings(config) for _, config in firsts]), strict=True):
-        dataset = config.get("dataset")
-        names = [row.recipe, dataset.get("name") if isinstance(dataset, Mapping) else None]
-        said = row.called.name or " on ".join(str(name) for name in names if name) or row.run
+    for row, differ in zip(firsts, differing([flat_settings(config) for config in configs]), strict=True):
+        said = row.called.name or " on ".join(filter(None, [row.recipe, row.data_name])) or row.run
         settings = {path: value for path, value in differ.items() if path != "dataset" and value is not None}
         labels.append(", ".join([said, *(f"{path}={as_typed(value)}" for path, value in settings.items())]))
     return labels
@@ -155,7 +151,7 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
     rows = [row for group in groups for row in group.rows]
     digests = {(row.data_digest, row.split_digest) for row in rows if row.data_digest}
     if len(digests) > 1:
-        names = sorted({str(row.dataset).partition(" ")[0] for row in rows if row.data_digest})
+        names = sorted({str(row.data_name) for row in rows if row.data_digest})
         warnings.append(
             f"these runs used {len(digests)} different data sets or splits ({', '.join(names)}); "
             "their numbers cannot be compared"
@@ -173,6 +169,8 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
         if twice:
             which = ", ".join(map(str, twice))
             warnings.append(f"{group.label}: seed {which} is in several folders and counts each time")
+    if any(row.objective is not None for row in rows):
+        warnings.append("some of these runs minimised another loss; the losses shown are all plain cross-entropy")
     return warnings
 
 

@@ -106,13 +106,20 @@ class RunRow:
     evaluated_on: str | None = None
     classes: tuple[ClassRecall, ...] = ()
     """The classes of the images in ``evaluated_on``, the worst first."""
+    objective: str | None = None
+    """What was `minimised`."""
     own: tuple[str, ...] = ()
     """Names of the user's own metrics, which are among the ``scores``."""
 
     @property
     def title(self) -> str:
         """The run in a heading: ``baseline-mlp on mnist · lr 3e-4``, or the name that it was given."""
-        return title(self.recipe or self.run, self.called, (self.dataset or "unknown data").partition(" ")[0])
+        return title(self.recipe or self.run, self.called, self.data_name or "unknown data")
+
+    @property
+    def data_name(self) -> str | None:
+        """The name of the data set, without its settings."""
+        return None if self.dataset is None else self.dataset.partition(" ")[0]
 
     @property
     def macro_recall(self) -> float | None:
@@ -230,10 +237,20 @@ def run_row(run: RunDir) -> RunRow:
     scores |= {score: number_of(field_of(files["result.json"], score.replace("_", ".", 2))) for score in more}
     why = None if failure is None else f"{failure.get('error')}: {failure.get('message')}"
     part = files["result.json"].get("evaluated_on")
-    values["called"] = called_in(files["config.json"])
-    values["evaluated_on"] = part if isinstance(part, str) else None
-    classes = class_recalls(files["result.json"])
-    return RunRow(name, folder, status, why, **values, scores=scores, classes=classes, own=own, split=split)
+    return RunRow(
+        name,
+        folder,
+        status,
+        why,
+        **values,
+        called=called_in(files["config.json"]),
+        scores=scores,
+        split=split,
+        evaluated_on=part if isinstance(part, str) else None,
+        classes=class_recalls(files["result.json"]),
+        objective=minimised(files["config.json"]),
+        own=own,
+    )
 
 
 def own_metrics(result: Mapping[str, Json]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from netdepth.report.run_text import class_words, metric_table
 from netdepth.report.tables import Table
 from netdepth.runs import RunResult, SplitRecord
 from netdepth.runs.folder import RunDir
-from netdepth.runs.table import RunRow, describe_component, minimised, number_of, status_words
+from netdepth.runs.table import RunRow, describe_component, number_of, status_words
 from netdepth.studies.folder import label_of_run
 from netdepth.text import capitalised, compact, count, duration, fixed, percent, plain, thousands
 from netdepth.training.layers import Layer, Statistics
@@ -81,7 +81,7 @@ class RunContent:
     @cached_property
     def facts(self) -> list[str]:
         row, sizes = self.row, self.split.sizes
-        objective, origin = minimised(self.config), self.result.get("continued_from")
+        objective, origin = self.row.objective, self.result.get("continued_from")
         images = ", ".join(f"{thousands(sizes[key])} {name}" for key, name in PARTS.items() if key in sizes)
         facts = [
             capitalised(status_words(row)),
