@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -126,6 +127,18 @@ def test_class_folders_without_train_are_divided_by_a_stated_seed(tmp_path: Path
     assert splits_of(tmp_path, test_size=0.5, val_size=0).spec.sizes == {"train": 20, "val": 0, "test": 20}
     with pytest.raises(BadInput, match="is divided already; leave it null"):
         splits_of(make(tmp_path / "other", train=3), test_size=2)
+
+
+def test_pictures_of_16_bits_that_hold_12_are_noted(tmp_path: Path) -> None:
+    given = np.random.default_rng(0).integers(0, 4096, (2, 4, 8, 8), np.uint16)
+    for factor, words in ((1, "no pixel is above 15 of 255"), (16, "")):
+        for place in np.ndindex(2, 4):
+            path = tmp_path / str(factor) / f"class-{place[0]}" / f"{place[1]}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(given[place] * factor).save(path)
+        note = splits_of(tmp_path / str(factor)).spec.note
+        assert ("no pixel is above" in note) == bool(words)
+        assert words in note
 
 
 def test_class_names_are_compared_in_their_composed_form(tmp_path: Path) -> None:

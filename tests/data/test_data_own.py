@@ -303,11 +303,25 @@ def test_a_table_of_pixels_as_on_kaggle(tmp_path: Path) -> None:
     assert splits_of("csv", packed).spec.sizes == {"train": 32, "val": 4, "test": 4}
     assert splits_of("csv", path, test="b.csv.gz").spec.repeated == {"test": 36}, "4 are for validation"
     text = table(tmp_path / "c.csv", np.array(["NA", "x", "null", "d"])[Y], id=range(40), kind="train")
-    assert "column 'kind' of 'c.csv' holds more than numbers" in refused("csv", text)
-    assert "rows of 37 numbers" in refused("csv", text, drop=["kind"])
+    assert """'dataset.drop=["id", "kind"]'""" in refused("csv", text)
+    assert "column 'kind' of 'c.csv' holds more than numbers" in refused("csv", text, drop=["id", "pixel35"])
+    assert "has 'id' beside its 36 pixels" in refused("csv", text, drop=["kind"])
     assert splits_of("csv", text, drop=["kind", "id"]).spec.classes == ("NA", "d", "null", "x")
     text.write_bytes(text.read_bytes().replace(b",", b";"))
     assert splits_of("csv", text, drop=["kind", "id"]).spec.sizes["train"] == 32
+
+
+def test_pixels_that_are_not_in_the_order_of_their_numbers_are_refused(tmp_path: Path) -> None:
+    import pandas
+
+    path = tmp_path / "a.csv"
+    pandas.read_csv(table(path, Y)).sort_index(axis=1).to_csv(path, index=False)
+    words = refused("csv", path)
+    assert "not in the order of their numbers ('pixel0', 'pixel1', 'pixel10', " in words
+    frame = pandas.read_csv(table(path, Y))
+    places = {f"pixel{number}": f"{number // 6 + 1}x{number % 6 + 1}" for number in range(36)}
+    frame.rename(columns=places).to_csv(path, index=False)
+    assert splits_of("csv", path, val_size=0, test_size=0).train.inputs[:, 0].tolist() == X.tolist()
 
 
 def test_tables_that_are_refused(tmp_path: Path) -> None:
@@ -413,12 +427,30 @@ def parquet(path: Path, which: slice, **changes: Any) -> Path:
         Image.fromarray(array).save(made, "PNG")
         return made.getvalue()
 
+    classes = changes.pop("names", list("abcd"))
     columns = {"image": [{"bytes": png(one), "path": None} for one in X[which]], "label": Y[which].tolist(), **changes}
-    described = {"info": {"features": {"label": {"names": list("abcd"), "_type": "ClassLabel"}}}}
+    named = {"label": {"names": classes, "_type": "ClassLabel"}}
+    described = {"info": {"features": named}}
     made = pa.table(columns).replace_schema_metadata({"huggingface": json.dumps(described)})
     path.parent.mkdir(exist_ok=True, parents=True)
     pq.write_table(made, path)
     return path
+
+
+@pytest.mark.slow
+def test_parquet_labels_and_names_of_classes_are_part_of_what_makes_it_the_same_data(tmp_path: Path) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        lacking("parquet", "pyarrow is not installed; get it with: pip install netdepth[parquet]")
+    files: dict[str, dict[str, Any]] = {
+        "digits": {},
+        "others": {"label": Y[::-1].tolist()},
+        "renamed": {"names": list("dcba")},
+    }
+    made = [splits_of("parquet", parquet(tmp_path / f"{name}.parquet", slice(None), **files[name])) for name in files]
+    assert len({one.spec.data_digest for one in made}) == len(files)
+    parquet(tmp_path / "hub" / "train-0.parquet", slice(0, 20))
+    parquet(tmp_path / "hub" / "test-0.parquet", slice(20, 40), names=list("dcba"))
+    assert "name the classes differently: a, b, c, d; d, c, b, a" in refused("parquet", tmp_path / "hub")
 
 
 @pytest.mark.slow

@@ -9,9 +9,12 @@ One file is not divided: validation and test are drawn by seed 0, unless ``datas
 from __future__ import annotations
 
 import io
+import json
+import math
 import os
 import re
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -90,6 +93,8 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
         raise BadInput(f"{name} is no table: {' '.join(str(reason).split())[:200]}") from None
     labels = frame.pop(chosen)
     frame = frame.drop(columns=drop)
+    if headed:
+        _check_pixels(list(frame.columns), name)
     if not len(frame) or not len(frame.columns):
         raise BadInput(f"{name} has {len(frame):,} lines with {len(frame.columns)} pixels; it takes a picture per line")
     for column, kind in frame.dtypes.items():
@@ -103,6 +108,31 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
             line = int(np.flatnonzero(empty.any(axis=1))[0]) + 1 + headed
             raise BadInput(f"line {line} of {name} lacks {what}")
     return Examples(frame.to_numpy(), labels.str.strip().to_numpy(dtype=str), name)
+
+
+def _check_pixels(columns: list[str], name: str) -> None:
+    """Refuses numbered columns in another order than that of their numbers, as sorting by name makes them (pixel1,
+    pixel10, pixel2): pixels are read by place, and the picture would be scrambled without a word. Names a column beside
+    them that leaves no square."""
+    stems = [re.sub("[0-9]{1,9}", "#", column) for column in columns]
+    usual, count = Counter(stems).most_common(1)[0] if columns else ("", 0)
+    numbered = [column for column, stem in zip(columns, stems, strict=True) if stem == usual]
+    places = [tuple(map(int, re.findall("[0-9]{1,9}", column))) for column in numbered]
+    if count > len(columns) / 2 and places != sorted(places):
+        raise BadInput(
+            f"the pixels of {name} are not in the order of their numbers ({_some(numbered)}); "
+            "they are read by place, so bring the columns into order"
+        )
+    others = [column for column in columns if column not in numbered]
+    if 0 < len(others) < 7 and _is_square(count) and not _is_square(len(columns)):
+        raise BadInput(
+            f"{name} has {', '.join(map(repr, others))} beside its {count:,} pixels ({_some(numbered)}); say --set "
+            f"'dataset.drop={json.dumps(others, ensure_ascii=False)}'"
+        )
+
+
+def _is_square(pixels: int) -> bool:
+    return any(planes * math.isqrt(pixels // planes) ** 2 == pixels for planes in (1, 3))
 
 
 def _label_column(columns: list[str], label: str | int | None, name: str, headed: bool) -> int:

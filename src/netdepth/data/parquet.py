@@ -15,7 +15,7 @@ import importlib.util
 import json
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -72,10 +72,10 @@ def parquet(
     files, pooled = _files(root)
     rows = {part: _rows(paths, image, label) for part, paths in files.items()}
     given = {part: (one.labels, f"{part} of {path!r}") for part, one in rows.items()}
-    told = rows["train"].names
+    told = _one(one.names for one in rows.values())
     known: Mapping[int | str, str] | None = None if told is None else dict(enumerate(told))
     classes, labels, note = class_labels(given, known if names is None else names)
-    parts = {part: _pictures(str(root), part, one, labels[part]) for part, one in rows.items()}
+    parts = {part: _pictures(str(root), part, one, labels[part], classes) for part, one in rows.items()}
     contents = {part: one.content for part, one in parts.items()}
     return picture_splits(
         PARQUET.name, f"your own pictures, {root.name}", Folder(classes, parts, note, pooled), contents, size=size,
@@ -83,9 +83,10 @@ def parquet(
     )  # fmt: skip
 
 
-def _pictures(place: str, part: str, rows: _Rows, labels: np.ndarray) -> Pictures:
-    """The rows as picture files, which have their place in the part for a name."""
-    names = [f"{part}/{index:06}" for index in range(rows.count)]
+def _pictures(place: str, part: str, rows: _Rows, labels: np.ndarray, classes: Sequence[str]) -> Pictures:
+    """The rows as picture files. A name is the place in the part, and the class, as a folder's names have it: so the
+    same pictures with other labels are other data."""
+    names = [f"{part}/{index:06} ({label}: {classes[label]})" for index, label in enumerate(labels)]
     digests = [hashlib.sha256(rows.read(index)).hexdigest() for index in range(rows.count)]
     return Pictures(place, names, labels, content_digest(names, digests), rows.read)
 
@@ -116,7 +117,7 @@ def _rows(paths: Sequence[Path], image: str | None, label: str | None) -> _Rows:
     import pyarrow.parquet as pq
 
     tables: list[Any] = []
-    total = 0
+    total, described = 0, []
     for path in paths:
         try:
             with pq.ParquetFile(path) as file:
@@ -127,7 +128,7 @@ def _rows(paths: Sequence[Path], image: str | None, label: str | None) -> _Rows:
                 schema = file.schema_arrow
                 columns = [_image_column(schema, image), _label_column(schema, label)]
                 tables.append(file.read(columns=columns).select(columns).rename_columns(["image", "label"]))
-                names = _class_names(schema, columns[1])
+                described.append(_class_names(schema, columns[1]))
         except (pa.lib.ArrowException, OSError, ValueError, TypeError, MemoryError, BadInput) as reason:
             raise BadInput(f"{str(path)!r} is not acceptable: {' '.join(str(reason).split())[:300]}") from None
     try:
@@ -137,7 +138,17 @@ def _rows(paths: Sequence[Path], image: str | None, label: str | None) -> _Rows:
     chunks = table.column("image").chunks  # they stay in Arrow's memory until a picture is read
     held = [cell for one in chunks for cell in (one.field("bytes") if hasattr(one, "field") else one)]
     labels = np.array(table.column("label").to_pylist())
-    return _Rows(len(held), lambda index: held[index].as_py() or b"", labels, names)
+    return _Rows(len(held), lambda index: held[index].as_py() or b"", labels, _one(described))
+
+
+def _one(described: Iterable[tuple[str, ...] | None]) -> tuple[str, ...] | None:
+    """The names of the classes, which are the same in every file that has some: a number would mean two classes."""
+    known = {names for names in described if names is not None}
+    if len(known) > 1:
+        raise BadInput(
+            "its files name the classes differently: " + "; ".join(", ".join(one[:5]) for one in sorted(known))
+        )
+    return next(iter(known), None)
 
 
 def _image_column(schema: Any, image: str | None) -> str:

@@ -13,6 +13,7 @@ import torch
 from netdepth.config import digest, require
 from netdepth.data.decode import Pictures, RefusedPictures, decoded
 from netdepth.data.splits import Split, Splits, assembled, drawn_parts, repeated
+from netdepth.files.pictures import few_levels
 
 __all__ = ["Channels", "Folder", "Size", "check_size", "picture_splits"]
 
@@ -91,7 +92,12 @@ def picture_splits(
         parts,
         files=files,
         data_digest=digest({part: pictures.content for part, pictures in held.items()}),
-        notes=[drawn, folder.note, *(f"{name!r} has the pixels of a training picture" for name in first)],
+        notes=[
+            drawn,
+            folder.note,
+            *(f"{name!r} has the pixels of a training picture" for name in first),
+            few_levels(pixels["train"]),
+        ],
         again=again,
     )
 

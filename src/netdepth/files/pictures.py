@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
-    "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ReadPicture", "decode_picture", "decode_pictures", "decoder", "main",
-    "pillow_rules", "read_picture",
+    "MAX_BYTES", "MAX_PIXELS", "SUFFIXES", "ReadPicture", "decode_picture", "decode_pictures", "decoder", "few_levels",
+    "main", "pillow_rules", "read_picture",
 ]  # fmt: skip
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP", "GIF")
@@ -115,6 +115,15 @@ def read_picture(path: Path, shape: Sequence[int]) -> ReadPicture:
             return ReadPicture(decode_picture(content, channels=channels, size=(height, width)), note, warning)
     except BadInput as reason:
         raise BadInput(f"{str(path)!r} is not acceptable: {reason}") from None
+
+
+def few_levels(pixels: np.ndarray) -> str:
+    """What is said of a data set whose uint8 ``pixels`` are all in the lowest quarter: as files of 16 bits become that
+    hold fewer. Nothing of others."""
+    most = int(pixels.max())
+    if most >= 1 << FEW_BITS:
+        return ""
+    return f"no pixel is above {most} of 255: of 16-bit files that hold fewer bits few grey levels are left; scale them"
 
 
 def _lost_levels(content: bytes, pixels: np.ndarray) -> str | None:
