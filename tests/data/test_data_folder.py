@@ -129,6 +129,14 @@ def test_class_folders_without_train_are_divided_by_a_stated_seed(tmp_path: Path
         splits_of(make(tmp_path / "other", train=3), test_size=2)
 
 
+def test_classes_without_a_test_picture_are_named(tmp_path: Path) -> None:
+    for place in [*np.ndindex(2, 20), (2, 0)]:
+        path = tmp_path / f"class-{place[0]}" / f"{place[1]}.png"
+        path.parent.mkdir(exist_ok=True)
+        Image.fromarray(np.full((8, 8), 20 * place[1] % 255 + place[0], np.uint8)).save(path)
+    assert "test has no picture of 1 of 3 classes ('class-2')" in splits_of(tmp_path).spec.note
+
+
 def test_pictures_of_16_bits_that_hold_12_are_noted(tmp_path: Path) -> None:
     given = np.random.default_rng(0).integers(0, 4096, (2, 4, 8, 8), np.uint16)
     for factor, words in ((1, "no pixel is above 15 of 255"), (16, "")):

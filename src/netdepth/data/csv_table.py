@@ -120,13 +120,13 @@ def _check_pixels(columns: list[str], name: str) -> None:
     places = [tuple(map(int, re.findall("[0-9]{1,9}", column))) for column in numbered]
     if count > len(columns) / 2 and places != sorted(places):
         raise BadInput(
-            f"the pixels of {name} are not in the order of their numbers ({_some(numbered)}); "
+            f"the pixels of {name} are not in the order of their numbers ({few(numbered)}); "
             "they are read by place, so bring the columns into order"
         )
     others = [column for column in columns if column not in numbered]
     if 0 < len(others) < 7 and _is_square(count) and not _is_square(len(columns)):
         raise BadInput(
-            f"{name} has {', '.join(map(repr, others))} beside its {count:,} pixels ({_some(numbered)}); say --set "
+            f"{name} has {', '.join(map(repr, others))} beside its {count:,} pixels ({few(numbered)}); say --set "
             f"'dataset.drop={json.dumps(others, ensure_ascii=False)}'"
         )
 

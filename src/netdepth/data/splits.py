@@ -20,6 +20,7 @@ from netdepth.data.fetch import Source
 from netdepth.errors import BadInput, choose
 from netdepth.files.likeness import PictureStatistics, picture_statistics
 from netdepth.registry import Registry
+from netdepth.text import listed
 
 __all__ = [
     "DATASETS", "SPLIT_SEED", "Classes", "DatasetSpec", "SealedTest", "Split", "Splits", "TestSize", "ValShare",
@@ -314,6 +315,11 @@ def assembled(
     assert train is not None
     assert val is not None
     _, channels, height, width = train.inputs.shape
+    tested = set() if test is None else set(test.labels.tolist())
+    untested = [repr(name) for label, name in enumerate(classes) if tested and label not in tested]
+    if untested:
+        count = f"{len(untested)} of {len(classes)} classes ({listed(untested, most=5)})"
+        notes = [*notes, f"test has no picture of {count}: its numbers say nothing of them"]
     spec = DatasetSpec(
         name=name,
         title=title,

@@ -132,10 +132,12 @@ def run_stack(
     """
     config = resolved.config
     if len(resolved.splits.val) == 0 and (config.train.early_stopping or config.train.overfitting):
+        spare = len(resolved.splits.train) > len(resolved.splits.spec.classes)
         raise BadInput(
-            "train.early_stopping and train.overfitting watch the validation loss, and dataset.val_size = 0 leaves no "
-            "validation images; set both to null, or val_size to 1 or more"
-        )
+            "train.early_stopping and train.overfitting watch the validation loss, and there are no validation images; "
+            + ("set both to null, or dataset.val_size to 1 or more" if spare else
+               "each class keeps its only picture to train on: set both to null, or add pictures")
+        )  # fmt: skip
     if runtime.sealed:
         resolved = dataclasses.replace(resolved, splits=dataclasses.replace(resolved.splits, test=None))
         study = "tuning" if study == "single" else study
