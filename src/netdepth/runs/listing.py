@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from netdepth.config import Json, require
 from netdepth.errors import BadInput, choose
@@ -112,19 +113,20 @@ def configurations(
         return found
     _refuse_test(sort, "--sort")
     key = choose(sort, SORTS, "--sort:")
+    ordered = sorted(found, key=lambda one: _place(one, key))
+    return ordered if best is None else [one for one in ordered if one.worth(key) is not None][:best]
+
+
+def _place(one: Configuration, key: str) -> tuple[Any, ...]:
+    """What a configuration is sorted by; less comes first."""
     if key in METRICS:
-        valued = [(worth, number, one) for number, one in enumerate(found) if (worth := one.worth(key)) is not None]
-        ordered = [one for _, _, one in sorted(valued, key=lambda item: item[:2])]
-        return ordered[:best] if best is not None else [*ordered, *(one for one in found if one.worth(key) is None)]
+        worth = one.worth(key)
+        return worth is None, worth or 0.0
     if key == "name":
-        return sorted(found, key=lambda one: (one.name, list(map(str, one.differs.items()))))
-    measures: dict[str, Callable[[Configuration], float]] = {
-        "age": lambda one: one.changed,
-        "size": lambda one: one.size,
-        "epochs": lambda one: max(run.kept.epochs or 0 for run in one.runs),
-        "seconds": lambda one: max(run.kept.seconds or 0 for run in one.runs),
-    }
-    return sorted(found, key=measures[key], reverse=True)
+        return one.name, *map(str, one.differs.items())
+    if key in ("age", "size"):
+        return (-one.changed if key == "age" else -one.size,)
+    return (-max(getattr(run.kept, key) or 0 for run in one.runs),)
 
 
 def _refuse_test(name: str, option: str) -> None:
