@@ -114,7 +114,8 @@ def check(world: World, argv: list[str], allowed: Path) -> int:
         json.loads(out.getvalue())
     places = (allowed, Path(platformdirs.user_cache_dir("netdepth")).resolve())  # a cache of the test's own home
     outside = [path for path in written if not any(Path(path).resolve().is_relative_to(place) for place in places)]
-    assert [path for path in outside if "__pycache__" not in path and path != os.devnull] == []
+    outside = [path for path in outside if "__pycache__" not in path and path != os.devnull]
+    assert outside == [], outside
     assert world.tree() == before
     return code
 
