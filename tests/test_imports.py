@@ -12,15 +12,16 @@ from support.made_runs import make_run
 from support.source import MODULES, STRUCTURE, imports_of
 
 ORDER = (
-    "errors", "text", "progress", "config", "owncode", "overrides", "registry", "studyspec", "files", "data", "models",
-    "stats", "runs", "trackers", "recipes", "training", "studies", "report", "tools", "api", "conformance", "commands",
-    "cli",
+    "errors", "text", "progress", "config", "ownvalues", "owncode", "overrides", "registry", "studyspec", "files",
+    "data", "models", "stats", "runs", "trackers", "recipes", "training", "studies", "report", "tools", "api",
+    "conformance", "commands", "cli",
 )  # fmt: skip
 """Modules and packages from the lowest to the highest: each imports only what stands before it."""
 NARROWER = {
     "progress": {"text"},
     "config": {"errors"},
-    "owncode": {"errors"},
+    "ownvalues": {"errors"},
+    "owncode": {"errors", "ownvalues"},
     "overrides": {"errors", "config"},
     "registry": {"errors", "config", "owncode"},
     "studyspec": {"errors", "config", "overrides"},

@@ -32,6 +32,7 @@ MEANT = {
     "momentum": "optimizer.momentum", "budget": "train.budget", "batch": "train.batch_size",
     "precision": "train.precision", "patience": "train.early_stopping.patience", "hidden": "model.hidden",
     "activation": "model.activation", "dropout": "model.dropout", "init": "model.init", "val_size": "dataset.val_size",
+    "label_smoothing": "objective.label_smoothing", "class_weights": "objective.class_weights",
 }  # fmt: skip
 """Where a setting stands that people look for under its last name, or under another."""
 

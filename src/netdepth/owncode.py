@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from netdepth.errors import BadInput, NetdepthError
+from netdepth.ownvalues import values_of
 
 __all__ = [
     "USER_MODULE", "Origin", "digest_of", "files_of", "is_users", "module_file", "origin_of", "place_of", "user_code",
@@ -162,15 +163,22 @@ class Origin:
     sha256: str = ""
     typed: Any = None
     token: str = ""
+    function: Any = None
 
     @property
     def source(self) -> str:
         """What enters the fingerprint. What has no file is looked at each time: a later cell may change what it
         refers to."""
         if self.file is not None or self.typed is None:
-            return self.sha256
+            values = self.values
+            return hashlib.sha256(f"{self.sha256}\n{values}".encode()).hexdigest() if values else self.sha256
         text, unknown = _known_by(self.typed)
         return hashlib.sha256((text + (self.token if unknown else "")).encode()).hexdigest()
+
+    @property
+    def values(self) -> dict[str, str]:
+        """What its ``function`` uses that the file computed when it was run (`values_of`)."""
+        return values_of(_functions_of, [self.function]) if self.file is not None else {}
 
     @property
     def importable(self) -> str:
@@ -220,7 +228,16 @@ def origin_of(function: Callable[..., Any], scope: Mapping[str, Any]) -> Origin 
     elsewhere = b"" if defined is None else Path(defined).read_bytes()
     if defined is not None and elsewhere not in files.values():
         digest = hashlib.sha256(content.encode() + elsewhere).hexdigest()
-    return Origin(module, scope, path, content, digest)
+    return Origin(module, scope, path, content, digest, function=function)
+
+
+def _functions_of(thing: Any) -> Iterator[tuple[types.FunctionType, set[str]]]:
+    """The functions of the user's in a function or class, each with the names that it looks up in its module."""
+    for item in vars(thing).values() if isinstance(thing, type) else [thing]:
+        inner = getattr(item, "__func__", getattr(item, "fget", item))
+        inner = inspect.unwrap(inner) if callable(inner) else inner
+        if isinstance(inner, types.FunctionType) and is_users(inner.__code__.co_filename):
+            yield inner, set(_globals_in(inner.__code__))
 
 
 def _file_of(thing: Any) -> str | None:

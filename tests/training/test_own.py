@@ -204,3 +204,46 @@ def test_what_has_no_source_is_never_known_again():
     second, lines = known("<cell>")
     assert "(lock)" in lines[0]
     assert len({first, second, known("<stdin>")[0], known("<cell>")[0]}) == 4
+
+
+def test_what_a_file_computes_and_a_part_uses_is_part_of_its_run(own, monkeypatch):
+    (own / "cfg.py").write_text("import os\nSLOPE = float(os.environ['SLOPE'])\nUNUSED = os.getpid()\n")
+    (own / "blocks.py").write_text(BLOCKS.replace("\ndef", "\nfrom cfg import SLOPE\nW = 2 * 3\n\ndef").replace(
+        "nn.ReLU()", "nn.LeakyReLU(SLOPE * W)"))  # fmt: skip
+    monkeypatch.setenv("SLOPE", "0.5")
+    import_user(str(own / "my.py"))
+    assert MODELS.entry("mine").origin.values == {"SLOPE": "0.5"}
+    before = known_by()
+    run = nd.train("baseline-mlp", dataset="mnist5k", overrides=["model=mine", "train.budget=1it"], progress=False,
+                   runtime=Runtime(runs_root=own / "runs"))  # fmt: skip
+    run.model()
+    forget()
+    monkeypatch.setenv("SLOPE", "0.1")
+    with pytest.raises(BadInput, match=r"was made with SLOPE = 0\.5.*here it has SLOPE = 0\.1"):
+        nd.load(run.path).model()
+    assert known_by() != before
+
+
+def test_a_function_around_a_model_gives_it_values_too(own, monkeypatch):
+    (own / "my.py").write_text(
+        "import os\nfrom torch import nn\nfrom netdepth.models import MODELS\n\n"
+        "def around(wide):\n    def mine(num_classes):\n"
+        "        return nn.Sequential(nn.Flatten(), nn.Linear(784, wide))\n"
+        "    return mine\n\nMODELS.register('mine')(around(int(os.environ['WIDE'])))\n"
+    )
+    known = []
+    for wide in ("4", "5", "4"):
+        monkeypatch.setenv("WIDE", wide)
+        import_user(str(own / "my.py"))
+        known.append(MODELS.hashed(Component("mine", {}, 1))["source"])
+        forget()
+    assert known[0] == known[2] != known[1]
+
+
+def test_values_that_follow_from_the_source_add_nothing(own):
+    (own / "my.py").write_text(MODEL.replace("import blocks", "import blocks\nK = 4\nWIDE = (K, 2 * K)").replace(
+        "self.head =", "self.wide = WIDE\n        self.head ="))  # fmt: skip
+    import_user(str(own / "my.py"))
+    origin = MODELS.entry("mine").origin
+    assert not origin.values
+    assert origin.source == origin.sha256

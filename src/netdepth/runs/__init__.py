@@ -118,12 +118,14 @@ class Origin:
 @dataclass(frozen=True)
 class OwnPart:
     """A component of a run that the user wrote: its ``kind`` and ``name``, the file (or installed module) that
-    registers it, None for what was typed into a notebook, and the sha256 of what it is known by."""
+    registers it, None for what was typed into a notebook, and the sha256 of what it is known by. ``values`` are what it
+    uses that the file computed, as text by name."""
 
     kind: str
     name: str
     file: str | None
     sha256: str
+    values: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -79,7 +79,9 @@ def cross_entropy(
     if not 0 <= label_smoothing < 1:
         raise BadInput(f"objective.label_smoothing = {label_smoothing} is out of range; it takes 0 to below 1")
     if isinstance(class_weights, list) and (not any(class_weights) or min(class_weights) < 0):
-        raise BadInput(f"objective.class_weights = {class_weights} is not acceptable; it takes numbers of 0 or more")
+        raise BadInput(
+            f"objective.class_weights = {class_weights} is not acceptable; it takes numbers of 0 or more, not all 0"
+        )
     return CrossEntropy(label_smoothing, class_weights)
 
 

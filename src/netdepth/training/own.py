@@ -14,6 +14,7 @@ from netdepth.config import RunConfig
 from netdepth.errors import BadInput
 from netdepth.files.usercode import import_user, remember, was_trained_here
 from netdepth.owncode import digest_of, files_of
+from netdepth.ownvalues import refuse_others
 from netdepth.registry import REGISTRIES, registry_of
 from netdepth.runs import OwnPart
 from netdepth.runs.folder import RunDir
@@ -33,7 +34,7 @@ def own_parts(config: RunConfig) -> tuple[OwnPart, ...] | None:
         name = getattr(config, kind).name
         origin = registry_of(kind).entry(name).origin
         if origin is not None and origin.file is not None:
-            found.append(OwnPart(kind, name, origin.importable, origin.content))
+            found.append(OwnPart(kind, name, origin.importable, origin.content, origin.values))
             remember(_trusted_as(found[-1]))
         elif origin is not None and origin.typed is not None:
             found.append(OwnPart(kind, name, None, origin.source))
@@ -78,6 +79,7 @@ def _find(part: OwnPart, what: str) -> None:
     there = part.name in registry.names()
     origin = registry.entry(part.name).origin if there else None
     if origin is not None and part.sha256 in (origin.content or origin.source, origin.source):
+        refuse_others(what, part.values, origin.values)
         return
     if file is None:
         state = "another one is registered now" if there else "it is not registered here"
@@ -95,6 +97,7 @@ def _find(part: OwnPart, what: str) -> None:
     import_user(file)
     made = registry.entry(part.name).origin
     _refuse_another(part, "" if made is None else made.content, what)
+    refuse_others(what, part.values, {} if made is None else made.values)
 
 
 def _trusted_as(part: OwnPart) -> str:
