@@ -101,6 +101,7 @@ def test_each_naming_gives_the_logits_of_its_network(tmp_path, settings, shortcu
     report = converted(tmp_path, reference.state_dict(), assumed)
     assert report["fits"].startswith("fits resnet of depth 14 and width 4 with 6 classes. The file does not say: ")
     assert "cifar10's normalisation (--normalization)" in report["fits"]
+    assert "mean 0.4914, 0.4822, 0.4465, deviation 0.2023, 0.1994, 0.201" in report["fits"]
     assert ("(--skip)" in report["fits"]) == (words is not None)
     assert (words or "") in report["fits"]
     published = same_logits(tmp_path, reference, "cifar10")

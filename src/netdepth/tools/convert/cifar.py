@@ -109,7 +109,7 @@ def mapped(tensors: Mapping[str, Tensor], assumed: Assumed) -> Mapped | None:
     words = (
         f"fits resnet of depth {depth} and width {width} with {classes} classes. The file does not say: "
         f"{skips[shortcut] + ' (--skip) and ' if shortcut in skips else ''}{given}'s normalisation (--normalization) "
-        f"{'are' if shortcut in skips else 'is'} assumed"
+        f"{'are' if shortcut in skips else 'is'} assumed: mean {_listed(given, 0)}, deviation {_listed(given, 1)}"
     )
     component = Component("resnet", {"depth": depth, "width": width, "shortcut": shortcut})
     metadata = {
@@ -118,6 +118,10 @@ def mapped(tensors: Mapping[str, Tensor], assumed: Assumed) -> Mapped | None:
         "classes": json.dumps([f"class {i}" for i in range(classes)]),
     }
     return Mapped({**renamed, **normalize}, Fit("resnet", classes, width, words), metadata)
+
+
+def _listed(name: Normalization, part: int) -> str:
+    return ", ".join(f"{value:.4g}" for value in NORMALIZATIONS[name][part])
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
