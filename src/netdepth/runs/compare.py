@@ -162,6 +162,8 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
             "some of these runs were evaluated on test images and some on validation images; their macro recall and "
             "their worst classes are not of the same images"
         )
+    elif parts == {"val"}:
+        warnings.append("no test image was looked at: macro recall and worst class are of the validation images")
     warnings += dict.fromkeys(text for row in rows if row.split is not None for text in row.split.warnings)
     for group in groups:
         seeds = Counter(row.seed for row in group.rows if row.seed is not None)
