@@ -100,6 +100,16 @@ def test_different_data_and_repeated_seeds_are_warned_of(tmp_path: Path) -> None
     assert "seed 0 is in several folders" in seeds
 
 
+def test_what_is_wrong_with_the_data_of_some_runs_names_them(tmp_path: Path) -> None:
+    runs = [make_run(tmp_path), make_run(tmp_path, fingerprint="b" * 10, lr=0.01)]
+    path = runs[1].path / "split.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "repeated": {"test": 3}}))
+    (warning,) = compare(runs).warnings
+    assert warning.startswith("baseline-mlp on mnist, optimizer.lr=0.01: 3 of ")
+    (warning,) = compare(runs[1:]).warnings
+    assert warning.startswith("3 of ")
+
+
 def test_an_unreadable_folder_has_its_line(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     (run.path / "config.json").write_text("[]")

@@ -19,7 +19,7 @@ from netdepth.runs.naming import UNCALLED, differing, flat_settings
 from netdepth.runs.table import QUANTITIES, UNFINISHED, Quantity, RunRow, quantities_of, run_row
 from netdepth.stats.exact import McNemar, mcnemar
 from netdepth.stats.intervals import Estimate, finite_mean, mean_worth
-from netdepth.text import as_typed
+from netdepth.text import as_typed, listed
 
 __all__ = ["ComparedRuns", "Comparison", "compare", "correct_of", "mcnemar_of_runs", "predictions_of"]
 
@@ -164,7 +164,7 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
         )
     elif parts == {"val"}:
         warnings.append("no test image was looked at: macro recall and worst class are of the validation images")
-    warnings += dict.fromkeys(text for row in rows if row.split is not None for text in row.split.warnings)
+    warnings += _of_data(groups)
     for group in groups:
         seeds = Counter(row.seed for row in group.rows if row.seed is not None)
         twice = sorted(seed for seed, count in seeds.items() if count > 1)
@@ -174,6 +174,17 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
     if any(row.objective is not None for row in rows):
         warnings.append("some of these runs minimised another loss; the losses shown are all plain cross-entropy")
     return warnings
+
+
+def _of_data(groups: Sequence[ComparedRuns]) -> list[str]:
+    """What is wrong with the data, and of which groups, unless it is all of them."""
+    found: dict[str, dict[str, None]] = {}
+    for group in groups:
+        for text in [text for row in group.rows if row.split is not None for text in row.split.warnings]:
+            found.setdefault(text, {})[group.label] = None
+    return [
+        text if len(labels) == len(groups) else f"{listed([*labels], most=3)}: {text}" for text, labels in found.items()
+    ]
 
 
 def _finite(value: str | float | None) -> str | float | None:
