@@ -90,6 +90,7 @@ def test_common_settings_go_to_their_paths_in_an_order_that_loses_none():
     ("path", "meant"),
     [
         ("lr", "optimizer.lr"),
+        ("label_smoothing", "objective.label_smoothing"),
         ("train.lr", "optimizer.lr"),
         ("epochs", "train.budget=5ep"),
         ("patience", "train.early_"),

@@ -78,7 +78,7 @@ def make_study(world: World, name: str, count: int = 2) -> Path:
         make_run(world.runs, study=name, seed=seed, recipe="plain")
     study = StudyDir(world.runs / name)
     study.write(StudyDocument.unplanned(spec))
-    for part in ("table.csv", "report.html", "figures/a.png", "workers/0.log"):
+    for part in ("table.csv", "report.html", "sources.json", "figures/a.png", "workers/0.log"):
         (study.path / part).parent.mkdir(exist_ok=True)
         (study.path / part).write_text("made")
     return study.path

@@ -260,6 +260,7 @@ def test_arrays_in_memory_that_are_refused_are_refused_at_once() -> None:
     for given, words in (
         ((X / 16, Y), "x (float64) runs from"),
         ((X, Y[:-1] / 3), "labels are classes"),
+        ((None, None), "x and y are None"),
         ((X, Y, X), "x_val and y_val come together"),
         (("train.npz", Y), "dataset='arrays:FILE.npz'"),
         (([X[0], X[0, :3]], Y), "x is no array"),
@@ -453,6 +454,14 @@ def test_parquet_labels_and_names_of_classes_are_part_of_what_makes_it_the_same_
     assert "name the classes differently: a, b, c, d; d, c, b, a" in refused("parquet", tmp_path / "hub")
 
 
+def pq_without_label(path: Path, columns: dict[str, Any]) -> Path:
+    import pyarrow.parquet as pq
+
+    made = pq.read_table(parquet(path, slice(None), **columns)).drop_columns(["label"]).replace_schema_metadata(None)
+    pq.write_table(made, path)
+    return path
+
+
 @pytest.mark.slow
 def test_parquet_files_of_the_hugging_face_hub(tmp_path: Path) -> None:
     if importlib.util.find_spec("pyarrow") is None:
@@ -478,6 +487,11 @@ def test_parquet_files_of_the_hugging_face_hub(tmp_path: Path) -> None:
     assert splits_of("parquet", single).spec.classes == ("x", "y")
     parquet(single, slice(None), image=[{"bytes": b"?", "path": None}] * 40)
     assert "40 pictures are not acceptable" in refused("parquet", single)
+    parquet(single, slice(None), fine_label=Y.tolist(), coarse_label=Y.tolist())
+    assert splits_of("parquet", single).spec.classes == tuple("abcd")
+    both = {"fine_label": Y.tolist(), "labels": Y.tolist()}
+    no_label = pq_without_label(single, both)
+    assert "2 (labels, fine_label) of its columns" in refused("parquet", no_label)
     parquet(single, slice(None), image=[1] * 40)
     assert "0 of its columns image, label hold bytes" in refused("parquet", single)
     whole = parquet(single, slice(None)).read_bytes()

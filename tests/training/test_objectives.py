@@ -73,7 +73,7 @@ def test_weights_are_hashed_where_they_are_given_and_such_runs_are_trained_alone
         ("balanecd", "did you mean 'balanced'"),
         (3, "it takes list of float or 'balanced'"),
         ([1.0, -1.0], "numbers of 0 or more"),
-        ([0.0, 0.0], "numbers of 0 or more"),
+        ([0.0, 0.0], "numbers of 0 or more, not all 0"),
         ([1.0, 2.0], "has 2 numbers; mnist5k has 10 classes: 0, 1, 2"),
     ],
 )

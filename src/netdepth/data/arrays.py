@@ -174,6 +174,8 @@ def dataset(
     """
     given = {"train": (x, y, ""), "val": (x_val, y_val, "_val"), "test": (x_test, y_test, "_test")}
     parts = {}
+    if x is None:
+        raise BadInput("x and y are None; they take the training images and their labels")
     for part, (images, labels, end) in given.items():
         if (images is None) != (labels is None):
             raise BadInput(f"x{end} and y{end} come together; one of them is None")

@@ -170,10 +170,11 @@ def _label_column(schema: Any, label: str | None) -> str:
     if label is not None:
         return choose(label, schema.names, "column of labels:")
     named = [str(name) for name in schema.names if _class_names(schema, name) is not None]
-    for name in named if len(named) == 1 else LABELS:
-        if name in schema.names:
-            return name
-    raise BadInput(f"none of its columns {', '.join(schema.names)} is called label; say --set dataset.label=NAME")
+    able = named or [name for name in LABELS if name in schema.names]
+    if len(able) == 1 or "label" in able:
+        return able[0] if len(able) == 1 else "label"
+    found = "none" if not able else f"{len(able)} ({', '.join(able)})"
+    raise BadInput(f"{found} of its columns {', '.join(schema.names)} may be the labels; say --set dataset.label=NAME")
 
 
 def _class_names(schema: Any, column: str) -> tuple[str, ...] | None:

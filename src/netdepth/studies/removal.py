@@ -19,7 +19,7 @@ from netdepth.studies.folder import FILE, StudyDir, study_named
 
 __all__ = ["Removable", "removable", "remove_all"]
 
-MADE = (FILE, "table.csv", "verdict.json", "report.html", "report.md", "figures", "workers")
+MADE = (FILE, "table.csv", "verdict.json", "report.html", "report.md", "sources.json", "figures", "workers")
 """What a study's folder holds beside its runs; all of it is netdepth's own."""
 
 
