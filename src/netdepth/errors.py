@@ -64,7 +64,7 @@ class RankLost(Interrupted):
 
 
 def choose(value: object, options: Iterable[str], what: str, never: Collection[str] = ()) -> str:
-    """Return ``value`` if it is one of ``options``; those in ``never`` are not suggested for another word.
+    """Return ``value`` if it is one of ``options``; where the nearest is in ``never``, none is suggested.
 
     Raises:
         BadInput: naming the value, every option and the nearest match.
@@ -72,8 +72,8 @@ def choose(value: object, options: Iterable[str], what: str, never: Collection[s
     names = sorted(options)
     if isinstance(value, str) and value in names:
         return value
-    near = difflib.get_close_matches(str(value), [name for name in names if name not in never], n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]!r}?)" if near else ""
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f" (did you mean {near[0]!r}?)" if near and near[0] not in never else ""
     raise BadInput(f"unknown {what} {value!r}{hint}; choose from: {', '.join(names) or 'none'}")
 
 

@@ -17,7 +17,7 @@ from support.mutated_lines import build_safe_world, check, check_mutated_config,
 
 from faults.ground import answer
 from faults.record import Faults
-from netdepth.cli import KINDS
+from netdepth.cli import DISCARDING, KINDS
 
 pytestmark = pytest.mark.faults
 
@@ -126,11 +126,15 @@ def test_the_nearest_match_is_named(faults: Faults, world: World) -> None:
 
 
 def check_nearest(line: str, name: str, word: str) -> None:
-    """``name`` is proposed for ``word``, or the part of it that is misspelt, or something that is as near."""
+    """``name`` is proposed for ``word``, or the part of it that is misspelt, or something that is as near; of an option
+    that discards something none is."""
 
     def nearness(one: str) -> float:
         return SequenceMatcher(None, word, one).ratio()
 
     hint = line.partition("did you mean ")[2].partition(")")[0] or line.partition("nearest")[2]
     named = re.findall(r"[\w.-]+", hint)
+    if name in DISCARDING and not hint:
+        return
+    assert not {*named} & {*DISCARDING}, line
     assert any(name in one or one in name.split(".") or nearness(one) >= nearness(name) for one in named), line

@@ -46,8 +46,13 @@ def documents(store: Path, picture: Path, writable: bool = True) -> dict[str, An
         assert said.code == 0, f"{name}: {said.err}"
         text = said.out.replace(json.dumps(str(store))[1:-1], "RUNS").replace(str(store.parent / "out"), "RUNS/tiny")
         document = json.loads(text)
-        for part in (document, *(document["runs"] if name == "list" else ())):
-            for key in ("figure", "notes", "bytes"):  # a picture beside the run, or a note that there could be none
+        for part in (document, *(document["runs"] + document["configurations"] if name == "list" else ())):
+            for key in (
+                "figure",
+                "notes",
+                "bytes",
+                "age_seconds",
+            ):  # a picture beside the run, or a note that there could be none
                 part.pop(key, None)
         found[name] = document
     return found
