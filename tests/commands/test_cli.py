@@ -46,7 +46,7 @@ def test_no_command_shows_the_help_and_version_stands_everywhere(ask: Ask) -> No
         (["trian"], ["unknown command 'trian'", "did you mean 'train'?", "compare"]),
         (["train", "x", "--epoch", "3"], ["'--epoch'", "did you mean '--epochs'?", "--dataset"]),
         (["train", "x", "--refresh"], ["'--refresh'; choose from"]),  # no --fresh, nor what is less near
-        (["runs", "rm", "baseline-mlp-s0", "--yet"], ["'--yet' (did you mean '--help'?)"]),
+        (["runs", "rm", "baseline-mlp-s0", "--yet"], ["'--yet'; choose from"]),
         (["train", "x", "--sead", "3"], ["'--sead'", "did you mean '--seed'?", "--dataset"]),
         (["train"], ["required: RECIPE"]),
         (["train", "basline-mlp"], ["'basline-mlp'", "did you mean 'baseline-mlp'?", "mlp-regularised"]),
