@@ -54,11 +54,11 @@ def null_table(spec: StudySpec, generator: np.random.Generator) -> pd.DataFrame:
     places = [(cell, seed) for cell in spec.cells for seed in spec.seeds]
     return pd.DataFrame(
         {
-            "run": [f"{cell.condition}-{cell.depth}-s{seed}" for cell, seed in places],
+            "run": [f"{cell.condition}-{cell.level}-s{seed}" for cell, seed in places],
             "folder": "",
             "status": "completed",
             "seed": [seed for _, seed in places],
-            "depth": [cell.depth for cell, _ in places],
+            "depth": [int(cell.level) for cell, _ in places],
             "condition": [cell.condition for cell, _ in places],
             "train_last_loss": generator.lognormal(-2.5, 0.3, len(places)),
             "val_last_accuracy": 1 - generator.lognormal(-3.5, 0.1, len(places)),

@@ -192,8 +192,8 @@ show(depth.path / "figures" / "against-depth.png")
 conclude(depth)
 
 # %%
-verdict, deepest = depth.verdict(), depth.spec.depths[-1]
-found = [item for item in verdict.cells if item.cell.depth == deepest]
+verdict, deepest = depth.verdict(), depth.spec.levels[-1]
+found = [item for item in verdict.cells if item.cell.level == deepest]
 rows = [(i.cell.condition, PREDICTED[i.cell.condition], i.label, i.cause or "", i.cell.loss.value) for i in found]
 columns = ("condition", "you predicted", "found", "cause", "training loss (nats)")
 display(pd.DataFrame(rows, columns=columns).set_index("condition").round(3).style.set_caption(f"depth {deepest}"))

@@ -114,7 +114,7 @@ def fingerprints() -> dict[str, Any]:
         if isinstance(recipe, RunConfig):
             found[name] = fingerprint_of(recipe)
             continue
-        cells = {f"{cell.condition} | {cell.depth}": fingerprint_of(cell.config) for cell in recipe.cells}
+        cells = {f"{cell.condition} | {cell.level}": fingerprint_of(cell.config) for cell in recipe.cells}
         source = None if recipe.source is None else fingerprint_of(recipe.source)
         found[name] = {"study": recipe.fingerprint(), "source": source, "cells": cells}
     return found
@@ -132,7 +132,7 @@ def test_published_runs_have_the_fingerprints_of_their_settings(path: Path) -> N
         row = next(csv.DictReader(file))
     weights = (study.get("source") or {}).get("weights_sha256", WEIGHTS)
     made = {
-        (cell.condition, cell.depth): fingerprint_of(cell.config, row["data_digest"], row["split_digest"], weights)
+        (cell.condition, int(cell.level)): fingerprint_of(cell.config, row["data_digest"], row["split_digest"], weights)
         for cell in spec.cells
     }
     assert spec.fingerprint() == study["fingerprint"]

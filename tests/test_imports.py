@@ -24,7 +24,7 @@ NARROWER = {
     "owncode": {"errors", "ownvalues"},
     "overrides": {"errors", "config"},
     "registry": {"errors", "config", "owncode"},
-    "studyspec": {"errors", "config", "overrides"},
+    "studyspec": {"errors", "text", "config", "overrides"},
     "files": {"errors", "text", "config", "owncode"},
     "data": {"errors", "text", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "owncode", "registry", "files"},

@@ -18,9 +18,13 @@ RECORD = {
     "best": True, "overfit_count": 0, "overfit_onset_epoch": None,
 }  # fmt: skip
 GROUPS = plan(
-    [Work(name, depth, (0, 1), True, 100 * depth, 50) for name in ("[b]a", "c") for depth in (2, 6)], 1
+    [Work(name, str(depth), (0, 1), True, 100 * depth, 50) for name in ("[b]a", "c") for depth in (2, 6)], 1
 ).groups
 """Two groups of 6/16 of the work each, then two of 2/16."""
+
+
+def called(condition: str, level: str) -> str:
+    return f"{condition}, depth {level}"
 
 
 class Terminal(io.StringIO):
@@ -88,7 +92,7 @@ def show_download(stream: io.StringIO, *, shown: bool = True) -> None:
 
 def show_study(stream: io.StringIO, *, shown: bool = True) -> None:
     """A whole study: one group starts again, one fails, one diverges."""
-    with StudyProgress("mine", GROUPS, GROUPS, shown=shown, stream=stream) as display:
+    with StudyProgress("mine", GROUPS, GROUPS, name_of=called, shown=shown, stream=stream) as display:
         for group in (0, 1):
             display.started(group)
         progress(display, 0, 25)
@@ -192,7 +196,7 @@ def test_a_stream_that_goes_away_stops_the_display_only(
 @pytest.mark.parametrize("show", TEXTS)
 def test_what_is_not_to_be_shown_writes_nothing(show: Callable[..., None], terminal: Terminal) -> None:
     show(terminal, shown=False)
-    with StudyProgress("mine", GROUPS, (), stream=terminal):
+    with StudyProgress("mine", GROUPS, (), name_of=called, stream=terminal):
         pass
     assert terminal.getvalue() == ""
 
@@ -265,7 +269,7 @@ def test_a_line_for_every_group_that_ends(clock: Callable[[float], None]) -> Non
 
 def test_the_time_left_of_a_study_is_by_multiply_adds_and_a_silence_is_broken(clock: Callable[[float], None]) -> None:
     stream = io.StringIO()
-    with StudyProgress("mine", GROUPS, GROUPS, stream=stream) as display:
+    with StudyProgress("mine", GROUPS, GROUPS, name_of=called, stream=stream) as display:
         clock(20)
         progress(display, 0, 25)
         assert display.share == pytest.approx(3 / 16)
@@ -279,7 +283,7 @@ def test_the_time_left_of_a_study_is_by_multiply_adds_and_a_silence_is_broken(cl
 
 def test_runs_of_a_study_that_were_done_before_count_as_done_and_take_no_time(clock: Callable[[float], None]) -> None:
     stream = io.StringIO()
-    with StudyProgress("mine", GROUPS, GROUPS[2:], stream=stream) as display:
+    with StudyProgress("mine", GROUPS, GROUPS[2:], name_of=called, stream=stream) as display:
         assert display.share == pytest.approx(12 / 16)
         clock(10)
         display.ended(2, [("completed", None)] * 2)

@@ -330,22 +330,24 @@ class Study:
         """The verdict in a few sentences: the first paragraph of the report."""
         return self.verdict().answer
 
-    def run(self, condition: str, depth: int, seed: int | None = None) -> Run:
-        """The run of one cell with one seed (None: the study's first).
+    def run(self, condition: str, depth: float | str = "", seed: int | None = None) -> Run:
+        """The run of one cell with one seed (None: the first); ``depth`` is a level of its factor, if not depth.
 
         Raises:
-            BadInput: a condition, depth or seed that the study does not have, or a run that has not begun.
+            BadInput: a condition, level or seed that the study does not have, or a run that has not begun.
         """
         from netdepth.tools.runs import Run
 
         choose(condition, self.spec.conditions, "condition of the study:")
-        choose(str(depth), map(str, self.spec.depths), "depth of the study:")
-        wanted = self.spec.seeds[0] if seed is None else seed
-        choose(str(wanted), map(str, self.spec.seeds), "seed of the study:")
-        cell = (condition, depth, wanted)
-        folder = next(r.folder for r in self.dir.runs() if (r.condition, r.depth, r.seed) == cell)
+        level = self.spec.factor_axis.level(depth, f"{self.spec.factor_name or 'level'} of the study:")
+        seeds = self.spec.seeds_for(condition)
+        wanted = seeds[0] if seed is None else seed
+        choose(str(wanted), map(str, seeds), "seed of the study:")
+        cell = (condition, level, wanted)
+        folder = next(r.folder for r in self.dir.runs() if (r.condition, r.level, r.seed) == cell)
         if folder is None or not (self.path / folder).is_dir():
-            raise BadInput(f"the run of {condition!r} at depth {depth} with seed {wanted} has not begun")
+            where = f"{condition!r} {self.spec.where(level)}".rstrip()
+            raise BadInput(f"the run of {where} with seed {wanted} has not begun")
         return Run(RunDir(self.path / folder))
 
     def report(self) -> Path:

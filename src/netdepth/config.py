@@ -335,8 +335,11 @@ def _dataclass_from_json(kind: type, data: Any, path: str, finite: bool) -> Any:
     if not isinstance(data, Mapping):
         raise BadInput(f"{path} = {_shown(data)} is not acceptable; it takes an object of {kind.__name__} fields")
     hints, fields = _type_hints(kind), {field.name: field for field in dataclasses.fields(kind)}
+    names = {field.metadata["was"]: field.name for field in fields.values() if "was" in field.metadata}
     values = {}
     for key, item in data.items():
+        if key in names:  # an earlier name of a field that is text now and was a number
+            key, item = names[key], str(item) if type(item) is int else item
         choose(key, fields, f"key in {path}:")
         inner = key if path == "config" else f"{path}.{key}"  # as `--set` writes it
         values[key] = from_json(hints[key], item, inner, fields[key].metadata.get("takes"), finite=finite)

@@ -1,31 +1,55 @@
 """What a study asks, written down before its first run. Standard library only.
 
-A study is a grid: depth × the other scientific axes × seeds. The comparisons that may claim
-something are named here, before there is data (`Primary`); all others are exploratory.
+A study is a grid: the levels of one axis, its factor (most often depth) × the other scientific axes × seeds. The
+comparisons that may claim something are named here, before there is data (`Primary`); all others are exploratory.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
-from netdepth.config import MAX_SEED, RunConfig, Settings, digest, require, to_json
+from netdepth.config import MAX_SEED, Json, RunConfig, Settings, digest, require, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
+from netdepth.text import SETTINGS, listed
 
-__all__ = ["FAMILIES", "PAPERS", "SOURCE", "Axis", "Cell", "Family", "Nuisance", "Primary", "Reproduced", "StudySpec"]
+__all__ = [
+    "AIMS", "DEPTH", "FAMILIES", "PAPERS", "SOURCE", "Aim", "Axis", "Cell", "Family", "Nuisance", "Primary",
+    "Reproduced", "StudySpec", "level_json",
+]  # fmt: skip
 
-Family = Literal["depth", "shortcut", "condition"]
-FAMILIES: tuple[Family, ...] = ("depth", "shortcut", "condition")
-"""``depth``: a depth against the grid's shallowest. ``shortcut``: residual against plain at equal depth.
-``condition``: a way of training against another at equal depth, by validation error; a study has it alone."""
+Family = Literal["depth", "shortcut", "condition", "cells", "trend", "interaction"]
+FAMILIES: tuple[Family, ...] = ("depth", "shortcut", "condition", "cells", "trend", "interaction")
+"""What a comparison asks; a level is one of the study's factor, whatever that is.
+
+``depth``: a level against the reference level. ``shortcut``: a condition against another, such as its plain twin, at
+the same level. ``condition``: a way of training against another at the same level, by validation error; a study has
+it alone. ``cells``: any cell against any other. ``trend``: all levels in one condition. ``interaction``: what a level
+changes against the reference level in one condition, minus the same in another."""
+
+Aim = Literal["difference", "not worse"]
+AIMS: tuple[Aim, ...] = ("difference", "not worse")
+"""``not worse``: the condition is worse than ``against`` by less than a margin, or not at all."""
+
+AGAINST_REFERENCE: tuple[Family, ...] = ("depth", "interaction")
+"""The families that compare a level with the reference level."""
+
+Better = Literal["lower", "higher"]
+BETTER: tuple[Better, ...] = ("lower", "higher")
+Effect = Literal["absolute", "relative"]
+EFFECTS: tuple[Effect, ...] = ("absolute", "relative")
+
+ADDED = ("factor", "reference", "max_looks", "metric", "better", "effect", "seeds_of", "combine")
+"""Fields of a study that were added later: out of its file and its fingerprint while they have their defaults."""
 
 SOURCE = "source"
 """What ``start_from.run`` or ``objective.teacher`` says where it means the study's own `StudySpec.source`."""
@@ -46,7 +70,7 @@ LABELS: Mapping[str, str] = {
 """Labels for people of levels whose names are short keys; any other level is shown by its own name."""
 
 DEPTH = "depth"
-RESERVED = ("run", "folder", "status", "seed")
+RESERVED = ("run", "folder", "status", "seed", "classes", "label_entropy", "gradient_ratio", "error")
 """Columns of the table of runs that no axis may be called."""
 
 
@@ -64,7 +88,39 @@ class Axis:
     @classmethod
     def of_depths(cls, depths: Iterable[int], path: str = "model.depth") -> Axis:
         """The depth axis: the setting ``path`` takes each depth in turn."""
-        return cls(DEPTH, {str(depth): {path: depth} for depth in depths})
+        return cls.of_values(DEPTH, path, depths)
+
+    @classmethod
+    def of_values(cls, name: str, path: str, values: Iterable[float | str]) -> Axis:
+        """An axis whose setting ``path`` takes each of ``values`` in turn; they name the levels."""
+        return cls(name, {str(value): {path: value} for value in values})
+
+    @property
+    def numeric(self) -> bool:
+        """Whether all its levels are called by numbers; then they have an order and a scale."""
+        return all(number_of_level(level) is not None for level in self.levels)
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Its levels: numbers ascending, names as given."""
+        return tuple(sorted(self.levels, key=float)) if self.numeric else tuple(self.levels)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The settings that its levels give."""
+        return tuple(dict.fromkeys(path for settings in self.levels.values() for path in settings))
+
+    def level(self, value: object, what: str) -> str:
+        """The level that ``value`` is the name or the number of; ``what`` names it in an error.
+
+        Raises:
+            BadInput: no level is called so.
+        """
+        text = str(value)
+        number = number_of_level(text)
+        if text not in self.levels and number is not None:
+            text = next((level for level in self.levels if number_of_level(level) == number), text)
+        return choose(text, self.order, what)
 
 
 @dataclass(frozen=True)
@@ -81,39 +137,92 @@ class Nuisance:
     seeds: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Primary:
-    """A planned comparison, named before there are data: ``condition`` at ``depth`` against its reference.
+    """A planned comparison, named before there are data: ``condition`` at ``level`` against something; see `FAMILIES`.
 
-    In the family ``depth`` that is the same condition at the grid's shallowest depth and
-    ``against`` is None; in the families ``shortcut`` (its plain twin) and ``condition`` it is the
-    condition ``against`` at the same depth.
+    ``level`` is text, given as that or as a number; "" is all levels (a ``trend``), or the one of a study
+    without a factor. ``against`` is the other condition, None where the comparison is within one. ``against_level`` is
+    the level of the other side in the family ``cells`` (None: the same one). ``margin``: how much worse is still
+    ``not worse``, in the unit of `StudySpec.smallest_effect` (None: that).
     """
 
     family: Family
-    depth: int
+    level: str = field(metadata={"was": DEPTH})
     condition: str
     against: str | None = None
+    against_level: str | None = None
+    aim: Aim = "difference"
+    margin: float | None = None
+
+    def __init__(
+        self,
+        family: Family,
+        level: float | str | None,
+        condition: str,
+        against: str | None = None,
+        against_level: float | str | None = None,
+        aim: Aim = "difference",
+        margin: float | None = None,
+    ) -> None:
+        other = None if against_level is None else str(against_level)
+        given = (family, "" if level is None else str(level), condition, against, other, aim, margin)
+        for item, value in zip(dataclasses.fields(self), given, strict=True):
+            object.__setattr__(self, item.name, value)
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell of the grid. ``levels`` names the level of each axis; ``config`` has the base's seed."""
+    """One cell of the grid: ``level`` is that of the factor, ``levels`` has those of all axes (the factor first);
+    ``config`` has the base's seed."""
 
-    depth: int
+    level: str
     condition: str
     levels: Mapping[str, str]
     config: RunConfig
 
 
+def _number(level: float | str) -> float | str:
+    """A level of a numeric axis as a setting takes it."""
+    if not isinstance(level, str):
+        return level
+    number = number_of_level(level)
+    if number is None:
+        raise BadInput(f"level {level!r} is not acceptable; the levels of this study are numbers")
+    return int(number) if number.is_integer() and "." not in level else number
+
+
+def number_of_level(level: str) -> float | None:
+    """The number that a level is called by; None for a name."""
+    with contextlib.suppress(ValueError):
+        number = float(level)
+        return number if math.isfinite(number) else None
+    return None
+
+
+def level_json(part: Mapping[str, Json], factor: str | None) -> dict[str, Json]:
+    """``part`` of a document as it is written: in a study of depth the ``level`` is the number ``depth``."""
+    if factor != DEPTH:
+        return dict(part)
+    return {DEPTH if key == "level" else key: int(item) if key == "level" else item for key, item in part.items()}  # type: ignore[arg-type]
+
+
 @dataclass(frozen=True)
 class StudySpec:
-    """A study. A ``condition`` is one combination of the levels of all axes but depth.
+    """A study: levels of the ``factor`` are compared; a ``condition`` is a combination of levels of all other axes.
+
+    ``factor``: the axis ``depth`` unless another is named; None if there is no such axis: then all cells are at one
+    level, called "". ``reference``: the level that the others are compared with (None: the first, see `levels`).
 
     ``smallest_effect`` is the smallest difference that would matter, of training losses (nats) or, in a study
     judged by validation error (`by_validation`), of those (fraction): an interval inside ± ``smallest_effect`` is
-    evidence that nothing of interest is there.
-    ``looks`` counts the analyses: adding seeds makes those before interim analyses and adds one (`extended`).
+    evidence that nothing of interest is there. With ``effect`` "relative" it is a share of the reference's mean.
+    ``metric``: the column of the table that is compared instead, such as ``val_last_accuracy``, and which values are
+    ``better`` (None: by its name).
+
+    ``looks`` counts the analyses: adding seeds makes those before interim analyses and adds one (`extended`), up to
+    ``max_looks``, if a number was declared. ``seeds_of``: other seeds for some conditions. ``combine``: an axis whose
+    levels are data sets, over which the answer is combined.
     ``paper``: the published numbers that the report shows beside the study's. ``source``: the parent run or teacher of
     the cells, trained before them; their settings name it `SOURCE`.
     """
@@ -129,6 +238,14 @@ class StudySpec:
     looks: int = 1
     paper: Reproduced | None = None
     source: RunConfig | None = None
+    factor: str | None = None
+    reference: str | None = None
+    max_looks: int | None = None
+    metric: str | None = None
+    better: Better | None = None
+    effect: Effect = "absolute"
+    seeds_of: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    combine: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("name", "question"):
@@ -140,10 +257,13 @@ class StudySpec:
         effect = self.smallest_effect
         require(math.isfinite(effect) and effect > 0, "study.smallest_effect", effect, "a number above 0")
         require(self.looks >= 1, "study.looks", self.looks, "1 or more")
+        if self.max_looks is not None:
+            require(self.max_looks >= self.looks, "study.max_looks", self.max_looks, f"{self.looks} or more, or null")
         if self.paper is not None:
             choose(self.paper, PAPERS, "study.paper")
-        for comparison in self.primary:
-            self._check_primary(comparison)
+        self._check_metric()
+        self._check_seeds_of()
+        object.__setattr__(self, "primary", tuple(self._checked(comparison) for comparison in self.primary))
         if len(set(self.primary)) < len(self.primary):
             raise BadInput(f"study.primary of {self.name!r} names a comparison twice; each counts once")
         _ = self.cells  # a setting that the base cannot take is refused here, not at the first run
@@ -151,41 +271,101 @@ class StudySpec:
     # --- the grid ---
 
     @cached_property
+    def factor_axis(self) -> Axis:
+        """The axis of the factor; without a factor one of a single level, called "", that sets nothing."""
+        return next((axis for axis in self.scientific if axis.name == self.factor), Axis("", {"": {}}))
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """The levels of the factor: numbers ascending, names as given; "" alone without a factor."""
+        return self.factor_axis.order
+
+    @property
+    def reference_level(self) -> str:
+        """The level that the others are compared with."""
+        return self.levels[0] if self.reference is None else self.reference
+
+    @property
+    def other_levels(self) -> tuple[str, ...]:
+        """The levels that are compared with `reference_level`."""
+        return tuple(level for level in self.levels if level != self.reference_level)
+
+    @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Every cell of the grid, conditions in the order given, each from shallow to deep."""
-        axes = [axis for axis in self.scientific if axis.name != DEPTH]
-        levels = next(axis for axis in self.scientific if axis.name == DEPTH).levels
-        cells = []
+        """Every cell of the grid, conditions in the order given, each by the order of the levels."""
+        axes = [axis for axis in self.scientific if axis.name != self.factor]
+        factor, cells = self.factor_axis, []
+        # A condition may be another model, which the level is a setting of. A single level says how deep that is.
+        last = len(factor.levels) > 1
         for names in itertools.product(*(axis.levels for axis in axes)):
             chosen = dict(zip((axis.name for axis in axes), names, strict=True))
-            for depth in sorted(levels, key=int):
-                settings = [levels[depth], *(axis.levels[chosen[axis.name]] for axis in axes)]
+            others = [axis.levels[chosen[axis.name]] for axis in axes]
+            for level in self.levels:
+                own = factor.levels[level]
+                settings = [*others, own] if last else [own, *others]
                 texts = [f"{path}={json.dumps(value)}" for part in settings for path, value in part.items()]
                 config, _ = apply_overrides(self.base, texts)
-                cells.append(Cell(int(depth), self.condition_of(chosen), {DEPTH: depth, **chosen}, config))
+                place = {} if self.factor is None else {self.factor: level}
+                cells.append(Cell(level, self.condition_of(chosen), {**place, **chosen}, config))
         return tuple(cells)
 
     def condition_of(self, row: Mapping[str, object]) -> str:
-        """The name of the condition that ``row`` (a value per axis) belongs to."""
-        return ", ".join(str(row[axis.name]) for axis in self.scientific if axis.name != DEPTH)
+        """The name of the condition that ``row`` (a value per axis) belongs to.
 
-    @property
-    def depths(self) -> tuple[int, ...]:
-        """The depths of the grid, ascending; the first is what depth is compared with."""
-        return tuple(sorted({cell.depth for cell in self.cells}))
+        Raises:
+            BadInput: a value that is no level of its axis.
+        """
+        axes = [axis for axis in self.scientific if axis.name != self.factor]
+        return ", ".join(axis.level(row[axis.name], f"{axis.name}:") for axis in axes)
 
     @property
     def conditions(self) -> tuple[str, ...]:
         """The conditions in the order given."""
         return tuple(dict.fromkeys(cell.condition for cell in self.cells))
 
+    def seeds_for(self, condition: str) -> tuple[int, ...]:
+        """The seeds of ``condition``."""
+        return self.seeds_of.get(condition, self.seeds)
+
+    # --- words ---
+
     def label_of(self, condition: str) -> str:
         """How a page or a picture names ``condition``: "residual, He init, scaled branches" for "residual he scaled".
 
         Files keep the condition itself, which is a key.
         """
-        levels = next((c.levels for c in self.cells if c.condition == condition), {DEPTH: "", "condition": condition})
-        return ", ".join(LABELS.get(level, level) for axis, level in levels.items() if axis != DEPTH)
+        levels = next((c.levels for c in self.cells if c.condition == condition), {"condition": condition})
+        shown = {axis: LABELS.get(level, level) for axis, level in levels.items() if axis != self.factor}
+        return ", ".join(f"{axis} {label}" if axis == DEPTH else label for axis, label in shown.items())
+
+    @property
+    def factor_name(self) -> str:
+        """What people call the factor: depth, width, learning rate; "" where there is none."""
+        axis = self.factor_axis
+        return SETTINGS.get(axis.paths[0], axis.name) if len(axis.paths) == 1 else axis.name
+
+    def place(self, level: str) -> str:
+        """A level for people: "depth 8", "optimizer adam"; "" without a factor."""
+        return "" if self.factor is None else f"{self.factor_name} {LABELS.get(level, level)}"
+
+    def name_of(self, condition: str, level: str) -> str:
+        """A cell for people: "residual, He init, depth 8"."""
+        return ", ".join(filter(None, [self.label_of(condition), self.place(level)]))
+
+    def where(self, *levels: str) -> str:
+        """Some levels in a sentence: "at depth 8", "at depths 8 and 32", "from depth 16 on" (at all levels from there),
+        "for optimizer adam"; "" without a factor."""
+        if self.factor is None:
+            return ""
+        numeric = self.factor_axis.numeric
+        preposition = "at" if numeric else "for"
+        if len(levels) == 1:
+            return f"{preposition} {self.place(levels[0])}"
+        if numeric and levels == self.levels[-len(levels) :]:
+            return f"from {self.place(levels[0])} on"
+        return f"{preposition} {self.factor_name}s {listed([LABELS.get(level, level) for level in levels])}"
+
+    # --- what is judged ---
 
     @property
     def early_stopping(self) -> bool:
@@ -202,9 +382,11 @@ class StudySpec:
 
     def fingerprint(self) -> str:
         """Ten hex digits over all but seeds and looks: only adding seeds leaves a study the same study."""
-        data = to_json(self)
+        data = self.as_json()
         base = data["base"]
-        del data["seeds"], data["looks"], base["seed"]
+        for name in ("seeds", "looks", "max_looks", "seeds_of"):
+            data.pop(name, None)
+        del base["seed"]
         if not self.base.augmented:
             del base["augmentation"]
         for part, added_later in ((data, "paper"), (data, "source"), (base, "start_from")):
@@ -212,18 +394,45 @@ class StudySpec:
                 del part[added_later]
         return digest(data)[:10]
 
-    def extended(self, seeds: Iterable[int]) -> StudySpec:
-        """The same study with more ``seeds``: one more analysis, so the factor of its p-values grows by one.
+    def as_json(self) -> dict[str, Any]:
+        """The study as ``study.json`` has it: what was added later is left out where it says nothing."""
+        data: dict[str, Any] = to_json(self)
+        usual = {item.name: item.default for item in dataclasses.fields(self)}
+        usual |= {"factor": DEPTH if any(axis.name == DEPTH for axis in self.scientific) else None, "seeds_of": {}}
+        for name in ADDED:
+            if data[name] == usual[name] or (name == "reference" and self.reference == self.levels[0]):
+                del data[name]
+        usual_primary = {item.name: item.default for item in dataclasses.fields(Primary)}
+        data["primary"] = [
+            {
+                name: value
+                for name, value in level_json(to_json(item), self.factor if item.level else None).items()
+                if name in ("against", DEPTH) or value != usual_primary.get(name, dataclasses.MISSING)
+            }
+            for item in self.primary
+        ]
+        return data
+
+    def extended(self, seeds: Iterable[int], seeds_of: Mapping[str, tuple[int, ...]] | None = None) -> StudySpec:
+        """The same study with more ``seeds``: one more analysis, so the factor of its p-values grows.
 
         Raises:
-            BadInput: a seed of the plan is missing among ``seeds``, or none is new.
+            BadInput: a seed of the plan is missing, or none is new; no further analysis was declared.
         """
-        new = tuple(seeds)
-        lost = sorted(set(self.seeds) - set(new))
-        if lost or len(new) == len(self.seeds):
+        other = self.seeds_of if seeds_of is None else seeds_of
+        more = dataclasses.replace(self, seeds=tuple(seeds), seeds_of=other)
+        before, after = ({(c, s) for c in self.conditions for s in spec.seeds_for(c)} for spec in (self, more))
+        lost = sorted({seed for _, seed in before - after})
+        if lost or after == before:
             what = f"drops seed {lost[0]}" if lost else "adds no seed"
             raise BadInput(f"extending study {self.name!r} {what}; name all planned seeds and some new ones")
-        return dataclasses.replace(self, seeds=new, looks=self.looks + 1)
+        if self.max_looks is not None and self.looks >= self.max_looks:
+            planned = "one analysis" if self.max_looks == 1 else f"{self.max_looks} analyses"
+            raise BadInput(
+                f"study {self.name!r} declared {planned} before its runs (max_looks = {self.max_looks}), so no seeds "
+                "can be added now; what is meant to grow declares a larger max_looks, or none, when it begins"
+            )
+        return dataclasses.replace(more, looks=self.looks + 1)
 
     def with_source(self, run: str) -> StudySpec:
         """The same study with the finished ``run`` as its parent run or teacher.
@@ -241,42 +450,89 @@ class StudySpec:
         axes = tuple(Axis(a.name, {level: named(given) for level, given in a.levels.items()}) for a in self.scientific)
         return dataclasses.replace(self, scientific=axes, source=None)
 
-    def with_depths(self, depths: Iterable[int]) -> tuple[StudySpec, tuple[Primary, ...]]:
-        """The same study at other ``depths``, and the primary comparisons that it can no longer make.
+    def with_levels(self, levels: Iterable[float | str]) -> tuple[StudySpec, tuple[Primary, ...]]:
+        """The same study at other ``levels`` of its factor, and the primary comparisons that it can no longer make.
 
         Raises:
-            BadInput: a depth whose settings are neither given nor follow from those of the others.
+            BadInput: no factor; a level whose settings are neither given nor follow from those of the others.
         """
-        axis = next(axis for axis in self.scientific if axis.name == DEPTH)
-        wanted = sorted(set(depths))
-        paths = {path for level, settings in axis.levels.items() for path, value in settings.items()}
-        plain = all(list(settings.values()) == [int(level)] for level, settings in axis.levels.items())
-        if plain and len(paths) == 1:
-            other = Axis.of_depths(wanted, paths.pop())
+        if self.factor is None:
+            raise BadInput(f"study {self.name!r} has no factor, so it has no levels to choose")
+        axis, wanted = self.factor_axis, list(dict.fromkeys(levels))
+        plain = all([*map(str, settings.values())] == [level] for level, settings in axis.levels.items())
+        if plain and len(axis.paths) == 1 and axis.numeric:
+            other = Axis.of_values(axis.name, axis.paths[0], map(_number, wanted))
         else:
-            levels = {choose(str(depth), axis.levels, "depth of the study:"): depth for depth in wanted}
-            other = Axis(DEPTH, {level: axis.levels[level] for level in levels})
+            kept_levels = [axis.level(level, f"{self.factor_name} of the study:") for level in wanted]
+            other = Axis(axis.name, {level: axis.levels[level] for level in axis.levels if level in kept_levels})
+        reference = self.reference if self.reference in other.levels else None
+        first = reference or other.order[0]
         kept = tuple(
-            item for item in self.primary if item.depth in wanted and (item.family != DEPTH or item.depth != wanted[0])
+            item
+            for item in self.primary
+            if {item.level, item.against_level or item.level} <= {"", *other.levels}
+            and (item.family not in AGAINST_REFERENCE or item.level != first)
         )
         axes = tuple(other if item is axis else item for item in self.scientific)
         lost = tuple(item for item in self.primary if item not in kept)
-        return dataclasses.replace(self, scientific=axes, primary=kept), lost
+        return dataclasses.replace(self, scientific=axes, primary=kept, reference=reference), lost
 
     # --- checks ---
 
     def _check_axes(self) -> None:
         names = [axis.name for axis in self.scientific]
-        good = "axes of different names, one of them 'depth'"
-        require(len(set(names)) == len(names) and DEPTH in names, "study.scientific", names, good)
+        require(len(set(names)) == len(names) and bool(names), "study.scientific", names, "axes of different names")
+        if self.factor is None and DEPTH in names:
+            object.__setattr__(self, "factor", DEPTH)
+        if self.factor is not None:
+            choose(self.factor, names, "study.factor")
         for axis in self.scientific:
             require(axis.name not in ("", *RESERVED), "axis name", axis.name, f"other names than {', '.join(RESERVED)}")
             require(bool(axis.levels), f"axis {axis.name!r}", axis.levels, "one or more levels")
             for level, settings in axis.levels.items():
                 what = f"level {level!r} of axis {axis.name!r}"
                 require(isinstance(settings, Mapping), what, settings, "paths and values")
+                require(bool(level.strip()), f"level of axis {axis.name!r}", level, "a name or a number")
                 number = re.fullmatch("0|[1-9][0-9]*", level)
                 require(axis.name != DEPTH or number is not None, "level of axis 'depth'", level, "a depth, such as 8")
+            numbers = [number_of_level(level) for level in axis.levels]
+            if axis.numeric and len(set(numbers)) < len(numbers):
+                raise BadInput(
+                    f"axis {axis.name!r} has a number twice: {', '.join(axis.levels)}; each level counts once"
+                )
+        if self.factor is not None and self.reference is not None:
+            level = self.factor_axis.level(self.reference, "study.reference:")
+            object.__setattr__(self, "reference", level)
+        elif self.reference is not None:
+            raise BadInput(f"study.reference = {self.reference!r}: the study has no factor, so it has no levels")
+        if self.combine is not None:
+            choose(self.combine, [name for name in names if name != self.factor], "study.combine")
+
+    def _check_metric(self) -> None:
+        choose(self.effect, EFFECTS, "study.effect")
+        if self.metric is None:
+            require(self.better is None, "study.better", self.better, "null, as no metric is named")
+            return
+        good = "a column of the table about training or validation data, such as val_last_accuracy"
+        require(re.fullmatch("(train|val)_[a-z0-9_]+", self.metric) is not None, "study.metric", self.metric, good)
+        if self.better is not None:
+            choose(self.better, BETTER, "study.better")
+        elif not self.metric.endswith(("_loss", "_error", "_accuracy")):
+            raise BadInput(
+                f"study.better is null, and study.metric = {self.metric!r} does not say it; lower or higher?"
+            )
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Whether larger values of the study's metric are better."""
+        return self.better == "higher" or (self.better is None and (self.metric or "").endswith("_accuracy"))
+
+    def _check_seeds_of(self) -> None:
+        given = {name: tuple(seeds) for name, seeds in self.seeds_of.items()}
+        object.__setattr__(self, "seeds_of", given)
+        for name, seeds in given.items():
+            choose(name, self.conditions, "study.seeds_of")
+            self._check_seeds(seeds, f"study.seeds_of {name!r}", at_least=1)
 
     @staticmethod
     def _check_seeds(seeds: tuple[int, ...], path: str, at_least: int) -> None:
@@ -292,16 +548,47 @@ class StudySpec:
         if shared:
             raise BadInput(f"nuisance {item.path!r} is tuned on seed {shared[0]} of the study; take other seeds")
 
-    def _check_primary(self, item: Primary) -> None:
+    def _checked(self, item: Primary) -> Primary:
+        """``item`` with its levels as the axis names them."""
         what = "study.primary: condition"
         choose(item.family, FAMILIES, "study.primary: family")
         choose(item.condition, self.conditions, what)
-        choose(str(item.depth), map(str, self.depths), "study.primary: depth")
         if self.by_validation and item.family != "condition":
             raise BadInput(f"study.primary mixes the family 'condition' with {item.family!r}; make it two studies")
-        if item.family != DEPTH:
+        if self.factor is None and item.family in (*AGAINST_REFERENCE, "trend"):
+            raise BadInput(
+                f"study.primary: the study has no factor, so nothing can be asked of the family {item.family!r}"
+            )
+        if item.family == "trend":
+            require(item.level == "", "study.primary: level of a trend", item.level, "null, as it is about all levels")
+        else:
+            level = self.factor_axis.level(item.level, f"study.primary: {self.factor_name or 'level'}")
+            item = dataclasses.replace(item, level=level)
+        if item.family in ("shortcut", "condition", "interaction"):
             choose(item.against, [name for name in self.conditions if name != item.condition], f"{what} against")
-        elif item.against is not None:
-            raise BadInput(f"study.primary: against = {item.against!r}; a depth is compared with the shallowest: null")
-        elif item.depth == self.depths[0]:
-            raise BadInput(f"study.primary: depth {item.depth} is the shallowest; it cannot be compared with itself")
+        if item.family in AGAINST_REFERENCE and item.level == self.reference_level:
+            kind = "the shallowest" if self.factor == DEPTH and self.reference is None else "the reference"
+            raise BadInput(f"study.primary: {self.place(item.level)} is {kind}; it cannot be compared with itself")
+        if item.family in (DEPTH, "trend") and item.against is not None:
+            kind = "a depth is compared with the shallowest" if self.factor == DEPTH else "it is about one condition"
+            raise BadInput(f"study.primary: against = {item.against!r}; {kind}: null")
+        if item.family == "cells":
+            against = choose(item.against or item.condition, self.conditions, f"{what} against")
+            other = item.level if item.against_level is None else item.against_level
+            other = self.factor_axis.level(other, "study.primary: against_level")
+            item = dataclasses.replace(item, against=against, against_level=other)
+            if (item.condition, item.level) == (against, other):
+                raise BadInput(f"study.primary: {item.condition!r} {self.where(other)} is compared with itself")
+        elif item.against_level is not None:
+            only = "only the family 'cells' has another level on its other side: null"
+            raise BadInput(f"study.primary: against_level = {item.against_level!r}; {only}")
+        choose(item.aim, AIMS, "study.primary: aim")
+        if item.aim == "not worse" and item.family in ("trend", "interaction"):
+            raise BadInput(
+                f"study.primary: aim = 'not worse' is about two cells, not about a {item.family}: difference"
+            )
+        if item.margin is not None:
+            good = "a number above 0, with the aim 'not worse'"
+            above = math.isfinite(item.margin) and item.margin > 0 and item.aim == "not worse"
+            require(above, "study.primary: margin", item.margin, good)
+        return item

@@ -94,8 +94,8 @@ def test_quickstart_needs_no_download_and_no_tracker(ask: Ask, world: World) -> 
     ((name, (config,), runtime),) = world.launched
     assert (name, config.dataset.name, runtime.trackers) == ("baseline-mlp", "mnist5k", ())
     ((spec, runtime),) = world.studies
-    assert (spec.base.dataset.name, spec.depths, len(spec.seeds)) == ("mnist5k", (2, 4, 8, 16, 32), 7)
-    assert [(p.family, p.depth, p.against) for p in spec.primary] == [("shortcut", 32, "plain he")]
+    assert (spec.base.dataset.name, spec.levels, len(spec.seeds)) == ("mnist5k", ("2", "4", "8", "16", "32"), 7)
+    assert [(p.family, int(p.level), p.against) for p in spec.primary] == [("shortcut", 32, "plain he")]
     assert code == 0
     assert "97.00 % of 1,000 digits" in out
     assert "netdepth train baseline-mlp" in out

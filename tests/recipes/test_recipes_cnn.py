@@ -31,11 +31,11 @@ def words(name: str) -> str:
 
 def test_the_laptops_study_compares_twins() -> None:
     spec = resolve_study("depth-cnn")
-    assert (spec.depths, spec.conditions) == ((8, 20, 56), ("plain", "residual"))
+    assert (spec.levels, spec.conditions) == (("8", "20", "56"), ("plain", "residual"))
     assert (len(spec.seeds), spec.base.dataset, spec.paper) == (7, Component("cifar10-jpeg"), "he2016")
     for plain, residual in zip(spec.cells[:3], spec.cells[3:], strict=True):
         assert cost(plain) == cost(residual), "the same layers, parameters and multiply-adds"
-        assert cost(plain).depth == plain.depth
+        assert cost(plain).depth == int(plain.level)
     paired = [item for item in spec.primary if item.family == "shortcut"]
     assert paired == [Primary("shortcut", 56, "residual", "plain")]
     assert seeds_to_reach(0.025, len(paired), "paired") == len(spec.seeds)
@@ -58,7 +58,7 @@ def test_the_paper_can_be_made_smaller() -> None:
     spec, notes = ask(
         "he2016-cifar10", depths="20,110", seeds=3, overrides=["train.budget=6400it", "dataset.val_size=0"]
     )
-    assert (spec.depths, spec.seeds) == ((20, 110), (0, 1, 2))
+    assert (spec.levels, spec.seeds) == (("20", "110"), (0, 1, 2))
     assert {(cell.config.train.budget, cell.config.dataset.args["val_size"]) for cell in spec.cells} == {("6400it", 0)}
     assert spec.cells[1].config.schedule == Component("paper-warmup")
     assert notes == ["2 of the 3 planned comparisons cannot be made at these depths"]

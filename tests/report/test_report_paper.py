@@ -34,16 +34,16 @@ def scattered(condition: str, depth: int, seed: int) -> Ending:
 
 def paper_study(folder: Path, *overrides: str, seeds: int = 5, endings: Endings = scattered) -> StudyDir:
     """The paper's study at two depths, with runs made by hand whose configs are resolved as those of real ones."""
-    spec, _ = resolve_study("he2016-cifar10").with_depths((20, 110))
+    spec, _ = resolve_study("he2016-cifar10").with_levels((20, 110))
     base, _ = apply_overrides(spec.base, overrides)
     spec = dataclasses.replace(spec, base=base, seeds=tuple(range(seeds)))
     study = make_study(folder, spec, endings, epochs=2)
-    configs = {(cell.condition, cell.depth): to_json(fill_in(cell.config)) for cell in spec.cells}
+    configs = {(cell.condition, cell.level): to_json(fill_in(cell.config)) for cell in spec.cells}
     for run in study.runs():
         folder = study.path / str(run.folder)
         if folder.is_dir():
             stored = json.loads((folder / "config.json").read_text())
-            config = configs[run.condition, run.depth] | {"seed": run.seed}
+            config = configs[run.condition, run.level] | {"seed": run.seed}
             (folder / "config.json").write_text(json.dumps({**stored, **config}))
     return study
 

@@ -97,7 +97,7 @@ def test_outcomes_follow_the_interval() -> None:
 
 
 def test_a_diverged_run_counts_as_guessing() -> None:
-    planned = PlannedRun(condition="plain", depth=20, levels={}, seed=0)
+    planned = PlannedRun(condition="plain", level="20", levels={"depth": "20"}, seed=0)
 
     def error(status: str, accuracy: float | None) -> float | None:
         made = RunRow("run", "folder", status, scores={"test_last_accuracy": accuracy})
@@ -114,7 +114,7 @@ def test_a_diverged_run_counts_as_guessing() -> None:
 
 def departures(*overrides: str, depth: int = 20) -> dict[str, str]:
     """Why a run of the paper's recipe with other settings is not comparable."""
-    cell = next(cell for cell in resolve_study("he2016-cifar10").cells if cell.depth == depth)
+    cell = next(cell for cell in resolve_study("he2016-cifar10").cells if cell.level == str(depth))
     return HE2016.departures(to_json(fill_in(apply_overrides(cell.config, overrides)[0])))
 
 
@@ -145,9 +145,9 @@ def test_what_departs_from_the_paper_is_named(override: str, words: str) -> None
 
 def test_only_the_papers_network_is_beside_its_numbers() -> None:
     spec = resolve_study("he2016-cifar10")
-    about = {(cell.condition, cell.depth): HE2016.about(cell.config, cell.depth) for cell in spec.cells}
+    about = {(cell.condition, int(cell.level)): HE2016.about(cell.config, int(cell.level)) for cell in spec.cells}
     assert all(not found for (condition, _), found in about.items() if condition == "plain")
-    assert [len(about["residual", depth]) for depth in spec.depths] == [1, 1, 1, 1, 2]
+    assert [len(about["residual", depth]) for depth in map(int, spec.levels)] == [1, 1, 1, 1, 2]
     cell = next(cell for cell in spec.cells if cell.condition == "residual")
     for other in (Component("mlp", {"depth": 20}), Component("resnet", {"shortcut": "projection"})):
         assert HE2016.about(dataclasses.replace(cell.config, model=other), 20) == []

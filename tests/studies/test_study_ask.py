@@ -34,7 +34,7 @@ def test_every_study_is_one_that_the_packages_accept(name: str) -> None:
     assert not spec.early_stopping
     for cell in spec.cells:
         depth = resolve_config(without_parent_run(cell.config)).model.args.get("depth")
-        assert depth in (None, cell.depth)  # None: the widths of the layers say it
+        assert depth in (None, int(cell.level))  # None: the widths of the layers say it
     assert RECIPES.entry(name).summary.startswith(f"netdepth study {name}:")
 
 
@@ -51,22 +51,22 @@ def test_a_saved_study_is_a_recipe(tmp_path: Path) -> None:
 
 def test_what_is_asked_changes_every_cell() -> None:
     spec, notes = ask("depth-mlp", seeds="0,3", dataset="mnist5k", overrides=["train.budget=1ep"], depths="2,8,24")
-    assert (spec.seeds, spec.depths) == ((0, 3), (2, 8, 24))
+    assert (spec.seeds, spec.levels) == ((0, 3), ("2", "8", "24"))
     assert {(c.config.dataset.name, c.config.train.budget) for c in spec.cells} == {("mnist5k", "1ep")}
-    assert {(p.family, p.depth) for p in spec.primary} == {
+    assert {(p.family, int(p.level)) for p in spec.primary} == {
         ("depth", 8), ("depth", 24), ("shortcut", 8), ("shortcut", 24),
     }  # fmt: skip
     assert notes == ["23 of the 35 planned comparisons cannot be made at these depths"]
     assert spec.fingerprint() != resolve_study("depth-mlp").fingerprint()
     assert ask("depth-mlp", seeds=5)[0].fingerprint() == resolve_study("depth-mlp").fingerprint()
-    assert ask("depth-mlp", depths=[4, 16])[0].primary[0].depth == 16  # the shallowest is compared with, not compared
+    assert ask("depth-mlp", depths=[4, 16])[0].primary[0].level == "16"  # the shallowest is compared with, not compared
 
 
 def test_depths_that_cannot_be_derived_must_be_levels_of_the_study() -> None:
     axis = tiny_spec().scientific[0]
     levels = {depth: {**settings, "model.width": 8} for depth, settings in axis.levels.items()}
     spec = tiny_spec(scientific=(type(axis)("depth", levels), tiny_spec().scientific[1]))
-    assert ask(spec, depths=[4])[0].depths == (4,)
+    assert ask(spec, depths=[4])[0].levels == ("4",)
     with pytest.raises(BadInput, match="unknown depth of the study: '3'"):
         ask(spec, depths=[2, 3])
 

@@ -66,12 +66,17 @@ def test_a_study_is_mirrored_into_one_group(
         group, config = wandb_start(run)
         assert group == "mine"
         found = {name: config[name] for name in ("study", "condition", "depth", "seed")}
-        assert found == {"study": "mine", "condition": planned.condition, "depth": planned.depth, "seed": planned.seed}
+        assert found == {
+            "study": "mine",
+            "condition": planned.condition,
+            "depth": int(planned.level),
+            "seed": planned.seed,
+        }
         assert list(wandb_history(run)) == [2]
         assert [event.step for event in read_events(run).Scalars("loss/val")] == [2]
         start = read_events(run).SummaryMetadata(SESSION_START_INFO_TAG).plugin_data.content
         shown = HParamsPluginData.FromString(start).session_start_info.hparams
-        assert (shown["study"].string_value, shown["depth"].number_value) == ("mine", planned.depth)
+        assert (shown["study"].string_value, shown["depth"].number_value) == ("mine", int(planned.level))
         assert labels_of_run(run) == {name: config[name] for name in ("study", "condition", "depth")}
 
     code, out, _ = answer([*command, "--track", "tensorboard"], capsys)
@@ -88,7 +93,7 @@ def test_a_tracker_that_fails_costs_a_note_and_is_synced_again(
     done = make(tmp_path, tiny_spec(seeds=(0,)), trackers=("bad",), imports=(str(source),))
     assert not done.failed
     (note,) = done.notes
-    shallow = next(run for run in done.study.runs() if run.depth == 2)
+    shallow = next(run for run in done.study.runs() if run.level == "2")
     assert note == (
         f"tracker bad: no mirror of 1 run ({shallow.folder}: RuntimeError: no such place); "
         f"rebuild it with: netdepth sync {done.study.path} --to bad"

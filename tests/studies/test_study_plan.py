@@ -14,7 +14,7 @@ from netdepth.studies.plan import MAX_STACK, Plan, Work, plan
 
 
 def cell(depth: int = 2, seeds: int = 10, condition: str = "plain", stackable: bool = True, cost: int = 100) -> Work:
-    return Work(condition, depth, tuple(range(seeds)), stackable, multiply_adds=cost * depth, steps=10)
+    return Work(condition, str(depth), tuple(range(seeds)), stackable, multiply_adds=cost * depth, steps=10)
 
 
 works = st.lists(
@@ -28,7 +28,7 @@ works = st.lists(
     ),
     min_size=1,
     max_size=12,
-    unique_by=lambda work: (work.condition, work.depth),
+    unique_by=lambda work: (work.condition, work.level),
 )
 
 
@@ -36,16 +36,16 @@ works = st.lists(
 @settings(max_examples=60, deadline=None)
 def test_a_plan_holds_every_run_once_and_is_a_function_of_the_work_and_the_cores(found: list[Work], cores: int) -> None:
     made = plan(found, cores)
-    planned = [(g.condition, g.depth, seed) for g in made.groups for seed in g.seeds]
-    assert sorted(planned) == sorted((w.condition, w.depth, seed) for w in found for seed in w.seeds)
+    planned = [(g.condition, g.level, seed) for g in made.groups for seed in g.seeds]
+    assert sorted(planned) == sorted((w.condition, w.level, seed) for w in found for seed in w.seeds)
     assert [group.group for group in made.groups] == list(range(len(made.groups)))
     costs = [group.multiply_adds * group.steps * (len(group.seeds) + 0.5) for group in made.groups]
     assert costs == sorted(costs, reverse=True)  # the longest first
-    stackable = {(w.condition, w.depth): w.stackable for w in found}
+    stackable = {(w.condition, w.level): w.stackable for w in found}
     for group in made.groups:
         assert group.kind == ("cohort" if len(group.seeds) > 1 else "alone")
         assert len(group.seeds) <= MAX_STACK
-        assert stackable[group.condition, group.depth] or group.kind == "alone"
+        assert stackable[group.condition, group.level] or group.kind == "alone"
     assert plan(found, cores) == made
     assert from_json(Plan, json.loads(json.dumps(to_json(made)))) == made
     # Where whoever is free takes the next group, the last core ends less than one group after the even share.
@@ -66,18 +66,18 @@ def test_a_cell_is_one_stack_and_divided_only_where_it_is_more_than_a_cores_shar
 def test_the_cells_that_are_divided_are_those_that_let_the_cores_end_together() -> None:
     """The costs are those of MLPs of width 64 on MNIST, where the first layer weighs as much as eight others."""
     cost = {depth: 2 * 784 * 64 + 3 * 64 * 64 * (depth - 2) + 3 * 640 for depth in (2, 8, 16, 32)}
-    cells = [Work("plain", depth, tuple(range(10)), True, each, steps=10) for depth, each in cost.items()]
-    found = [(group.depth, len(group.seeds)) for group in plan(cells, 2).groups]
+    cells = [Work("plain", str(depth), tuple(range(10)), True, each, steps=10) for depth, each in cost.items()]
+    found = [(int(group.level), len(group.seeds)) for group in plan(cells, 2).groups]
     assert found == [(32, 10), (16, 10), (8, 10), (2, 5), (2, 5)]
 
 
 def test_seeds_added_later_are_groups_behind_those_that_are_planned() -> None:
     first = plan([cell(2), cell(4)], 2)
-    new = [Work("plain", depth, (10, 11), True, 100 * depth, 10) for depth in (2, 4)]
+    new = [Work("plain", str(depth), (10, 11), True, 100 * depth, 10) for depth in (2, 4)]
     more = first.extended(new, cores=64)
     n = len(first.groups)
     assert more.groups[:n] == first.groups
-    assert [(g.group, g.depth, g.seeds) for g in more.groups[n:]] == [(n, 4, (10, 11)), (n + 1, 2, (10, 11))]
+    assert [(g.group, int(g.level), g.seeds) for g in more.groups[n:]] == [(n, 4, (10, 11)), (n + 1, 2, (10, 11))]
     assert more.cores == first.cores
     assert first.extended([Work("plain", 2, (), True, 200, 10)], 2) == first
 

@@ -184,7 +184,7 @@ run.train_stack = train_stack
 @pytest.mark.slow
 def test_a_study_outlives_the_death_of_its_workers(tmp_path: Path) -> None:
     (tmp_path / "killer.py").write_text(KILLER)
-    spec = tiny_spec().with_depths((2, 4, 6))[0]
+    spec = tiny_spec().with_levels((2, 4, 6))[0]
     done = make(tmp_path / "runs", spec, workers=2, imports=(str(tmp_path / "killer.py"),))
     table = timeless(done.study).groupby("depth")["status"].unique().map(list).to_dict()
     assert table == {2: ["completed"], 4: ["completed"], 6: ["failed"]}

@@ -46,15 +46,17 @@ def test_a_study_makes_its_runs_where_it_said_it_would(tmp_path: Path) -> None:
     assert study.path == tmp_path / "tiny"
     assert study.spec == tiny_spec()
     runs = study.runs()
-    assert [(run.condition, run.depth, run.seed) for run in runs] == [("plain", d, s) for d in (2, 4) for s in range(3)]
+    assert [(run.condition, int(run.level), run.seed) for run in runs] == [
+        ("plain", d, s) for d in (2, 4) for s in range(3)
+    ]
     for run in runs:
-        assert run.folder == f"plain-depth-{run.depth}-mnist5k-s{run.seed}-{run.fingerprint}"
+        assert run.folder == f"plain-depth-{run.level}-mnist5k-s{run.seed}-{run.fingerprint}"
         config, environment = (
             RunDir(study.path / str(run.folder)).read_json(f"{name}.json") for name in ("config", "environment")
         )
         assert config is not None
         assert environment is not None
-        assert (config["seed"], config["model"]["args"]["depth"]) == (run.seed, run.depth)
+        assert (config["seed"], config["model"]["args"]["depth"]) == (run.seed, int(run.level))
         assert (config["fingerprint"], environment["threads"]) == (run.fingerprint, 1)
         assert (environment["made"], environment["seeds"]) == ("cohort", [0, 1, 2])
     assert len(finished(study)) == done.made == len(done.outcomes) == 6
@@ -206,11 +208,11 @@ def test_tuning_chooses_per_cell_on_validation_with_the_test_part_sealed(
         assert (result["test"], item.seed in TUNED.seeds) == (None, True)
         assert not (run.path / "test_access.json").exists()
     assert tuned.chosen == choose_values(study.path, tuned.runs)
-    rates = {item.depth: item.value for item in tuned.chosen}
+    rates = {item.level: item.value for item in tuned.chosen}
     for planned in study.runs():
         config = RunDir(study.path / str(planned.folder)).read_json("config.json")
         assert config is not None
-        assert config["optimizer"]["args"]["lr"] == rates[planned.depth]
+        assert config["optimizer"]["args"]["lr"] == rates[planned.level]
     groups.clear()
     assert make(tmp_path, spec).made == 0
     assert make(tmp_path, dataclasses.replace(spec, seeds=(0, 1, 2, 3))).made == 2
@@ -234,7 +236,9 @@ def _tuning_runs(root: Path, losses: dict[float, list[float | None]]) -> list[Pl
             folder.mkdir()
             status = "diverged" if loss is None else "completed"
             RunDir(folder).write_json("result.json", {"status": status, "val": {"last": {"loss": loss}}})
-            planned = PlannedRun(condition="plain", depth=2, value=value, levels={}, seed=seed, folder=folder.name)
+            planned = PlannedRun(
+                condition="plain", level="2", value=value, levels={"depth": "2"}, seed=seed, folder=folder.name
+            )
             runs.append(planned)
     return runs
 

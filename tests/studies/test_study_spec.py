@@ -22,8 +22,8 @@ def test_json_round_trip_is_exact() -> None:
 
 
 def test_the_grid_is_every_condition_at_every_depth() -> None:
-    assert [(c.condition, c.depth) for c in SPEC.cells] == [(n, d) for n in ("plain", "residual") for d in DEPTHS]
-    assert (SPEC.depths, SPEC.conditions) == (DEPTHS, ("plain", "residual"))
+    assert [(c.condition, c.level) for c in SPEC.cells] == [(n, str(d)) for n in ("plain", "residual") for d in DEPTHS]
+    assert (SPEC.levels, SPEC.conditions) == (tuple(map(str, DEPTHS)), ("plain", "residual"))
     cell = SPEC.cells[-1]
     assert cell.config.model == Component("mlp", {"width": 64, "depth": 32, "shortcut": "identity"})
     assert cell.levels == {"depth": "32", "condition": "residual"}
@@ -36,9 +36,9 @@ def test_depths_are_sorted_and_several_axes_make_one_condition() -> None:
         Axis("init", {"default": {}, "he": {"model.init": "he"}}),
     )
     spec = make_spec(scientific=axes, primary=(Primary("depth", 8, "plain, he"),))
-    assert spec.depths == (2, 8, 32)
+    assert spec.levels == ("2", "8", "32")
     assert spec.conditions == ("plain, default", "plain, he", "residual, default", "residual, he")
-    assert [cell.depth for cell in spec.cells] == [2, 8, 32] * 4
+    assert [cell.level for cell in spec.cells] == ["2", "8", "32"] * 4
     assert spec.condition_of({"init": "he", "shortcut": "plain", "depth": 8}) == "plain, he"
 
 
@@ -78,8 +78,8 @@ DEPTH_AXIS = Axis.of_depths([2, 8])
     [
         ({"name": " "}, "study.name = ' ' is not acceptable"),
         ({"question": ""}, "study.question = '' is not acceptable"),
-        ({"scientific": (Axis("condition", {"a": {}}),)}, "one of them 'depth'"),
-        ({"scientific": (DEPTH_AXIS, DEPTH_AXIS)}, "one of them 'depth'"),
+        ({"scientific": ()}, r"study.scientific = \[\] .* axes of different names"),
+        ({"scientific": (DEPTH_AXIS, DEPTH_AXIS)}, "axes of different names"),
         ({"scientific": (DEPTH_AXIS, Axis("seed", {"a": {}}))}, "axis name = 'seed' .* other names than run"),
         ({"scientific": (DEPTH_AXIS, Axis("condition", {}))}, "one or more levels"),
         ({"scientific": (DEPTH_AXIS, Axis("condition", {"a": 3}))}, "level 'a' of axis 'condition' = 3"),
@@ -118,7 +118,7 @@ def test_what_is_no_study_is_refused_in_one_line(changes, words) -> None:
     [
         ({"seeds": 5}, "study.seeds = 5 is not acceptable; it takes list of int"),
         ({"seeds": ["a"]}, r"study.seeds\[0\] = 'a'"),
-        ({"primary": [{"family": "depth"}]}, r"study.primary\[0\] lacks condition, depth"),
+        ({"primary": [{"family": "depth"}]}, r"study.primary\[0\] lacks condition, level"),
     ],
 )
 def test_bad_json_names_the_value(change, words) -> None:

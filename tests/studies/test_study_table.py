@@ -37,7 +37,7 @@ def study(made: StudyDir, tmp_path: Path) -> StudyDir:
 def test_every_planned_run_has_a_row_in_the_order_of_the_plan(made: StudyDir) -> None:
     table = study_table(made)
     spec = made.spec
-    planned = [(cell.condition, cell.depth, seed) for cell in spec.cells for seed in spec.seeds]
+    planned = [(cell.condition, int(cell.level), seed) for cell in spec.cells for seed in spec.seeds]
     assert list(zip(table["condition"], table["depth"], table["seed"], strict=True)) == planned
     statuses = dict(zip(planned, table["status"], strict=True))
     assert {place: status for place, status in statuses.items() if status != "completed"} == STATES

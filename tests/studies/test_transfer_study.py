@@ -170,7 +170,7 @@ def test_the_recipes_name_existing_stages_and_a_larger_teacher(name):
     shape = (3, 32, 32) if "cifar" in name else (1, 28, 28)
     for cell in made.cells:
         network = models.build(COMPONENTS["model"].resolve(cell.config.model), shape, 10)
-        assert network.depth == cell.depth
+        assert network.depth == int(cell.level)
         start = cell.config.start_from
         if start is not None:
             assert set(start.freeze) <= set(network.stage_paths())

@@ -92,9 +92,9 @@ def test_a_loss_of_zero_has_no_logarithm_but_a_verdict() -> None:
 def test_what_was_not_named_beforehand_claims_nothing() -> None:
     spec = make_spec(primary=(Primary("shortcut", 32, "residual", "plain"),))
     found = judged({("plain", 8): [2.0] * 10, ("plain", 32): [2.0] * 10}, spec)
-    assert [(c.cell.depth, c.label) for c in found.contrasts if c.primary] == [(32, "helps")]
+    assert [(int(c.cell.level), c.label) for c in found.contrasts if c.primary] == [(32, "helps")]
     rest = [c for c in found.contrasts if not c.primary]
-    assert {(c.family, c.cell.condition, c.cell.depth) for c in rest} == {
+    assert {(c.family, c.cell.condition, int(c.cell.level)) for c in rest} == {
         *(("depth", name, depth) for name in ("plain", "residual") for depth in (8, 32)),
         *(("shortcut", "residual", depth) for depth in (2, 8)),
     }

@@ -59,9 +59,9 @@ def test_exchanging_the_runs_of_the_two_families_turns_the_sentence_round() -> N
     table = make_table(SPEC, {("plain", 32): around(0.5), ("residual", 32): around(0.08)})
     ours, theirs = verdict(table, SPEC), verdict(renamed(table, {"plain": "residual", "residual": "plain"}), SPEC)
     exchange = {"plain": "residual", "residual": "plain"}
-    there = {(exchange[item.cell.condition], item.cell.depth): item for item in theirs.cells}
+    there = {(exchange[item.cell.condition], item.cell.level): item for item in theirs.cells}
     for a in ours.cells:
-        b = there[a.cell.condition, a.cell.depth]
+        b = there[a.cell.condition, a.cell.level]
         assert (a.label, a.cause, a.harm) == (b.label, b.cause, b.harm)
     a, b = (contrast(found, "shortcut", "residual", 32) for found in (ours, theirs))
     assert (a.label, b.label) == ("helps", "degraded")

@@ -65,13 +65,13 @@ def make_table(
     """
     rows = []
     for index, cell in enumerate(spec.cells):
-        place = (cell.condition, cell.depth)
+        place = (cell.condition, int(cell.level))
         values = (losses or {}).get(place) or around(0.1, len(spec.seeds), stream=index)
         wrong = (errors or {}).get(place) or around(0.03, len(spec.seeds), sd=0.001, stream=100 + index)
         for seed, loss, error in zip(spec.seeds, values, wrong, strict=True):
             if loss is None:
                 continue
-            run = f"{cell.condition or 'run'}-{cell.depth}-s{seed}"
+            run = f"{cell.condition or 'run'}-{cell.level}-s{seed}"
             finite = math.isfinite(loss)
             rows.append(
                 {
@@ -104,12 +104,14 @@ def renamed(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
 
 def cell(found: Verdict, condition: str, depth: int) -> CellVerdict:
     """The verdict on one place of the grid."""
-    return next(c for c in found.cells if (c.cell.condition, c.cell.depth) == (condition, depth))
+    return next(c for c in found.cells if (c.cell.condition, c.cell.level) == (condition, str(depth)))
 
 
 def contrast(found: Verdict, family: str, condition: str, depth: int) -> Contrast:
     """The comparison of one place."""
-    return next(c for c in found.contrasts if (c.family, c.cell.condition, c.cell.depth) == (family, condition, depth))
+    return next(
+        c for c in found.contrasts if (c.family, c.cell.condition, c.cell.level) == (family, condition, str(depth))
+    )
 
 
 def words_of(found: Verdict, item: CellVerdict) -> str:

@@ -94,15 +94,15 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
     spec = spec or small_spec()
     folder = root / spec.name
     folder.mkdir(parents=True)
-    cells = {(cell.condition, cell.depth): cell for cell in spec.cells}
+    cells = {(cell.condition, cell.level): cell for cell in spec.cells}
     planned = []
     document = StudyDocument.unplanned(spec)
     for run in document.runs:
-        cell = cells[run.condition, run.depth]
+        cell = cells[run.condition, run.level]
         fingerprint = digest(dataclasses.replace(cell.config, seed=0))[:10]
         name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{run.seed}-{fingerprint}"
         planned.append(dataclasses.replace(run, folder=name, fingerprint=fingerprint))
-        ending = (endings or telling)(cell.condition, cell.depth, run.seed)
+        ending = (endings or telling)(cell.condition, int(cell.level), run.seed)
         if ending.state != "no run":
             make_study_run(folder / name, cell, run.seed, fingerprint, ending, epochs)
     study = StudyDir(folder)
@@ -112,6 +112,7 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
 
 def make_study_run(path: Path, cell: Cell, seed: int, fingerprint: str, ending: Ending, epochs: int) -> RunDir:
     """One run folder, finished, unfinished or failed as ``ending`` says."""
+    depth = int(cell.levels.get("depth", "3"))
     path.mkdir(parents=True)
     run = RunDir(path)
     config = to_json(cell.config.with_seed(seed))
@@ -122,15 +123,15 @@ def make_study_run(path: Path, cell: Cell, seed: int, fingerprint: str, ending: 
     put(run, "split.json", split)
     environment = {"netdepth": "0.1.0", "torch": "2.11.0", "python": "3.11.2", "device": "cpu", "threads": 1}
     put(run, "environment.json", {**environment, "matmul": "mkl", "stack": 10, "made": "cohort", "cores": 2})
-    write_probe(run, "init", 0, cell.depth, ending.ratio)
+    write_probe(run, "init", 0, depth, ending.ratio)
     partly = ending.state in ("unfinished", "failed")
     write_curve(run, ending, epochs, epochs // 2 if partly else epochs)
     if ending.state == "failed":
         put(run, "failure.json", {"error": "OSError", "message": "no space left on device"})
     if partly:
         return run
-    write_probe(run, f"step-{epochs * STEPS_PER_EPOCH}", epochs * STEPS_PER_EPOCH, cell.depth, ending.ratio**0.5)
-    put(run, "result.json", result_of(ending, cell.depth, epochs))
+    write_probe(run, f"step-{epochs * STEPS_PER_EPOCH}", epochs * STEPS_PER_EPOCH, depth, ending.ratio**0.5)
+    put(run, "result.json", result_of(ending, depth, epochs))
     return run
 
 

@@ -122,10 +122,10 @@ def _study_page(study: StudyDir, args: argparse.Namespace) -> Answer:
 
 
 def _print_grids(content: Content) -> None:
-    """Label and number per condition and depth."""
+    """Label and number per condition and level."""
     for grid in content.grids:
         rows = [[line.name, *("" if chip is None else str(chip) for chip in line.chips)] for line in grid.lines]
-        print_table(("", *(f"depth {depth}" for depth in grid.depths)), rows, title=grid.caption)
+        print_table(("", *grid.places), rows, title=grid.caption)
 
 
 def _warn(data: StudyData) -> None:

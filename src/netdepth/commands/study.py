@@ -13,6 +13,7 @@ from netdepth.commands.report import judged
 from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
 from netdepth.errors import BadInput
+from netdepth.studyspec import level_json
 from netdepth.text import count, duration, plain, print_table, printable, thousands
 
 if TYPE_CHECKING:
@@ -94,15 +95,17 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     missing = sum(row.missing for row in rows)
     runs = sum(row.runs for row in rows)
 
+    factor = spec.factor_name or "level"
+
     def show() -> None:
         print_table(
             (
-                "phase", "condition", "depth", "runs", "to train", "how", "parameters", "multiply-adds a step", "steps",
+                "phase", "condition", factor, "runs", "to train", "how", "parameters", "multiply-adds a step", "steps",
                 "in all",
             ),
             [
                 [
-                    row.phase, spec.label_of(row.condition), row.depth, row.runs, row.missing, row.how,
+                    row.phase, spec.label_of(row.condition), row.level, row.runs, row.missing, row.how,
                     thousands(row.parameters), plain(row.multiply_adds_per_step, 3), thousands(row.steps),
                     plain(row.operations, 3),
                 ]
@@ -123,13 +126,16 @@ def _dry_run(spec: StudySpec, runtime: Runtime, workers: int | None) -> Answer:
     document = {
         "study": ahead.path,
         "seeds": list(ahead.spec.seeds),
-        "cells": to_json(rows),
+        "cells": [level_json(to_json(row), spec.factor) for row in rows],
         "runs": runs,
         "missing": missing,
         "operations": ahead.operations,
         "workers": ahead.workers,
         "about_seconds": ahead.seconds,
-        "groups": {name: to_json(phase.plan)["groups"] for name, phase in ahead.phases.items()},
+        "groups": {
+            name: [level_json(group, spec.factor) for group in to_json(phase.plan)["groups"]]
+            for name, phase in ahead.phases.items()
+        },
     }
     return Answer(document, show)
 
@@ -140,7 +146,7 @@ class _Row:
 
     phase: str
     condition: str
-    depth: int
+    level: str
     runs: int
     missing: int
     how: str
@@ -154,14 +160,14 @@ def _rows(ahead: Forecast, name: str) -> list[_Row]:
     """A row per cell of the phase ``name``, in the order of the grid."""
     phase, rows = ahead.phases[name], []
     for key, cell in phase.cells.items():
-        groups = [group for group in phase.plan.groups if (group.condition, group.depth, group.value) == key]
+        groups = [group for group in phase.plan.groups if (group.condition, group.level, group.value) == key]
         stacks = [str(len(group.seeds)) for group in groups if group.kind == "cohort"]
         alone = [f"{count(len(groups) - len(stacks), 'seed')} one by one"] if len(stacks) < len(groups) else []
         rows.append(
             _Row(
                 phase=name if cell.value is None else f"{name} {plain(cell.value)}",
                 condition=cell.cell.condition,
-                depth=cell.cell.depth,
+                level=cell.cell.level,
                 runs=sum(len(group.seeds) for group in groups),
                 missing=sum(folder in ahead.unfinished[name] for group in groups for folder in phase.folders(group)),
                 how=", ".join([f"{' + '.join(stacks)} seeds together"] * bool(stacks) + alone),

@@ -90,8 +90,8 @@ class Content:
         for word, known in (("completed", COMPLETED), ("diverged", ("diverged",)), ("failed", ("failed",))):
             if found := [run for run in runs if run.row.made.status in known]:
                 facts.append([self.numbers.count(found, runs), f" run{'s' * (len(found) != 1)} {word}"])
-        sizes = [(len(spec.conditions), "condition"), (len(spec.depths), "depth"), (len(spec.seeds), "seed")]
-        facts.append([", ".join(count(n, noun) for n, noun in sizes)])
+        sizes = [(len(spec.conditions), "condition"), (len(spec.levels), spec.factor_name), (len(spec.seeds), "seed")]
+        facts.append([", ".join(count(n, noun) for n, noun in sizes if noun)])
         for item in spec.nuisance:
             name = SETTINGS.get(item.path, item.path)
             if item.values:
@@ -173,9 +173,10 @@ def _numbers(content: Content) -> Iterator[tuple[str, Number]]:
         yield from _of("facts", fact)
     for grid in content.grids:
         for line in grid.lines:
-            for depth, chip in zip(grid.depths, line.chips, strict=True):
+            for place, chip in zip(grid.places, line.chips, strict=True):
                 if chip is not None:
-                    yield from _of(f"{grid.caption} / {line.name} / depth {depth}", [chip.word, *chip.number])
+                    where = " / ".join(filter(None, [grid.caption, line.name, place]))
+                    yield from _of(where, [chip.word, *chip.number])
     for note in (*answer.notes, *answer.same_images):
         yield "notes", note
     for key in ("trouble", *TITLES):
@@ -196,7 +197,7 @@ def _of(where: str, cell: Shown) -> Iterator[tuple[str, Number]]:
 def _grid(grid: Grid) -> str:
     """A table with a word in bold where a comparison was tested."""
     rows = [[_text(line.name), *("" if chip is None else _chip(chip) for chip in line.chips)] for line in grid.lines]
-    return markdown_table(["", *(f"depth {depth}" for depth in grid.depths)], rows)
+    return markdown_table(["", *grid.places], rows)
 
 
 def _chip(chip: Chip) -> str:

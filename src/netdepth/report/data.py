@@ -43,9 +43,9 @@ class StudyRun:
     last_gradients_file: str | None = None
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Condition and depth."""
-        return self.row.planned.condition, self.row.planned.depth
+    def place(self) -> tuple[str, str]:
+        """Condition and level of the factor."""
+        return self.row.planned.condition, self.row.planned.level
 
     @property
     def finished(self) -> bool:
@@ -65,9 +65,9 @@ class StudyData:
     """None while no run has begun: the number of classes is not known yet."""
 
     @cached_property
-    def cells(self) -> dict[tuple[str, int], list[StudyRun]]:
-        """The planned runs by condition and depth."""
-        found: dict[tuple[str, int], list[StudyRun]] = {(cell.condition, cell.depth): [] for cell in self.spec.cells}
+    def cells(self) -> dict[tuple[str, str], list[StudyRun]]:
+        """The planned runs by condition and level of the factor."""
+        found: dict[tuple[str, str], list[StudyRun]] = {(cell.condition, cell.level): [] for cell in self.spec.cells}
         for run in self.runs:
             found[run.place].append(run)
         return found

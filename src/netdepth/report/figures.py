@@ -16,14 +16,15 @@ from netdepth.report import style
 from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.line_figures import labels_of
 from netdepth.report.numbers import STATUS, run_ranges
+from netdepth.runs.folder import slug
 from netdepth.studies.table import SOURCES
-from netdepth.text import plain, printable
+from netdepth.text import capitalised, plain, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PageFigure", "band_names", "curve_groups", "depth_group", "flow_groups", "labels_of", "pictures"]
+__all__ = ["PageFigure", "band_names", "curve_groups", "flow_groups", "labels_of", "level_group", "pictures"]
 
 When = Literal["first", "last"]
 """The layer statistics at initialisation, or the last ones of the run."""
@@ -42,16 +43,16 @@ class PageFigure:
     title: str = ""
 
 
-def depth_group(data: StudyData) -> list[PageFigure]:
-    """Training and validation error and loss against depth."""
+def level_group(data: StudyData) -> list[PageFigure]:
+    """Training and validation error and loss against the factor."""
     if not any(run.finished for run in data.runs):
         return []
     every = [run.number for run in data.runs]
     return [
         _page_figure(
-            lines.depth_figure(data, quantity),
-            f"depth-{quantity.key}",
-            _depth_words(data, quantity),
+            lines.level_figure(data, quantity),
+            f"level-{quantity.key}",
+            _level_words(data, quantity),
             every,
             (SOURCES[quantity.column], STATUS),
         )
@@ -67,10 +68,12 @@ def curve_groups(data: StudyData) -> dict[str, list[PageFigure]]:
     groups: dict[str, list[PageFigure]] = {}
     for metric, (train, val) in lines.CURVES.items():
         fields = ("metrics.jsonl:epoch", f"metrics.jsonl:{train}", f"metrics.jsonl:{val}", STATUS)
-        for depth in data.spec.depths:
-            words = f"Training and validation {metric} against epoch at depth {depth}, a colour per condition"
-            figure = lines.curve_figure(data, depth, metric)
-            made = _page_figure(figure, f"curve-{metric}-{depth}", words, every, fields)
+        for number, level in enumerate(data.spec.levels):
+            where = f" {data.spec.where(level)}".rstrip()
+            words = f"Training and validation {metric} against epoch{where}, a colour per condition"
+            figure = lines.curve_figure(data, level, metric)
+            key = level if data.spec.factor_axis.numeric else number
+            made = _page_figure(figure, f"curve-{metric}-{key}", words, every, fields)
             groups.setdefault(metric, []).append(made)
     return groups
 
@@ -84,7 +87,7 @@ def flow_groups(data: StudyData) -> dict[str, list[PageFigure]]:
             continue
         groups[title] = []
         for index, (name, label) in enumerate(zip(data.spec.conditions, labels_of(data), strict=True)):
-            runs = [run for depth in data.spec.depths for run in data.cells[name, depth]]
+            runs = [run for level in data.spec.levels for run in data.cells[name, level]]
             files = {"probes/init.json"} if when == "first" else {run.last_gradients_file for run in runs}
             fields = sorted(f"{file}:layers" for file in files if file is not None)
             figure, (axes,) = style.figure_of(3.5, 2.5)
@@ -96,9 +99,12 @@ def flow_groups(data: StudyData) -> dict[str, list[PageFigure]]:
 
 def pictures(data: StudyData, folder: Path) -> list[tuple[str, Path]]:
     """Write the figures as PNG files into ``folder``: what each shows, and its path."""
+    factor = data.spec.factor_name
+    per = f" per {factor}" if factor else ""
+    name = slug(lines.against(data))
     wanted: list[tuple[str, str, bool, Callable[[StudyData], Figure]]] = [
-        ("Error and loss against depth", "against-depth", any(run.finished for run in data.runs), lines.depth_overview),
-        ("Learning curves per depth", "learning-curves", lines.has_curves(data), lines.curves_overview),
+        (f"Error and loss {lines.against(data)}", name, any(run.finished for run in data.runs), lines.level_overview),
+        (f"Learning curves{per}", "learning-curves", lines.has_curves(data), lines.curves_overview),
         ("Gradient flow at initialisation", "gradient-flow", _has_flow(data, "first"), _flow_overview),
     ]
     return [(title, style.save_png(draw(data), folder / f"{name}.png")) for title, name, there, draw in wanted if there]
@@ -110,18 +116,18 @@ def _page_figure(
     return PageFigure(style.svg(figure, key, words), run_ranges(runs), " ".join(fields), title)
 
 
-def _depth_words(data: StudyData, quantity: lines.Panel) -> str:
-    """The figure in words: each condition's mean at the smallest and at the largest depth."""
+def _level_words(data: StudyData, quantity: lines.Panel) -> str:
+    """The figure in words: each condition's mean at the first and at the last level."""
     cells = lines.values_of(data, quantity)
     parts = []
     for name, label in zip(data.spec.conditions, labels_of(data), strict=True):
         shown = []
-        for depth in (data.spec.depths[0], data.spec.depths[-1]):
-            mean = lines.mean_of(cells[name, depth], quantity)
+        for level in dict.fromkeys((data.spec.levels[0], data.spec.levels[-1])):
+            mean = lines.mean_of(cells[name, level], quantity)
             value = "no mean" if mean is None or mean.value is None else plain(mean.value, 3)
-            shown.append(f"{value} at depth {depth}")
+            shown.append(f"{value} {data.spec.where(level)}".rstrip())
         parts.append(f"{label}: {', '.join(shown)}")
-    return f"{quantity.title} against depth. {'; '.join(parts)}."
+    return f"{quantity.title} {lines.against(data)}. {'; '.join(parts)}."
 
 
 # --- gradient flow ---
@@ -142,10 +148,10 @@ def _gradients(run: StudyRun, when: When) -> Sequence[float | None] | None:
     return run.first_gradients if when == "first" else run.last_gradients
 
 
-def _flow(data: StudyData, condition: str, depth: int, when: When) -> list[float | None]:
+def _flow(data: StudyData, condition: str, level: str, when: When) -> list[float | None]:
     """Per weight layer from the first to the last: the median over the seeds of log10 of its gradient norm over
     the last layer's; None where no seed has a finite one, minus infinity for a gradient of zero."""
-    profiles = [ratios for run in data.cells[condition, depth] if (ratios := _log_ratios(_gradients(run, when) or ()))]
+    profiles = [ratios for run in data.cells[condition, level] if (ratios := _log_ratios(_gradients(run, when) or ()))]
     layers = max(map(len, profiles), default=0)
     known = [[ratios[layer] for ratios in profiles if layer < len(ratios)] for layer in range(layers)]
     finite = [[value for value in values if value is not None] for values in known]
@@ -175,16 +181,16 @@ def _flow_overview(data: StudyData) -> Figure:
 
 
 def _draw_flow(axes: Axes, data: StudyData, condition: str, when: When) -> None:
-    """The depths of one condition side by side, each column from its first layer (below) to its last."""
+    """The levels of one condition side by side, each column from its first layer (below) to its last."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    depths = data.spec.depths
+    levels = data.spec.levels
     known: list[Rectangle] = []
     unknown: list[Rectangle] = []
     shades: list[str] = []
-    for column, depth in enumerate(depths):
-        ratios = _flow(data, condition, depth, when)
+    for column, level in enumerate(levels):
+        ratios = _flow(data, condition, level, when)
         for layer, value in enumerate(ratios):
             share = 1 / len(ratios)
             place = Rectangle((column - 0.46, layer * share), 0.92, share)
@@ -199,24 +205,25 @@ def _draw_flow(axes: Axes, data: StudyData, condition: str, when: When) -> None:
     none = PatchCollection(unknown, facecolors=style.GRID, edgecolors=style.PAPER, linewidths=0.35, hatch="////")
     axes.add_collection(none, autolim=False)
     axes.set_facecolor("none")
-    axes.set_xlim(-0.55, len(depths) - 0.45)
+    axes.set_xlim(-0.55, len(levels) - 0.45)
     axes.set_ylim(0, 1)
-    axes.set_xticks(range(len(depths)), [str(depth) for depth in depths])
+    axes.set_xticks(range(len(levels)), [printable(level) for level in levels], parse_math=False)
     axes.set_yticks([0.03, 0.97], ["first", "last"], rotation=90)
     first, last = axes.get_yticklabels()
     first.set_verticalalignment("bottom")
     last.set_verticalalignment("top")
     axes.tick_params(labelsize=9, colors=style.MUTED, length=0, pad=3)
-    axes.set_xlabel("depth (weight layers)", fontsize=9, color=style.MUTED, labelpad=3)
+    axes.set_xlabel(printable(lines.factor_title(data)), fontsize=9, color=style.MUTED, labelpad=3)
     for spine in axes.spines.values():
         spine.set_visible(False)
 
 
 def _flow_words(data: StudyData, condition: str, when: When) -> str:
     """The map in words: the first layer's share in the deepest network."""
-    depth = data.spec.depths[-1]
-    ratios = _flow(data, condition, depth, when)
-    text = f"Gradient per layer and depth, {data.spec.label_of(condition) or 'all runs'}."
+    level, factor = data.spec.levels[-1], data.spec.factor_name
+    ratios = _flow(data, condition, level, when)
+    text = f"Gradient per layer{factor and f' and {factor}'}, {data.spec.label_of(condition) or 'all runs'}."
     if not ratios or ratios[0] is None or not math.isfinite(ratios[0]):
         return text
-    return f"{text} At depth {depth} the first layer receives {plain(10 ** ratios[0], 1)} of the last layer's gradient."
+    where = capitalised(f"{data.spec.where(level)} the first".lstrip())
+    return f"{text} {where} layer receives {plain(10 ** ratios[0], 1)} of the last layer's gradient."

@@ -1,4 +1,4 @@
-"""Error and loss as lines: against depth with intervals and every run, and against epoch, a panel per depth."""
+"""Error and loss as lines: against the factor with intervals and every run, and against epoch, a panel per level."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ from netdepth.report.style import (
 )  # fmt: skip
 from netdepth.runs.table import number_of
 from netdepth.stats.intervals import Estimate, mean_interval
-from netdepth.text import plain
+from netdepth.studyspec import DEPTH
+from netdepth.text import plain, printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 __all__ = [
-    "CURVES", "QUANTITIES", "Panel", "chance_of", "curve_figure", "curves_overview", "depth_figure",
-    "depth_overview", "has_curves", "labels_of", "mean_of", "values_of",
+    "CURVES", "QUANTITIES", "Panel", "against", "chance_of", "curve_figure", "curves_overview", "factor_title",
+    "has_curves", "labels_of", "level_figure", "level_overview", "mean_of", "values_of",
 ]  # fmt: skip
 
 CURVES = {"error": ("train_accuracy", "val_accuracy"), "loss": ("train_loss", "val_loss")}
@@ -68,8 +69,8 @@ QUANTITIES = (
 )
 
 
-def values_of(data: StudyData, quantity: Panel) -> dict[tuple[str, int], list[float]]:
-    """The values of the finished runs by condition and depth; infinite where a run has no finite one."""
+def values_of(data: StudyData, quantity: Panel) -> dict[tuple[str, str], list[float]]:
+    """The values of the finished runs by condition and level; infinite where a run has no finite one."""
     return {place: [quantity.of(run) for run in runs if run.finished] for place, runs in data.cells.items()}
 
 
@@ -96,30 +97,40 @@ def chance_of(data: StudyData, quantity: Panel) -> float | None:
     return 100 * (1 - 1 / scale.classes) if quantity.error else scale.chance
 
 
-# --- against depth ---
+# --- against the factor ---
 
 
-def depth_figure(data: StudyData, quantity: Panel) -> Figure:
+def against(data: StudyData) -> str:
+    """What the figures show errors against: ``against depth``, ``by condition``."""
+    return f"against {data.spec.factor_name}" if data.spec.factor is not None else "by condition"
+
+
+def factor_title(data: StudyData) -> str:
+    """The factor with its unit, below its axis."""
+    return f"{DEPTH} (weight layers)" if data.spec.factor == DEPTH else data.spec.factor_name
+
+
+def level_figure(data: StudyData, quantity: Panel) -> Figure:
     """One panel of its own."""
     figure, (axes,) = figure_of(4.4, 3.2)
-    _draw_depth(axes, data, quantity)
+    _draw_levels(axes, data, quantity)
     return figure
 
 
-def depth_overview(data: StudyData) -> Figure:
+def level_overview(data: StudyData) -> Figure:
     """All four panels with a legend, for a page without styles."""
     figure, panels = figure_of(10, 8.2, 2, 2)
     for quantity, axes in zip(QUANTITIES, panels, strict=True):
-        _draw_depth(axes, data, quantity)
+        _draw_levels(axes, data, quantity)
     add_legend(figure, [condition_line(i, label) for i, label in enumerate(labels_of(data))], 3, size=10)
     return figure
 
 
-def _draw_depth(axes: Axes, data: StudyData, quantity: Panel) -> None:
-    tidy(axes, quantity.title, "depth (weight layers)", size=10)
+def _draw_levels(axes: Axes, data: StudyData, quantity: Panel) -> None:
+    tidy(axes, quantity.title, factor_title(data), size=10)
     cells = values_of(data, quantity)
-    depths, conditions = data.spec.depths, data.spec.conditions
-    places = _depth_axis(axes, depths)
+    levels, conditions, joined = data.spec.levels, data.spec.conditions, data.spec.factor_axis.numeric
+    places = _factor_axis(axes, levels, joined)
     drawn = [value for values in cells.values() for value in values if math.isfinite(value)]
     chance = chance_of(data, quantity)
     _value_axis(axes, [*drawn, *([chance] if chance is not None else [])], quantity.error)
@@ -134,26 +145,31 @@ def _draw_depth(axes: Axes, data: StudyData, quantity: Panel) -> None:
     for index, condition in enumerate(conditions):
         aside = spread * ((index + 0.5) / len(conditions) - 0.5)
         _draw_condition(axes, index, [place + aside for place in places],
-                        [cells[condition, depth] for depth in depths], quantity, floor)  # fmt: skip
+                        [cells[condition, level] for level in levels], quantity, floor, joined)  # fmt: skip
 
 
 def _draw_condition(
-    axes: Axes, index: int, places: Sequence[float], cells: Sequence[Sequence[float]], quantity: Panel, floor: float
-) -> None:
-    """One condition: its mean and interval at each place, a point per run, crosses for runs without a finite value."""
+    axes: Axes, index: int, places: Sequence[float], cells: Sequence[Sequence[float]], quantity: Panel, floor: float,
+    joined: bool,
+) -> None:  # fmt: skip
+    """One condition: its mean and interval at each place, a point per run, crosses for runs without a finite value.
+    Places of an order are ``joined`` by a line and a band."""
     shade = colour(index)
     means = [mean_of(values, quantity) for values in cells]
     ends = [(None, None, None) if mean is None else (mean.value, mean.low, mean.high) for mean in means]
     lines = zip(*ends, strict=True)
     centre, low, high = ([math.nan if end is None else max(end, floor) for end in line] for line in lines)
-    axes.fill_between(places, low, high, color=shade, alpha=0.16, linewidth=0, zorder=2)
-    if len(places) == 1 and not math.isnan(low[0]):  # a band of one place has no width
-        axes.vlines(places, low, high, color=shade, linewidth=1.5, zorder=4)
+    if joined and len(places) > 1:
+        axes.fill_between(places, low, high, color=shade, alpha=0.16, linewidth=0, zorder=2)
+    else:  # a band of one place has no width
+        ends_of = [(x, a, b) for x, a, b in zip(places, low, high, strict=True) if not math.isnan(a)]
+        for x, a, b in ends_of:
+            axes.vlines(x, a, b, color=shade, linewidth=1.5, zorder=4)
     points = [(x, y) for x, values in zip(places, cells, strict=True) for y in values]
     finite = [(x, max(y, floor)) for x, y in points if math.isfinite(y)]
     xs, ys = [x for x, _ in finite], [y for _, y in finite]
     axes.plot(xs, ys, marker(index), color=shade, markersize=2.2, alpha=0.5, markeredgewidth=0, zorder=3)
-    axes.plot(places, centre, color=shade, linewidth=1.5, linestyle=dash(index), zorder=4)
+    axes.plot(places, centre, color=shade, linewidth=1.5, linestyle=dash(index) if joined else "", zorder=4)
     axes.plot(places, centre, marker(index), color=shade, markersize=4.6, markeredgecolor=PAPER, markeredgewidth=0.7,
               zorder=5)  # fmt: skip
     lost = [x for x, y in points if not math.isfinite(y)]
@@ -161,13 +177,14 @@ def _draw_condition(
     axes.plot(lost, [0.985] * len(lost), "x", color=shade, markersize=4.5, transform=top, zorder=6)
 
 
-def _depth_axis(axes: Axes, depths: Sequence[int]) -> list[float]:
-    """Put ``depths`` on the x axis, by their logarithm if they span much; returns where each lies."""
-    logarithmic = depths[-1] >= 6 * depths[0]
-    places = [math.log2(depth) if logarithmic else float(depth) for depth in depths]
+def _factor_axis(axes: Axes, levels: Sequence[str], numeric: bool) -> list[float]:
+    """Put ``levels`` on the x axis, numbers to scale, by their logarithm if they span much; returns where each lies."""
+    places = [float(level) for level in levels] if numeric else [float(place) for place in range(len(levels))]
+    if numeric and places[0] > 0 and places[-1] >= 6 * places[0]:
+        places = [math.log2(place) for place in places]
     margin = 0.06 * (places[-1] - places[0]) or 0.5
     axes.set_xlim(places[0] - margin, places[-1] + margin)
-    axes.set_xticks(places, [str(depth) for depth in depths])
+    axes.set_xticks(places, [printable(level) for level in levels], parse_math=False)
     return places
 
 
@@ -203,40 +220,41 @@ def has_curves(data: StudyData) -> bool:
     return any(run.records for run in data.runs)
 
 
-def curve_figure(data: StudyData, depth: int, metric: str) -> Figure:
-    """The learning curves at one depth; all depths have the same axes, so that they can be compared."""
+def curve_figure(data: StudyData, level: str, metric: str) -> Figure:
+    """The learning curves at one level; all levels have the same axes, so that they can be compared."""
     figure, (axes,) = figure_of(3.5, 2.75)
-    _draw_curves(axes, data, depth, metric, _all_values(data, metric))
+    _draw_curves(axes, data, level, metric, _all_values(data, metric))
     return figure
 
 
 def curves_overview(data: StudyData) -> Figure:
-    """The error at all depths with a legend, for a page without styles."""
+    """The error at all levels with a legend, for a page without styles."""
     from matplotlib.lines import Line2D
 
-    depths = data.spec.depths
-    figure, panels = grid_of(len(depths), 4, 2.9)
+    levels = data.spec.levels
+    figure, panels = grid_of(len(levels), 4, 2.9)
     values = _all_values(data, "error")
-    for depth, axes in zip(depths, panels, strict=True):
-        _draw_curves(axes, data, depth, "error", values)
+    for level, axes in zip(levels, panels, strict=True):
+        _draw_curves(axes, data, level, "error", values)
     handles = [condition_line(i, label, dashed=False) for i, label in enumerate(labels_of(data))]
     for style, part in zip(CURVE_STYLES, ("training", "validation"), strict=True):
         handles.append(Line2D([], [], color=INK, linestyle=style, label=part))
-    add_legend(figure, handles, min(len(depths), 4))
+    add_legend(figure, handles, min(len(levels), 4))
     return figure
 
 
-def _draw_curves(axes: Axes, data: StudyData, depth: int, metric: str, values: Sequence[float]) -> None:
+def _draw_curves(axes: Axes, data: StudyData, level: str, metric: str, values: Sequence[float]) -> None:
     """Per condition the mean of the finished runs, thick, and every run, thin; ``values`` decide the y axis."""
     from matplotlib.collections import LineCollection
     from matplotlib.ticker import MaxNLocator
 
     conditions = data.spec.conditions
-    tidy(axes, f"depth {depth}: {'error (%)' if metric == 'error' else 'loss (nats)'}", "epoch", size=9)
+    unit = "error (%)" if metric == "error" else "loss (nats)"
+    tidy(axes, ": ".join(filter(None, [data.spec.place(level), unit])), "epoch", size=9)
     _value_axis(axes, values, error=metric == "error")
     top = axes.get_ylim()[1]
     for index, condition in enumerate(conditions):
-        runs = data.cells[condition, depth]
+        runs = data.cells[condition, level]
         for field, style, weight in zip(CURVES[metric], CURVE_STYLES, (1.1, 1.7), strict=True):
             curves = [curve for run in runs if (curve := _curve(run, field))]
             lines = LineCollection([list(curve.items()) for curve in curves], colors=colour(index), alpha=0.22)
@@ -270,5 +288,5 @@ def _curve(run: StudyRun, field: str) -> dict[float, float]:
 
 
 def _all_values(data: StudyData, metric: str) -> list[float]:
-    """The values at all depths."""
+    """The values at all levels."""
     return [value for run in data.runs for field in CURVES[metric] for value in _curve(run, field).values()] or [0, 1]

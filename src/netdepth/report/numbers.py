@@ -135,9 +135,9 @@ class Numbers:
 
     # --- which runs ---
 
-    def planned(self, condition: str, depth: int) -> tuple[int, ...]:
+    def planned(self, condition: str, level: str) -> tuple[int, ...]:
         """All planned runs of a cell."""
-        return tuple(run.number for run in self.data.cells[condition, depth])
+        return tuple(run.number for run in self.data.cells[condition, level])
 
     def of_cell(self, cell: CellRuns) -> tuple[int, ...]:
         """The finished runs of a cell."""
@@ -154,7 +154,7 @@ class Numbers:
     def resting_on(self, sentence: Sentence) -> set[int]:
         """The runs of what a sentence is about, and those of the families that its corrected p-values look at."""
         cells = [item.cell for item in sentence.cells]
-        found = {number for cell in cells for number in self.planned(cell.condition, cell.depth)}
+        found = {number for cell in cells for number in self.planned(cell.condition, cell.level)}
         if sentence.kind == "condition":
             found |= {*self.family("depth")}
         for contrast in sentence.contrasts:
@@ -212,8 +212,8 @@ class Numbers:
     def sizes(self, contrast: Contrast) -> list[Number | str]:
         """How many runs, or pairs of runs, are compared."""
         left, right = contrast.runs
-        both = self.planned(contrast.cell.condition, contrast.cell.depth)
-        both += self.planned(contrast.against.condition, contrast.against.depth)
+        both = self.planned(contrast.cell.condition, contrast.cell.level)
+        both += self.planned(contrast.against.condition, contrast.against.level)
         numbers = [Number(str(n), n, both, (STATUS,), "test") for n in (len(left), len(right))]
         if contrast.family != "depth":
             return [numbers[0], f"{NO_BREAK}pairs"]

@@ -10,6 +10,7 @@ from netdepth.report.numbers import STATUS, Kind, Number, Numbers, Shown, run_ra
 from netdepth.report.tables import Table
 from netdepth.studies.paper import PAPERS, Beside, Outcome, Paper, Published, beside, error_of
 from netdepth.studies.table import SOURCES
+from netdepth.studyspec import DEPTH
 from netdepth.text import p_value, percent, points
 
 __all__ = ["BesidePaper", "beside_paper"]
@@ -51,14 +52,14 @@ def beside_paper(data: StudyData, numbers: Numbers) -> BesidePaper:
     rows: list[tuple[Shown, ...]] = []
     reasons: dict[tuple[str, str], set[int]] = {}
     for cell in data.spec.cells:
-        runs = data.cells[cell.condition, cell.depth]
-        published = paper.about(cell.config, cell.depth)
+        runs = data.cells[cell.condition, cell.level]
+        published = paper.about(cell.config, int(cell.levels[DEPTH])) if DEPTH in cell.levels else []
         departures = {run.number: paper.departures(run.config) for run in runs if published and run.finished}
         for number, found in departures.items():
             for item in found.items():
                 reasons.setdefault(item, set()).add(number)
         for row in published:
-            name = f"{data.spec.label_of(cell.condition)}, {cell.depth} layers"
+            name = f"{data.spec.label_of(cell.condition)}, {cell.levels[DEPTH]} layers"
             rows.append(([name], *_row(row, runs, paper, not any(departures.values()), numbers)))
     if not rows:
         return NOTHING

@@ -121,10 +121,10 @@ def _read(study: StudyDir, name: str) -> Submission:
         data = read_study(study)
         content = Content(data)
         found = {
-            f"{line.key}, depth {depth}": (f"{line.name}, depth {depth}", chip)
+            ", ".join(filter(None, [line.key, place])): (", ".join(filter(None, [line.name, place])), chip)
             for grid in content.grids
             for line in grid.lines
-            for depth, chip in zip(grid.depths, line.chips, strict=True)
+            for place, chip in zip(grid.places, line.chips, strict=True)
             if chip is not None
         }
         made_with = Counter(

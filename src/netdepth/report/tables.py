@@ -71,10 +71,13 @@ class GridLine:
 
 @dataclass(frozen=True)
 class Grid:
-    """What was found at each of ``depths``, a line per condition or pair of conditions."""
+    """What was found at each level of the factor, a line per condition or pair of conditions.
+
+    ``heads`` are the levels as the heads of columns, ``places`` the same as they stand alone ("depth 8")."""
 
     caption: str
-    depths: tuple[int, ...]
+    heads: tuple[str, ...]
+    places: tuple[str, ...]
     lines: tuple[GridLine, ...]
 
 
@@ -89,11 +92,13 @@ def _table(
 
 
 def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
-    """Depth against the shallowest, then residual against plain where that was asked."""
+    """Each level against the reference, then residual against plain where that was asked."""
     found = data.verdict
     if found is None:
         return []
-    depths, grid = data.spec.depths, []
+    levels, grid, factor = data.spec.levels, [], data.spec.factor_name
+    places = tuple(map(data.spec.place, levels))
+    heads = (places[0], *(place.removeprefix(f"{factor} ") for place in places[1:]))
     if not data.spec.by_validation:
         tested = any(contrast.primary and contrast.family == "depth" for contrast in found.contrasts)
         lines = tuple(
@@ -102,25 +107,33 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             )
             for i, (key, cells) in enumerate(by_condition(found.cells).items())
         )
-        title = f"Each depth against depth {depths[0]}" if tested else "Each depth"
+        against = f" against {data.spec.place(data.spec.reference_level)}" if tested else ""
+        title = f"Each {factor or 'condition'}{against}"
         n = _sizes(len(item.cell.runs) for item in found.cells)
-        grid.append(Grid(f"{title} (geometric mean of the training losses in nats, n = {n} runs)", depths, lines))
-    twins: dict[tuple[str, str], dict[int, Contrast]] = {}
+        caption = f"{title} (geometric mean of the training losses in nats, n = {n} runs)"
+        grid.append(Grid(caption, heads, places, lines))
+    twins: dict[tuple[str, str], dict[str, Contrast]] = {}
     for contrast in found.contrasts:
         if contrast.family != "depth":
             name = f"{named(contrast.cell)} against {named(contrast.against)}"
             key = f"{contrast.cell.condition} against {contrast.against.condition}"
-            twins.setdefault((name, key), {})[contrast.cell.depth] = contrast
+            twins.setdefault((name, key), {})[contrast.cell.level] = contrast
     if twins:
         pairs = tuple(
-            GridLine(name, key, None, tuple(_twin_chip(own.get(depth), numbers) for depth in depths))
+            GridLine(name, key, None, tuple(_twin_chip(own.get(level), numbers) for level in levels))
             for (name, key), own in twins.items()
         )
         what = "validation errors" if data.spec.by_validation else "training losses in nats"
         n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
-        caption = f"One condition against another at equal depth (mean difference of {what}, n = {n} pairs of runs)"
-        grid.append(Grid(caption, depths, pairs))
+        equal = f" at equal {factor}" if factor else ""
+        caption = f"One condition against another{equal} (mean difference of {what}, n = {n} pairs of runs)"
+        grid.append(Grid(caption, heads, places, pairs))
     return grid
+
+
+def _level(data: StudyData, level: str) -> Mapping[str, Shown]:
+    """The column of the factor; none where there is no factor."""
+    return {data.spec.factor_name: [level]} if data.spec.factor is not None else {}
 
 
 def _sizes(counts: Iterable[int]) -> str:
@@ -131,7 +144,7 @@ def _sizes(counts: Iterable[int]) -> str:
 def _chip(item: CellVerdict, numbers: Numbers, tested: bool) -> Chip:
     """The label of a cell in a grid where some depth was ``tested``, else its number with the interval."""
     if not item.cell.runs:
-        return Chip("missing", "–", numbers.said("no run", numbers.planned(item.cell.condition, item.cell.depth)), ())
+        return Chip("missing", "–", numbers.said("no run", numbers.planned(item.cell.condition, item.cell.level)), ())
     label: Label = "exploratory" if item.label == "reference" and not tested else item.label
     stuck = item.cell.fate == "at chance" and label not in ("vanished", "exploded")
     number = [numbers.measured(item.cell)] if label == "exploded" else numbers.loss(item.cell)
@@ -148,11 +161,11 @@ def _twin_chip(contrast: Contrast | None, numbers: Numbers) -> Chip | None:
 
 
 def cell_table(data: StudyData, numbers: Numbers) -> Table:
-    """What became of every condition at every depth."""
+    """What became of every condition at every level."""
     rows: list[dict[str, Shown]] = []
     for item in data.verdict.cells if data.verdict is not None else ():
         cell = item.cell
-        planned = data.cells[cell.condition, cell.depth]
+        planned = data.cells[cell.condition, cell.level]
         kinds = Counter(run.kind for run in cell.runs if run.kind != "trained")
         some = [f"{n} {kind}" for kind, n in kinds.items() if n < len(cell.runs)]
         word = "; ".join(part for part in (WORDS[item.label], *some) if part)
@@ -161,7 +174,7 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
         rows.append(
             {
                 "condition": [cell.label],
-                "depth": [str(cell.depth)],
+                **_level(data, cell.level),
                 "runs": [count, f" of {len(planned)}"] if cell.missing else [count],
                 "verdict": [numbers.label(item, word or "-")],
                 "cause": [numbers.label(item, item.cause) if item.cause is not None else "-"],
@@ -171,7 +184,8 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
                 "made from runs": [run_ranges(numbers.of_cell(cell))],
             }
         )
-    caption = "Per condition and depth: means over the seeds with 95 % intervals"
+    factor = f" and {data.spec.factor_name}" if data.spec.factor else ""
+    caption = f"Per condition{factor}: means over the seeds with 95 % intervals"
     return _table(caption, rows, text=("condition", "verdict", "cause", "made from runs"))
 
 
@@ -212,7 +226,7 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
                 "run": [str(run.number)],
                 "folder": [row.planned.folder or "not planned yet"],
                 "condition": [data.spec.label_of(row.planned.condition)],
-                "depth": [str(row.planned.depth)],
+                **_level(data, row.planned.level),
                 "seed": [str(row.planned.seed)],
                 "status": [status],
                 "training loss": [numbers.of_run(run, "train_last_loss", "loss")],
@@ -230,7 +244,7 @@ def run_table(data: StudyData, numbers: Numbers) -> Table:
 
 def trouble_table(data: StudyData, numbers: Numbers) -> Table:
     """Runs that failed, are missing, or diverged: never left out in silence."""
-    groups: dict[tuple[str, str, int], list[StudyRun]] = {}
+    groups: dict[tuple[str, str, str], list[StudyRun]] = {}
     for run in sorted(data.runs, key=lambda run: run.row.made.status == "diverged"):
         made = run.row.made
         if not run.finished or made.status == "diverged" or made.error:
@@ -241,13 +255,13 @@ def trouble_table(data: StudyData, numbers: Numbers) -> Table:
         {
             "what happened": [what],
             "condition": [data.spec.label_of(condition)],
-            "depth": [str(depth)],
-            "how many": [numbers.count(runs, data.cells[condition, depth]), f" of {len(data.cells[condition, depth])}"],
+            **_level(data, level),
+            "how many": [numbers.count(runs, data.cells[condition, level]), f" of {len(data.cells[condition, level])}"],
             "seeds": [run_ranges(run.row.planned.seed for run in runs)],
             "runs": [run_ranges(run.number for run in runs)],
             "folders": [_few([run.row.planned.folder or "-" for run in runs])],
         }
-        for (what, condition, depth), runs in groups.items()
+        for (what, condition, level), runs in groups.items()
     ]
     text = ("what happened", "condition", "seeds", "runs", "folders")
     return _table("Runs without a result, and diverged ones", rows, text)

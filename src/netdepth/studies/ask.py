@@ -53,7 +53,7 @@ def ask(
     base, notes = apply_overrides(spec.base, texts)
     spec = dataclasses.replace(spec, base=base)
     if depths is not None:
-        spec, lost = spec.with_depths(_depths(depths))
+        spec, lost = spec.with_levels(_depths(depths))
         if lost:
             left = len(spec.primary)
             notes.append(f"{len(lost)} of the {len(lost) + left} planned comparisons cannot be made at these depths")

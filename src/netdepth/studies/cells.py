@@ -1,6 +1,6 @@
 """From the table of a study to its cells: which runs exploded, which lost the signal, what the others reached.
 
-A cell is one condition at one depth, with a run per seed. Everything is judged by the training
+A cell is one condition at one level of the study's factor, with a run per seed. Everything is judged by the training
 loss of the *last* weights, over the whole training split: a deep net that trains worse than a
 shallow one cannot be overfitting (He et al. 2016, §1).
 """
@@ -90,11 +90,18 @@ class Missing:
 
 @dataclass(frozen=True)
 class CellRuns:
-    """A cell: its finished runs by seed, and the planned ones that are missing. ``label``: its condition for people."""
+    """A cell: its finished runs by seed, and the planned ones that are missing.
+
+    For people: ``label`` is its condition, ``place`` its level ("depth 8", "optimizer adam"; "" without a factor) and
+    ``where`` the same in a sentence ("at depth 8"). ``scale`` is that of its data set.
+    """
 
     condition: str
     label: str
-    depth: int
+    level: str
+    place: str
+    where: str
+    scale: Scale
     runs: tuple[CellRun, ...]
     missing: tuple[Missing, ...]
 
@@ -142,12 +149,12 @@ class CellRuns:
         return statistics.median(ratios) if ratios else None
 
 
-def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, int], CellRuns], Scale]:
-    """The cells of ``spec`` by (condition, depth), and the scale of the losses.
+def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, str], CellRuns], Scale]:
+    """The cells of ``spec`` by (condition, level), and the scale of the losses.
 
     ``table`` has one row per run, of any order: those of `run_row`, and for every row, finished
-    or not, ``seed``, a column per scientific axis (``depth`` included: it is planned, not read from a
-    result), ``classes``, and where known ``label_entropy`` (nats; else ln C) and ``gradient_ratio``.
+    or not, ``seed``, a column per scientific axis (its level as planned), ``classes``, and where known
+    ``label_entropy`` (nats; else ln C) and ``gradient_ratio``.
 
     Raises:
         BadInput: a column that is missing, a row outside the plan, a run in two rows.
@@ -158,25 +165,28 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
     rows = table.astype(object).to_dict("records")
     scale = _scale(rows)
     validated = any(_number(row[ACCURACY]) is not None for row in rows)
-    found: dict[tuple[str, int], dict[int, TableRow]] = {(c.condition, c.depth): {} for c in spec.cells}
+    found: dict[tuple[str, str], dict[int, TableRow]] = {(c.condition, c.level): {} for c in spec.cells}
     for row in rows:
-        depth = int(choose(_whole(row["depth"]), map(str, spec.depths), f"depth of run {row['run']}:"))
-        seed = int(choose(_whole(row["seed"]), map(str, spec.seeds), f"seed of run {row['run']}:"))
-        place = (choose(spec.condition_of(row), spec.conditions, f"condition of run {row['run']}:"), depth)
+        run = f"of run {row['run']}:"
+        level = spec.factor_axis.level(row[spec.factor] if spec.factor else "", f"{spec.factor} {run}")
+        condition = choose(spec.condition_of(row), spec.conditions, f"condition {run}")
+        seed = int(choose(_whole(row["seed"]), map(str, spec.seeds_for(condition)), f"seed {run}"))
+        place = condition, level
         if seed in found[place]:
             raise BadInput(f"runs {found[place][seed]['run']} and {row['run']} are the same cell and seed; keep one")
         found[place][seed] = row
     cells = {}
-    for (condition, depth), by_seed in found.items():
+    for (condition, level), by_seed in found.items():
         runs, missing = [], []
-        for seed in sorted(spec.seeds):
+        for seed in sorted(spec.seeds_for(condition)):
             row = by_seed.get(seed, {"status": "no run", "folder": None})
             if row["status"] in ("no run", *UNFINISHED):
                 folder = row["folder"]
                 missing.append(Missing(seed, str(row["status"]), folder if isinstance(folder, str) else None))
             else:
                 runs.append(_run(row, scale, validated))
-        cells[condition, depth] = CellRuns(condition, spec.label_of(condition), depth, tuple(runs), tuple(missing))
+        names = condition, spec.label_of(condition), level, spec.place(level), spec.where(level)
+        cells[condition, level] = CellRuns(*names, scale, tuple(runs), tuple(missing))
     return cells, scale
 
 

@@ -1,7 +1,7 @@
 """A cell against another: the exact test, the interval, and the label that follows from both.
 
-Depth is compared with the grid's shallowest, unpaired; the best of the shallower ones may not be
-tested, because the same data chose it. Residual and plain at equal depth share their seeds, and
+A level, such as a depth, is compared with the reference level, unpaired; the best of the others may not be
+tested, because the same data chose it. Residual and plain at the same level share their seeds, and
 are compared pair by pair. So are two training conditions (the family ``condition``), by their validation error.
 """
 
@@ -13,10 +13,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from netdepth.errors import BadInput
 from netdepth.stats.exact import Design, holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
 from netdepth.stats.intervals import Estimate, difference_interval, mean_interval, seeds_needed
 from netdepth.studies.cells import CellRun, CellRuns, val_errors
-from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
+from netdepth.studyspec import Family, Primary, StudySpec
 from netdepth.text import p_value
 
 __all__ = [
@@ -36,7 +37,7 @@ Label = Literal[
     "exploded", "vanished", "degraded", "helps", "no_evidence", "undecided", "exploratory", "reference", "not judged"
 ]
 LABELS: tuple[Label, ...] = get_args(Label)
-"""``reference``: the shallowest depth, which the others are compared with. ``exploratory``: not named
+"""``reference``: the level that the others are compared with. ``exploratory``: not named
 beforehand, claims nothing. ``not judged``: the study may stop its runs early, so their budgets differ."""
 
 Cause = Literal["explosion", "vanishing", "stuck", "mixed", "optimisation", "overfitting"]
@@ -88,7 +89,7 @@ class Contrast:
 
 @dataclass(frozen=True)
 class CellVerdict:
-    """What became of one condition at one depth, and the comparison that judged it (None: nothing to compare with)."""
+    """What became of one condition at one level, and the comparison that judged it (None: nothing to compare with)."""
 
     cell: CellRuns
     label: Label
@@ -97,10 +98,13 @@ class CellVerdict:
     contrast: Contrast | None = None
 
 
-def contrasts_of(cells: Mapping[tuple[str, int], CellRuns], spec: StudySpec) -> list[Contrast]:
+def contrasts_of(cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec) -> list[Contrast]:
     """Every comparison: per family the primary ones, then the same questions at the other places of the grid."""
+    unknown = next((item.family for item in spec.primary if item.family not in DESIGNS), None)
+    if unknown is not None:
+        raise BadInput(f"comparisons of the family {unknown!r} are not judged yet")
     found = []
-    for family in FAMILIES:
+    for family in DESIGNS:
         primary = [item for item in spec.primary if item.family == family]
         tested = [_contrast(item, cells, spec, primary=True) for item in primary]
         corrected = holm([contrast.p for contrast in tested], spec.looks)
@@ -110,10 +114,10 @@ def contrasts_of(cells: Mapping[tuple[str, int], CellRuns], spec: StudySpec) -> 
                 _judge(dataclasses.replace(contrast, corrected_p=p, val_corrected_p=val_p), len(primary), spec)
             )
         if family == "depth":
-            asked = [Primary(family, depth, name) for name in spec.conditions for depth in spec.depths[1:]]
+            asked = [Primary(family, level, name) for name in spec.conditions for level in spec.other_levels]
         else:
             twins = dict.fromkeys((item.condition, item.against) for item in primary)
-            asked = [Primary(family, depth, name, against) for name, against in twins for depth in spec.depths]
+            asked = [Primary(family, level, name, against) for name, against in twins for level in spec.levels]
         found += [_contrast(item, cells, spec, primary=False) for item in asked if item not in primary]
     return found
 
@@ -132,26 +136,27 @@ def judge_cell(cell: CellRuns, contrast: Contrast | None, spec: StudySpec) -> Ce
 
 
 def by_condition(cells: Iterable[CellVerdict]) -> dict[str, list[CellVerdict]]:
-    """The cells of each condition, from shallow to deep."""
+    """The cells of each condition, by the order of the levels."""
     found: dict[str, list[CellVerdict]] = {}
     for item in cells:
         found.setdefault(item.cell.condition, []).append(item)
     return found
 
 
-def pairs(contrasts: Iterable[Contrast]) -> list[tuple[Contrast, ...]]:
-    """The comparisons named before the runs of each two conditions, from shallow to deep."""
+def pairs(contrasts: Iterable[Contrast], spec: StudySpec) -> list[tuple[Contrast, ...]]:
+    """The comparisons named before the runs of each two conditions, by the order of the levels."""
     found: dict[tuple[str, str], list[Contrast]] = {}
     for contrast in contrasts:
         if contrast.family != "depth" and contrast.primary:
             found.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
-    return [tuple(sorted(pair, key=lambda contrast: contrast.cell.depth)) for pair in found.values()]
+    order = {level: index for index, level in enumerate(spec.levels)}
+    return [tuple(sorted(pair, key=lambda contrast: order[contrast.cell.level])) for pair in found.values()]
 
 
 def out_of_reach(spec: StudySpec) -> list[str]:
     """What the planned seeds cannot show, for any results: a line per family, known before the first run."""
     lines = []
-    for family in FAMILIES:
+    for family in DESIGNS:
         count = sum(item.family == family for item in spec.primary)
         design, n = DESIGNS[family], len(spec.seeds)
         best = smallest_p(n, design) * count * spec.looks
@@ -164,9 +169,10 @@ def out_of_reach(spec: StudySpec) -> list[str]:
     return lines
 
 
-def _contrast(item: Primary, cells: Mapping[tuple[str, int], CellRuns], spec: StudySpec, primary: bool) -> Contrast:
-    cell = cells[item.condition, item.depth]
-    against = cells[item.condition, spec.depths[0]] if item.against is None else cells[item.against, item.depth]
+def _contrast(item: Primary, cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec, primary: bool) -> Contrast:
+    cell = cells[item.condition, item.level]
+    within = item.against is None
+    against = cells[item.condition, spec.reference_level] if within else cells[item.against or "", item.level]
     left, right = cell.runs, against.runs
     left_out: tuple[int, ...] = ()
     paired = DESIGNS[item.family] == "paired"

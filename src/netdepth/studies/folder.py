@@ -14,8 +14,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from netdepth.files.atomic import locked, read_json, storage, write_atomic
 from netdepth.runs.find import ambiguous, begins_with, run_at
 from netdepth.runs.folder import RunDir, list_runs, slug
 from netdepth.studies.plan import Plan
-from netdepth.studyspec import StudySpec
+from netdepth.studyspec import DEPTH, StudySpec, level_json
 
 __all__ = [
     "ChosenValue", "ParentRun", "PlannedRun", "StudyDir", "StudyDocument", "TriedValue", "Tuning", "find_study",
@@ -50,7 +51,7 @@ class PlannedRun:
     """
 
     condition: str
-    depth: int
+    level: str = field(metadata={"was": "depth"})
     value: int | float | None = None
     levels: Mapping[str, str]
     seed: int
@@ -64,13 +65,16 @@ class PlannedRun:
             raise BadInput(f"folder = {name!r} is no name of a folder in the study's own")
         for level, value in self.levels.items():
             require(isinstance(value, str), f"levels.{level}", value, "the name of a level")
-        require(0 < self.depth < 2**31, "depth", self.depth, "a depth from 1")
+        known = ("", *self.levels.values())
+        require(self.level in known, "level", self.level, f"one of {', '.join(map(repr, known))}")
+        depth = self.levels.get(DEPTH, "1")
+        require(re.fullmatch("[1-9][0-9]{0,9}", depth) is not None, "depth", depth, "a depth from 1")
         require(0 <= self.seed < 2**63, "seed", self.seed, "a seed from 0")
 
     @property
-    def cell(self) -> tuple[str, int, int | float | None]:
-        """Condition, depth and tuned value: what the seeds of a cell have in common."""
-        return self.condition, self.depth, self.value
+    def cell(self) -> tuple[str, str, int | float | None]:
+        """Condition, level and tuned value: what the seeds of a cell have in common."""
+        return self.condition, self.level, self.value
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class ChosenValue:
     """The value of the tuned setting that was chosen for a cell, and all that were tried."""
 
     condition: str
-    depth: int
+    level: str = field(metadata={"was": "depth"})
     value: int | float
     means: tuple[TriedValue, ...]
 
@@ -138,19 +142,24 @@ class StudyDocument:
     def unplanned(cls, spec: StudySpec) -> StudyDocument:
         """``spec`` before its runs are planned: their folders are not known yet."""
         runs = (
-            PlannedRun(condition=cell.condition, depth=cell.depth, levels=cell.levels, seed=seed)
+            PlannedRun(condition=cell.condition, level=cell.level, levels=cell.levels, seed=seed)
             for cell in spec.cells
-            for seed in spec.seeds
+            for seed in spec.seeds_for(cell.condition)
         )
         return cls(fingerprint=spec.fingerprint(), spec=spec, runs=tuple(runs))
 
     def as_json(self) -> Mapping[str, Json]:
         """The document as it is written."""
         document: dict[str, Any] = to_json(self)
+        document["spec"] = self.spec.as_json()
         for run in document["runs"]:
             del run["value"]  # of tuning runs only
         if self.source is None:
             del document["source"]
+        for part in filter(None, (document, document["tuning"])):
+            for holder, name in ((part, "runs"), (part["plan"] or {}, "groups"), (part, "chosen")):
+                if holder.get(name):
+                    holder[name] = [level_json(item, self.spec.factor) for item in holder[name]]
         return document
 
 
@@ -287,7 +296,7 @@ def label_of_run(run: RunDir) -> str | None:
     document, planned = planned_run(run) or (None, None)
     if document is None or planned is None or planned.value is not None:
         return None
-    return ", ".join(filter(None, [document.spec.label_of(planned.condition), f"depth {planned.depth}"]))
+    return document.spec.name_of(planned.condition, planned.level)
 
 
 def find_study(text: str, root: Path) -> StudyDir:

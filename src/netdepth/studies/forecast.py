@@ -70,9 +70,10 @@ def forecast(spec: StudySpec, runtime: Runtime, *, workers: int | None = None, c
     phases: dict[str, Phase] = {}
     if nuisance is not None:
         tuning = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds)
-        phases["tuning"] = Phase.planned(cells, nuisance.seeds, tuning)
+        tuned_on = nuisance.seeds
+        phases["tuning"] = Phase.planned(cells, lambda _: tuned_on, tuning)
     # Where the value of a cell is not chosen yet, the first stands for it: it does not change the cost.
-    phases["study"] = Phase.planned(chosen_cells(cells, document.tuning), spec.seeds, document)
+    phases["study"] = Phase.planned(chosen_cells(cells, document.tuning), spec.seeds_for, document)
     unfinished = {
         name: {str(run.folder) for run in phase.runs} if runtime.fresh else phase.unfinished(study.path)
         for name, phase in phases.items()

@@ -13,6 +13,7 @@ from pathlib import Path
 from netdepth.config import Runtime
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import PlannedRun, StudyDir, planned_run
+from netdepth.studyspec import DEPTH
 from netdepth.text import count, printable
 from netdepth.trackers.mirror import FAILURES, Fault, Labels, Target, rebuild
 
@@ -145,4 +146,5 @@ def _targets(study: Path, runs: Iterable[PlannedRun]) -> list[Target]:
 
 def _labels(study: Path, run: PlannedRun) -> Mapping[str, str | int]:
     phase = {} if run.value is None else {"phase": "tuning"}
-    return {"study": study.resolve().name, "condition": run.condition, "depth": run.depth, **phase}
+    levels = {axis: int(level) if axis == DEPTH else level for axis, level in run.levels.items() if axis != "condition"}
+    return {"study": study.resolve().name, "condition": run.condition, **levels, **phase}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import heapq
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from netdepth.text import plain
@@ -38,7 +38,7 @@ class Work:
     """
 
     condition: str
-    depth: int
+    level: str
     seeds: tuple[int, ...]
     stackable: bool
     multiply_adds: int
@@ -56,7 +56,7 @@ class Group:
     group: int
     kind: Literal["cohort", "alone"]
     condition: str
-    depth: int
+    level: str = field(metadata={"was": "depth"})
     value: int | float | None
     seeds: tuple[int, ...]
     multiply_adds: int
@@ -66,11 +66,11 @@ class Group:
     def __post_init__(self) -> None:
         object.__setattr__(self, "operations", self.multiply_adds * self.steps * len(self.seeds))
 
-    def title(self, label_of: Callable[[str], str]) -> str:
-        """What a person calls it: ``plain, He init, depth 8, 10 seeds``; ``label_of`` gives the condition's label."""
+    def title(self, name_of: Callable[[str, str], str]) -> str:
+        """What a person calls it: ``plain, He init, depth 8, 10 seeds``; ``name_of`` names its condition and level."""
         rate = "" if self.value is None else plain(self.value)
         seeds = f"{len(self.seeds)} seeds" if len(self.seeds) > 1 else f"seed {self.seeds[0]}"
-        return ", ".join(filter(None, [label_of(self.condition), f"depth {self.depth}", rate, seeds]))
+        return ", ".join(filter(None, [name_of(self.condition, self.level), rate, seeds]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +113,7 @@ def plan(works: Iterable[Work], cores: int) -> Plan:
             group=number,
             kind="cohort" if len(seeds) > 1 else "alone",
             condition=planned[index].condition,
-            depth=planned[index].depth,
+            level=planned[index].level,
             value=planned[index].value,
             seeds=seeds,
             multiply_adds=planned[index].multiply_adds,

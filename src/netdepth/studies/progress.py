@@ -24,7 +24,7 @@ class StudyProgress(Display):
         title: the study; shown literally.
         groups: all groups of the plan. A group counts as much as its multiply-adds.
         missing: those that are trained now.
-        label_of: gives a condition's label.
+        name_of: names a condition at a level.
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class StudyProgress(Display):
         groups: Sequence[Group],
         missing: Sequence[Group],
         *,
-        label_of: Callable[[str], str] = str,
+        name_of: Callable[[str, str], str],
         shown: bool = True,
         stream: TextIO | None = None,
     ) -> None:
         super().__init__(shown and bool(missing), stream)
         self.title = title
         self._groups = {group.group: group for group in missing}
-        self._titles = {group.group: group.title(label_of) for group in missing}
+        self._titles = {group.group: group.title(name_of) for group in missing}
         self._runs = sum(len(group.seeds) for group in groups)
         self._runs_done = self._runs - sum(len(group.seeds) for group in missing)
         self._total = max(1, sum(group.operations for group in groups))

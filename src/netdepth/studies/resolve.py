@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ from netdepth.runs.folder import RunDir, runs_root, slug
 from netdepth.studies.folder import ParentRun, PlannedRun, StudyDocument, Tuning
 from netdepth.studies.plan import Group, Plan, Work, plan
 from netdepth.studies.worker import Job
-from netdepth.studyspec import SOURCE, Cell, Nuisance, StudySpec
+from netdepth.studyspec import DEPTH, SOURCE, Cell, Nuisance, StudySpec
 
 if TYPE_CHECKING:
     from netdepth.training.resolve import ResolvedConfig
@@ -61,22 +61,23 @@ class ResolvedCell:
         return self.step_cost(self.steps) + self.final_eval_cost
 
     @property
-    def key(self) -> tuple[str, int, int | float | None]:
+    def key(self) -> tuple[str, str, int | float | None]:
         """As `PlannedRun.cell`."""
-        return self.cell.condition, self.cell.depth, self.value
+        return self.cell.condition, self.cell.level, self.value
 
     @property
     def name(self) -> str:
         """The name of its runs."""
         tuning = "" if self.value is None else "tuning"
-        return " ".join(filter(None, [tuning, self.cell.condition, f"depth {self.cell.depth}"]))
+        factor = next(iter(self.cell.levels)) if self.cell.level else ""
+        return " ".join(filter(None, [tuning, self.cell.condition, factor, self.cell.level]))
 
     def run(self, seed: int, name: str) -> PlannedRun:
         """Its run with ``seed``, in a folder that is called ``name``, with data set, seed and fingerprint."""
         mark = self.resolved.fingerprint
         return PlannedRun(
             condition=self.cell.condition,
-            depth=self.cell.depth,
+            level=self.cell.level,
             value=self.value,
             levels=self.cell.levels,
             seed=seed,
@@ -86,8 +87,8 @@ class ResolvedCell:
 
     def work(self, seeds: Iterable[int]) -> Work:
         """Its runs with ``seeds``, to be planned."""
-        condition, depth, value = self.key
-        return Work(condition, depth, tuple(seeds), self.resolved.stackable, self.multiply_adds, self.steps, value)
+        condition, level, value = self.key
+        return Work(condition, level, tuple(seeds), self.resolved.stackable, self.multiply_adds, self.steps, value)
 
 
 def tuned_nuisance(spec: StudySpec) -> Nuisance | None:
@@ -105,10 +106,10 @@ def tuned_nuisance(spec: StudySpec) -> Nuisance | None:
 
 def chosen_cells(cells: Sequence[ResolvedCell], tuning: Tuning | None) -> list[ResolvedCell]:
     """Of each cell the one with the value that ``tuning`` chose for it, or the first as long as none is chosen."""
-    chosen = {(item.condition, item.depth): item.value for item in (tuning and tuning.chosen) or ()}
-    kept: dict[tuple[str, int], ResolvedCell] = {}
+    chosen = {(item.condition, item.level): item.value for item in (tuning and tuning.chosen) or ()}
+    kept: dict[tuple[str, str], ResolvedCell] = {}
     for cell in cells:
-        key = cell.cell.condition, cell.cell.depth
+        key = cell.cell.condition, cell.cell.level
         if cell.value == chosen.get(key, cell.value):
             kept.setdefault(key, dataclasses.replace(cell, value=None))
     return list(kept.values())
@@ -143,9 +144,10 @@ def resolve_cells(spec: StudySpec, runtime: Runtime, parent: str | None) -> list
             if nuisance is not None and dataset.sizes["val"] == 0:
                 raise BadInput(f"tuning {nuisance.path} needs validation images; set dataset.val_size to 1 or more")
             network = models.describe(models.build(config.model, dataset.input_shape, len(dataset.classes)))
-            if network.depth != cell.depth:
+            depth = cell.levels.get(DEPTH)
+            if depth is not None and network.depth != int(depth):
                 raise BadInput(
-                    f"study {spec.name!r}: level {cell.depth} of axis depth makes a network of depth {network.depth}; "
+                    f"study {spec.name!r}: level {depth} of axis depth makes a network of depth {network.depth}; "
                     "name the level by the network's depth"
                 )
             if _needs_parent_run(asked):
@@ -176,11 +178,14 @@ class Phase:
 
     plan: Plan
     runs: tuple[PlannedRun, ...]
-    cells: Mapping[tuple[str, int, int | float | None], ResolvedCell]
+    cells: Mapping[tuple[str, str, int | float | None], ResolvedCell]
 
     @classmethod
-    def planned(cls, cells: Sequence[ResolvedCell], seeds: Sequence[int], stored: StudyDocument | Tuning) -> Phase:
-        """``cells`` at ``seeds``. A plan that is ``stored`` stays as it is and gets groups for new seeds at its end.
+    def planned(
+        cls, cells: Sequence[ResolvedCell], seeds_for: Callable[[str], Sequence[int]], stored: StudyDocument | Tuning
+    ) -> Phase:
+        """``cells`` at the seeds of their conditions. A plan that is ``stored`` stays as it is and gets groups for new
+        seeds at its end.
 
         Cells with the same fingerprint are one computation: they share their runs.
 
@@ -195,7 +200,7 @@ class Phase:
         for cell in cells:
             fingerprint = cell.resolved.fingerprint
             name = first_of.setdefault(fingerprint, cell).name
-            for seed in seeds:
+            for seed in seeds_for(cell.cell.condition):
                 run = before.get((cell.key, seed))
                 if run is not None and run.fingerprint != fingerprint:
                     raise BadInput(
@@ -203,14 +208,17 @@ class Phase:
                         "the code of a component changed; start it again in another --runs folder"
                     )
                 runs.append(run or cell.run(seed, name))
-        new = [cell.work(seed for seed in seeds if (cell.key, seed) not in before) for cell in first_of.values()]
+        new = [
+            cell.work(seed for seed in seeds_for(cell.cell.condition) if (cell.key, seed) not in before)
+            for cell in first_of.values()
+        ]
         cores = available_cores()
         made = plan(new, cores) if stored.plan is None else stored.plan.extended(new, cores)
         return cls(made, tuple(runs), {cell.key: cell for cell in cells})
 
     def cell(self, group: Group) -> ResolvedCell:
         """The cell that the runs of ``group`` belong to."""
-        return self.cells[group.condition, group.depth, group.value]
+        return self.cells[group.condition, group.level, group.value]
 
     def folders(self, group: Group) -> tuple[str, ...]:
         """The run folders of ``group``, one per seed."""

@@ -63,13 +63,19 @@ def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudyDocu
     if document is None:
         return study, StudyDocument.unplanned(spec), []
     there = document.spec
-    if set(spec.seeds) <= set(there.seeds):
+    asked, planned = ({(c, s) for c in one.conditions for s in one.seeds_for(c)} for one in (spec, there))
+    if asked <= planned:
         note = f"{study.path} has {len(there.seeds)} seeds planned; a plan is not shortened, all of them are used"
-        return study, document, [note] if len(spec.seeds) < len(there.seeds) else []
-    dropped = not set(there.seeds) <= set(spec.seeds)  # refused by `extended`, in its own words
-    new = tuple(seed for seed in spec.seeds if seed not in there.seeds)
-    more = there.extended(spec.seeds if dropped else (*there.seeds, *new))
-    note = f"{len(new)} more seeds than planned make interim analysis {more.looks}"
+        return study, document, [note] if asked < planned else []
+    merged = {
+        name: (*there.seeds_for(name), *(seed for seed in spec.seeds_for(name) if seed not in there.seeds_for(name)))
+        for name in ("", *there.conditions)
+    }
+    dropped = not planned <= asked  # refused by `extended`, in its own words
+    unequal = {name: seeds for name, seeds in merged.items() if name in {*spec.seeds_of, *there.seeds_of}}
+    more = there.extended(*(spec.seeds, spec.seeds_of) if dropped else (merged[""], unequal))
+    new = max(len(more.seeds_for(name)) - len(there.seeds_for(name)) for name in there.conditions)
+    note = f"{new} more seeds than planned make interim analysis {more.looks}"
     notes = [f"{note}: p-values are multiplied by {more.looks}"]
     return study, dataclasses.replace(document, spec=more), notes
 
@@ -115,10 +121,10 @@ def run_study(
             _clear(study)
         mirrors = StudyMirrors(study.path, runtime)
         try:
-            runner = _Runner(study, runtime, execute_jobs, progress, document.spec.label_of, mirrors)
+            runner = _Runner(study, runtime, execute_jobs, progress, document.spec.name_of, mirrors)
             if nuisance is not None:
                 document = runner.tune(document, nuisance, cells)
-            phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds, document)
+            phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds_for, document)
             study.write(dataclasses.replace(document, plan=phase.plan, runs=phase.runs, source=source))
             done = runner.make(phase, runtime, spec.name)
             return dataclasses.replace(done, notes=[*_not_mirrored(done, runtime), *mirrors.finish(progress)])
@@ -141,13 +147,13 @@ class _Runner:
     runtime: Runtime
     execute: Executor
     progress: bool
-    label_of: Callable[[str], str]
+    name_of: Callable[[str, str], str]
     mirrors: StudyMirrors
 
     def tune(self, document: StudyDocument, nuisance: Nuisance, cells: Sequence[ResolvedCell]) -> StudyDocument:
         """``document`` with a value of the tuned setting chosen for every cell."""
         before = document.tuning or Tuning(nuisance.path, nuisance.values, nuisance.seeds)
-        phase = Phase.planned(cells, nuisance.seeds, before)
+        phase = Phase.planned(cells, lambda _: nuisance.seeds, before)
         tuning = dataclasses.replace(before, plan=phase.plan, runs=phase.runs)
         document = dataclasses.replace(document, tuning=tuning)
         if tuning.chosen is not None:
@@ -173,7 +179,7 @@ class _Runner:
             folder = RunDir(path / str(run.folder))
             outcomes[folder.path.name] = Outcome(folder.path, run.seed, folder.status())
         groups = phase.plan.groups
-        with StudyProgress(title, groups, missing, label_of=self.label_of, shown=self.progress) as shown:
+        with StudyProgress(title, groups, missing, name_of=self.name_of, shown=self.progress) as shown:
 
             def on_event(event: Event) -> None:
                 match event:
@@ -245,17 +251,17 @@ def choose_values(study: Path, runs: Sequence[PlannedRun]) -> tuple[ChosenValue,
         RunFailed: a run is not finished.
         BadInput: a run has no validation loss, because its data have no validation images.
     """
-    losses: dict[tuple[str, int], dict[int | float, list[float]]] = {}
+    losses: dict[tuple[str, str], dict[int | float, list[float]]] = {}
     for run in runs:
         assert run.value is not None
         loss = _last_loss(study / str(run.folder))
-        losses.setdefault((run.condition, run.depth), {}).setdefault(run.value, []).append(loss)
+        losses.setdefault((run.condition, run.level), {}).setdefault(run.value, []).append(loss)
     chosen = []
-    for (condition, depth), by_value in losses.items():
+    for (condition, level), by_value in losses.items():
         means = {value: math.fsum(found) / len(found) for value, found in sorted(by_value.items())}
         best = min(means, key=lambda value: (means[value], value))
         tried = tuple(TriedValue(value, mean if math.isfinite(mean) else None) for value, mean in means.items())
-        chosen.append(ChosenValue(condition, depth, best, tried))
+        chosen.append(ChosenValue(condition, level, best, tried))
     return tuple(chosen)
 
 

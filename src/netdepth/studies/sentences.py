@@ -102,7 +102,7 @@ class Sentence:
     def subject(self) -> str:
         """Its title in a list: the label of its condition, or of both."""
         if self.kind == "condition":
-            return self.cells[0].cell.label or "depth"
+            return self.cells[0].cell.label or self.spec.factor_name or "the network"
         if self.kind == "pair":
             return f"{named(self.contrasts[0].cell)} against {named(self.contrasts[0].against)}"
         return ""
@@ -132,7 +132,7 @@ def answer_of(
     found = []
     if not spec.by_validation:
         harmed = tuple(item for item in cells if item.label in HARMED)
-        deeper = tuple(item for item in harmed if item.cell.depth > spec.depths[0])
+        deeper = tuple(item for item in harmed if item.cell.level != spec.reference_level)
         helped = tuple(item for item in cells if item.label == "helps")
         tested = tuple(item for item in cells if item.label not in ("reference", "exploratory"))
         found += [say("depth harms", cells=deeper)] if deeper else []
@@ -140,7 +140,7 @@ def answer_of(
         found += [say("not overfitting", cells=deeper)] if deeper else []
         found += [say("depth helps", cells=helped)] if helped else []
         found += [say("depth has no effect", cells=tested)] if tested and not found else []
-    found += [say("pair in short", contrasts=pair) for pair in pairs(contrasts)]
+    found += [say("pair in short", contrasts=pair) for pair in pairs(contrasts, spec)]
     return found or [say("claims nothing")]
 
 
@@ -159,7 +159,7 @@ def sentences_of(
         found.append(note("early stopping"))
     else:
         found += [say("condition", cells=tuple(own)) for own in by_condition(cells).values()]
-        found += [say("pair", contrasts=pair) for pair in pairs(contrasts)]
+        found += [say("pair", contrasts=pair) for pair in pairs(contrasts, spec)]
         found += [say("comparison", contrasts=(contrast,)) for contrast in contrasts if contrast.primary]
     missing = tuple(item for item in cells if item.cell.missing)
     found += [note("missing", cells=missing)] if missing else []
@@ -173,17 +173,17 @@ def sentences_of(
 def _depth_harms(said: Sentence) -> str:
     """Where training gets worse with depth, conditions with the same depths together."""
     conditions = by_condition(said.cells)
-    total, shallowest = len(said.spec.conditions), said.spec.depths[0]
+    total, reference = len(said.spec.conditions), said.spec.where(said.spec.reference_level)
     places: dict[str, list[str]] = {}
     for items in conditions.values():
         places.setdefault(_where(said.spec, items), []).append(named(items[0].cell))
     if len(conditions) == 1:
         ((where, (name,)),) = places.items()
-        return f"{name} trains worse {where} than at depth {shallowest}"
+        return f"{name} trains worse {where} than {reference}"
     every = "both" if total == 2 else f"all {total}"
     among = f"in {every if len(conditions) == total else f'{len(conditions)} of {total}'}"
     each = "; ".join(f"{listed(names)} {where}" for where, names in places.items())
-    return f"training is worse than at depth {shallowest} {among} conditions: {each}"
+    return f"training is worse than {reference} {among} conditions: {each}"
 
 
 def _fates(said: Sentence) -> str:
@@ -197,13 +197,14 @@ def _fates(said: Sentence) -> str:
 
 
 def _depth_helps(said: Sentence) -> str:
-    helped = by_condition(said.cells).values()
-    return f"depth helps {listed([f'{named(own[0].cell)} {_where(said.spec, own)}' for own in helped])}"
+    helped = [f"{named(own[0].cell)} {_where(said.spec, own)}" for own in by_condition(said.cells).values()]
+    return f"{said.spec.factor_name} helps {listed(helped)}"
 
 
 def _depth_has_no_effect(said: Sentence) -> str:
     none = all(item.label == "no_evidence" for item in said.cells)
-    return "depth makes no difference that matters" if none else "it is undecided what depth does"
+    factor = said.spec.factor_name
+    return f"{factor} makes no difference that matters" if none else f"it is undecided what {factor} does"
 
 
 def _pair_in_short(said: Sentence) -> str:
@@ -266,8 +267,7 @@ def _condition(said: Sentence) -> str:
     """The depths of one condition by their label; the mean losses where no depth was tested."""
     if said.spec.by_validation:
         return "; ".join(_reached(item.cell, said) for item in said.cells)
-    shallowest = said.cells[0].cell.depth
-    parts = []
+    reference, parts = said.spec.where(said.spec.reference_level), []
     for label, outcome in OUTCOMES.items():
         own = [item for item in said.cells if item.label == label]
         if not own or label == "exploratory":
@@ -278,21 +278,21 @@ def _condition(said: Sentence) -> str:
             every = all(len(i.cell.of_kind(label)) == len(i.cell.runs) for i in own)
             text += " (all runs)" if every else f" ({listed(some)} runs)"
         elif label == "degraded":
-            text += f" (higher training loss than at depth {shallowest}, so not overfitting)"
+            text += f" (higher training loss than {reference}, so not overfitting)"
         elif label == "helps":
-            text += f" than at depth {shallowest}"
+            text += f" than {reference}"
         parts.append(text)
     overfits = [item for item in said.cells if item.harm == "validation only"]
     parts += [f"overfits {_where(said.spec, overfits)}: only the validation error is worse"] if overfits else []
     if parts:
         return "; ".join(parts)
-    losses = [f"{significant(item.cell.loss.value)} at depth {item.cell.depth}" for item in said.cells]
+    losses = [f"{significant(item.cell.loss.value)} {item.cell.where}".rstrip() for item in said.cells]
     return f"training loss {listed(losses)}"
 
 
 def _reached(cell: CellRuns, said: Sentence) -> str:
     """The results of a training condition at one depth, also against guessing all classes alike."""
-    place = f" at depth {cell.depth}" if len(said.cells) > 1 else ""
+    place = f" {cell.where}" if len(said.cells) > 1 else ""
     if not cell.runs:
         return f"no finished run{place}"
     error = cell.val_error
@@ -378,7 +378,7 @@ def _missing(said: Sentence) -> str:
     runs = [(item.cell, run) for item in said.cells for run in item.cell.missing]
     each = [f"seed {run.seed} of {_place(cell)} ({run.reason})" for cell, run in runs]
     shown = ", ".join(each[:5]) + (f" and {len(each) - 5} more" if len(each) > 5 else "")
-    planned = len(said.spec.cells) * len(said.spec.seeds)
+    planned = sum(len(said.spec.seeds_for(cell.condition)) for cell in said.spec.cells)
     return f"preliminary: {len(runs)} of {planned} planned runs have no result: {shown}"
 
 
@@ -424,22 +424,17 @@ def named(cell: CellRuns) -> str:
 def versus(contrast: Contrast) -> str:
     """The two sides of a comparison."""
     if contrast.family == "depth":
-        return f"{_place(contrast.cell)} against depth {contrast.against.depth}"
-    return f"{named(contrast.cell)} against {named(contrast.against)} at depth {contrast.cell.depth}"
+        return f"{_place(contrast.cell)} against {contrast.against.place}"
+    return f"{named(contrast.cell)} against {named(contrast.against)} {contrast.cell.where}".rstrip()
 
 
 def _place(cell: CellRuns) -> str:
-    return f"{named(cell)} at depth {cell.depth}" if cell.label else f"depth {cell.depth}"
+    return f"{named(cell)} {cell.where}".rstrip() if cell.label else cell.place or "the network"
 
 
 def _where(spec: StudySpec, items: Sequence[CellVerdict | Contrast]) -> str:
-    """``at depth 8``, ``from depth 16 on`` (at every depth of the study from there), ``at depths 8 and 32``."""
-    depths = [item.cell.depth for item in items]
-    if len(depths) == 1:
-        return f"at depth {depths[0]}"
-    if depths == list(spec.depths[-len(depths) :]):
-        return f"from depth {depths[0]} on"
-    return f"at depths {listed(depths)}"
+    """Where ``items`` are; see `StudySpec.where`."""
+    return spec.where(*(item.cell.level for item in items))
 
 
 def _estimate(estimate: Estimate, unit: str = "", shown: Callable[[float], str] = significant) -> str:

@@ -16,7 +16,7 @@ from netdepth.runs.folder import RunDir
 from netdepth.runs.table import COLUMNS, RunRow, field_of, frame, number_of, run_row
 from netdepth.studies.cells import PROBED, RATIO
 from netdepth.studies.folder import PlannedRun, StudyDir
-from netdepth.studyspec import StudySpec
+from netdepth.studyspec import DEPTH, StudySpec
 
 if TYPE_CHECKING:
     import pandas
@@ -34,8 +34,8 @@ SOURCES = {
 
 WHOLE = ("depth", "seed", "num_params", "steps", "best_step", "classes")
 
-PLANNED = ("condition", "depth", "seed")
-"""Columns that say what was planned."""
+PLANNED = ("condition", "seed")
+"""Columns that say what was planned, beside the level of each axis."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class StudyRow:
             "run": planned.folder,
             "folder": planned.folder,
             "fingerprint": planned.fingerprint,
-            **planned.levels,
             **{name: getattr(planned, name) for name in PLANNED},
+            **{axis: int(level) if axis == DEPTH else level for axis, level in planned.levels.items()},
             **{name: getattr(self, name) for name in ("classes", "label_entropy", RATIO)},
         }
 
@@ -65,7 +65,7 @@ class StudyRow:
 def study_table(study: StudyDir) -> pandas.DataFrame:
     """The planned runs of ``study`` in the order of the plan, finished or not.
 
-    The columns are ``condition``, one per scientific axis (``depth`` as planned), those of
+    The columns are ``condition``, one per scientific axis (its level as planned), those of
     `run_row`, ``classes``, ``label_entropy`` (nats, of the training labels; empty where the run does not
     say) and ``gradient_ratio`` (first to last layer, at initialisation). A run that is not there
     has status ``no run``. ``folder`` is relative to the study's folder, so the table is the same
@@ -81,7 +81,9 @@ def study_table(study: StudyDir) -> pandas.DataFrame:
 def frame_of(rows: Iterable[StudyRow], spec: StudySpec) -> pandas.DataFrame:
     """Rows of `study_row` as the frame of `study_table`; whole numbers stay whole where some are missing."""
     axes = [axis.name for axis in spec.scientific]
-    names = ["run", "folder", "status", *PLANNED, *axes, *(column.name for column in COLUMNS)]
+    condition, seed = PLANNED
+    first = [] if spec.factor is None else [spec.factor]
+    names = ["run", "folder", "status", condition, *first, seed, *axes, *(column.name for column in COLUMNS)]
     columns = list(dict.fromkeys([*names, "classes", "label_entropy", RATIO, "error"]))
     made = frame((row.columns() for row in rows), columns).astype(dict.fromkeys(WHOLE, "Int64"))
     made.attrs["sources"] = dict(SOURCES)

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from netdepth.config import SCHEMA, Json
 from netdepth.files.atomic import jsonable
 from netdepth.studies import sentences as words
-from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, Scale, cells_of, fields_of
+from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, CellRuns, Scale, cells_of, fields_of
 from netdepth.studies.contrasts import LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell, out_of_reach
 from netdepth.studies.sentences import Kind, Sentence
-from netdepth.studyspec import StudySpec
+from netdepth.studyspec import StudySpec, level_json
 
 if TYPE_CHECKING:
     import pandas
@@ -96,8 +96,7 @@ class Verdict:
     def _cell_json(self, item: CellVerdict) -> Mapping[str, Json]:
         cell, bootstrap = item.cell, item.cell.bootstrap
         return {
-            "condition": cell.condition,
-            "depth": cell.depth,
+            **self._place_json(cell),
             **{name: getattr(item, name) for name in ("label", "cause", "harm")},
             "words": words.cell_words(item, self.spec, self.scale),
             "n": len(cell.runs),
@@ -113,6 +112,9 @@ class Verdict:
             "missing": [asdict(missing) for missing in cell.missing],
         }
 
+    def _place_json(self, cell: CellRuns) -> Mapping[str, Json]:
+        return level_json({"condition": cell.condition, "level": cell.level}, self.spec.factor)
+
     def _run_json(self, run: CellRun) -> Mapping[str, Json]:
         columns = {"loss": LOSS, "val_error": ACCURACY, "gradient_ratio": RATIO}
         return {**asdict(run), "sources": {name: f"{run.folder}/{self.fields[c]}" for name, c in columns.items()}}
@@ -123,9 +125,8 @@ class Verdict:
         return {
             **{name: getattr(item, name) for name in (*plain, "means", "val_means", "val_p", "val_corrected_p")},
             **{name: asdict(getattr(item, name)) for name in ("difference", "ratio", "val_difference")},
-            "condition": item.cell.condition,
-            "depth": item.cell.depth,
-            "against": {"condition": item.against.condition, "depth": item.against.depth},
+            **self._place_json(item.cell),
+            "against": self._place_json(item.against),
             "n": (len(left), len(right)),
             "words": words.comparison_words(item, self.spec),
             "runs": [run.folder for run in left],
@@ -147,7 +148,7 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     contrasts = [] if spec.early_stopping else contrasts_of(cells, spec)
     fields = fields_of(table)
     family = "condition" if spec.by_validation else "depth"
-    judging = {(c.cell.condition, c.cell.depth): c for c in reversed(contrasts) if c.family == family}
+    judging = {(c.cell.condition, c.cell.level): c for c in reversed(contrasts) if c.family == family}
     judged = [judge_cell(cell, judging.get(place), spec) for place, cell in cells.items()]
     said = words.sentences_of(judged, contrasts, spec, scale, fields)
     return Verdict(spec, scale, fields, tuple(judged), tuple(contrasts), tuple(said))
