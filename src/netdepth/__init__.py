@@ -10,7 +10,7 @@ _API = {
     "dataset": "data.arrays",
     "explain": "tools.explain", "export": "tools.export", "landscape": "tools.landscape",
     "list_runs": "api", "load": "tools.runs", "predict": "tools.predict", "probe": "tools.linear_probe",
-    "study": "api", "sync": "api", "train": "api",
+    "replay": "api", "study": "api", "sync": "api", "train": "api",
 }  # fmt: skip
 """What is offered, and the module that has it."""
 _REGISTRIES = {

@@ -42,11 +42,12 @@ from netdepth.training.parallel import world_size
 if TYPE_CHECKING:
     import pandas
 
+    from netdepth.studies.replay import Replay
     from netdepth.studies.verdict import Verdict
     from netdepth.tools.runs import Run
     from netdepth.training.launch import Outcome
 
-__all__ = ["Study", "Trained", "list_runs", "plan", "prepared", "study", "sync", "train", "train_runs"]
+__all__ = ["Study", "Trained", "list_runs", "plan", "prepared", "replay", "study", "sync", "train", "train_runs"]
 
 
 def plan(
@@ -409,6 +410,13 @@ def study(
         first = done.failed[0]
         raise RunFailed(f"{len(done.failed)} of {len(done.outcomes)} runs failed; {first.path}: {first.error}")
     return Study(done.study)
+
+
+def replay(of: str | Path, number: int = 3, *, runtime: Runtime | None = None, **options: Any) -> Replay:
+    """Train some of somebody's finished runs again and compare; ``options`` are those of `netdepth.studies.replay`."""
+    from netdepth.studies.replay import replay as replayed
+
+    return replayed(of, number, with_imports(runtime or Runtime()), **options)
 
 
 def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple[StudySpec, Runtime]:

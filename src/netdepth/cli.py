@@ -360,6 +360,9 @@ def _study_options(parser: Parser) -> None:
     text = "lr: choose the learning rate for each condition and depth, by validation loss on other seeds"
     parser.option("--tune", "SETTING", text)
     parser.option("--source", "RUN", "finished run to start from or to learn from (default: the study trains it first)")
+    text = "train N random finished runs of RECIPE (here a study's or runs' folder) again and compare them"
+    parser.option("--replay", "N", text, whole=(1, 10**6))
+    parser.option("--replay-seed", "N", "which runs (default: nobody can know before)", whole=(0, MAX_SEED))
     parser.option("--workers", "N", "number of processes (default: one per core)", whole=(0, 1024))
     parser.option("--ray", "ADDRESS", "run on a Ray cluster: its address, or auto")
     parser.flag("--dry-run", "show what it would cost, and run nothing")

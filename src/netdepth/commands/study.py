@@ -14,7 +14,7 @@ from netdepth.commands.train import trained
 from netdepth.config import Runtime, to_json
 from netdepth.errors import BadInput
 from netdepth.studyspec import level_json
-from netdepth.text import count, duration, plain, print_table, printable, thousands
+from netdepth.text import count, duration, listed, plain, print_table, printable, thousands
 
 if TYPE_CHECKING:
     from netdepth.studies.forecast import Forecast
@@ -31,6 +31,10 @@ BASELINE, STUDY, DATASET = "baseline-mlp", "depth-mlp5k", "mnist5k"
 
 def study(args: argparse.Namespace) -> Answer:
     """Run a study, or say what it would cost."""
+    if args.replay is not None:
+        return _replay(args)
+    if args.replay_seed is not None:
+        raise BadInput(f"--replay-seed {args.replay_seed} chooses runs to train again; say how many: --replay 3")
     from netdepth import api
     from netdepth.studies.run import run_study
 
@@ -50,6 +54,43 @@ def study(args: argparse.Namespace) -> Answer:
         return _dry_run(spec, runtime, args.workers)
     done = run_study(spec, runtime, workers=args.workers, ray=args.ray)
     return answer_of(done, report=not args.no_report)[0]
+
+
+def _replay(args: argparse.Namespace) -> Answer:
+    """Train a few finished runs again, and compare: 1 if one differs."""
+    kept = ("recipe", "replay", "replay_seed", "source", "workers", "device", "data", "runs_root", "imports", "json")
+    for name, value in vars(args).items():
+        if name not in (*kept, "command", "parser") and value != args.parser.get_default(name):
+            option = {"overrides": "set"}.get(name, name.replace("_", "-"))
+            raise BadInput(f"--{option} cannot be given with --replay, which trains runs as they were trained")
+    from netdepth.studies.replay import draw_seed, replay
+
+    seed = draw_seed() if args.replay_seed is None else args.replay_seed
+    print(f"note: --replay-seed {seed} chooses the same runs again", file=sys.stderr)
+    done = replay(args.recipe, args.replay, runtime_of(args), seed=seed, source=args.source, workers=args.workers)
+
+    def show() -> None:
+        chosen = [run for run in done.runs if run.chosen]
+        beside = [run for run in done.runs if not run.chosen]
+        known = {run.why for run in chosen}
+        say(*chosen, *(run for run in beside if run.finding == "differs" and run.why not in known))
+        kinds = {run.finding: len([one for one in beside if one.finding == run.finding]) for run in beside}
+        if beside:
+            each = listed([f"{number} {kind}" for kind, number in kinds.items()])
+            say(f"trained with them and compared, too: {count(len(beside), 'run')} ({each})")
+        unfinished = done.planned - done.finished
+        lost = f"; {unfinished} without a result cannot be chosen" if unfinished else ""
+        say(f"{len(chosen)} of {done.finished} finished runs of {done.of} trained again in {done.folder}{lost}")
+
+    document = {
+        "of": done.of,
+        "folder": done.folder,
+        "replay_seed": done.seed,
+        "finished": done.finished,
+        "planned": done.planned,
+        "runs": [to_json(run) for run in done.runs],
+    }
+    return Answer(document, show, done.code)
 
 
 def answer_of(done: StudyOutcome, report: bool) -> tuple[Answer, Path | None]:

@@ -144,6 +144,8 @@ class Environment:
     pictures: dict[str, str | None] | None = None
     system: str | None = None
     cpu: str | None = None
+    capability: str | None = None
+    """The vector instructions that PyTorch uses on this processor; older runs do not say."""
     cores: int | None = None
     device: str
     device_name: str | None = None

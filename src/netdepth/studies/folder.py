@@ -34,7 +34,7 @@ __all__ = [
 ]  # fmt: skip
 
 FILE = "study.json"
-RESERVED = ("single", "tuning")
+RESERVED = ("single", "tuning", "replays")
 """Folders of runs that belong to no study."""
 
 TUNING_RULE = (

@@ -26,7 +26,7 @@ from netdepth.trackers import TRACKERS
 from netdepth.training.launch import Outcome
 from netdepth.training.parallel import only_alone
 
-__all__ = ["StudyOutcome", "choose_values", "default_workers", "locate_study", "run_study"]
+__all__ = ["Executor", "StudyOutcome", "choose_values", "default_workers", "executor_of", "locate_study", "run_study"]
 
 Executor = Callable[[Sequence[Job], Report, Path], None]
 """Executes jobs, calls back with their events, and may keep logs in a folder."""
@@ -107,7 +107,7 @@ def run_study(
     only_alone("a study")
     for name in runtime.trackers:
         TRACKERS.entry(name)  # refuses an unknown one
-    execute_jobs = _executor(runtime, workers, ray)
+    execute_jobs = executor_of(runtime, workers, ray)
     where, document, _ = locate_study(spec, runtime)
     nuisance = tuned_nuisance(spec)
     source = make_parent_run(document.spec, runtime, progress)
@@ -204,7 +204,7 @@ class _Runner:
         return StudyOutcome(self.study, list(outcomes.values()), len(unfinished))
 
 
-def _executor(runtime: Runtime, workers: int | None, ray: str | None) -> Executor:
+def executor_of(runtime: Runtime, workers: int | None, ray: str | None) -> Executor:
     """How jobs are executed, chosen before anything is written."""
     if ray is not None:
         from netdepth.studies.ray import execute as execute_on_ray

@@ -156,6 +156,7 @@ def environment(process: Process, seeds: Sequence[int]) -> Environment:
         pictures=decoder(),
         system=f"{platform.system()} {platform.machine()}",
         cpu=cpu_model(),
+        capability=torch.backends.cpu.get_cpu_capability(),
         cores=available_cores(),
         device=str(process.device) if process.team.world == 1 else process.device.type,
         device_name=torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else None,
