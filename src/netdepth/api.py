@@ -379,6 +379,7 @@ def study(
     *,
     seeds: int | str | Sequence[int] | None = None,
     depths: str | Sequence[int] | None = None,
+    levels: str | Sequence[float | str] | None = None,
     dataset: str | Component | None = None,
     overrides: Sequence[str] = (),
     tune: str | None = None,
@@ -390,7 +391,7 @@ def study(
 ) -> Study:
     """Train the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
 
-    ``seeds``, ``depths``, ``dataset``, ``overrides``, ``tune`` and ``source`` change the recipe's study (`ask`). With
+    ``seeds``, ``depths``, ``levels`` and what follows up to ``source`` change the recipe's study (`ask`). With
     ``workers=0`` all runs are trained in this process, one group after another; components that
     were registered in a notebook need this.
 
@@ -403,7 +404,7 @@ def study(
     from netdepth.studies.run import run_study
 
     changes = {"dataset": dataset, "overrides": overrides, "tune": tune, "source": source}
-    spec, runtime = prepared(recipe, runtime or Runtime(), seeds=seeds, depths=depths, **changes)
+    spec, runtime = prepared(recipe, runtime or Runtime(), seeds=seeds, depths=depths, levels=levels, **changes)
     done = run_study(spec, runtime, workers=workers, ray=ray, progress=progress)
     _announce(done.notes)
     if done.failed:

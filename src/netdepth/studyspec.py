@@ -252,6 +252,7 @@ class StudySpec:
             require(bool(getattr(self, name).strip()), f"study.{name}", getattr(self, name), "words")
         self._check_axes()
         self._check_seeds(self.seeds, "study.seeds", at_least=1)
+        self._check_seeds_of()
         for item in self.nuisance:
             self._check_nuisance(item)
         effect = self.smallest_effect
@@ -262,7 +263,6 @@ class StudySpec:
         if self.paper is not None:
             choose(self.paper, PAPERS, "study.paper")
         self._check_metric()
-        self._check_seeds_of()
         object.__setattr__(self, "primary", tuple(self._checked(comparison) for comparison in self.primary))
         if len(set(self.primary)) < len(self.primary):
             raise BadInput(f"study.primary of {self.name!r} names a comparison twice; each counts once")
@@ -295,14 +295,16 @@ class StudySpec:
         """Every cell of the grid, conditions in the order given, each by the order of the levels."""
         axes = [axis for axis in self.scientific if axis.name != self.factor]
         factor, cells = self.factor_axis, []
-        # A condition may be another model, which the level is a setting of. A single level says how deep that is.
-        last = len(factor.levels) > 1
+        parts = {path.partition(".")[0] for path in factor.paths} - set(factor.paths)
         for names in itertools.product(*(axis.levels for axis in axes)):
             chosen = dict(zip((axis.name for axis in axes), names, strict=True))
             others = [axis.levels[chosen[axis.name]] for axis in axes]
             for level in self.levels:
                 own = factor.levels[level]
-                settings = [*others, own] if last else [own, *others]
+                # A level is a setting of the model that a condition puts in place of the base's. If there is a single
+                # level, that model is as it should be, say of this depth by the widths of its layers.
+                swapped = len(factor.levels) > 1 and any(part in settings for settings in others for part in parts)
+                settings = [*others, own] if swapped else [own, *others]
                 texts = [f"{path}={json.dumps(value)}" for part in settings for path, value in part.items()]
                 config, _ = apply_overrides(self.base, texts)
                 place = {} if self.factor is None else {self.factor: level}
@@ -505,6 +507,10 @@ class StudySpec:
             object.__setattr__(self, "reference", level)
         elif self.reference is not None:
             raise BadInput(f"study.reference = {self.reference!r}: the study has no factor, so it has no levels")
+        for axis in self.scientific:
+            both = [path for path in axis.paths if path in self.factor_axis.paths and axis.name != self.factor]
+            if both:
+                raise BadInput(f"axes {self.factor!r} and {axis.name!r} both set {both[0]}; a setting has one axis")
         if self.combine is not None:
             choose(self.combine, [name for name in names if name != self.factor], "study.combine")
 
@@ -528,11 +534,13 @@ class StudySpec:
         return self.better == "higher" or (self.better is None and (self.metric or "").endswith("_accuracy"))
 
     def _check_seeds_of(self) -> None:
+        for name, seeds in self.seeds_of.items():
+            choose(name, self.conditions, "study.seeds_of")
+            whole = isinstance(seeds, list | tuple) and all(type(seed) is int for seed in seeds)
+            require(whole, f"study.seeds_of {name!r}", seeds, "a list of seeds")
+            self._check_seeds(tuple(seeds), f"study.seeds_of {name!r}", at_least=1)
         given = {name: tuple(seeds) for name, seeds in self.seeds_of.items()}
         object.__setattr__(self, "seeds_of", given)
-        for name, seeds in given.items():
-            choose(name, self.conditions, "study.seeds_of")
-            self._check_seeds(seeds, f"study.seeds_of {name!r}", at_least=1)
 
     @staticmethod
     def _check_seeds(seeds: tuple[int, ...], path: str, at_least: int) -> None:
@@ -543,8 +551,17 @@ class StudySpec:
         tuned = item.how == "tuned"
         if tuned != bool(item.values) or tuned != bool(item.seeds):
             raise BadInput(f"nuisance {item.path!r} is {item.how}; tuned takes values and seeds, fixed neither")
+        for axis in self.scientific:
+            if item.path in axis.paths:
+                raise BadInput(f"nuisance {item.path!r} is varied by axis {axis.name!r}; what is asked is no nuisance")
+            part = item.path.partition(".")[0]
+            if part in axis.paths and not tuned:
+                raise BadInput(
+                    f"nuisance {item.path!r} is not the same for all, as axis {axis.name!r} replaces {part}; tune it "
+                    "or do not name it"
+                )
         self._check_seeds(item.seeds, f"nuisance {item.path!r}: seeds", at_least=0)
-        shared = sorted(set(item.seeds) & set(self.seeds))
+        shared = sorted(set(item.seeds) & {*self.seeds, *itertools.chain(*self.seeds_of.values())})
         if shared:
             raise BadInput(f"nuisance {item.path!r} is tuned on seed {shared[0]} of the study; take other seeds")
 

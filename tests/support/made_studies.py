@@ -116,7 +116,7 @@ def contrast(found: Verdict, family: str, condition: str, depth: int) -> Contras
 
 def words_of(found: Verdict, item: CellVerdict) -> str:
     """What is said of one cell, and of the comparison that judged it."""
-    return cell_words(item, found.spec, found.scale)
+    return cell_words(item, found.spec)
 
 
 def said(found: Verdict) -> str:

@@ -23,7 +23,7 @@ from netdepth.errors import NetdepthError
 from netdepth.registry import REGISTRIES, Entry, registry_of
 from netdepth.runs.folder import runs_root
 from netdepth.runs.table import describe_component
-from netdepth.studyspec import StudySpec
+from netdepth.studyspec import DEPTH, StudySpec
 from netdepth.text import duration, print_table, thousands
 
 __all__ = ["check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"]
@@ -79,9 +79,15 @@ def _settings(made: RunConfig | StudySpec) -> Mapping[str, Json]:
     """What a recipe returned, key by key; a study by what is varied in it and the config it varies."""
     if not isinstance(made, StudySpec):
         return dict(to_json(made))
-    keys = ("question", "depths", "conditions", "seeds", "smallest_effect")
-    comparisons = {"primary": f"{len(made.primary)} planned comparisons"}
-    return {**{key: getattr(made, key) for key in keys}, **comparisons, **to_json(made.base.with_seed(made.seeds[0]))}
+    levels = [int(level) if made.factor == DEPTH else level for level in made.levels]
+    keys = ("conditions", "seeds", "smallest_effect")
+    return {
+        "question": made.question,
+        **({} if made.factor is None else {f"{made.factor}s": levels}),
+        **{key: getattr(made, key) for key in keys},
+        "primary": f"{len(made.primary)} planned comparisons",
+        **to_json(made.base.with_seed(made.seeds[0])),
+    }
 
 
 def data_list(args: argparse.Namespace) -> Answer:

@@ -45,6 +45,7 @@ def study(args: argparse.Namespace) -> Answer:
         runtime_of(args, trackers_of(args)),
         seeds=args.seeds,
         depths=args.depths,
+        levels=args.levels,
         dataset=args.dataset,
         overrides=overrides_of(args),
         tune=args.tune,

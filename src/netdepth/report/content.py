@@ -62,6 +62,12 @@ class Content:
             "runs": tables.run_table(self.data, self.numbers),
         }
 
+    @property
+    def titles(self) -> Mapping[str, str]:
+        """The titles of the tables of ``report.md``, by name."""
+        factor = self.data.spec.factor_name
+        return TITLES | {"cells": f"{TITLES['cells']}{factor and f' at every {factor}'}"}
+
     @cached_property
     def settings(self) -> list[tuple[str, Shown]]:
         return tables.settings(self.data)
@@ -90,8 +96,10 @@ class Content:
         for word, known in (("completed", COMPLETED), ("diverged", ("diverged",)), ("failed", ("failed",))):
             if found := [run for run in runs if run.row.made.status in known]:
                 facts.append([self.numbers.count(found, runs), f" run{'s' * (len(found) != 1)} {word}"])
-        sizes = [(len(spec.conditions), "condition"), (len(spec.levels), spec.factor_name), (len(spec.seeds), "seed")]
-        facts.append([", ".join(count(n, noun) for n, noun in sizes if noun)])
+        sizes = [(len(spec.conditions), "condition"), (len(spec.levels), spec.factor_name)]
+        numbers = sorted({len(spec.seeds_for(condition)) for condition in spec.conditions})
+        seeds = f"{numbers[0]} to " * (len(numbers) > 1) + count(numbers[-1], "seed")
+        facts.append([", ".join([*(count(n, noun) for n, noun in sizes if noun), seeds])])
         for item in spec.nuisance:
             name = SETTINGS.get(item.path, item.path)
             if item.values:
@@ -138,7 +146,7 @@ COMPLETED = ("completed", "stopped_early", "stopped_overfit")
 
 TITLES = {
     "primary": "Comparisons planned before the runs",
-    "cells": "Every condition at every depth",
+    "cells": "Every condition",
     "paper": "Beside the paper",
     "made": "How the runs were made",
 }
@@ -146,7 +154,7 @@ TITLES = {
 
 def markdown(content: Content, pictures: Sequence[tuple[str, Path]]) -> str:
     """``report.md``; ``pictures`` are titles and paths of figures in the folder ``figures`` beside it."""
-    words = {"text": _text, "table": _table, "grid": _grid, "titles": TITLES}
+    words = {"text": _text, "table": _table, "grid": _grid, "titles": content.titles}
     page = rendered("study.md", content=content, spec=content.data.spec, pictures=pictures, **words)
     return re.sub(r"\n{3,}", "\n\n", page).strip() + "\n"
 

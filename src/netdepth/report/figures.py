@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from netdepth.report import line_figures as lines
 from netdepth.report import style
 from netdepth.report.data import StudyData, StudyRun
-from netdepth.report.line_figures import labels_of
+from netdepth.report.line_figures import against, labels_of
 from netdepth.report.numbers import STATUS, run_ranges
 from netdepth.runs.folder import slug
 from netdepth.studies.table import SOURCES
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["PageFigure", "band_names", "curve_groups", "flow_groups", "labels_of", "level_group", "pictures"]
+__all__ = ["PageFigure", "against", "band_names", "curve_groups", "flow_groups", "labels_of", "level_group", "pictures"]
 
 When = Literal["first", "last"]
 """The layer statistics at initialisation, or the last ones of the run."""
@@ -101,9 +101,9 @@ def pictures(data: StudyData, folder: Path) -> list[tuple[str, Path]]:
     """Write the figures as PNG files into ``folder``: what each shows, and its path."""
     factor = data.spec.factor_name
     per = f" per {factor}" if factor else ""
-    name = slug(lines.against(data))
+    name = slug(against(data))
     wanted: list[tuple[str, str, bool, Callable[[StudyData], Figure]]] = [
-        (f"Error and loss {lines.against(data)}", name, any(run.finished for run in data.runs), lines.level_overview),
+        (f"Error and loss {against(data)}", name, any(run.finished for run in data.runs), lines.level_overview),
         (f"Learning curves{per}", "learning-curves", lines.has_curves(data), lines.curves_overview),
         ("Gradient flow at initialisation", "gradient-flow", _has_flow(data, "first"), _flow_overview),
     ]
@@ -127,7 +127,7 @@ def _level_words(data: StudyData, quantity: lines.Panel) -> str:
             value = "no mean" if mean is None or mean.value is None else plain(mean.value, 3)
             shown.append(f"{value} {data.spec.where(level)}".rstrip())
         parts.append(f"{label}: {', '.join(shown)}")
-    return f"{quantity.title} {lines.against(data)}. {'; '.join(parts)}."
+    return f"{quantity.title} {against(data)}. {'; '.join(parts)}."
 
 
 # --- gradient flow ---

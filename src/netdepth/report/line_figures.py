@@ -90,8 +90,8 @@ def labels_of(data: StudyData) -> list[str]:
 
 
 def chance_of(data: StudyData, quantity: Panel) -> float | None:
-    """What guessing all classes alike gives; None while the classes are not known."""
-    if data.verdict is None:
+    """What guessing all classes alike gives; None while the classes are not known, or where they are not the same."""
+    if data.verdict is None or data.verdict.scale is None:
         return None
     scale = data.verdict.scale
     return 100 * (1 - 1 / scale.classes) if quantity.error else scale.chance

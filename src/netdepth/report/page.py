@@ -61,6 +61,7 @@ def page(content: Content, drawn: bool = True) -> str:
         curve_figures=figures.curve_groups(data) if drawn else {},
         flow_figures=figures.flow_groups(data) if drawn else {},
         bands=figures.band_names(),
+        titles={**content.titles, "against": f"Error and loss {figures.against(data)}"},
         **content.tables,
     )
 

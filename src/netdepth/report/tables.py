@@ -12,7 +12,8 @@ from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, 
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
 from netdepth.studies.sentences import named, versus
-from netdepth.text import STATUS_WORDS, as_typed, plain
+from netdepth.studyspec import StudySpec
+from netdepth.text import STATUS_WORDS, as_typed, percent, plain
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -291,12 +292,18 @@ def made_table(data: StudyData) -> Table:
 def settings(data: StudyData) -> list[tuple[str, Shown]]:
     """The study's settings as names and values: the axes, what was held fixed or tuned, the base."""
     spec = data.spec
-    effect = f"{plain(100 * spec.smallest_effect)} percentage points of validation error"
     shown: list[tuple[str, Shown]] = [
         ("name", [spec.name]),
         ("seeds", [run_ranges(spec.seeds)]),
-        ("smallest effect of interest", [effect if spec.by_validation else f"{plain(spec.smallest_effect)} nats"]),
+        *((f"seeds of {spec.label_of(name)}", [run_ranges(seeds)]) for name, seeds in spec.seeds_of.items()),
+        ("smallest effect of interest", [_smallest_effect(spec)]),
     ]
+    if spec.metric is not None:
+        shown.append(("compared by", [f"{spec.metric}, {'higher' if spec.higher_is_better else 'lower'} is better"]))
+    if spec.factor is not None and spec.reference is not None:
+        shown.append(("reference", [spec.place(spec.reference)]))
+    if spec.combine is not None:
+        shown.append(("combined over", [spec.combine]))
     for axis in spec.scientific:
         names = {name: spec.label_of(name) if name in spec.conditions else name for name in axis.levels}
         shown_names = {name: name if name == label else f"{label} (key {name!r})" for name, label in names.items()}
@@ -311,6 +318,16 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         shown.append((part, [" ".join([base[part]["name"], _assigned(base[part]["args"])]).strip()]))
     shown.append(("train", [_assigned(base["train"])]))
     return shown
+
+
+def _smallest_effect(spec: StudySpec) -> str:
+    if spec.effect == "relative":
+        return f"{percent(spec.smallest_effect, 1)} of the reference's mean"
+    if spec.metric is not None:
+        return f"{plain(spec.smallest_effect)} of {spec.metric}"
+    if spec.by_validation:
+        return f"{plain(100 * spec.smallest_effect)} percentage points of validation error"
+    return f"{plain(spec.smallest_effect)} nats"
 
 
 def values_at(data: StudyData, path: str) -> Shown:

@@ -1,4 +1,4 @@
-"""The study that a person asks for: a recipe's, with other seeds, depths, data or settings."""
+"""The study that a person asks for: a recipe's, with other seeds, levels, data or settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from netdepth.config import Component
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
-from netdepth.studyspec import Nuisance, StudySpec
+from netdepth.studyspec import DEPTH, Nuisance, StudySpec
 
 __all__ = ["ask"]
 
@@ -23,6 +23,7 @@ def ask(
     *,
     seeds: int | str | Sequence[int] | None = None,
     depths: str | Sequence[int] | None = None,
+    levels: str | Sequence[float | str] | None = None,
     dataset: str | Component | None = None,
     overrides: Sequence[str] = (),
     tune: str | None = None,
@@ -33,7 +34,8 @@ def ask(
     Args:
         recipe: a name, ``file.py:function``, a ``study.json`` or a `StudySpec`.
         seeds: a count, a list, or either as the command line writes it.
-        depths: other levels of the depth axis; planned comparisons at other depths are dropped.
+        depths: other depths of a study whose factor is depth; planned comparisons at other depths are dropped.
+        levels: the same for any factor: numbers or names.
         dataset: another data set for all cells.
         overrides: ``path=value`` for all cells, of settings that the study does not vary.
         tune: a setting, such as ``"lr"``, to be tuned per cell.
@@ -52,11 +54,14 @@ def ask(
         _refuse_varied(spec, text)
     base, notes = apply_overrides(spec.base, texts)
     spec = dataclasses.replace(spec, base=base)
-    if depths is not None:
-        spec, lost = spec.with_levels(_depths(depths))
+    wanted = _levels(spec, depths, levels)
+    if wanted is not None:
+        spec, lost = spec.with_levels(wanted)
         if lost:
-            left = len(spec.primary)
-            notes.append(f"{len(lost)} of the {len(lost) + left} planned comparisons cannot be made at these depths")
+            planned = len(lost) + len(spec.primary)
+            notes.append(
+                f"{len(lost)} of the {planned} planned comparisons cannot be made at these {spec.factor_name}s"
+            )
     if seeds is not None:
         chosen = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else tuple(seeds)
         spec = dataclasses.replace(spec, seeds=chosen)
@@ -68,10 +73,32 @@ def _refuse_varied(spec: StudySpec, text: str) -> None:
     for axis in spec.scientific:
         varied = {name for settings in axis.levels.values() for name in settings}
         if path in varied or any(path.startswith(f"{name}.") for name in varied):
-            how = "; use --depths for other depths" if axis.name == "depth" else ""
+            option = "depths" if axis.name == DEPTH else "levels"
+            how = f"; use --{option} for other {spec.factor_name}s" if axis.name == spec.factor else ""
             raise BadInput(f"--set {text}: the study varies {path} itself (axis {axis.name!r}){how}")
     if any(item.path == path and item.how == "tuned" for item in spec.nuisance):
         raise BadInput(f"--set {text}: the study tunes {path} for every cell")
+
+
+def _levels(
+    spec: StudySpec, depths: str | Sequence[int] | None, levels: str | Sequence[float | str] | None
+) -> Sequence[float | str] | None:
+    """The levels that are asked for in either way."""
+    if levels is None:
+        if depths is not None and spec.factor != DEPTH:
+            factor = f"compares levels of {spec.factor!r}; use --levels" if spec.factor else "compares no levels"
+            raise BadInput(f"--depths {depths}: study {spec.name!r} {factor}")
+        return None if depths is None else _depths(depths)
+    if depths is not None:
+        raise BadInput(f"--depths {depths} and --levels {levels} are both given; use one of them")
+    found = [part.strip() for part in levels.split(",") if part.strip()] if isinstance(levels, str) else [*levels]
+    if not found or len({*map(str, found)}) < len(found):
+        raise BadInput(f"--levels {levels!r} is not acceptable; it takes levels of the study's factor, each once")
+    return (
+        _depths(levels if isinstance(levels, str) else [int(level) for level in found])
+        if spec.factor == DEPTH
+        else found
+    )
 
 
 def _depths(given: str | Sequence[int]) -> tuple[int, ...]:

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from netdepth.config import canonical_json
 from netdepth.errors import BadInput, choose
 from netdepth.runs.table import COLUMNS, UNFINISHED
 from netdepth.stats.intervals import BOOTSTRAP_FROM, Estimate, bootstrap_interval, mean_interval, prediction_interval
@@ -65,7 +66,8 @@ class CellRun:
 
     ``val_error`` is a fraction; a diverged run's is that of guessing, and all are None in a study that
     set no images aside for validation. ``gradient_ratio`` is None if not measured. Kind ``at chance``:
-    nothing learned, and no vanishing gradient to explain it.
+    nothing learned, and no vanishing gradient to explain it. ``metric`` is the value of the column that the study names
+    (`StudySpec.metric`), None if it names none or the run has no finite one.
     """
 
     run: str
@@ -77,6 +79,7 @@ class CellRun:
     val_error: float | None
     gradient_ratio: float | None
     kind: Kind
+    metric: float | None = None
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,8 @@ class CellRuns:
         return statistics.median(ratios) if ratios else None
 
 
-def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, str], CellRuns], Scale]:
-    """The cells of ``spec`` by (condition, level), and the scale of the losses.
+def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, str], CellRuns], Scale | None]:
+    """The cells of ``spec`` by (condition, level), and the scale of the losses, None if cells have different data.
 
     ``table`` has one row per run, of any order: those of `run_row`, and for every row, finished
     or not, ``seed``, a column per scientific axis (its level as planned), ``classes``, and where known
@@ -160,10 +163,10 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
         BadInput: a column that is missing, a row outside the plan, a run in two rows.
     """
     axes = [axis.name for axis in spec.scientific]
-    for name in ("run", "folder", "seed", "status", LOSS, ACCURACY, "classes", *axes):
+    metric = [] if spec.metric is None else [spec.metric]
+    for name in ("run", "folder", "seed", "status", LOSS, ACCURACY, "classes", *axes, *metric):
         choose(name, map(str, table.columns), "column of the table")
     rows = table.astype(object).to_dict("records")
-    scale = _scale(rows)
     validated = any(_number(row[ACCURACY]) is not None for row in rows)
     found: dict[tuple[str, str], dict[int, TableRow]] = {(c.condition, c.level): {} for c in spec.cells}
     for row in rows:
@@ -175,19 +178,21 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
         if seed in found[place]:
             raise BadInput(f"runs {found[place][seed]['run']} and {row['run']} are the same cell and seed; keep one")
         found[place][seed] = row
+    scales = _scales(found, spec)
     cells = {}
     for (condition, level), by_seed in found.items():
         runs, missing = [], []
+        scale = scales[condition, level]
         for seed in sorted(spec.seeds_for(condition)):
             row = by_seed.get(seed, {"status": "no run", "folder": None})
             if row["status"] in ("no run", *UNFINISHED):
                 folder = row["folder"]
                 missing.append(Missing(seed, str(row["status"]), folder if isinstance(folder, str) else None))
             else:
-                runs.append(_run(row, scale, validated))
+                runs.append(_run(row, scale, validated, spec.metric))
         names = condition, spec.label_of(condition), level, spec.place(level), spec.where(level)
         cells[condition, level] = CellRuns(*names, scale, tuple(runs), tuple(missing))
-    return cells, scale
+    return cells, next(iter(scales.values())) if len({*scales.values()}) == 1 else None
 
 
 def val_errors(runs: Iterable[CellRun]) -> list[float]:
@@ -202,13 +207,24 @@ def fields_of(table: pandas.DataFrame) -> dict[str, str]:
     return {name: given.get(name) or {**PROBED, **known}[name] for name in (LOSS, ACCURACY, RATIO)}
 
 
+def _scales(found: Mapping[tuple[str, str], Mapping[int, TableRow]], spec: StudySpec) -> dict[tuple[str, str], Scale]:
+    """The scale of each cell: that of its data set. Cells whose data set no run has begun on have another's."""
+    datasets = {(cell.condition, cell.level): canonical_json(cell.config.dataset) for cell in spec.cells}
+    rows: dict[bytes, list[TableRow]] = {}
+    for place, by_seed in found.items():
+        rows.setdefault(datasets[place], []).extend(by_seed.values())
+    begun = {name: own for name, own in rows.items() if any(_number(row["classes"]) is not None for row in own)}
+    scales = {name: _scale(own) for name, own in begun.items()} or {b"": _scale(())}
+    return {place: scales.get(name) or next(iter(scales.values())) for place, name in datasets.items()}
+
+
 def _scale(rows: Iterable[TableRow]) -> Scale:
-    """The number of classes and the entropy that all rows agree on."""
+    """The number of classes and the entropy that all rows of one data set agree on."""
     found = {}
     for name in ("classes", "label_entropy"):
         values = sorted({value for row in rows if (value := _number(row.get(name))) is not None})
         if len(values) > 1:
-            raise BadInput(f"the runs have different {name}: {values}; a verdict is about one data set")
+            raise BadInput(f"the runs have different {name}: {values}; a cell is about one data set")
         found[name] = values[0] if values else None
     classes = found["classes"]
     if classes is None or classes < 2 or classes != int(classes):
@@ -217,7 +233,7 @@ def _scale(rows: Iterable[TableRow]) -> Scale:
     return Scale(int(classes), math.log(classes) if entropy is None else entropy)
 
 
-def _run(row: TableRow, scale: Scale, validated: bool) -> CellRun:
+def _run(row: TableRow, scale: Scale, validated: bool, metric: str | None) -> CellRun:
     loss = _number(row[LOSS])
     loss = math.nan if loss is None else loss
     lost = row["status"] == "diverged" or not math.isfinite(loss)
@@ -240,6 +256,7 @@ def _run(row: TableRow, scale: Scale, validated: bool) -> CellRun:
         val_error=val_error,
         gradient_ratio=ratio,
         kind=kind,
+        metric=None if metric is None else _number(row[metric]),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from netdepth.config import Component
 from netdepth.stats.intervals import Estimate
-from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
+from netdepth.studies.cells import CHANCE_SHARE, CellRuns
 from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Label, by_condition, pairs
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.text import SETTINGS, capitalised, count, interval, listed, p_equals, percent, plain, points, significant
@@ -82,7 +82,6 @@ class Sentence:
 
     kind: Kind
     spec: StudySpec
-    scale: Scale
     fields: tuple[str, ...] = ()
     cells: tuple[CellVerdict, ...] = ()
     contrasts: tuple[Contrast, ...] = ()
@@ -122,11 +121,9 @@ class Sentence:
 # --- which sentences there are ---
 
 
-def answer_of(
-    cells: Sequence[CellVerdict], contrasts: Sequence[Contrast], spec: StudySpec, scale: Scale
-) -> list[Sentence]:
+def answer_of(cells: Sequence[CellVerdict], contrasts: Sequence[Contrast], spec: StudySpec) -> list[Sentence]:
     """The answer in a few sentences: where depth makes training worse, how networks fail, what a shortcut changes."""
-    say = partial(Sentence, spec=spec, scale=scale)
+    say = partial(Sentence, spec=spec)
     if spec.early_stopping:
         return [say("early stopping")]
     found = []
@@ -148,11 +145,10 @@ def sentences_of(
     cells: Sequence[CellVerdict],
     contrasts: Sequence[Contrast],
     spec: StudySpec,
-    scale: Scale,
     fields: Mapping[str, str],
 ) -> list[Sentence]:
     """Everything below the answer: conditions, pairs of conditions, comparisons named before the runs, notes."""
-    note = partial(Sentence, spec=spec, scale=scale)
+    note = partial(Sentence, spec=spec)
     say = partial(note, fields=tuple(fields.values()))
     found = []
     if spec.early_stopping:
@@ -197,7 +193,10 @@ def _fates(said: Sentence) -> str:
 
 
 def _depth_helps(said: Sentence) -> str:
-    helped = [f"{named(own[0].cell)} {_where(said.spec, own)}" for own in by_condition(said.cells).values()]
+    spec = said.spec
+    helped = [f"{named(own[0].cell)} {_where(spec, own)}" for own in by_condition(said.cells).values()]
+    if not spec.factor_axis.numeric:
+        return f"training is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
     return f"{said.spec.factor_name} helps {listed(helped)}"
 
 
@@ -237,9 +236,9 @@ def _by_validation_in_short(contrast: Contrast, left: str, right: str) -> str:
 # --- one cell, one condition, one pair, one comparison ---
 
 
-def cell_words(item: CellVerdict, spec: StudySpec, scale: Scale) -> str:
+def cell_words(item: CellVerdict, spec: StudySpec) -> str:
     """The training loss of a cell, why its runs did not train, and the comparison that judged it."""
-    cell = item.cell
+    cell, scale = item.cell, item.cell.scale
     n, planned = len(cell.runs), len(cell.runs) + len(cell.missing)
     runs = f"{cell.loss.statistic} of {count(n, 'run')}" + (f" of {planned} planned" if cell.missing else "")
     reached = f"training loss {_estimate(cell.loss, ' nats')}, {runs}" if n else "no finished run"
@@ -298,7 +297,7 @@ def _reached(cell: CellRuns, said: Sentence) -> str:
     error = cell.val_error
     parts = [f"validation error {_estimate(error, ' %', partial(points, sign=False))}"]
     if error.value is not None:
-        parts.append(f"{points(1 - 1 / said.scale.classes - error.value, 1, sign=False)} points below guessing")
+        parts.append(f"{points(1 - 1 / cell.scale.classes - error.value, 1, sign=False)} points below guessing")
     parts.append(f"training loss {significant(cell.loss.value)} nats")
     return f"{', '.join(parts)}, {count(len(cell.runs), 'run')}{place}"
 
@@ -308,10 +307,10 @@ def _pair(said: Sentence) -> str:
     parts = []
     for label, cause in dict.fromkeys((contrast.label, contrast.cause) for contrast in said.contrasts):
         own = [contrast for contrast in said.contrasts if (contrast.label, contrast.cause) == (label, cause)]
-        text = f"{OUTCOMES[label]} {_where(said.spec, own)}"
+        text = f"{OUTCOMES[label]} {_where(said.spec, own)}".rstrip()
         if own[0].family == "condition":
             errors = [f"{percent(c.means[0])} against {percent(c.means[1])}" for c in own]
-            text = f"{BY_VALIDATION[label]} {_where(said.spec, own)}: {listed(errors)}"
+            text = f"{BY_VALIDATION[label]} {_where(said.spec, own)}".rstrip() + f": {listed(errors)}"
         elif cause in CAUSES and label in ("helps", "degraded"):
             text += f": {CAUSES[cause].format(named(own[0].worse))}"
         parts.append(text)

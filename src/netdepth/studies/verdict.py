@@ -19,7 +19,7 @@ from netdepth.studies import sentences as words
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, CellRuns, Scale, cells_of, fields_of
 from netdepth.studies.contrasts import LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell, out_of_reach
 from netdepth.studies.sentences import Kind, Sentence
-from netdepth.studyspec import StudySpec, level_json
+from netdepth.studyspec import DEPTH, StudySpec, level_json
 
 if TYPE_CHECKING:
     import pandas
@@ -31,11 +31,12 @@ __all__ = ["Verdict", "verdict"]
 class Verdict:
     """The verdict on ``spec``: a label per cell, the comparisons with their tests, and sentences.
 
+    ``scale`` is None where cells have different data; each has its own.
     ``fields`` has for each column of the table the ``file:field`` of a run's folder that it comes from.
     """
 
     spec: StudySpec
-    scale: Scale
+    scale: Scale | None
     fields: Mapping[str, str]
     cells: tuple[CellVerdict, ...]
     contrasts: tuple[Contrast, ...]
@@ -64,7 +65,7 @@ class Verdict:
     @property
     def answer(self) -> str:
         """The answer to the study's question in a few sentences."""
-        parts = [part.text for part in words.answer_of(self.cells, self.contrasts, self.spec, self.scale)]
+        parts = [part.text for part in words.answer_of(self.cells, self.contrasts, self.spec)]
         return " ".join(parts if self.complete else ["So far:", *parts])
 
     def of_kind(self, *kinds: Kind) -> tuple[Sentence, ...]:
@@ -77,14 +78,13 @@ class Verdict:
         content = {
             "study": spec.name,
             "question": spec.question,
+            **({} if spec.factor == DEPTH else {"factor": spec.factor}),
             "judged": self.judged,
             "complete": self.complete,
             "looks": spec.looks,
             "smallest_effect": spec.smallest_effect,
             "level": LEVEL,
-            "classes": self.scale.classes,
-            "chance_loss": self.scale.chance,
-            "label_entropy": self.scale.entropy,
+            **_scale_json(self.scale),
             "fields": dict(self.fields),
             "sentences": [{"text": s.text, "runs": s.runs, "fields": s.fields} for s in self.sentences],
             "warnings": self.warnings,
@@ -97,8 +97,9 @@ class Verdict:
         cell, bootstrap = item.cell, item.cell.bootstrap
         return {
             **self._place_json(cell),
+            **({} if self.scale is not None else _scale_json(cell.scale)),
             **{name: getattr(item, name) for name in ("label", "cause", "harm")},
-            "words": words.cell_words(item, self.spec, self.scale),
+            "words": words.cell_words(item, self.spec),
             "n": len(cell.runs),
             "planned": len(cell.runs) + len(cell.missing),
             "counts": cell.counts,
@@ -117,7 +118,10 @@ class Verdict:
 
     def _run_json(self, run: CellRun) -> Mapping[str, Json]:
         columns = {"loss": LOSS, "val_error": ACCURACY, "gradient_ratio": RATIO}
-        return {**asdict(run), "sources": {name: f"{run.folder}/{self.fields[c]}" for name, c in columns.items()}}
+        shown = asdict(run)
+        if self.spec.metric is None:
+            del shown["metric"]
+        return {**shown, "sources": {name: f"{run.folder}/{self.fields[c]}" for name, c in columns.items()}}
 
     def _contrast_json(self, item: Contrast) -> Mapping[str, Json]:
         plain = ("family", "primary", "label", "cause", "harm", "more_seeds", "p", "corrected_p", "test", "left_out")
@@ -136,6 +140,11 @@ class Verdict:
         }
 
 
+def _scale_json(scale: Scale | None) -> Mapping[str, Json]:
+    values = (None, None, None) if scale is None else (scale.classes, scale.chance, scale.entropy)
+    return dict(zip(("classes", "chance_loss", "label_entropy"), values, strict=True))
+
+
 def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     """Judge the runs of ``table`` (its columns: `cells_of`) by the tests that ``spec`` plans.
 
@@ -150,5 +159,5 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     family = "condition" if spec.by_validation else "depth"
     judging = {(c.cell.condition, c.cell.level): c for c in reversed(contrasts) if c.family == family}
     judged = [judge_cell(cell, judging.get(place), spec) for place, cell in cells.items()]
-    said = words.sentences_of(judged, contrasts, spec, scale, fields)
+    said = words.sentences_of(judged, contrasts, spec, fields)
     return Verdict(spec, scale, fields, tuple(judged), tuple(contrasts), tuple(said))
