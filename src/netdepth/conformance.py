@@ -33,7 +33,7 @@ from netdepth.studyspec import StudySpec
 from netdepth.text import plain
 from netdepth.trackers import TRACKERS
 from netdepth.training.evaluate import METRICS, own_names
-from netdepth.training.objectives import OBJECTIVES
+from netdepth.training.objectives import OBJECTIVES, learns_values
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, descend
 from netdepth.training.resolve import COMPONENTS, fill_in
 from netdepth.training.torch_optim import TorchOptimizer, trial_parameter
@@ -161,8 +161,13 @@ def _dataset(component: Component, data_dir: Path | None) -> Promises:
         inputs, labels = split.inputs, split.labels
         good = inputs.dtype == torch.uint8 and tuple(inputs.shape[1:]) == splits.spec.input_shape and inputs.dim() == 4
         yield f"{part} images are uint8 [N, C, H, W]", good, f"{inputs.dtype} {list(inputs.shape)}"
-        known = labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < len(splits.spec.classes))).all())
-        yield f"{part} labels are int64 class numbers", known, f"{labels.dtype}"
+        if splits.spec.targets:
+            known = labels.dtype == torch.float32 and labels.shape == (len(labels), splits.spec.outputs)
+            known = known and bool(labels.isfinite().all())
+            yield f"{part} labels are finite float32 values [N, K]", known, f"{labels.dtype} {list(labels.shape)}"
+        else:
+            known = labels.dtype == torch.int64 and bool(((labels >= 0) & (labels < len(splits.spec.classes))).all())
+            yield f"{part} labels are int64 class numbers", known, f"{labels.dtype}"
         size = splits.spec.sizes.get(part)
         yield f"{part} has the size it states", len(inputs) == len(labels) == size, f"{len(inputs)}, stated {size}"
 
@@ -213,7 +218,10 @@ def _schedule(component: Component, data_dir: Path | None) -> Promises:
 
 def _objective(component: Component, data_dir: Path | None) -> Promises:
     logits = torch.linspace(-1, 1, BATCH * CLASSES).view(BATCH, CLASSES).requires_grad_()
-    loss = OBJECTIVES.build(component)(logits, torch.arange(BATCH) % CLASSES)
+    objective, labels = OBJECTIVES.build(component), torch.arange(BATCH) % CLASSES
+    if learns_values(objective):
+        labels = torch.linspace(2, 3, BATCH * CLASSES).view(BATCH, CLASSES)
+    loss = objective(logits, labels)
     yield "is a finite scalar", loss.dim() == 0 and bool(torch.isfinite(loss)), plain(float(loss.detach()), 4)
     loss.backward()  # type: ignore[no-untyped-call]
     yield "has a gradient", logits.grad is not None and bool(logits.grad.abs().sum() > 0), ""

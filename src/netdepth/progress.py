@@ -210,6 +210,7 @@ class ShownRecord(TypedDict, total=False):
     train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
+    val_r2: float | None
     diverged: bool
     best: bool
     overfit_count: int
@@ -331,19 +332,23 @@ class DownloadProgress(Display):
 def describe_record(record: ShownRecord) -> list[str]:
     """A record as one line: ``loss 0.0312 train 0.0811 val · accuracy 98.99 % train 97.62 % val · best``.
 
-    After it shorter ones: without accuracies, and then with the overfitting counter in short. Without validation images
-    they speak of training alone.
+    Where values are learned it has the R² of validation instead of accuracies. After it shorter ones: without
+    them, and then with the overfitting counter in short. Without validation images they speak of training alone.
     """
+    values = "val_r2" in record
     loss, accuracy = f"{number(record.get('train_loss'))} train", f"{percent(record.get('train_accuracy'))} train"
+    accuracy = "" if values else f"accuracy {accuracy}"
     if record.get("diverged") or not math.isnan(record.get("val_loss") or 0.0):
         loss += f" {number(record.get('val_loss'))} val"
-        accuracy += f" {percent(record.get('val_accuracy'))} val"
+        accuracy += (
+            f"R² {number(record.get('val_r2'))} val" if values else f" {percent(record.get('val_accuracy'))} val"
+        )
     onset, count = record.get("overfit_onset_epoch"), record.get("overfit_count")
     overfits = f"overfitting{'?' if onset is None else ''} {count}" if count else ""
     since = overfits if onset is None else f"overfitting since epoch {plain(onset)}"
     best = "best" if record.get("best") else ""
     forms = (
-        (f"loss {loss}", f"accuracy {accuracy}", since, best),
+        (f"loss {loss}", accuracy, since, best),
         (f"loss {loss}", since, best),
         (f"loss {loss}", overfits, best),
         (loss, overfits, best),

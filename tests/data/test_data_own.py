@@ -232,7 +232,7 @@ def test_arrays_and_tensors_in_memory_are_one_data_set(tmp_path: Path) -> None:
 def test_arrays_in_memory_that_are_refused_are_refused_at_once() -> None:
     for given, words in (
         ((X / 16, Y), "x (float64) runs from"),
-        ((X, Y[:-1] / 3), "labels are classes"),
+        ((X, Y[:-1] / 3), "x has 40 images and 39 labels"),
         ((None, None), "x and y are None"),
         ((X, Y, X), "x_val and y_val come together"),
         (("train.npz", Y), "dataset='arrays:FILE.npz'"),

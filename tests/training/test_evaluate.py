@@ -17,7 +17,7 @@ from netdepth.report.run_text import print_run, render
 from netdepth.runs.compare import compare
 from netdepth.runs.table import QUANTITIES
 from netdepth.trackers.base import tracker_record
-from netdepth.training.evaluate import METRICS, class_report, logits_of, losses_and_accuracies, metrics, own_metrics
+from netdepth.training.evaluate import METRICS, class_report, logits_of, metrics, own_metrics, scores_at_evaluation
 from netdepth.training.stack import Stack
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -63,10 +63,10 @@ def test_evaluation_is_in_eval_mode_and_puts_the_mode_back():
     (first,), (second,) = logits_of(stack, [0], split), logits_of(stack, [0], split)
     assert model.training
     assert torch.equal(first, second)
-    ((loss, accuracy, _),) = losses_and_accuracies(stack, [0], split)
+    (scores,) = scores_at_evaluation(stack, [0], split)
     full = metrics(first, split.labels)
-    assert loss == pytest.approx(full["loss"], abs=1e-6)
-    assert accuracy == pytest.approx(full["accuracy"], abs=1e-12)
+    assert scores["loss"] == pytest.approx(full["loss"], abs=1e-6)
+    assert scores["accuracy"] == pytest.approx(full["accuracy"], abs=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from netdepth.config import Component, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.augment import Batches
 from netdepth.stats.intervals import mean_interval
-from netdepth.training.evaluate import losses_and_accuracies
+from netdepth.training.evaluate import scores_at_evaluation
 from netdepth.training.fit import Tick, fit
 from netdepth.training.gradients import mlp_gradients
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES
@@ -37,7 +37,8 @@ def trained(train: Split, few: Split, seeds: Sequence[int]) -> list[float]:
     schedule = SCHEDULES.build(Component("constant"), STEPS, 1)
     for event in fit(stack, mlp_gradients(stack), optimizer, schedule, Batches(train, 32, seeds), few, config):
         assert isinstance(event, Tick) or not any(record["diverged"] for record in event.values())
-    return [loss for loss, _, _ in losses_and_accuracies(stack, range(len(seeds)), train)]
+    scores = scores_at_evaluation(stack, range(len(seeds)), train)
+    return [score["loss"] for score in scores]
 
 
 def test_over_twenty_seeds_the_mean_difference_is_small_against_the_seeds() -> None:

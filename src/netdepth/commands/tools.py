@@ -8,7 +8,7 @@ import textwrap
 
 from netdepth.commands import Answer, runtime_of, say, warn
 from netdepth.errors import BadInput, StorageError
-from netdepth.text import percent, print_table, printable, scientific, size, thousands
+from netdepth.text import number, percent, print_table, printable, scientific, size, thousands
 
 __all__ = ["convert", "explain", "export", "inspect", "landscape", "predict", "probe"]
 
@@ -94,25 +94,35 @@ def probe(args: argparse.Namespace) -> Answer:
 
 
 def predict(args: argparse.Namespace) -> Answer:
-    """Labels for pictures."""
+    """Labels for pictures, or the values that a run has learned."""
     from netdepth.tools import predict as tool
 
     predictions = tool.predict(tool.open_network(args.run, args.runs_root, args.names), args.images, invert=args.invert)
 
     def show() -> None:
         rows = []
+        valued = bool(predictions and predictions[0].values)
         for one in predictions:
             others = ", ".join(f"{name} {percent(share)}" for name, share in one.probabilities[1:3])
             note = "; ".join(filter(None, ("see the warning" if one.warning else "", one.note)))
-            rows.append([one.path, one.label, percent(one.probabilities[0][1]), others, note])
-        print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,), spare=(3,))
+            shown = [number(value) for _, value in one.values]
+            rows.append([one.path, *(shown or [one.label, percent(one.probabilities[0][1]), others]), note])
+        if valued:
+            names = [name for name, _ in predictions[0].values]
+            print_table(("picture", *map(printable, names), "note"), rows, right=range(1, len(names) + 1))
+        else:
+            print_table(("picture", "label", "probability", "next", "note"), rows, right=(2,), spare=(3,))
         warned = [one for one in predictions if one.warning]
         for one in warned[:SHOWN_NOTES]:
             warn(f"{one.path}: {one.warning}")
         if len(warned) > SHOWN_NOTES:
             warn(f"and {len(warned) - SHOWN_NOTES} more of {len(predictions)} pictures")
 
-    return Answer({"predictions": [dataclasses.asdict(one) for one in predictions]}, show)
+    told = [dataclasses.asdict(one) for one in predictions]
+    for document in told:
+        if not document["values"]:
+            del document["values"]
+    return Answer({"predictions": told}, show)
 
 
 def explain(args: argparse.Namespace) -> Answer:

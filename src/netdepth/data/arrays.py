@@ -23,9 +23,20 @@ from typing import Annotated, Any
 
 import numpy as np
 
-from netdepth.config import Component, Json
+from netdepth.config import Component, Json, require
 from netdepth.data.fetch import own_source, user_cache
-from netdepth.data.own import Examples, Layout, Names, Values, array_splits, class_labels, memory_limit, pixels
+from netdepth.data.own import (
+    Examples,
+    Layout,
+    Names,
+    Targets,
+    Values,
+    array_splits,
+    class_labels,
+    memory_limit,
+    pixels,
+    target_values,
+)
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare, array_digest
 from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import reading, write_atomic
@@ -48,7 +59,7 @@ PAIRS = {
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, RuntimeError, MemoryError)
 
 
-@DATASETS.register("arrays", unhashed=("path",))
+@DATASETS.register("arrays", added=("targets",), unhashed=("path",))
 def arrays(
     data_dir: Path | None,
     *,
@@ -58,6 +69,7 @@ def arrays(
     names: Names = None,
     val_size: ValShare = None,
     test_size: TestSize = None,
+    targets: Targets = None,
 ) -> Splits:
     """Your own arrays in a file of NumPy: --dataset arrays:FILE.npz."""
     file = Path(os.path.expanduser(path))
@@ -65,7 +77,7 @@ def arrays(
     parts, pooled = _parts(held, file.name)
     return array_splits(
         ARRAYS, f"your own arrays, {file.name}", parts, {file.name: sha}, values=values, layout=layout, names=names,
-        val_size=val_size, test_size=test_size, pooled=pooled,
+        val_size=val_size, test_size=test_size, pooled=pooled, targets=targets,
     )  # fmt: skip
 
 
@@ -152,25 +164,28 @@ def dataset(
     val_size: int | float | None = None,
     test_size: int | float | None = None,
     path: str | Path | None = None,
+    targets: str | None = None,
 ) -> Component:
     """Arrays in memory as a data set: ``nd.train("baseline-mlp", dataset=nd.dataset(x, y))``.
 
     ``x``: images ``[N, H, W]``, ``[N, H, W, C]``, ``[N, C, H, W]`` or ``[N, pixels]``, NumPy arrays or tensors, uint8,
-    or floats from 0 to 1 or from 0 to 255. ``y``: labels ``[N]``, whole numbers or texts, or one-hot rows. Without test
-    arrays, validation and test are drawn from ``x`` by seed 0, with equal class shares.
+    or floats from 0 to 1 or from 0 to 255. ``y``: labels ``[N]``, whole numbers or texts, or one-hot rows; for an
+    objective such as ``mse``, which learns values, any numbers ``[N]`` or ``[N, K]``. Without test arrays, validation
+    and test are drawn from ``x`` by seed 0, with equal class shares (values: at random).
 
     The pixels are written as uint8 to ``path``, else to the user cache, under a name that is the digest of their
     content. So a run can be continued or looked at by another process, and the same arrays are the same data set.
 
     Args:
-        names: of the classes, in the order of their labels.
+        names: of the classes, in the order of their labels; of values: of the K of them.
         values: ``"0..1"`` or ``"0..255"``, where the numbers leave it open.
         layout: ``"channels-first"`` or ``"channels-last"``, where the shape leaves it open.
         val_size: validation examples: a count, or a share below 1; None: 0.1.
         test_size: test examples, likewise, if there are no test arrays.
+        targets: ``"classes"`` or ``"values"``: what ``y`` is; None: the objective of the run decides.
 
     Raises:
-        BadInput: what cannot be pictures with classes, or could be understood in two ways.
+        BadInput: what cannot be pictures with classes or values, or could be understood in two ways.
     """
     given = {"train": (x, y, ""), "val": (x_val, y_val, "_val"), "test": (x_test, y_test, "_test")}
     parts = {}
@@ -182,7 +197,10 @@ def dataset(
         if images is not None:
             parts[part] = Examples(_numpy(images, f"x{end}"), _numpy(labels, f"y{end}"), f"x{end}")
     made, _ = pixels(parts, values, layout)
-    class_labels({part: (one.labels, one.name) for part, one in parts.items()}, names)  # refused here, not by a run
+    for one in parts.values():
+        if len(one.images) != len(one.labels):
+            raise BadInput(f"{one.name} has {len(one.images):,} images and {len(one.labels):,} labels")
+    _refuse_labels({part: (one.labels, one.name) for part, one in parts.items()}, names, targets)
     pooled = list(parts) == ["train"]
     held: dict[str, np.ndarray] = {}
     for part, one in parts.items():
@@ -192,8 +210,28 @@ def dataset(
     settings: dict[str, Json] = {
         "path": str(_written(held, path)), "values": "0..255", "layout": "channels-first",
         "names": None if names is None else list(names), "val_size": val_size, "test_size": test_size,
+        "targets": targets,
     }  # fmt: skip
     return Component("arrays", {key: value for key, value in settings.items() if value is not None})
+
+
+def _refuse_labels(
+    given: Mapping[str, tuple[np.ndarray, str]], names: Sequence[str] | None, targets: str | None
+) -> None:
+    """Refuse here, not in a run, what can be neither classes nor values, or not what ``targets`` says."""
+    require(targets in (None, "classes", "values"), "targets", targets, "'classes', 'values' or None")
+    if targets == "values":
+        target_values(given, names)
+        return
+    try:
+        class_labels(given, names)
+    except BadInput as refused:
+        if targets == "classes":
+            raise
+        try:
+            target_values(given, names)
+        except BadInput:
+            raise refused from None
 
 
 def _numpy(given: Any, name: str) -> np.ndarray:

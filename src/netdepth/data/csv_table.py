@@ -2,6 +2,7 @@
 
     label,pixel0,pixel1,...        one picture per line; the label may be a number or a text
     5,0,0,...
+    0.25,0,0,...                   or, for an objective that learns values, any number
 
 One file is not divided: validation and test are drawn by seed 0, unless ``dataset.test`` names another table.
 """
@@ -21,7 +22,7 @@ from typing import Annotated
 import numpy as np
 
 from netdepth.data.fetch import own_source
-from netdepth.data.own import Examples, Layout, Names, Values, array_splits, few, read_file
+from netdepth.data.own import Examples, Layout, Names, Targets, Values, array_splits, few, read_file
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
 from netdepth.errors import BadInput
 
@@ -35,15 +36,16 @@ LABELS = ("label", "class", "target", "y")
 NUMBER = re.compile(r"\s*[-+]?(\d+\.?\d*|\.\d+)([eE][-+]?\d+)?\s*")
 
 
-@DATASETS.register("csv", unhashed=("path", "test"))
+@DATASETS.register("csv", added=("targets",), unhashed=("path", "test"))
 def csv_table(
     data_dir: Path | None,
     *,
     path: Annotated[str, "FILE.csv or FILE.csv.gz, a label and pixels per line: --dataset csv:FILE.csv"],
     test: Annotated[str | None, "a table of test pictures, beside the first or an absolute path; null: drawn"] = None,
     label: Annotated[
-        str | int | None,
-        "the column of labels: its name or place (0: first, -1: last); null: label, class, target, y",
+        str | int | list[str] | None,
+        "the column of labels: its name or place (0: first, -1: last); of several values a list of names; null: label, "
+        "class, target, y",
     ] = None,
     drop: Annotated[list[str] | None, "columns that are no pixels, such as id"] = None,
     values: Values = None,
@@ -51,21 +53,28 @@ def csv_table(
     names: Names = None,
     val_size: ValShare = None,
     test_size: TestSize = None,
+    targets: Targets = None,
 ) -> Splits:
     """Your own table of pixels with a column of labels: --dataset csv:FILE.csv."""
     file = Path(os.path.expanduser(path))
     parts, files = {}, {}
+    columns: list[str] | None = None
     for part, place in {"train": file, **({} if test is None else {"test": file.parent / test})}.items():
         content, files[place.name] = read_file(place, "FILE.csv")
-        parts[part] = _table(content, repr(place.name), label, drop or [])
+        parts[part], columns = _table(content, repr(place.name), label, drop or [])
+    if targets == "values" and names is None:
+        names = columns
     return array_splits(
         CSV, f"your own table, {file.name}", parts, files, values=values, layout=layout, names=names,
-        val_size=val_size, test_size=test_size, pooled=test is None,
+        val_size=val_size, test_size=test_size, pooled=test is None, targets=targets,
     )  # fmt: skip
 
 
-def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) -> Examples:
-    """Pixels ``[N, columns]`` and labels of a table.
+def _table(
+    content: bytes, name: str, label: str | int | list[str] | None, drop: list[str]
+) -> tuple[Examples, list[str] | None]:
+    """Pixels ``[N, columns]`` and labels of a table, ``[N]``, or ``[N, K]`` of several columns; and the names of these
+    columns, where they have names.
 
     Raises:
         BadInput: not a table of numbers, or a column of labels that cannot be told.
@@ -77,7 +86,10 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
     cells = [cell.strip().strip('"') for cell in head.rstrip("\r").split(separator)]
     headed = not all(NUMBER.fullmatch(cell) for cell in cells[1:-1] or cells)
     columns = cells if headed else [str(index) for index in range(len(cells))]
-    chosen = columns[_label_column(columns, label, name, headed)]
+    wanted = label if isinstance(label, list) else [label]
+    chosen = [columns[_label_column(columns, one, name, headed)] for one in wanted]
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise BadInput(f"dataset.label = {label!r} is not acceptable; it takes one name or more, each once")
     for column in drop:
         if column not in columns:
             raise BadInput(f"dataset.drop names {column!r}, but {name} has the columns {few(columns)}")
@@ -85,14 +97,14 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # such as of lines that are longer than the first
             frame = pandas.read_csv(
-            io.BytesIO(content), sep=separator, header=0 if headed else None, names=columns, dtype={chosen: str},
-            keep_default_na=False, na_values={one: [""] for one in columns}, encoding="utf-8-sig", index_col=False,
-            low_memory=False,
+            io.BytesIO(content), sep=separator, header=0 if headed else None, names=columns,
+            dtype=dict.fromkeys(chosen, str), keep_default_na=False, na_values={one: [""] for one in columns},
+            encoding="utf-8-sig", index_col=False, low_memory=False,
         )  # fmt: skip
     except (ValueError, OverflowError, UnicodeError, MemoryError, Warning) as reason:
         raise BadInput(f"{name} is no table: {' '.join(str(reason).split())[:200]}") from None
-    labels = frame.pop(chosen)
-    frame = frame.drop(columns=drop)
+    labels = frame[chosen]
+    frame = frame.drop(columns=[*chosen, *drop])
     if headed:
         _check_pixels(list(frame.columns), name)
     if not len(frame) or not len(frame.columns):
@@ -102,12 +114,14 @@ def _table(content: bytes, name: str, label: str | int | None, drop: list[str]) 
             raise BadInput(
                 f"column {column!r} of {name} holds more than numbers; say --set 'dataset.drop=[\"{column}\"]'"
             )
-    for held, what in ((labels.to_frame(), "a label"), (frame, "a pixel")):
+    for held, what in ((labels, "a label"), (frame, "a pixel")):
         empty = held.isna().to_numpy()
         if empty.any():
             line = int(np.flatnonzero(empty.any(axis=1))[0]) + 1 + headed
             raise BadInput(f"line {line} of {name} lacks {what}")
-    return Examples(frame.to_numpy(), labels.str.strip().to_numpy(dtype=str), name)
+    texts = labels.apply(lambda column: column.str.strip()).to_numpy(dtype=str)
+    labelled = Examples(frame.to_numpy(), texts if isinstance(label, list) else texts[:, 0], name)
+    return labelled, chosen if headed else None
 
 
 def _check_pixels(columns: list[str], name: str) -> None:

@@ -1,7 +1,8 @@
 """Arrays of a user's own as `Splits`: what ``arrays``, ``csv``, ``idx`` and `netdepth.dataset` share.
 
 Nothing is guessed that could be otherwise: pixels must be clearly 0 to 1 or 0 to 255, channels clearly first or last.
-Labels may be numbers, names or one-hot rows; how they became classes is in the note of the data.
+Labels may be numbers, names or one-hot rows; how they became classes is in the note of the data. Whether numbers are
+classes or values to be met is not seen in them: the objective of the run decides (``dataset.targets``).
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from netdepth.errors import BadInput
 from netdepth.files.atomic import reading
 
 __all__ = [
-    "Examples", "Layout", "Names", "Values", "array_splits", "class_labels", "few", "memory_limit", "pixels",
-    "read_file",
+    "Examples", "Layout", "Names", "Targets", "Values", "array_splits", "class_labels", "few", "labels_of",
+    "memory_limit", "pixels", "read_file", "target_values",
 ]  # fmt: skip
 
 Values = Annotated[
@@ -37,10 +38,15 @@ Layout = Annotated[
     "where the colours are; null: by the shape, refused in doubt",
 ]
 Names = Annotated[list[str] | None, "names of the classes, in the order of their labels; null: the labels"]
+Targets = Annotated[
+    Literal["classes", "values"] | None,
+    "what the labels are: classes, or numbers to be met (regression); null: what the objective takes",
+]
 
 SAY_LAYOUT = "--set dataset.layout=channels-first or channels-last"
 DARK = 128
 """Numbers between 1 and this could be pixels in any range: 0 to 16, 0 to 100, ..."""
+AS_VALUES = "numbers to be met instead take objective=mse or mae"
 MANY_CLASSES = 100
 """From so many on, labels that mostly differ from each other are no classes."""
 SHOWN = 4
@@ -98,6 +104,7 @@ def array_splits(
     val_size: int | float | None,
     test_size: int | float | None,
     pooled: bool,
+    targets: str | None = None,
     note: str = "",
 ) -> Splits:
     """``parts`` (train, and val and test where there are) as `Splits`.
@@ -106,10 +113,11 @@ def array_splits(
     it does not depend on the file that they came in.
 
     Raises:
-        BadInput: what cannot be pictures with classes, or could be understood in two ways.
+        BadInput: what cannot be pictures with classes (or values), or could be understood in two ways.
     """
     images, rounded = pixels(parts, values, layout)
-    classes, labels, mapped = class_labels({part: (one.labels, one.name) for part, one in parts.items()}, names)
+    given = {part: (one.labels, one.name) for part, one in parts.items()}
+    classes, met, labels, mapped = labels_of(given, names, targets)
     for part, one in parts.items():
         if len(images[part]) != len(labels[part]):
             raise BadInput(f"{one.name} has {len(images[part]):,} images and {len(labels[part]):,} labels")
@@ -125,8 +133,12 @@ def array_splits(
         classes,
         splits,
         files=files,
-        data_digest=digest({**{p: array_digest(images[p], labels[p]) for p in parts}, "classes": list(classes)}),
+        data_digest=digest(
+            {**{p: array_digest(images[p], labels[p]) for p in parts}, "classes": list(classes)}
+            | ({"targets": list(met)} if met else {})
+        ),
         notes=[note, drawn, mapped, rounded],
+        targets=met,
         again={part: repeated(shown["train"], held) for part, held in shown.items() if part != "train"},
     )
 
@@ -232,6 +244,70 @@ def _eight_bits(images: np.ndarray, factor: int) -> tuple[np.ndarray, float]:
 # --- labels -----------------------------------------------------------------------------------
 
 
+def labels_of(
+    given: Mapping[str, tuple[np.ndarray, str]],
+    names: Sequence[str] | Mapping[int | str, str] | None,
+    targets: str | None,
+) -> tuple[tuple[str, ...], tuple[str, ...], dict[str, np.ndarray], str]:
+    """Names of the classes and of the values (one of them is empty), the labels of every part, a note: `class_labels`,
+    or where ``targets`` is ``"values"`` `target_values`."""
+    if targets == "values":
+        met, labels = target_values(given, None if isinstance(names, Mapping) else names)
+        return (), met, labels, ""
+    classes, labels, note = class_labels(given, names)
+    return classes, (), labels, note
+
+
+def target_values(
+    parts: Mapping[str, tuple[np.ndarray, str]], names: Sequence[str] | None
+) -> tuple[tuple[str, ...], dict[str, np.ndarray]]:
+    """Names of the K values, and float32 ``[N, K]`` of every part, from its numbers ``[N]`` or ``[N, K]`` and what
+    errors call it. Without ``names`` they are ``target``, or ``target 1`` to ``target K``.
+
+    Raises:
+        BadInput: what is no finite number, or another K than that of train.
+    """
+    made: dict[str, np.ndarray] = {}
+    for part, (given, name) in parts.items():
+        held = given[:, None] if given.ndim == 1 else given
+        if held.ndim != 2 or not held.size:
+            raise BadInput(f"{name} has labels of shape {list(given.shape)}; values are [N] or [N, K]")
+        if held.dtype.kind in "OSU":
+            held = _numbers(held, name)
+        elif held.dtype.kind not in "buif":
+            raise BadInput(f"{name} has labels of type {held.dtype.name}; values are numbers")
+        with np.errstate(over="ignore"):
+            made[part] = np.ascontiguousarray(held.astype(np.float32))
+        broken = held[~np.isfinite(made[part])]
+        if len(broken):
+            raise BadInput(f"{name} has the value {broken[0]:g}; values are finite float32 numbers")
+    first, count = parts["train"][1], made["train"].shape[1]
+    for part, held in made.items():
+        if held.shape[1] != count:
+            raise BadInput(f"{parts[part][1]} has {held.shape[1]} values per image, {first} has {count}")
+    default = ["target"] if count == 1 else [f"target {index + 1}" for index in range(count)]
+    met = tuple(default if names is None else names)
+    if len(met) != count:
+        raise BadInput(f"dataset.names has {len(met)} names, {first} has {count} values per image")
+    if len(set(met)) < count or not all(one.isprintable() and one.strip() for one in met):
+        raise BadInput(f"the values {few(met)} cannot be told apart in a table; each takes a printable name")
+    return met, made
+
+
+def _numbers(given: np.ndarray, name: str) -> np.ndarray:
+    """Texts as the numbers that they say, float64."""
+    try:
+        return given.astype(np.float64)
+    except (ValueError, TypeError):
+        for one in given.ravel().tolist():
+            try:
+                float(one)
+            except (ValueError, TypeError):
+                shown = one.decode("utf-8", "backslashreplace") if isinstance(one, bytes) else one
+                raise BadInput(f"{name} has the label {shown!r}, which is no number; values are numbers") from None
+        raise BadInput(f"{name} has labels that are no numbers") from None
+
+
 def class_labels(
     parts: Mapping[str, tuple[np.ndarray, str]], names: Sequence[str] | Mapping[int | str, str] | None
 ) -> tuple[tuple[str, ...], dict[str, np.ndarray], str]:
@@ -251,7 +327,9 @@ def class_labels(
     if len(found) < 2:
         raise BadInput(f"{name} has labels of {len(found)} class; it takes 2 or more")
     if len(found) >= MANY_CLASSES and len(found) > len(known) / 2:
-        raise BadInput(f"{name} has {len(found):,} different labels in {len(known):,} examples, which are no classes")
+        raise BadInput(
+            f"{name} has {len(found):,} different labels in {len(known):,} examples, which are no classes; {AS_VALUES}"
+        )
     made = {}
     for part, labels in plain.items():
         place = np.minimum(np.searchsorted(found, labels), len(found) - 1)
@@ -293,7 +371,8 @@ def _plain(given: np.ndarray, name: str) -> np.ndarray:
     if labels.ndim == 2 and labels.dtype.kind in "buif":
         if not (np.isin(labels, (0, 1)).all() and (labels.sum(axis=1) == 1).all()):
             raise BadInput(
-                f"{name} has labels of shape {list(given.shape)} that are not one-hot; it takes one per image"
+                f"{name} has labels of shape {list(given.shape)} that are not one-hot; it takes one per image; "
+                f"{AS_VALUES}"
             )
         labels = labels.argmax(axis=1)
     if labels.ndim != 1 or not len(labels):
@@ -312,5 +391,7 @@ def _plain(given: np.ndarray, name: str) -> np.ndarray:
     if labels.dtype.kind == "f":
         broken = labels[~np.isfinite(labels) | (labels != np.rint(labels))]
         if len(broken):
-            raise BadInput(f"{name} has the label {broken[0]:g}; labels are classes: whole numbers or texts")
+            raise BadInput(
+                f"{name} has the label {broken[0]:g}; labels are classes: whole numbers or texts; {AS_VALUES}"
+            )
     return labels.astype(np.int64)

@@ -24,7 +24,7 @@ import numpy as np
 
 from netdepth.data.decode import Pictures, content_digest
 from netdepth.data.fetch import own_source
-from netdepth.data.own import Names, class_labels, memory_limit
+from netdepth.data.own import Names, Targets, labels_of, memory_limit
 from netdepth.data.pictures import Channels, Folder, Size, check_size, picture_splits
 from netdepth.data.splits import DATASETS, Splits, TestSize, ValShare
 from netdepth.errors import BadInput, choose
@@ -51,7 +51,7 @@ class _Rows:
     names: tuple[str, ...] | None
 
 
-@DATASETS.register("parquet", unhashed=("path",), package="pyarrow")
+@DATASETS.register("parquet", added=("targets",), unhashed=("path",), package="pyarrow")
 def parquet(
     data_dir: Path | None,
     *,
@@ -63,6 +63,7 @@ def parquet(
     names: Names = None,
     val_size: ValShare = None,
     test_size: TestSize = None,
+    targets: Targets = None,
 ) -> Splits:
     """Your own parquet files of encoded pictures, as on the Hugging Face Hub: --dataset parquet:FILE."""
     check_size(size)
@@ -74,19 +75,20 @@ def parquet(
     given = {part: (one.labels, f"{part} of {path!r}") for part, one in rows.items()}
     told = _one(one.names for one in rows.values())
     known: Mapping[int | str, str] | None = None if told is None else dict(enumerate(told))
-    classes, labels, note = class_labels(given, known if names is None else names)
+    classes, met, labels, note = labels_of(given, known if names is None else names, targets)
     parts = {part: _pictures(str(root), part, one, labels[part], classes) for part, one in rows.items()}
     contents = {part: one.content for part, one in parts.items()}
     return picture_splits(
-        PARQUET.name, f"your own pictures, {root.name}", Folder(classes, parts, note, pooled), contents, size=size,
+        PARQUET.name, f"your own pictures, {root.name}", Folder(classes, parts, note, pooled, met), contents, size=size,
         channels=channels, val_size=val_size, test_size=test_size,
     )  # fmt: skip
 
 
 def _pictures(place: str, part: str, rows: _Rows, labels: np.ndarray, classes: Sequence[str]) -> Pictures:
-    """The rows as picture files. A name is the place in the part, and the class, as a folder's names have it: so the
-    same pictures with other labels are other data."""
-    names = [f"{part}/{index:06} ({label}: {classes[label]})" for index, label in enumerate(labels)]
+    """The rows as picture files. A name is the place in the part, and the class (or the values), as a folder's names
+    have it: so the same pictures with other labels are other data."""
+    said = [f"{label}: {classes[label]}" for label in labels] if classes else [str(met.tolist()) for met in labels]
+    names = [f"{part}/{index:06} ({text})" for index, text in enumerate(said)]
     digests = [hashlib.sha256(rows.read(index)).hexdigest() for index in range(rows.count)]
     return Pictures(place, names, labels, content_digest(names, digests), rows.read)
 

@@ -25,12 +25,14 @@ MAX_SIZE = 4096
 @dataclass(frozen=True)
 class Folder:
     """Pictures by part; their classes; a note to readers of the numbers (or ""); whether validation and test are drawn
-    from train, since whoever they come from did not divide them (``pooled``)."""
+    from train, since whoever they come from did not divide them (``pooled``); the names of the values, where the labels
+    are such (``targets``)."""
 
     classes: tuple[str, ...]
     parts: Mapping[str, Pictures]
     note: str = ""
     pooled: bool = False
+    targets: tuple[str, ...] = ()
 
 
 def check_size(size: int | None) -> None:
@@ -99,6 +101,7 @@ def picture_splits(
             few_levels(pixels["train"]),
         ],
         again=again,
+        targets=folder.targets,
     )
 
 

@@ -34,7 +34,8 @@ SPLIT_SEED = 0
 
 @dataclass(frozen=True)
 class Split:
-    """One part of a data set: ``inputs`` uint8 ``[N, C, H, W]``, ``labels`` int64 ``[N]``."""
+    """One part of a data set: ``inputs`` uint8 ``[N, C, H, W]``, ``labels`` int64 ``[N]``; where values are learned
+    instead of classes, float32 ``[N, K]``."""
 
     inputs: Tensor
     labels: Tensor
@@ -54,7 +55,8 @@ class DatasetSpec:
     ``input_shape`` is (C, H, W). ``sizes`` counts train, val and test. ``files`` maps each official file to the
     sha256 of its decompressed content; ``data_digest`` is one digest over all data, ``split_digest`` one over the
     indices of every part. ``note`` is what a reader of its numbers must know, or empty. ``repeated`` counts the
-    pictures of val and of test that have the same pixels as a training picture, where it was looked for.
+    pictures of val and of test that have the same pixels as a training picture, where it was looked for. Data whose
+    labels are values have no ``classes`` but ``targets``, the names of the K values.
     """
 
     name: str
@@ -67,6 +69,12 @@ class DatasetSpec:
     split_digest: str
     note: str = ""
     repeated: dict[str, int] = field(default_factory=dict)
+    targets: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a network for these data gives for an image: one per class, or one per value."""
+        return len(self.targets or self.classes)
 
 
 class SealedTest:
@@ -134,7 +142,9 @@ class Splits:
 
     @property
     def without_val(self) -> tuple[str, ...]:
-        """The classes that have no validation picture, where there is validation at all."""
+        """The classes that have no validation picture, where there are classes and validation at all."""
+        if self.spec.targets:
+            return ()
         there = set(self.val.labels.tolist())
         return tuple(name for label, name in enumerate(self.spec.classes) if label not in there) if there else ()
 
@@ -259,8 +269,9 @@ def drawn_parts(
     """Train, val and test (where there is one): the part that each is taken from, and the indices there; and a note on
     those that were drawn from one pool.
 
-    ``labels`` ``[N]`` are those of every part that there is, and ``data`` is what errors call them. Validation is drawn
-    from train unless it is a part; test as well if the data are ``pooled`` (not divided by whom they come from).
+    ``labels`` ``[N]`` are those of every part that there is (values ``[N, K]`` are drawn from as if all were of one
+    class), and ``data`` is what errors call them. Validation is drawn from train unless it is a part; test as well if
+    the data are ``pooled`` (not divided by whom they come from).
 
     Raises:
         BadInput: a size of what is a part already; one that leaves a class nothing to train on.
@@ -269,6 +280,8 @@ def drawn_parts(
         raise BadInput(f"dataset.test_size = {test_size!r}, but {data} is divided already; leave it null")
     if val_size is not None and "val" in labels:
         raise BadInput(f"dataset.val_size = {val_size!r}, but {data} has validation data; leave it null")
+    drawn = "at random" if labels["train"].ndim > 1 else "with equal class shares"
+    labels = {part: np.zeros(len(held), np.int64) if held.ndim > 1 else held for part, held in labels.items()}
     order = {part: (part, np.arange(len(held))) for part, held in labels.items()}
     train, classes, note = order["train"][1], len(np.unique(labels["train"])), ""
     tested = _count("test_size", test_size, len(train), classes) if pooled else 0
@@ -281,7 +294,7 @@ def drawn_parts(
         order |= {"train": ("train", train[kept]), "val": ("train", train[chosen])}
         if pooled:
             sizes = f"{wanted:,} validation and {tested:,} test pictures"
-            note = f"{sizes} were drawn with equal class shares, by seed {SPLIT_SEED}"
+            note = f"{sizes} were drawn {drawn}, by seed {SPLIT_SEED}"
     return {part: order[part] for part in ("train", "val", "test") if part in order}, note
 
 
@@ -306,16 +319,18 @@ def assembled(
     data_digest: str,
     notes: Sequence[str],
     again: Mapping[str, np.ndarray],
+    targets: tuple[str, ...] = (),
 ) -> Splits:
     """``parts`` (train, val, and test where there is one), each with its indices in the data, as `Splits`.
 
-    ``again`` are the images of val and test that train has too (`repeated`). Empty ``notes`` are left out.
+    ``targets`` are the names of the values where the labels are such. ``again`` are the images of val and test that
+    train has too (`repeated`). Empty ``notes`` are left out.
     """
     train, val, test = (parts[part][0] if part in parts else None for part in ("train", "val", "test"))
     assert train is not None
     assert val is not None
     _, channels, height, width = train.inputs.shape
-    tested = set() if test is None else set(test.labels.tolist())
+    tested = set() if test is None or targets else set(test.labels.tolist())
     untested = [repr(name) for label, name in enumerate(classes) if tested and label not in tested]
     if untested:
         count = f"{len(untested)} of {len(classes)} classes ({listed(untested, most=5)})"
@@ -331,6 +346,7 @@ def assembled(
         split_digest=array_digest(*(indices for _, indices in parts.values())),
         note="; ".join(filter(None, notes)),
         repeated={part: len(found) for part, found in again.items() if len(found)},
+        targets=targets,
     )
     return Splits(spec, train, val, None if test is None else SealedTest(lambda: test, len(test)))
 

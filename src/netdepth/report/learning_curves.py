@@ -36,8 +36,17 @@ __all__ = ["curve_figures", "learning_curves", "learning_curves_many"]
 
 PARTS = {"train": ("train", colour(0)), "val": ("validation", colour(1))}
 """The name and the colour of each part of the data."""
-METRICS = {"loss": ("loss (nats)", 1.0), "accuracy": ("accuracy (%)", 100.0)}
+Metrics = dict[str, tuple[str, float]]
 """The label of a metric's axis, and what its values are multiplied by."""
+
+
+def _metrics(row: RunRow) -> Metrics:
+    """What is drawn of a run; one that learns values has the R² of validation where others have accuracies."""
+    if row.values:
+        return {"loss": (f"loss ({row.objective})", 1.0), "r2": ("R² of validation", 1.0)}
+    return {"loss": ("loss (nats)", 1.0), "accuracy": ("accuracy (%)", 100.0)}
+
+
 NOTE = "train: mean over the epoch while it ran; validation: at its end"
 
 
@@ -51,7 +60,7 @@ class _Curves:
 
 
 def learning_curves(run: RunDir) -> Path:
-    """Draw ``figures/learning_curves.png`` in the run folder: loss and accuracy, train and validation.
+    """Draw ``figures/learning_curves.png`` in the run folder: loss and accuracy (or R²), train and validation.
 
     The best epoch and the onset of overfitting are marked. A run with one record, or one that
     diverged or is unfinished, is drawn as far as it came.
@@ -62,7 +71,7 @@ def learning_curves(run: RunDir) -> Path:
     """
     curves = _read(run)
     row = curves.row
-    figure, panels = _figure(f"{row.title}, seed {row.seed}", status_words(row), row.objective)
+    figure, panels = _figure(f"{row.title}, seed {row.seed}", status_words(row), row)
     for metric, axes in panels.items():
         lines = _draw_run(axes, curves, metric)
     if lines:
@@ -77,7 +86,7 @@ def curve_figures(run: RunDir) -> dict[str, Figure]:
         BadInput: the run has no evaluation yet.
     """
     curves, figures = _read(run), {}
-    for metric, (label, _) in METRICS.items():
+    for metric, (label, _) in _metrics(curves.row).items():
         figure, (axes,) = figure_of(4.6, 3.2)
         tidy(axes, capitalised(label), "epoch", size=10)
         lines = _draw_run(axes, curves, metric)
@@ -126,7 +135,7 @@ def learning_curves_many(runs: Sequence[RunDir]) -> Path:
     missing = f"; {len(runs) - len(drawn)} without any evaluation" if len(drawn) < len(runs) else ""
     diverged = sum(curves.row.status == "diverged" for curves in drawn)
     subtitle = f"thin: runs, thick: mean{f'; {diverged} diverged' if diverged else ''}{missing}"
-    figure, panels = _figure(f"{row.title}, {len(drawn)} runs", subtitle, row.objective)
+    figure, panels = _figure(f"{row.title}, {len(drawn)} runs", subtitle, row)
     common = sorted(set.intersection(*(set(curves.epochs) for curves in drawn)))
     for metric, axes in panels.items():
         ends = {}
@@ -153,26 +162,27 @@ def _read(run: RunDir) -> _Curves:
         found = [number_of(record.get(key)) for record in records]
         return [math.nan if value is None else scale * value for value in found]
 
-    values = {
-        f"{part}_{metric}": column(f"{part}_{metric}", METRICS[metric][1]) for part in PARTS for metric in METRICS
-    }
-    return _Curves(run_row(run), column("epoch"), values)
+    row = run_row(run)
+    shown = _metrics(row).items()
+    values = {f"{part}_{metric}": column(f"{part}_{metric}", scale) for part in PARTS for metric, (_, scale) in shown}
+    return _Curves(row, column("epoch"), values)
 
 
-def _figure(title: str, subtitle: str, objective: str | None) -> tuple[Figure, dict[str, Axes]]:
-    """The figure and its panel of each metric; ``objective`` is what was minimised, if not plain cross-entropy."""
+def _figure(title: str, subtitle: str, row: RunRow) -> tuple[Figure, dict[str, Axes]]:
+    """The figure and its panel of each metric of runs such as that of ``row``."""
     figure, panels = figure_of(6.0, 7.6, 2)
     figure.suptitle(shortened(printable(title), 52), x=0.03, ha="left", size=14, weight="bold", parse_math=False)
     panels[0].set_title(shortened(printable(subtitle), 64), loc="left", fontsize=10.5, color=MUTED, parse_math=False)
-    for (label, _), axes in zip(METRICS.values(), panels, strict=True):
+    shown = _metrics(row)
+    for (label, _), axes in zip(shown.values(), panels, strict=True):
         axes.set_ylabel(label, fontsize=12)
         quiet(axes, 11)
     panels[0].tick_params(labelbottom=False)
     lines = ["epoch", NOTE]
-    if objective is not None:
-        lines.append(f"training loss: {shortened(printable(objective), 40)}; validation loss: plain cross-entropy")
+    if row.objective is not None and not row.values:
+        lines.append(f"training loss: {shortened(printable(row.objective), 40)}; validation loss: plain cross-entropy")
     panels[1].set_xlabel("\n".join(lines), fontsize=10, parse_math=False)
-    return figure, dict(zip(METRICS, panels, strict=True))
+    return figure, dict(zip(shown, panels, strict=True))
 
 
 def _line(axes: Axes, curves: _Curves, part: str, metric: str, **style: Any) -> None:

@@ -44,6 +44,8 @@ __all__ = [
 
 NAMED = 5
 """Classes that are named where many could be."""
+SHARES = {"accuracy": "accuracy", "precision_weighted": "precision", "recall_weighted": "recall", "f1_weighted": "F1"}
+"""Metrics that are shares, and what their columns are called."""
 FORMATS = ("markdown", "csv", "latex")
 
 # --- one run ---
@@ -58,7 +60,10 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
     print_table(header, lines, right=range(2, len(header)), title=title, ruled=(1, 3), spare=(6, 4, 5))
     print(f"* the weights this run reports ({'the last ones' if row.reported == 'last' else 'best on validation'})")
     if row.objective is not None:
-        print(printable(f"Minimised: {row.objective}; the losses here are the plain cross-entropy."))
+        losses = "the losses here are the plain cross-entropy"
+        if row.values and row.split is not None:
+            losses = f"that is the loss here; the best constant answer has {number(row.split.constant_loss)} on train"
+        print(printable(f"Minimised: {row.objective}; {losses}."))
     for line in class_words(row):
         print(printable(line))
     print(printable(capitalised(status_words(row)) + "."))
@@ -77,12 +82,13 @@ def print_run(run: RunDir, notes: Sequence[str] = (), figure: Path | None = None
 
 def metric_table(row: RunRow) -> tuple[list[str], list[list[str]]]:
     """A header and a line of cells per part of the data and weights; a star marks the reported weights."""
-    header = ["data", "weights", "loss", "accuracy", "precision", "recall", "F1", *map(printable, row.own)]
+    shown = {"r2": "R²", "mae": "MAE", "mse": "MSE"} if row.values else SHARES
+    header = ["data", "weights", "loss", *shown.values(), *map(printable, row.own)]
     lines = []
     for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         for weights in ("best", "last"):
-            metrics = ("accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
-            shares = [percent(row.scores[f"{part}_{weights}_{metric}"]) for metric in metrics]
+            word = number if row.values else percent
+            shares = [word(row.scores[f"{part}_{weights}_{metric}"]) for metric in shown]
             star = " *" if weights == row.reported else ""
             own = [number(row.scores[f"{part}_{weights}_{key}"]) for key in row.own]
             lines.append([name, weights + star, number(row.scores[f"{part}_{weights}_loss"]), *shares, *own])
@@ -171,7 +177,7 @@ def print_listing(found: Sequence[Configuration]) -> None:
     print_table(header, cells, right=(2, 4, 5, 6), spare=(7, 6, 5, 2))
 
 
-SPARE = ("weighted precision", "epochs", "val loss", "test loss", "macro recall")
+SPARE = ("weighted precision", "epochs", "test MSE", "val loss", "test loss", "macro recall")
 """Columns that a narrow terminal does without, the first of them first."""
 
 

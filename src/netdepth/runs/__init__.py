@@ -21,11 +21,13 @@ from netdepth.files.likeness import PictureStatistics
 from netdepth.text import listed
 
 __all__ = [
-    "METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin", "OwnPart", "Part",
-    "RunResult", "Scores", "SplitRecord", "fits",
+    "METRICS", "VALUE_METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin",
+    "OwnPart", "Part", "RunResult", "Scores", "SplitRecord", "fits",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
+VALUE_METRICS = ("loss", "mse", "mae", "r2")
+"""Of a run that learns values: the loss is that of its objective."""
 WEIGHTS = ("best", "last")
 MOST_NAMES = 5
 """Classes that are named one by one in a warning."""
@@ -42,7 +44,8 @@ class MetricsRecord(TypedDict, total=False):
     ``seconds`` is wall time since the previous record was yielded; in a stack, a live replica's share
     of it. ``diverged``: the loss of the last step is NaN or Inf, and its update was not made; or a weight is
     NaN or Inf at the end of a period (an infinite weight can switch a unit off, so that the loss stays finite).
-    The user's own metrics of the validation part are ``val_<name>``.
+    The user's own metrics of the validation part are ``val_<name>``. A run that learns values has ``val_mse``,
+    ``val_mae`` and ``val_r2`` instead of accuracies; its losses are the objective's, in the unit of the values.
     ``best`` and ``overfit_*`` are what the stopping rules say of it. In a file, NaN and Inf are null, and
     ``nonfinite`` names them.
     """
@@ -54,6 +57,9 @@ class MetricsRecord(TypedDict, total=False):
     train_accuracy: float | None
     val_loss: float | None
     val_accuracy: float | None
+    val_mse: float | None
+    val_mae: float | None
+    val_r2: float | None
     gap: float | None
     grad_norm: float | None
     layer_grad_norms: dict[str, float]
@@ -172,7 +178,8 @@ class SplitRecord:
     ``input_shape`` is (C, H, W), ``sizes`` counts train, val and test. ``label_entropy``, in nats, is that of the
     training labels; ``pictures`` say how its training pictures look; older runs do not say. ``note`` is what a reader
     must know of the data. ``repeated`` counts the pictures of a part whose pixels are in train too, ``without_val`` are
-    the classes without validation pictures.
+    the classes without validation pictures. A run that learns values has no classes but ``targets``, the names of the
+    values, and ``constant_loss``, the objective's loss of the best constant prediction of its training part.
     """
 
     name: str | None
@@ -186,6 +193,13 @@ class SplitRecord:
     note: str = ""
     repeated: Mapping[str, int] = field(default_factory=dict)
     without_val: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
+    constant_loss: float | None = None
+
+    @property
+    def outputs(self) -> int:
+        """How many numbers a network for these data gives for an image."""
+        return len(self.targets or self.classes)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -227,6 +241,10 @@ class SplitRecord:
         pictures = None
         with contextlib.suppress(BadInput):
             pictures = from_json(PictureStatistics, value.get("pictures"), "pictures")
+        targets: Any = value.get("targets", ())
+        if "targets" in value and not (isinstance(targets, list) and targets and all(map(_is_text, targets))):
+            raise ValueError("targets")
+        constant = value.get("constant_loss")
         name, entropy, note = value.get("name"), value.get("label_entropy"), value.get("note")
         missing = value.get("without_val")
         return cls(
@@ -241,6 +259,8 @@ class SplitRecord:
             note=note if isinstance(note, str) else "",
             repeated=_counts(value.get("repeated")),
             without_val=tuple(filter(_is_text, missing)) if isinstance(missing, list) else (),
+            targets=tuple(targets),
+            constant_loss=constant if isinstance(constant, float) else None,
         )
 
 

@@ -171,7 +171,15 @@ def _warnings(groups: Sequence[ComparedRuns]) -> list[str]:
         if twice:
             which = ", ".join(map(str, twice))
             warnings.append(f"{group.label}: seed {which} is in several folders and counts each time")
-    if any(row.objective is not None for row in rows):
+    valued = {row.objective for row in rows if row.values}
+    if valued and not all(row.values for row in rows if row.split is not None):
+        warnings.append("some of these runs learn values and some classes; their losses cannot be compared")
+    elif len(valued) > 1:
+        losses = " and ".join(sorted(map(str, valued)))
+        warnings.append(
+            f"these runs minimised different losses ({losses}); compare them by R², MAE or MSE, not by loss"
+        )
+    elif not valued and any(row.objective is not None for row in rows):
         warnings.append("some of these runs minimised another loss; the losses shown are all plain cross-entropy")
     return warnings
 
@@ -204,18 +212,23 @@ def correct_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
 def predictions_of(run: RunDir) -> tuple[np.ndarray, np.ndarray]:
     """The logits ``[N, K]`` of a run's reported weights and the labels ``[N]``, from ``predictions.npz``.
 
+    Of a run that learns values: its predictions ``[N, K]`` and the targets ``[N, K]``.
+
     Raises:
         BadInput: the file is missing, damaged or larger than `MOST_BYTES` when unpacked.
     """
-    path = run.path / "predictions.npz"
+    path, split = run.path / "predictions.npz", run.split()
+    names, whole = ("logits", "labels"), 1
+    if split is not None and split.targets:
+        names, whole = ("predictions", "targets"), 2
     try:
         with zipfile.ZipFile(path) as archive:
             if sum(item.file_size for item in archive.infolist()) > MOST_BYTES:
                 raise ValueError("unpacked it is too large")
         with np.load(path, allow_pickle=False) as held:
-            logits, labels = held["logits"], held["labels"]
-        if logits.ndim != 2 or labels.shape != logits.shape[:1] or not logits.size:
-            raise ValueError("logits and labels do not fit one another")
+            logits, labels = held[names[0]], held[names[1]]
+        if logits.ndim != 2 or labels.shape != logits.shape[:whole] or not logits.size:
+            raise ValueError(f"{names[0]} and {names[1]} do not fit one another")
         return logits, labels
     except (OSError, ValueError, LookupError, *DAMAGED) as error:
         raise BadInput(f"run {run.path.name} has no readable predictions.npz ({type(error).__name__})") from None
@@ -230,6 +243,8 @@ def mcnemar_of_runs(first: RunDir, second: RunDir) -> McNemar:
     marks = []
     for run in (first, second):
         split, result = run.split(), run.result()
+        if split is not None and split.targets:
+            raise BadInput(f"run {run.path.name} learns values, and McNemar's test is of right and wrong answers")
         marks.append((split and (split.data_digest, split.split_digest), result and result.get("evaluated_on")))
     (a, labels), (b, others) = correct_of(first), correct_of(second)
     if marks[0] != marks[1] or not np.array_equal(labels, others):

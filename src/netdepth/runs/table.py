@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from netdepth.config import Json
 from netdepth.errors import BadInput, choose
-from netdepth.runs import METRICS, WEIGHTS, SplitRecord
+from netdepth.runs import METRICS, VALUE_METRICS, WEIGHTS, SplitRecord
 from netdepth.runs.folder import RunDir
 from netdepth.runs.naming import UNCALLED, Called, called_in, title
 from netdepth.text import STATUS_WORDS, as_typed, number, percent, plain
@@ -112,6 +112,11 @@ class RunRow:
     """Names of the user's own metrics, which are among the ``scores``."""
 
     @property
+    def values(self) -> bool:
+        """Whether the run learns values: then its ``scores`` also hold `VALUE_METRICS`, and none of classes."""
+        return self.split is not None and bool(self.split.targets)
+
+    @property
     def title(self) -> str:
         """The run in a heading: ``baseline-mlp on mnist · lr 3e-4``, or the name that it was given."""
         return title(self.recipe or self.run, self.called, self.data_name or "unknown data")
@@ -204,10 +209,25 @@ QUANTITIES = (
 `netdepth.runs.listing`."""
 
 
+VALUE_QUANTITIES = (
+    Quantity("test_r2", "test R²", "test", "r2"),
+    Quantity("test_mae", "test MAE", "test", "mae"),
+    Quantity("test_mse", "test MSE", "test", "mse"),
+    *QUANTITIES[-2:],
+)
+"""The same of runs that learn values."""
+
+
 def quantities_of(rows: Iterable[RunRow]) -> tuple[Quantity, ...]:
-    """The `QUANTITIES`, and after them the user's own metrics that any of ``rows`` has."""
-    own = dict.fromkeys(name for row in rows for name in row.own)
-    return (*QUANTITIES, *(Quantity(f"test_{name}", f"test {name}", "test", name) for name in own))
+    """The `QUANTITIES` (of runs that learn values `VALUE_QUANTITIES`), and after them the user's own metrics that any
+    of ``rows`` has."""
+    held = list(rows)
+    own = dict.fromkeys(name for row in held for name in row.own)
+    kinds = {row.values for row in held if row.split is not None} or {False}
+    shown: tuple[Quantity, ...] = QUANTITIES if kinds == {False} else VALUE_QUANTITIES
+    if len(kinds) == 2:
+        shown = tuple(dict.fromkeys((*QUANTITIES[:-2], *VALUE_QUANTITIES)))
+    return (*shown, *(Quantity(f"test_{name}", f"test {name}", "test", name) for name in own))
 
 
 def run_row(run: RunDir) -> RunRow:
@@ -233,7 +253,8 @@ def run_row(run: RunDir) -> RunRow:
             values[column.name] = value if type(value) is (int if column.name == "seed" else str) else None
     scores = {score: values.pop(score) for score in SCORES}
     own = own_metrics(files["result.json"])
-    more = [f"{part}_{weights}_{name}" for part in PARTS for weights in WEIGHTS for name in own]
+    told = (*VALUE_METRICS[1:], *own) if split is not None and split.targets else own
+    more = [f"{part}_{weights}_{name}" for part in PARTS for weights in WEIGHTS for name in told]
     scores |= {score: number_of(field_of(files["result.json"], score.replace("_", ".", 2))) for score in more}
     why = None if failure is None else f"{failure.get('error')}: {failure.get('message')}"
     part = files["result.json"].get("evaluated_on")
@@ -256,7 +277,10 @@ def run_row(run: RunDir) -> RunRow:
 def own_metrics(result: Mapping[str, Json]) -> tuple[str, ...]:
     """The names of the user's own metrics in a ``result.json``."""
     found = field_of(result, "train.last")
-    return tuple(name for name in found if name not in METRICS) if isinstance(found, Mapping) else ()
+    if not isinstance(found, Mapping):
+        return ()
+    known = METRICS if METRICS[1] in found else VALUE_METRICS
+    return tuple(name for name in found if name not in known)
 
 
 def class_recalls(result: Mapping[str, Json]) -> tuple[ClassRecall, ...]:
@@ -312,7 +336,8 @@ def source(row: RunRow, column: str) -> str:
 
 def minimised(config: Mapping[str, Json]) -> str | None:
     """What the run of a ``config.json`` minimised, in short, where that is not plain cross-entropy. It is the training
-    loss of ``metrics.jsonl`` then; every other loss of a run is the plain cross-entropy all the same."""
+    loss of ``metrics.jsonl`` then; every other loss of a run that learns classes is the plain cross-entropy all the
+    same, of one that learns values what it minimised."""
     component = config.get("objective")
     name, args = (component.get("name"), component.get("args")) if isinstance(component, Mapping) else (None, None)
     settings = args if isinstance(args, Mapping) else {}

@@ -143,7 +143,7 @@ def resolve_cells(spec: StudySpec, runtime: Runtime, parent: str | None) -> list
             config, dataset = resolved.config, resolved.splits.spec
             if nuisance is not None and dataset.sizes["val"] == 0:
                 raise BadInput(f"tuning {nuisance.path} needs validation images; set dataset.val_size to 1 or more")
-            network = models.describe(models.build(config.model, dataset.input_shape, len(dataset.classes)))
+            network = models.describe(models.build(config.model, dataset.input_shape, dataset.outputs))
             depth = cell.levels.get(DEPTH)
             if depth is not None and network.depth != int(depth):
                 raise BadInput(

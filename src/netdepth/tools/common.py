@@ -15,7 +15,16 @@ from netdepth.models import Network
 from netdepth.training.finished import Run, load, network_of, weights_of
 from netdepth.training.published import SUFFIX, Published, open_published
 
-__all__ = ["Opened", "html_answer", "open_run", "open_weights", "output_file", "own_picture", "seen_by"]
+__all__ = [
+    "Opened",
+    "html_answer",
+    "open_run",
+    "open_weights",
+    "output_file",
+    "own_picture",
+    "refuse_values",
+    "seen_by",
+]
 
 
 def seen_by(run: Run | Published, model: Network) -> PictureStatistics:
@@ -74,6 +83,12 @@ def open_weights(run: Run | Path | str, weights: str | None = None, runs_dir: Pa
         raise BadInput(f"--weights {weights} is for a run; {run} holds one set of weights")
     file = open_published(Path(run))
     return Opened(file, file.path.name, "published", file.sha256, file.model)
+
+
+def refuse_values(run: Run | Published, what: str) -> None:
+    """Refuse, in one line, a run that learns values for ``what`` is about classes alone."""
+    if isinstance(run, Run) and run.targets:
+        raise BadInput(f"run {run.path.resolve().name} learns values ({', '.join(run.targets)}), and {what}")
 
 
 def open_run(run: Run | Path | str, runs_dir: Path | None = None) -> Run:

@@ -15,13 +15,15 @@ from netdepth.data import Split
 from netdepth.errors import BadInput
 from netdepth.registry import Registry, as_factory
 from netdepth.runs import METRICS as BUILT_IN
-from netdepth.runs import ClassScores
+from netdepth.runs import VALUE_METRICS, ClassScores
 from netdepth.training.gradients import MLPPass, Workspace
+from netdepth.training.objectives import Objective, learns_values
+from netdepth.training.regression import value_metrics
 from netdepth.training.stack import Stack
 
 __all__ = [
-    "METRICS", "Metric", "class_report", "confusion", "logits_of", "losses_and_accuracies", "metrics", "own_metrics",
-    "own_names",
+    "METRICS", "Metric", "class_report", "confusion", "logits_of", "metric_names", "metrics", "own_metrics",
+    "own_names", "scores_at_evaluation",
 ]  # fmt: skip
 
 Metric = Callable[[Tensor, Tensor], float]
@@ -77,16 +79,19 @@ def _logits_together(net: MLPPass, split: Split) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def losses_and_accuracies(
-    stack: Stack, replicas: Sequence[int], split: Split
-) -> list[tuple[float, float, dict[str, float]]]:
-    """Mean cross-entropy (nats), accuracy and `own_metrics` of the networks in ``replicas``, in eval mode; summed in
-    float64."""
-    found = []
+def scores_at_evaluation(
+    stack: Stack, replicas: Sequence[int], split: Split, objective: Objective | None = None
+) -> list[dict[str, float]]:
+    """What a record of ``metrics.jsonl`` tells of ``split``, for the networks in ``replicas``, in eval mode: loss and
+    accuracy (of an objective that `learns_values`: all metrics) and `own_metrics`; summed in float64."""
+    found: list[dict[str, float]] = []
     for logits in logits_of(stack, replicas, split):
+        if learns_values(objective):
+            found.append(metrics(logits, split.labels, objective))
+            continue
         loss = F.cross_entropy(logits, split.labels, reduction="none").double().mean()
         accuracy = (logits.argmax(1) == split.labels).double().mean()
-        found.append((float(loss), float(accuracy), own_metrics(logits, split.labels)))
+        found.append({"loss": float(loss), "accuracy": float(accuracy), **own_metrics(logits, split.labels)})
     return found
 
 
@@ -100,6 +105,18 @@ def own_names() -> dict[str, str]:
     if taken := sorted(names.keys() & {*BUILT_IN}):
         raise BadInput(f"a metric named {names[taken[0]]!r} would hide netdepth's own; call it otherwise")
     return names
+
+
+def metric_names(objective: Objective) -> tuple[str, ...]:
+    """The names of all that `metrics` tells under ``objective``.
+
+    Raises:
+        BadInput: a metric of the user's own has the name of one of netdepth's.
+    """
+    names, own = (VALUE_METRICS if learns_values(objective) else BUILT_IN), own_names()
+    if taken := sorted(own.keys() & {*names}):
+        raise BadInput(f"a metric named {own[taken[0]]!r} would hide netdepth's own; call it otherwise")
+    return *names, *own
 
 
 def own_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
@@ -118,12 +135,16 @@ def own_metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
     return found
 
 
-def metrics(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def metrics(logits: Tensor, labels: Tensor, objective: Objective | None = None) -> dict[str, float]:
     """Loss, accuracy and weighted precision, recall and F1 of ``logits`` ``[N, K]``, in float64; and `own_metrics`.
 
     Weighted by class frequency, as scikit-learn's ``average="weighted"`` with ``zero_division=0``: a
-    class that is never predicted has precision 0.
+    class that is never predicted has precision 0. Under an ``objective`` that `learns_values`: its loss, and
+    `netdepth.training.regression.value_metrics`.
     """
+    if objective is not None and learns_values(objective):
+        loss = float(objective(logits.double(), labels))
+        return {"loss": loss, **value_metrics(logits, labels), **own_metrics(logits, labels)}
     matrix = confusion(logits, labels)
     weights = matrix.sum(axis=1) / matrix.sum()
     precision, recall, f1 = (float(weights @ values) for values in _scores(matrix))

@@ -81,7 +81,7 @@ def network_of(weights: Weights) -> models.Network:
     try:
         find_own(run, "model")
         component = from_json(Component, config["model"], "config.model")
-        model = models.build(component, split.input_shape, len(split.classes))
+        model = models.build(component, split.input_shape, split.outputs)
         if config["train"]["precision"] == "float64":
             model = model.to(torch.float64)
         load_weights(model, weights.content)
@@ -190,9 +190,15 @@ class Run:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes, in the order of the network's outputs."""
+        """Names of the classes, in the order of the network's outputs; empty for a run that learns values."""
         split = self.dir.split()
         return () if split is None else split.classes
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the values, in the order of the network's outputs; empty for a run that learns classes."""
+        split = self.dir.split()
+        return () if split is None else split.targets
 
     @property
     def figure(self) -> Path | None:

@@ -16,8 +16,9 @@ from torch import Tensor
 from netdepth.config import Duration, TrainConfig, derive_seed
 from netdepth.data import Split
 from netdepth.data.augment import Batches
-from netdepth.runs import MetricsRecord
-from netdepth.training.evaluate import losses_and_accuracies, own_names
+from netdepth.runs import VALUE_METRICS, MetricsRecord
+from netdepth.training.evaluate import own_names, scores_at_evaluation
+from netdepth.training.objectives import Objective, learns_values
 from netdepth.training.optim import Optimizer, Schedule
 from netdepth.training.stack import Gradients, Stack
 
@@ -46,9 +47,11 @@ def fit(
     val: Split,
     config: TrainConfig,
     start_step: int = 0,
+    objective: Objective | None = None,
 ) -> Iterator[Tick | Evaluation]:
     """Train ``stack`` from ``start_step`` to the end of the budget, or until no replica is live.
 
+    The ``objective`` decides which scores of ``val`` are in the records (None: those of classes).
     The caller retires replicas (`Stack.retire`), also those whose record says ``diverged``.
     Everything random is a function of (seed, step), so a run that continues from a saved step, with its
     weights and optimizer state, continues bit for bit.
@@ -80,7 +83,9 @@ def fit(
                 lost = [index for index in stack.live if not math.isfinite(loss[index])]
                 if lost:
                     now = time.perf_counter()
-                    yield _records(stack, lost, step, lr, per_epoch, losses, right, seen, None, now - yielded)
+                    yield _records(
+                        stack, objective, lost, step, lr, per_epoch, losses, right, seen, None, now - yielded
+                    )
                     yielded += time.perf_counter() - now  # what the caller did meanwhile is not training
                     if not stack.live:
                         return
@@ -93,7 +98,7 @@ def fit(
                 ticked = now
                 yield Tick(step)
         now = time.perf_counter()
-        yield _records(stack, stack.live, step, lr, per_epoch, losses, right, seen, val, now - yielded)
+        yield _records(stack, objective, stack.live, step, lr, per_epoch, losses, right, seen, val, now - yielded)
         yielded = ticked = time.perf_counter()
 
 
@@ -108,6 +113,7 @@ def _clip(stack: Stack, most: float) -> None:
 
 def _records(
     stack: Stack,
+    objective: Objective | None,
     indices: list[int],
     step: int,
     lr: float,
@@ -118,34 +124,40 @@ def _records(
     val: Split | None,
     seconds: float,
 ) -> Evaluation:
-    """One record per replica of ``indices``; without ``val`` they have diverged."""
+    """One record per replica of ``indices``; without ``val`` they have diverged.
+
+    Under an ``objective`` that learns values the metrics of validation stand where the accuracies do.
+    """
     evaluated_from = time.perf_counter()
     train_loss = torch.stack(losses).double().mean(0).tolist()
     train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
     finite = stack.finite()
     sound = [index for index in indices if val is not None and math.isfinite(train_loss[index]) and finite[index]]
-    judged = losses_and_accuracies(stack, sound, val) if val is not None else []
+    judged = scores_at_evaluation(stack, sound, val, objective) if val is not None else []
     val_of = dict(zip(sound, judged, strict=True))
+    values = learns_values(objective)
+    unknown = dict.fromkeys((*(VALUE_METRICS if values else ("loss", "accuracy")), *own_names()), math.nan)
     share = (seconds + time.perf_counter() - evaluated_from) / len(stack.live)
     records = {}
     for index in indices:
         norms = {name: p.grad for name, p in stack.models[index].named_parameters() if p.grad is not None}
         layer_norms = torch.stack(torch._foreach_norm(list(norms.values()))).tolist()
-        val_loss, val_accuracy, own = val_of.get(index, (math.nan, math.nan, dict.fromkeys(own_names(), math.nan)))
-        record = MetricsRecord(
-            step=step,
-            epoch=step / per_epoch,
-            lr=lr,
-            train_loss=train_loss[index],
-            train_accuracy=train_accuracy[index],
-            val_loss=val_loss,
-            val_accuracy=val_accuracy,
-            gap=val_loss - train_loss[index],
-            grad_norm=math.hypot(*layer_norms),
-            layer_grad_norms=dict(zip(norms, layer_norms, strict=True)),
-            seconds=share,
-            diverged=index not in val_of,
-        )
-        more = {f"val_{name}": value for name, value in own.items()}
-        records[index] = cast(MetricsRecord, {**record, **more})  # fields of the user's own
+        found = {f"val_{name}": value for name, value in val_of.get(index, unknown).items()}
+        val_loss = found["val_loss"]
+        record: dict[str, object] = {
+            "step": step,
+            "epoch": step / per_epoch,
+            "lr": lr,
+            "train_loss": train_loss[index],
+            **({} if values else {"train_accuracy": train_accuracy[index]}),
+            **{name: found.pop(name) for name in ("val_loss", "val_accuracy") if name in found},
+            **({name: found.pop(name) for name in ("val_mse", "val_mae", "val_r2")} if values else {}),
+            "gap": val_loss - train_loss[index],
+            "grad_norm": math.hypot(*layer_norms),
+            "layer_grad_norms": dict(zip(norms, layer_norms, strict=True)),
+            "seconds": share,
+            "diverged": index not in val_of,
+            **found,  # metrics of the user's own
+        }
+        records[index] = cast(MetricsRecord, record)
     return records

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from netdepth.errors import BadInput
 from netdepth.models import Network
-from netdepth.training.objectives import CrossEntropy, Distillation, Objective
+from netdepth.training.objectives import CrossEntropy, Distillation, Objective, learns_values
 from netdepth.training.stack import Gradients, Stack
 
 __all__ = [
@@ -66,6 +66,7 @@ def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
     """
     (model,) = stack.models
     gradient, device = stack.gradient, stack.flat.device.type
+    values = learns_values(objective)
 
     def precision() -> AbstractContextManager[object]:
         return torch.autocast(device, torch.bfloat16) if stack.bf16 else contextlib.nullcontext()
@@ -83,6 +84,8 @@ def autograd_gradients(stack: Stack, objective: Objective) -> Gradients:
         if loss.dim():
             raise BadInput(f"the objective returned a tensor {list(loss.shape)}; it must be one number, such as a mean")
         loss.backward()  # type: ignore[no-untyped-call]
+        if values:  # no answer is right or wrong
+            return loss.detach().view(1), loss.detach().new_zeros(1)
         return loss.detach().view(1), (logits.detach().argmax(1) == labels).sum().view(1)
 
     return compute

@@ -2,7 +2,7 @@
 
 Four tensors belong to a weight layer l (`nn.Linear`, `nn.Conv2d`), in the order of the forward pass:
 
-- its weight W_l and the gradient of the mean cross-entropy with respect to it;
+- its weight W_l and the gradient of the mean cross-entropy (of values: of the objective) with respect to it;
 - the output of the first `nn.ReLU` that runs after it, for dead units;
 - its *representation* r_l: what the next weight layer receives, and the logits for the last one. That
   is after normalisation, nonlinearity and shortcut: in a residual net the block's sum, in which a
@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,8 @@ from torch.nn import functional as F
 
 from netdepth.data import Split
 from netdepth.text import plain
+from netdepth.training.objectives import Objective, learns_values
+from netdepth.training.regression import constant_loss
 
 __all__ = ["BATCH_SIZE", "Layer", "Statistics", "probe", "probe_batch"]
 
@@ -64,7 +66,9 @@ class Statistics:
     """Statistics of all ``layers`` at a ``step`` of training, on ``batch`` training images, as ``probes/*.json`` hold
     them, in the order of the forward pass.
 
-    ``loss``: mean cross-entropy in nats. ``gradient_ratio``: gradient norm of the first layer's weight over the last's.
+    ``loss``: mean cross-entropy in nats, or that of an objective which learns values.
+    ``gradient_ratio``: gradient norm of the first layer's weight over the last's. ``constant_loss``: of values, the
+    loss of the best constant prediction of these images; None for classes.
     """
 
     step: int
@@ -73,6 +77,11 @@ class Statistics:
     loss: float
     gradient_ratio: float
     layers: tuple[Layer, ...]
+    constant_loss: float | None = None
+
+    def as_json(self) -> dict[str, object]:
+        """What ``probes/*.json`` hold; without ``constant_loss`` for classes."""
+        return {key: value for key, value in asdict(self).items() if (key, value) != ("constant_loss", None)}
 
     @property
     def moment(self) -> str:
@@ -96,8 +105,8 @@ class Statistics:
 
     @property
     def chance(self) -> float:
-        """The loss of guessing all classes alike, ln C."""
-        return math.log(self.layers[-1].shape[-1])
+        """The loss of guessing all classes alike, ln C; of values that of the best constant."""
+        return math.log(self.layers[-1].shape[-1]) if self.constant_loss is None else self.constant_loss
 
     @property
     def not_finite(self) -> str | None:
@@ -123,7 +132,14 @@ class _Layer:
     dead: float | None = None
 
 
-def probe(model: nn.Module, inputs: Tensor, labels: Tensor, step: int = 0, epoch: float = 0.0) -> Statistics:
+def probe(
+    model: nn.Module,
+    inputs: Tensor,
+    labels: Tensor,
+    step: int = 0,
+    epoch: float = 0.0,
+    objective: Objective | None = None,
+) -> Statistics:
     """Gradient and activation statistics of every weight layer of ``model`` on one batch.
 
     Measured in training mode (batch norm uses the batch) with dropout off: its noise would hide
@@ -133,9 +149,12 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor, step: int = 0, epoch
     Args:
         model: maps ``inputs`` to logits ``[B, C]``.
         inputs: uint8 ``[B, C, H, W]``.
-        labels: int64 ``[B]``.
+        labels: int64 ``[B]``; of values float32 ``[B, K]``.
         step: of training, which has come to the ``epoch``.
+        objective: of the run; only one that learns values has its own loss here.
     """
+    valued = objective if learns_values(objective) else None
+    constant = None if valued is None else constant_loss(valued, labels)
     parameters = {name: p.detach() for name, p in model.named_parameters()}
     buffers = {name: b.detach().clone() for name, b in model.named_buffers()}
     started = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
@@ -147,7 +166,7 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor, step: int = 0, epoch
         for weight in weight_of.values():
             weight.requires_grad_(True)
         logits: Tensor = torch.func.functional_call(model, (parameters, buffers), (inputs,))
-        loss = F.cross_entropy(logits, labels)
+        loss = F.cross_entropy(logits, labels) if valued is None else valued(logits, labels)
         if layers:
             layers[-1].representation = _measured(logits)
         weights = [weight_of[layer.name] for layer in layers]
@@ -160,7 +179,7 @@ def probe(model: nn.Module, inputs: Tensor, labels: Tensor, step: int = 0, epoch
         norms = grad_norm, weight_norm, quotient
         found.append(Layer(layer.name, layer.kind, layer.shape, *norms, mean, variance, layer.dead, cosine))
     ratio = grad_norms[0] / grad_norms[-1] if grad_norms and grad_norms[-1] else math.nan
-    return Statistics(step, epoch, len(labels), float(loss.detach()), ratio, tuple(found))
+    return Statistics(step, epoch, len(labels), float(loss.detach()), ratio, tuple(found), constant)
 
 
 def _weight_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -90,7 +90,7 @@ def train_stack(
     def measure(chosen: Sequence[Replica]) -> None:
         for replica in chosen:
             if measured is not None:
-                replica.measure_layers(stack, measured, per_epoch)
+                replica.measure_layers(stack, measured, per_epoch, objective)
 
     def measure_at_powers_of_2(chosen: Sequence[Replica]) -> None:
         measure([replica for replica in chosen if replica.evaluations & (replica.evaluations - 1) == 0])
@@ -98,7 +98,7 @@ def train_stack(
     def finish(ended: Sequence[Replica]) -> None:
         measure(ended)
         _save(ended)
-        ends.finish(ended, splits, stack, started)
+        ends.finish(ended, splits, stack, objective, started)
         for replica in ended:
             stack.retire(replica.index, state_rows)
 
@@ -122,7 +122,7 @@ def train_stack(
         gradients = process.team.share(gradients, stack, batches, resumed)
         saved_at = time.monotonic()
         with watch(title, budget, per_epoch) as watcher:
-            for event in fit(stack, gradients, optimizer, schedule, batches, val, config.train, resumed):
+            for event in fit(stack, gradients, optimizer, schedule, batches, val, config.train, resumed, objective):
                 if isinstance(event, Tick):
                     watcher.advance(event.step)
                     continue

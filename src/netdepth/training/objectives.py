@@ -1,4 +1,5 @@
-"""What is minimised. Evaluation always reports plain cross-entropy in nats, whatever was minimised.
+"""What is minimised. Of classes evaluation always reports plain cross-entropy in nats, whatever was minimised; of
+values (``mse``, ``mae``) the loss that was.
 
 A run that distils learns from a teacher, held by its digest. With ``teacher_sees="original"`` the targets are its
 logits of every training image as it is, whatever is done to the image before the student sees it: one pass, kept in the
@@ -8,6 +9,7 @@ data cache. With ``"augmented"`` it sees the very batch that the student does ("
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -20,29 +22,106 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from netdepth import data
-from netdepth.config import Component, RunConfig, Runtime, digest
+from netdepth.config import Component, Json, RunConfig, Runtime, digest, to_json
 from netdepth.data.fetch import user_cache
 from netdepth.errors import BadInput
 from netdepth.files.atomic import write_if_possible
 from netdepth.progress import CountProgress
 from netdepth.registry import Registry, as_factory
 from netdepth.training.finished import Weights, find_weights, network_of
+from netdepth.training.optim import SCHEDULES, WatchingSchedule
 from netdepth.training.process import find_device
+from netdepth.training.regression import Regression, constant_loss
 
 __all__ = [
-    "OBJECTIVES", "CrossEntropy", "Distillation", "Objective", "cached_logits", "find_teacher", "prepare",
-    "set_teacher",
+    "OBJECTIVES", "CrossEntropy", "Distillation", "Objective", "cached_logits", "data_for_objective",
+    "data_record", "find_teacher", "learns_values", "prepare", "refuse_other_labels", "set_teacher",
 ]  # fmt: skip
 
 CHUNK_PIXELS = 500 * 32 * 32
 """Most pixels per forward pass of a teacher."""
 
 Objective = Callable[[Tensor, Tensor], Tensor]
-"""(logits ``[B, K]``, labels ``[B]``) to the mean loss, a scalar."""
+"""(logits ``[B, K]``, labels ``[B]``) to the mean loss, a scalar; one that `learns_values`: (outputs ``[B, K]``,
+targets ``[B, K]``)."""
 
 OBJECTIVES: Registry[Objective] = Registry("objective", as_factory)
 """An objective function takes its settings and returns an `Objective`. Also taken: a function of logits and labels with
 settings that have defaults."""
+
+
+def learns_values(objective: Objective | None) -> bool:
+    """Whether ``objective`` learns values, float targets, instead of classes: it says so in its ``targets``."""
+    return getattr(objective, "targets", "classes") == "values"
+
+
+def data_for_objective(config: RunConfig) -> Component:
+    """The data set of a filled-in ``config``; where it leaves open what its labels are, the objective decides.
+
+    Raises:
+        BadInput: it says otherwise, or has classes where the objective learns values; an accuracy is watched then.
+    """
+    dataset, entry = config.dataset, data.DATASETS.entry(config.dataset.name)
+    takes = "values" if learns_values(OBJECTIVES.build(config.objective)) else "classes"
+    said = dataset.args.get("targets")
+    if takes == "values":
+        what = f"objective {config.objective.name!r} learns values, which have no accuracy"
+        if config.train.early_stopping is not None and config.train.early_stopping.monitor == "val_accuracy":
+            raise BadInput(f"{what}: train.early_stopping.monitor = 'val_accuracy'; it takes val_loss")
+        if isinstance(SCHEDULES.build(config.schedule, 1, 1), WatchingSchedule):
+            raise BadInput(f"{what}, and schedule {config.schedule.name!r} follows the training error; take another")
+    if entry.origin is not None:  # a user's own says in its spec what it has
+        return dataset
+    if "targets" not in dataset.args:
+        if takes == "values":
+            raise _other_labels(config, "classes")
+        return dataset
+    if said not in (None, takes):
+        good = "objective mse or mae" if takes == "classes" else "another objective"
+        raise BadInput(
+            f"dataset.targets = {said!r}, and objective {config.objective.name!r} learns {takes}; "
+            f"take {good}, or leave dataset.targets null"
+        )
+    return dataclasses.replace(dataset, args={**dataset.args, "targets": "values" if takes == "values" else None})
+
+
+def refuse_other_labels(config: RunConfig, spec: data.DatasetSpec) -> None:
+    """Refuse data whose labels are not what the objective learns."""
+    if learns_values(OBJECTIVES.build(config.objective)) != bool(spec.targets):
+        raise _other_labels(config, "values" if spec.targets else "classes")
+
+
+def _other_labels(config: RunConfig, has: str) -> BadInput:
+    learns, better = "values", "take data with numbers for labels (nd.dataset, arrays:, csv:, parquet:)"
+    if has == "values":
+        learns, better = "classes", "take objective mse or mae"
+    return BadInput(
+        f"objective {config.objective.name!r} learns {learns}, and {config.dataset.name} has {has}; {better}"
+    )
+
+
+def data_record(splits: data.Splits, objective: Objective) -> dict[str, Json]:
+    """``split.json``: what is known of the data, with the loss of knowing nothing of an image; of values their names
+    (``targets``) instead of classes."""
+    spec, pictures = to_json(splits.spec), to_json(splits.pictures)
+    if not splits.spec.targets:
+        del spec["targets"]
+        seen = {"label_entropy": splits.label_entropy, "pictures": pictures}
+        return {**spec, **seen, "without_val": list(splits.without_val)}
+    del spec["classes"]
+    return {**spec, "constant_loss": constant_loss(objective, splits.train.labels), "pictures": pictures}
+
+
+@OBJECTIVES.register("mse")
+def mse() -> Objective:
+    """The mean squared error, of numbers instead of classes (regression)."""
+    return Regression("mse")
+
+
+@OBJECTIVES.register("mae")
+def mae() -> Objective:
+    """The mean absolute error, of numbers instead of classes (regression)."""
+    return Regression("mae")
 
 
 class CrossEntropy:
@@ -244,6 +323,8 @@ def _computed(network: nn.Module, split: data.Split, device: torch.device, name:
 def _check(teacher: Weights, spec: data.DatasetSpec) -> None:
     split, what = teacher.run.split(), f"objective.teacher: run {teacher.run.path.name}"
     assert split is not None  # a run without one has no weights
+    if split.targets:
+        raise BadInput(f"{what} learns values; a teacher of objective distill knows classes")
     if (split.input_shape, split.classes) != (tuple(spec.input_shape), tuple(spec.classes)):
         raise BadInput(
             f"{what} knows {len(split.classes)} classes of {split.name} in images of {list(split.input_shape or ())}; "

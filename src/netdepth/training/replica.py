@@ -21,11 +21,12 @@ from torch import Tensor
 from netdepth import data
 from netdepth.config import EarlyStopping, Overfitting, RunConfig
 from netdepth.files.atomic import write_atomic
-from netdepth.runs import METRICS, WEIGHTS, MetricsRecord, RunResult, Scores
+from netdepth.runs import WEIGHTS, MetricsRecord, RunResult, Scores
 from netdepth.runs.folder import RunDir
 from netdepth.training import layers
 from netdepth.training.checkpoint import MODEL, OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
-from netdepth.training.evaluate import class_report, logits_of, metrics, own_names
+from netdepth.training.evaluate import class_report, logits_of, metric_names, metrics
+from netdepth.training.objectives import Objective, learns_values
 from netdepth.training.optim import Optimizer, WatchingSchedule
 from netdepth.training.stack import Stack
 
@@ -211,13 +212,15 @@ class Replica:
             self.status = "stopped_early" if early else "stopped_overfit" if overfit else "completed"
         return best
 
-    def measure_layers(self, stack: Stack, batch: tuple[Tensor, Tensor], steps_per_epoch: int) -> None:
+    def measure_layers(
+        self, stack: Stack, batch: tuple[Tensor, Tensor], steps_per_epoch: int, objective: Objective
+    ) -> None:
         """Write the layer statistics (`netdepth.training.layers`) of the network as it is now, once."""
         step = self.last_step
         name = f"probes/step-{step}.json" if step else "probes/init.json"
         if not (self.folder.path / name).exists():
-            statistics = layers.probe(stack.models[self.index], *batch, step, step / steps_per_epoch)
-            self.folder.write_json(name, asdict(statistics))
+            statistics = layers.probe(stack.models[self.index], *batch, step, step / steps_per_epoch, objective)
+            self.folder.write_json(name, statistics.as_json())
 
     # --- at the end ---
 
@@ -247,7 +250,9 @@ def newest_common_step(replicas: Sequence[Replica]) -> int:
     return 0
 
 
-def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, started: float) -> None:
+def finish(
+    replicas: Sequence[Replica], splits: data.Splits, stack: Stack, objective: Objective, started: float
+) -> None:
     """Evaluate ``replicas``, whose training has ended and is saved, and write a ``result.json`` for each.
 
     The best and the last weights are evaluated on every part; the test part is opened once per run. Equal best and
@@ -278,9 +283,10 @@ def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, start
             if evaluated and len(split):
                 every = logits_of(stack, evaluated, split.to(stack.flat.device))
                 for index, logits in zip(evaluated, every, strict=True):
-                    scores[index, which][part] = metrics(logits.cpu(), split.labels), logits.cpu()
+                    scores[index, which][part] = metrics(logits.cpu(), split.labels, objective), logits.cpu()
     for replica in replicas:
-        result = _result(replica, {w: scores.get((replica.index, w), {}) for w in WEIGHTS}, parts, splits)
+        found = {w: scores.get((replica.index, w), {}) for w in WEIGHTS}
+        result = _result(replica, found, parts, splits, objective)
         model = stack.models[replica.index]
         result["depth"] = model.depth
         result["num_params"] = sum(p.numel() for p in model.parameters())
@@ -294,12 +300,16 @@ def finish(replicas: Sequence[Replica], splits: data.Splits, stack: Stack, start
 
 
 def _result(
-    replica: Replica, found: dict[str, Evaluated], parts: dict[str, data.Split], splits: data.Splits
+    replica: Replica,
+    found: dict[str, Evaluated],
+    parts: dict[str, data.Split],
+    splits: data.Splits,
+    objective: Objective,
 ) -> RunResult:
     """Most of ``result.json``, from the scores of the best and the last weights; writes ``predictions.npz``."""
     reported = "best" if replica.config.train.early_stopping and replica.checkpoints.best else "last"
     # A diverged run has no last weights; without validation images there are no best ones, and nothing to judge by.
-    unknown = dict.fromkeys((*METRICS, *own_names()), math.nan if replica.status == "diverged" else None)
+    unknown = dict.fromkeys(metric_names(objective), math.nan if replica.status == "diverged" else None)
     scores: dict[str, Scores] = {
         part: {w: found[w][part][0] if part in found[w] else unknown for w in WEIGHTS} for part in parts
     }
@@ -307,9 +317,12 @@ def _result(
     per_class, confusion = None, None
     if shown in found[reported]:
         logits, labels = found[reported][shown][1], parts[shown].labels
-        per_class, confusion = class_report(logits, labels, splits.spec.classes)
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, logits=logits.numpy(), labels=labels.numpy())
+        if learns_values(objective):
+            np.savez_compressed(buffer, predictions=logits.numpy(), targets=labels.numpy())
+        else:
+            per_class, confusion = class_report(logits, labels, splits.spec.classes)
+            np.savez_compressed(buffer, logits=logits.numpy(), labels=labels.numpy())
         write_atomic(replica.folder.path / "predictions.npz", buffer.getvalue())
     weights, newest = replica.snapshot(reported), replica.checkpoints.newest
     return {

@@ -22,10 +22,10 @@ from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.owncode import user_code
 from netdepth.registry import REGISTRIES, Registry, registry_of
-from netdepth.training.evaluate import own_names
+from netdepth.training.evaluate import metric_names
 from netdepth.training.finished import begin_with, name_of, pinned
 from netdepth.training.gradients import has_handwritten_pass
-from netdepth.training.objectives import OBJECTIVES, find_teacher
+from netdepth.training.objectives import OBJECTIVES, data_for_objective, find_teacher, refuse_other_labels
 from netdepth.training.optim import OPTIMIZERS, SCHEDULES, WatchingSchedule, elementwise
 from netdepth.training.process import find_device
 from netdepth.training.torch_optim import trial_parameter
@@ -74,11 +74,12 @@ def resolve(config: RunConfig, runtime: Runtime, splits: data.Splits | None = No
     """``config`` made ready to run; its data set is loaded unless its ``splits`` are given.
 
     Raises:
-        BadInput: as `fill_in`; the data set cannot be split in this way.
+        BadInput: as `fill_in`; the data set cannot be split in this way, or its labels are not what is learned.
         StorageError: the data are not on this machine.
     """
     config = fill_in(config, runtime.device, runtime.runs_root)
     splits = splits or data.load(config.dataset, data_dir=runtime.data_dir)
+    refuse_other_labels(config, splits.spec)
     return ResolvedConfig(config, splits, fingerprint(config, splits.spec))
 
 
@@ -93,6 +94,7 @@ def fill_in(config: RunConfig, device: str = "auto", runs_root: Path | None = No
     parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
     config = dataclasses.replace(config, **parts)
     _refuse_settings_out_of_range(config)
+    config = dataclasses.replace(config, dataset=data_for_objective(config))
     if config.train.precision == "auto":
         lower = models.class_of(config.model.name).gains_from_bf16 and multiplies_bf16(find_device(device))
         train = dataclasses.replace(config.train, precision="bf16" if lower else "float32")
@@ -113,8 +115,7 @@ def _refuse_settings_out_of_range(config: RunConfig) -> None:
     with user_code(f"optimizer {config.optimizer.name!r}"):
         optimizer.step(0.0)
     SCHEDULES.build(config.schedule, 1, 1)
-    OBJECTIVES.build(config.objective)
-    own_names()
+    metric_names(OBJECTIVES.build(config.objective))
 
 
 def multiplies_bf16(device: torch.device) -> bool:
@@ -147,7 +148,7 @@ def build_model(
             single image; a parent run that does not fit.
     """
     model = models.build(
-        config.model, splits.spec.input_shape, len(splits.spec.classes), seed=derive_seed(config.seed, "init")
+        config.model, splits.spec.input_shape, splits.spec.outputs, seed=derive_seed(config.seed, "init")
     ).to(WEIGHT_TYPES[config.train.precision])
     mean, std = splits.statistics
     model.normalize.set_statistics(splits.pixel_mean if model.pixel_mean else mean, std)

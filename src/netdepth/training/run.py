@@ -27,7 +27,7 @@ from netdepth.training.evaluate import own_names
 from netdepth.training.gradients import choose_gradients
 from netdepth.training.longer import train_on
 from netdepth.training.loop import Watch, lay_out, train_stack
-from netdepth.training.objectives import OBJECTIVES, CrossEntropy, Distillation, prepare
+from netdepth.training.objectives import OBJECTIVES, CrossEntropy, Distillation, data_record, prepare
 from netdepth.training.own import own_parts
 from netdepth.training.parallel import ALONE, Follower, StartedRun, Team, joined
 from netdepth.training.process import configure, environment
@@ -221,8 +221,7 @@ def _train(
     process = configure(runtime, per_step, recorded, team)
     made_in = dataclasses.replace(environment(process, seeds), own=own_parts(config))
     team.begin(StartedRun(mark, made_in), process.device)
-    seen = {"label_entropy": splits.label_entropy, "pictures": to_json(splits.pictures)}
-    split = {**to_json(splits.spec), **seen, "without_val": list(splits.without_val)}
+    split = data_record(splits, objective)
     for replica in missing:
         folder = replica.folder
         if runtime.fresh:  # not before everything that may be refused has been built

@@ -21,7 +21,7 @@ from netdepth.config import SCHEMA, Json, Runtime
 from netdepth.errors import BadInput, choose
 from netdepth.files.atomic import jsonable, write_atomic
 from netdepth.models import describe
-from netdepth.tools.common import html_answer, output_file, seen_by
+from netdepth.tools.common import html_answer, output_file, refuse_values, seen_by
 from netdepth.tools.explain import sheet as sheets
 from netdepth.tools.explain.examine import (
     PASSES,
@@ -95,6 +95,7 @@ def explain(
     files = [Path(path) for path in ([images] if isinstance(images, str | Path) else images or [])]
     if images is not None and not files:
         raise BadInput("images = [] names no picture; None takes the run's validation images")
+    refuse_values(run, "explain shows evidence for classes")
     target = _sheet_file(run, bool(files)) if out is None else output_file(out, ".png", in_new_folder=True)
     model = run.model() if isinstance(run, Run) else run.model
     known = run.classes

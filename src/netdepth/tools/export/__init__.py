@@ -15,7 +15,7 @@ from netdepth.config import to_json
 from netdepth.data import DatasetSpec
 from netdepth.errors import choose
 from netdepth.files.atomic import write_atomic
-from netdepth.tools.common import Opened, open_weights, output_file
+from netdepth.tools.common import Opened, open_weights, output_file, refuse_values
 from netdepth.tools.export.card import model_card, weights_card
 from netdepth.tools.export.formats import FORMATS, Format, Parity, compare
 from netdepth.training.finished import Run
@@ -75,6 +75,7 @@ def export(
     if isinstance(found.source, Published):
         return _exported_file(found.source, form, to, out)
     run, model = found.source, found.network
+    refuse_values(run, "export checks and describes networks of classes only; run.weights() gives its safetensors file")
     default = run.path / FOLDER / (found.name + form.suffix)
     file = default if out is None else output_file(out, form.suffix)
     splits = run.data(data_dir)

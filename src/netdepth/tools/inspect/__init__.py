@@ -20,6 +20,7 @@ from netdepth.tools.inspect.statistics import read_statistics, words
 from netdepth.training.checkpoint import MODEL, load_weights
 from netdepth.training.finished import Run
 from netdepth.training.layers import Statistics, probe, probe_batch
+from netdepth.training.objectives import OBJECTIVES
 from netdepth.training.own import find_own
 from netdepth.training.resolve import build_model, fill_in
 
@@ -53,7 +54,7 @@ class Inspection:
             "folder": self.run.path,
             "status": self.run.status(),
             **dataclasses.asdict(self.description),
-            "probes": [({"schema": SCHEMA} if self.kept else {}) | dataclasses.asdict(one) for one in self.statistics],
+            "probes": [({"schema": SCHEMA} if self.kept else {}) | one.as_json() for one in self.statistics],
             "training_gradients": [
                 {key: record.get(key) for key in ("step", "epoch", "layer_grad_norms")}
                 for record in self.run.read_metrics()
@@ -97,11 +98,11 @@ def _network(run: Run) -> models.Network:
         BadInput: the folder does not say what the network is.
     """
     config, split = run.config, run.dir.split()
-    if not config.get("model") or split is None or split.input_shape is None or not split.classes:
+    if not config.get("model") or split is None or split.input_shape is None or not split.outputs:
         raise BadInput(f"run {run.path.name} does not say what its network is: config.json or split.json lacks it")
     find_own(run.dir, "model")
     component = from_json(Component, config["model"], "config.model")
-    return models.build(component, split.input_shape, len(split.classes))
+    return models.build(component, split.input_shape, split.outputs)
 
 
 def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statistics]:
@@ -123,12 +124,12 @@ def _measured(run: Run, data_dir: Path | None, root: Path | None) -> list[Statis
         ) from None
     torch.set_num_threads(1)  # initial weights are drawn on one thread
     model = build_model(config, splits, runs_root=root)
-    batch = probe_batch(splits.train)
-    found = [probe(model, *batch)]
+    batch, objective = probe_batch(splits.train), OBJECTIVES.build(config.objective)
+    found = [probe(model, *batch, objective=objective)]
     newest = run.dir.newest_checkpoint()
     if newest is not None:
         step, files = newest
         load_weights(model, files[MODEL])
         epochs = {record["step"]: record["epoch"] for record in run.dir.read_metrics()}
-        found.append(probe(model, *batch, step, epochs.get(step, float("nan"))))
+        found.append(probe(model, *batch, step, epochs.get(step, float("nan")), objective))
     return found

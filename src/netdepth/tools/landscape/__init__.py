@@ -26,7 +26,7 @@ from netdepth.files.atomic import restored
 from netdepth.models import Network, describe
 from netdepth.progress import CountProgress
 from netdepth.text import plain
-from netdepth.tools.common import html_answer, open_run, output_file
+from netdepth.tools.common import html_answer, open_run, output_file, refuse_values
 from netdepth.tools.landscape import surface
 from netdepth.tools.landscape.picture import draw_landscape, landscape_words
 from netdepth.tools.landscape.surface import Curvature, Setting, Slice
@@ -117,6 +117,8 @@ def landscape(
         Locked: another process works in the run's folder.
     """
     chosen = [open_run(run, runs_dir) for run in runs]
+    for run in chosen:
+        refuse_values(run, "a landscape is drawn of the cross-entropy of classes")
     _check(chosen, {"grid": grid, "images": images, "seed": seed})
     if out is not None:
         output_file(out, ".png")

@@ -114,6 +114,8 @@ def probe(
     component = COMPONENTS["dataset"].resolve(_component(dataset, overrides) if isinstance(dataset, str) else dataset)
     found = open_weights(run, weights, runs_dir)
     splits, network = data.load(component, data_dir=data_dir), found.network.float()
+    if splits.spec.targets:
+        raise BadInput(f"--dataset {component.name} has values for labels; a linear probe classifies")
     if isinstance(found.source, Published):
         home = RunDir(found.source.path.with_name(found.source.path.stem + "-probe"))
         found.source.sized(splits.spec.input_shape)
