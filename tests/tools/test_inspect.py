@@ -192,7 +192,7 @@ def test_inspect_shows_table_picture_and_words(
     }  # fmt: skip
     assert document["training_gradients"] == [{"step": 32, "epoch": 1.0, "layer_grad_norms": {"head.weight": 0.25}}]
     for found, model in zip(document["probes"], (first, last), strict=True):
-        expected = asdict(probe(model, *probe_batch(splits.train), found["step"], found["epoch"]))
+        expected = probe(model, *probe_batch(splits.train), found["step"], found["epoch"]).as_json()
         assert {key: found[key] for key in expected} == json.loads(json.dumps(expected))
         assert found.get("schema") == (1 if kept else None)  # as the file has it
     assert [found["step"] for found in document["probes"]] == [0, 32]

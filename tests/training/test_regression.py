@@ -136,6 +136,23 @@ def test_tables_and_files_of_arrays(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert main(["runs", "list", f"--runs={tmp_path / 'runs'}"]) == 0
 
 
+def test_an_objective_of_ones_own_learns_values(tmp_path: Path) -> None:
+    @nd.OBJECTIVES.register("test-huber")
+    class Huber:
+        targets = "values"
+
+        def __init__(self, delta: float = 1.0) -> None:
+            self.delta = delta
+
+        def __call__(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+            return torch.nn.functional.huber_loss(outputs, targets.to(outputs.dtype), delta=self.delta)
+
+    run = trained(tmp_path, nd.dataset(X, Y), "objective=test-huber", "objective.delta=0.5")
+    test = run.result["test"]["last"]
+    assert test["loss"] < 0.5 * test["mae"]
+    assert run.dir.split().constant_loss > run.result["train"]["last"]["loss"]
+
+
 @pytest.mark.parametrize(
     ("labels", "settings", "words"),
     [

@@ -242,7 +242,7 @@ class SplitRecord:
         with contextlib.suppress(BadInput):
             pictures = from_json(PictureStatistics, value.get("pictures"), "pictures")
         targets: Any = value.get("targets", ())
-        if "targets" in value and not (isinstance(targets, list) and targets and all(map(_is_text, targets))):
+        if not (isinstance(targets, list | tuple) and all(map(_is_text, targets))):
             raise ValueError("targets")
         constant = value.get("constant_loss")
         name, entropy, note = value.get("name"), value.get("label_entropy"), value.get("note")

@@ -124,10 +124,7 @@ def _records(
     val: Split | None,
     seconds: float,
 ) -> Evaluation:
-    """One record per replica of ``indices``; without ``val`` they have diverged.
-
-    Under an ``objective`` that learns values the metrics of validation stand where the accuracies do.
-    """
+    """One record per replica of ``indices``; without ``val`` they have diverged. Values have no accuracies in it."""
     evaluated_from = time.perf_counter()
     train_loss = torch.stack(losses).double().mean(0).tolist()
     train_accuracy = (torch.stack(right).sum(0) / seen).tolist()
@@ -135,8 +132,8 @@ def _records(
     sound = [index for index in indices if val is not None and math.isfinite(train_loss[index]) and finite[index]]
     judged = scores_at_evaluation(stack, sound, val, objective) if val is not None else []
     val_of = dict(zip(sound, judged, strict=True))
-    values = learns_values(objective)
-    unknown = dict.fromkeys((*(VALUE_METRICS if values else ("loss", "accuracy")), *own_names()), math.nan)
+    told = VALUE_METRICS if learns_values(objective) else ("loss", "accuracy")
+    unknown = dict.fromkeys((*told, *own_names()), math.nan)
     share = (seconds + time.perf_counter() - evaluated_from) / len(stack.live)
     records = {}
     for index in indices:
@@ -149,9 +146,8 @@ def _records(
             "epoch": step / per_epoch,
             "lr": lr,
             "train_loss": train_loss[index],
-            **({} if values else {"train_accuracy": train_accuracy[index]}),
-            **{name: found.pop(name) for name in ("val_loss", "val_accuracy") if name in found},
-            **({name: found.pop(name) for name in ("val_mse", "val_mae", "val_r2")} if values else {}),
+            **({"train_accuracy": train_accuracy[index]} if "accuracy" in told else {}),
+            **{f"val_{name}": found.pop(f"val_{name}") for name in told},
             "gap": val_loss - train_loss[index],
             "grad_norm": math.hypot(*layer_norms),
             "layer_grad_norms": dict(zip(norms, layer_norms, strict=True)),
