@@ -427,7 +427,7 @@ def prepared(recipe: str | StudySpec, runtime: Runtime, **changes: Any) -> tuple
     Raises:
         BadInput: as `ask`.
     """
-    from netdepth.studies.contrasts import out_of_reach
+    from netdepth.studies.reach import out_of_reach
     from netdepth.studies.run import locate_study
 
     runtime = with_imports(runtime, recipe)

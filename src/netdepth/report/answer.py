@@ -11,7 +11,7 @@ from netdepth.runs.compare import mcnemar_of_runs
 from netdepth.runs.folder import RunDir
 from netdepth.stats.exact import McNemar
 from netdepth.studies.contrasts import Contrast
-from netdepth.studies.sentences import named
+from netdepth.studies.wording import named
 from netdepth.text import count, listed, p_value, percent, thousands
 
 __all__ = ["Line", "PageAnswer", "answer_of"]

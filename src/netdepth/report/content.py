@@ -20,9 +20,11 @@ from netdepth.report.paper import BesidePaper, beside_paper
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.report.tables import Chip, Grid, Table
 from netdepth.runs.table import minimised
+from netdepth.stats.family import spending
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
-from netdepth.text import SETTINGS, STATUS_WORDS, count, percent, printable, significant, thousands
+from netdepth.studies.wording import quantity_of
+from netdepth.text import SETTINGS, STATUS_WORDS, count, percent, plain, printable, significant, thousands
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
 
@@ -119,10 +121,19 @@ class Content:
     def method(self) -> list[str]:
         """How the verdict was reached, a paragraph each."""
         spec = self.data.spec
-        families = Counter(item.family for item in spec.primary)
         named = count(len(spec.primary), "comparison")
-        values = {"level": LEVEL, "chance_share": CHANCE_SHARE, "vanishing": VANISHING_RATIO}
-        return rendered("method.txt", spec=spec, families=families, primary=named, **values).strip().split("\n\n")
+        family = spec.primary[0].family if spec.primary else "depth"
+        quantity = quantity_of(family, spec)
+        share = f"± {plain(100 * spec.smallest_effect)} % of the reference"
+        values = {
+            "level": LEVEL,
+            "chance_share": CHANCE_SHARE,
+            "vanishing": VANISHING_RATIO,
+            "quantity": quantity.name,
+            "effect": share if spec.effect == "relative" else quantity.effect(spec.smallest_effect),
+            "times": spending(spec.looks, spec.max_looks),
+        }
+        return rendered("method.txt", spec=spec, primary=named, **values).strip().split("\n\n")
 
 
 def rendered(template: str, **values: Any) -> str:

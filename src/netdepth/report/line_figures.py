@@ -75,13 +75,14 @@ def values_of(data: StudyData, quantity: Panel) -> dict[tuple[str, str], list[fl
 
 
 def mean_of(values: Sequence[float], quantity: Panel) -> Estimate | None:
-    """The mean over the seeds with its interval (of losses the geometric one); None unless every run has a value."""
+    """The mean over the seeds with its interval; None unless every run has a value.
+
+    The interval ends at 0, and of losses, whose axis is logarithmic, at half of the smallest one.
+    """
     if not values or not all(map(math.isfinite, values)):
         return None
-    if not quantity.error and min(values) > 0:
-        return mean_interval(values, scale="log")
-    found = mean_interval(values)
-    return found if found.low is None else dataclasses.replace(found, low=max(found.low, 0.0))
+    found, floor = mean_interval(values), 0.0 if quantity.error else min(values) / 2
+    return found if found.low is None else dataclasses.replace(found, low=max(found.low, floor))
 
 
 def labels_of(data: StudyData) -> list[str]:

@@ -21,7 +21,7 @@ from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRuns
 from netdepth.studies.contrasts import CellVerdict, Contrast
 from netdepth.studies.sentences import Sentence
 from netdepth.studies.table import SOURCES
-from netdepth.studyspec import Family
+from netdepth.studies.wording import quantity_of
 from netdepth.text import NO_BREAK, gradient_ratio, p_value, percent, points, significant, thousands
 
 __all__ = [
@@ -128,10 +128,9 @@ class Numbers:
     def __init__(self, data: StudyData) -> None:
         self.data = data
         self.everything = tuple(run.number for run in data.runs)
-        self._families: dict[Family, set[int]] = {}
-        for contrast in data.verdict.contrasts if data.verdict is not None else ():
-            if contrast.primary:
-                self._families.setdefault(contrast.family, set()).update(self.compared(contrast))
+        contrasts = data.verdict.contrasts if data.verdict is not None else ()
+        self.family = tuple(sorted({n for contrast in contrasts if contrast.primary for n in self.compared(contrast)}))
+        """The runs of all comparisons named beforehand: the correction looks at all of them."""
 
     # --- which runs ---
 
@@ -147,18 +146,14 @@ class Numbers:
         """The runs of both sides."""
         return self.data.numbers(run for runs in contrast.runs for run in runs)
 
-    def family(self, family: Family) -> tuple[int, ...]:
-        """The runs of all comparisons named beforehand in a family: Holm's correction looks at all of them."""
-        return tuple(sorted(self._families.get(family, ())))
-
     def resting_on(self, sentence: Sentence) -> set[int]:
         """The runs of what a sentence is about, and those of the families that its corrected p-values look at."""
         cells = [item.cell for item in sentence.cells]
         found = {number for cell in cells for number in self.planned(cell.condition, cell.level)}
         if sentence.kind == "condition":
-            found |= {*self.family("depth")}
+            found |= {*self.family}
         for contrast in sentence.contrasts:
-            found |= {*self.compared(contrast), *self.family(contrast.family)}
+            found |= {*self.compared(contrast), *self.family}
         return found
 
     # --- numbers ---
@@ -187,37 +182,61 @@ class Numbers:
         value = cell.gradient_ratio
         return Number(gradient_ratio(value), value, self.of_cell(cell), RATIOS, "test")
 
-    def difference(self, contrast: Contrast, sort: Sort) -> list[Number | str]:
-        """A difference of training losses, or of validation errors, with its interval."""
-        estimate = contrast.difference if sort == "loss" else contrast.val_difference
-        fields = LOSSES if sort == "loss" else ERRORS
-        return shown_estimate(estimate, self.compared(contrast), fields, sort, sign=True)
+    def difference(self, contrast: Contrast) -> list[Number | str]:
+        """The difference of what is judged, with its 95 % interval."""
+        fields, sort = self._decided_by(contrast), self._sort(contrast)
+        return shown_estimate(contrast.own(contrast.difference), self.compared(contrast), fields, sort, sign=True)
 
-    def p(self, contrast: Contrast) -> Number:
-        """The exact p-value, not corrected."""
-        return Number(p_value(contrast.p), contrast.p, self.compared(contrast), self._decided_by(contrast), "test")
+    def corrected_interval(self, contrast: Contrast) -> list[Number | str]:
+        """Its interval at the level that its test was held against, and that level."""
+        held = contrast.difference_corrected
+        if held is None or held.low is None:
+            return ["-"]
+        runs, fields = self.family, self._decided_by(contrast)
+        ends = shown_interval(contrast.own(held), runs, fields, self._sort(contrast), sign=True)
+        return [*ends, " at ", Number(f"{100 * held.level:.4g} %", held.level, self.family, fields, "test")]
 
-    def corrected_p(self, contrast: Contrast, validation: bool = False) -> Number | str:
-        """The p-value corrected over its family; of the validation error if asked."""
-        value = contrast.val_corrected_p if validation else contrast.corrected_p
-        if value is None:
-            return "-"
-        fields = ERRORS if validation else self._decided_by(contrast)
-        return Number(p_value(value), value, self.family(contrast.family), fields, "test")
+    def val_difference(self, contrast: Contrast) -> list[Number | str]:
+        """The difference of the validation errors, with its 95 % interval."""
+        return shown_estimate(contrast.val_difference, self.compared(contrast), ERRORS, "percent", sign=True)
 
-    @staticmethod
-    def _decided_by(contrast: Contrast) -> tuple[str, ...]:
+    def p(self, contrast: Contrast, of: Literal["exact", "t"]) -> Number:
+        """The p-value of the exact test or of the t test, not corrected."""
+        value = contrast.tests.exact_p if of == "exact" else contrast.tests.t_p
+        return Number(p_value(value), value, self.compared(contrast), self._decided_by(contrast), "test")
+
+    def corrected_p(self, contrast: Contrast) -> Number | str:
+        """The corrected p-value of what is claimed: of the equivalence, or else of the difference."""
+        value = contrast.p_of("equivalence" if contrast.label == "equivalent" else "difference")
+        return "-" if value is None else Number(p_value(value), value, self.family, self._decided_by(contrast), "test")
+
+    def failed(self, contrast: Contrast) -> list[Number | str]:
+        """The failed runs of both sides; ``-`` where none failed."""
+        failures, runs = contrast.failures, self.compared(contrast)
+        if not failures.failed and not failures.against_failed:
+            return ["-"]
+        one, other = (Number(str(n), n, runs, LOSSES, "test") for n in (failures.failed, failures.against_failed))
+        return [one, f" of {failures.runs}, ", other, f" of {failures.against_runs}"]
+
+    def _decided_by(self, contrast: Contrast) -> tuple[str, ...]:
+        if self.data.spec.metric is not None:
+            return (SOURCES[self.data.spec.metric], STATUS)
         return ERRORS if contrast.family == "condition" else LOSSES
+
+    def _sort(self, contrast: Contrast) -> Sort:
+        return "percent" if quantity_of(contrast.family, self.data.spec).per_unit == 100 else "loss"
 
     def sizes(self, contrast: Contrast) -> list[Number | str]:
         """How many runs, or pairs of runs, are compared."""
-        left, right = contrast.runs
         both = self.planned(contrast.cell.condition, contrast.cell.level)
         both += self.planned(contrast.against.condition, contrast.against.level)
-        numbers = [Number(str(n), n, both, (STATUS,), "test") for n in (len(left), len(right))]
-        if contrast.family != "depth":
-            return [numbers[0], f"{NO_BREAK}pairs"]
-        return [numbers[0], f"{NO_BREAK}+{NO_BREAK}", numbers[1]]
+        sizes = [Number(str(len(runs)), len(runs), both, (STATUS,), "test") for runs in contrast.runs]
+        if contrast.design != "unpaired":
+            return [sizes[0], f"{NO_BREAK}pairs" if len(sizes) == 2 else f"{NO_BREAK}seeds"]
+        shown: list[Number | str] = [sizes[0]]
+        for size in sizes[1:]:
+            shown += [f"{NO_BREAK}+{NO_BREAK}", size]
+        return shown
 
     def said(self, text: str, runs: Iterable[int], fields: tuple[str, ...] = JUDGED) -> Number:
         """Words with numbers in them, which rest on ``fields``: on all that a verdict looks at unless given."""
@@ -225,11 +244,11 @@ class Numbers:
 
     def label(self, item: CellVerdict, word: str) -> Number:
         """What a cell is called: its own runs, and those of the family that its corrected p-value looks at."""
-        return self.said(word, {*self.of_cell(item.cell), *self.family("depth"), *self.family("condition")})
+        return self.said(word, {*self.of_cell(item.cell), *self.family})
 
     def contrast_label(self, contrast: Contrast, word: str) -> Number:
         """What a comparison found."""
-        return self.said(word, {*self.compared(contrast), *(self.family(contrast.family) if contrast.primary else ())})
+        return self.said(word, {*self.compared(contrast), *(self.family if contrast.primary else ())})
 
     def of_run(self, run: StudyRun, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
         """A column of numbers for one run; an ``…accuracy`` is shown as the error that it leaves."""

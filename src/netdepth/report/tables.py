@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +10,7 @@ from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
-from netdepth.studies.sentences import named, versus
+from netdepth.studies.wording import CAUSES, failed_words, named, quantity_of, versus
 from netdepth.studyspec import StudySpec
 from netdepth.text import STATUS_WORDS, as_typed, percent, plain
 
@@ -21,9 +20,9 @@ __all__ = [
 ]  # fmt: skip
 
 WORDS: dict[Label, str] = {
-    "exploded": "explodes", "vanished": "vanishes", "degraded": "worse", "helps": "better",
-    "no_evidence": "no difference", "undecided": "undecided", "exploratory": "", "reference": "reference",
-    "not judged": "not judged",
+    "exploded": "explodes", "vanished": "vanishes", "at chance": "at chance", "degraded": "worse", "helps": "better",
+    "equivalent": "equivalent", "not worse": "not worse", "undecided": "undecided", "exploratory": "",
+    "reference": "reference", "not judged": "not judged",
 }  # fmt: skip
 """What a table says of a label; nothing of a comparison that was not named before the runs."""
 
@@ -31,7 +30,8 @@ MADE = {"alone": "one by one", "cohort": "several seeds together"}
 """What ``environment.json`` says of how a run was trained, for people."""
 
 GLYPHS: dict[Label, str] = {
-    "exploded": "!", "vanished": "∅", "degraded": "↓", "helps": "↑", "no_evidence": "=", "undecided": "?",
+    "exploded": "!", "vanished": "∅", "at chance": "~", "degraded": "↓", "helps": "↑", "equivalent": "=",
+    "not worse": "≥", "undecided": "?",
     "exploratory": "·", "reference": "•", "not judged": "·",
 }  # fmt: skip
 
@@ -111,11 +111,11 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         against = f" against {data.spec.place(data.spec.reference_level)}" if tested else ""
         title = f"Each {factor or 'condition'}{against}"
         n = _sizes(len(item.cell.runs) for item in found.cells)
-        caption = f"{title} (geometric mean of the training losses in nats, n = {n} runs)"
+        caption = f"{title} (mean training loss in nats, n = {n} runs)"
         grid.append(Grid(caption, heads, places, lines))
     twins: dict[tuple[str, str], dict[str, Contrast]] = {}
     for contrast in found.contrasts:
-        if contrast.family != "depth":
+        if contrast.family in ("shortcut", "condition"):
             name = f"{named(contrast.cell)} against {named(contrast.against)}"
             key = f"{contrast.cell.condition} against {contrast.against.condition}"
             twins.setdefault((name, key), {})[contrast.cell.level] = contrast
@@ -124,10 +124,10 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             GridLine(name, key, None, tuple(_twin_chip(own.get(level), numbers) for level in levels))
             for (name, key), own in twins.items()
         )
-        what = "validation errors" if data.spec.by_validation else "training losses in nats"
+        what = "validation error in percentage points" if data.spec.by_validation else "training loss in nats"
         n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
         equal = f" at equal {factor}" if factor else ""
-        caption = f"One condition against another{equal} (mean difference of {what}, n = {n} pairs of runs)"
+        caption = f"One condition against another{equal} (difference of mean {what}, n = {n} runs)"
         grid.append(Grid(caption, heads, places, pairs))
     return grid
 
@@ -147,17 +147,16 @@ def _chip(item: CellVerdict, numbers: Numbers, tested: bool) -> Chip:
     if not item.cell.runs:
         return Chip("missing", "–", numbers.said("no run", numbers.planned(item.cell.condition, item.cell.level)), ())
     label: Label = "exploratory" if item.label == "reference" and not tested else item.label
-    stuck = item.cell.fate == "at chance" and label not in ("vanished", "exploded")
     number = [numbers.measured(item.cell)] if label == "exploded" else numbers.loss(item.cell)
-    word = numbers.label(item, "at chance" if stuck else WORDS[label])
-    return Chip("stuck" if stuck else label, GLYPHS[label], word, number if label == "exploratory" else number[:1])
+    word = numbers.label(item, WORDS[label])
+    return Chip(label, GLYPHS[label], word, number if label == "exploratory" else number[:1])
 
 
 def _twin_chip(contrast: Contrast | None, numbers: Numbers) -> Chip | None:
     if contrast is None or not all(contrast.runs):
         return None
     word = numbers.contrast_label(contrast, WORDS[contrast.label])
-    number = numbers.difference(contrast, "percent" if contrast.family == "condition" else "loss")
+    number = numbers.difference(contrast)
     return Chip(contrast.label, GLYPHS[contrast.label], word, number if not contrast.primary else number[:1])
 
 
@@ -167,9 +166,8 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
     for item in data.verdict.cells if data.verdict is not None else ():
         cell = item.cell
         planned = data.cells[cell.condition, cell.level]
-        kinds = Counter(run.kind for run in cell.runs if run.kind != "trained")
-        some = [f"{n} {kind}" for kind, n in kinds.items() if n < len(cell.runs)]
-        word = "; ".join(part for part in (WORDS[item.label], *some) if part)
+        explanation = item.contrast and item.contrast.explanation
+        cause = CAUSES[explanation.cause] if explanation else "-"
         measured: Shown = ["; as measured, median ", numbers.measured(cell)] if cell.of_kind("exploded") else []
         count = numbers.count((run for run in planned if run.finished), planned)
         rows.append(
@@ -177,43 +175,46 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
                 "condition": [cell.label],
                 **_level(data, cell.level),
                 "runs": [count, f" of {len(planned)}"] if cell.missing else [count],
-                "verdict": [numbers.label(item, word or "-")],
-                "cause": [numbers.label(item, item.cause) if item.cause is not None else "-"],
-                "training loss (nats)": [*numbers.loss(cell), *measured],
-                "validation error": numbers.val_error(cell),
+                "verdict": [numbers.label(item, WORDS[item.label] or "-")],
+                "consistent with": [numbers.label(item, cause) if explanation else "-"],
+                "failed": [numbers.said(failed_words(cell) or "-", numbers.of_cell(cell))],
+                "mean training loss (nats)": [*numbers.loss(cell), *measured],
+                "mean validation error": numbers.val_error(cell),
                 "first / last gradient": [numbers.ratio(cell)],
                 "made from runs": [run_ranges(numbers.of_cell(cell))],
             }
         )
     factor = f" and {data.spec.factor_name}" if data.spec.factor else ""
     caption = f"Per condition{factor}: means over the seeds with 95 % intervals"
-    return _table(caption, rows, text=("condition", "verdict", "cause", "made from runs"))
+    return _table(caption, rows, text=("condition", "verdict", "consistent with", "failed", "made from runs"))
 
 
 def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
     """The comparisons named beforehand, or the others, which have no verdict and no corrected p-value."""
     rows: list[dict[str, Shown]] = []
-    by_validation = data.spec.by_validation  # then p and corrected p are of the validation error
     for contrast in data.verdict.contrasts if data.verdict is not None else ():
         if contrast.primary != primary:
             continue
-        loss: Shown = ["-"] if by_validation else numbers.difference(contrast, "loss")
-        word = (WORDS[contrast.label] or "-") + (f" ({contrast.cause})" if contrast.cause is not None else "")
+        quantity = quantity_of(contrast.family, data.spec)
+        unit = f" ({quantity.difference_unit})" if quantity.unit else ""
+        beside = data.spec.metric is None and contrast.family != "condition" and len(contrast.runs) == 2
         rows.append(
             {
-                "comparison": [versus(contrast)],
-                "verdict": [numbers.contrast_label(contrast, word)],
-                "difference of training losses (nats)": loss,
+                "comparison": [versus(contrast, data.spec)],
+                "verdict": [numbers.contrast_label(contrast, WORDS[contrast.label] or "-")],
+                f"difference of mean {quantity.name}{unit}, 95 % interval": numbers.difference(contrast),
+                "interval at the level of its test": numbers.corrected_interval(contrast),
                 "n": numbers.sizes(contrast),
-                "p": [numbers.p(contrast)],
+                "failed": numbers.failed(contrast),
+                "p, exact test": [numbers.p(contrast, "exact")],
+                "p, t test": [numbers.p(contrast, "t")],
                 "corrected p": [numbers.corrected_p(contrast)],
-                "difference of validation errors": numbers.difference(contrast, "percent"),
-                "its corrected p": ["-" if by_validation else numbers.corrected_p(contrast, validation=True)],
+                "difference of mean validation error": numbers.val_difference(contrast) if beside else ["-"],
                 "made from runs": [run_ranges(numbers.compared(contrast))],
             }
         )
     caption = "Named before the runs: these may claim" if primary else "Not named before the runs: they claim nothing"
-    return _table(caption, rows, text=("comparison", "verdict", "made from runs"))
+    return _table(caption, rows, text=("comparison", "verdict", "failed", "made from runs"))
 
 
 def run_table(data: StudyData, numbers: Numbers) -> Table:

@@ -1,4 +1,4 @@
-"""Exact tests by counting every arrangement of the data, and Holm's correction.
+"""Exact tests by counting every arrangement of the data.
 
 If depth (or the shortcut) made no difference, the labels "deep" and "shallow" could be dealt out
 to the runs in any other way just as well. The p-value is the share of all ways whose difference
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from netdepth.errors import BadInput
 
 __all__ = [
-    "ExactTest", "McNemar", "holm", "mcnemar", "permutation_test", "seeds_to_reach", "sign_flip_test", "smallest_p",
+    "ExactTest", "McNemar", "failures_p", "mcnemar", "permutation_test", "seeds_to_reach", "sign_flip_test",
+    "smallest_p", "trend_test",
 ]  # fmt: skip
 
 Array = NDArray[np.float64]
@@ -132,39 +133,52 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
     return McNemar(len(first), only_first, only_second, p)
 
 
+def failures_p(failed: int, n: int, others_failed: int, others: int) -> float:
+    """Fisher's exact test (1934), two-sided: do ``failed`` of ``n`` runs and ``others_failed`` of ``others`` differ?"""
+    if not failed + others_failed or not n or not others:
+        return 1.0
+    from scipy.stats import fisher_exact
+
+    table = [[failed, n - failed], [others_failed, others - others_failed]]
+    return min(1.0, float(fisher_exact(table).pvalue))
+
+
+def trend_test(groups: Sequence[Sequence[float]], scores: Sequence[float]) -> ExactTest:
+    """Do the values rise or fall with the ``scores`` of their groups (1, 2, 3, ... for ordered levels)?
+
+    The statistic is the slope of the values against the centred scores, as in the test of Armitage (1955) and in
+    Pitman's of a correlation (1937); ``difference`` is that slope. All values are dealt out to the groups anew,
+    99,999 times and with a fixed seed; the observed order counts as one more (Phipson and Smyth 2010).
+
+    Raises:
+        BadInput: an empty group, a value that is not finite, scores that are all the same.
+    """
+    values = [_values(group, "a group") for group in groups]
+    x = np.repeat(np.asarray(scores, dtype=np.float64), [len(group) for group in values])
+    x = x - x.mean()
+    spread = float(x @ x)
+    if spread <= 0:
+        raise BadInput(f"scores = {list(scores)!r} are all the same; a trend takes two levels or more")
+    pooled = np.concatenate(values)
+    centred = pooled - pooled.mean()
+    observed = float(x @ centred)
+    bound = abs(observed) - TOLERANCE * float(np.abs(x).max() * np.abs(pooled).sum())
+    generator = np.random.Generator(np.random.PCG64(0))
+    draws = (generator.permuted(rows, axis=1) @ x for rows in _chunks(centred))
+    return _monte_carlo(observed / spread, draws, bound, "permutation test of a trend")
+
+
 def smallest_p(n: int, design: Design) -> float:
     """The smallest p that ``n`` runs against ``n``, or ``n`` pairs, can give: the observed order and its mirror."""
     return 2 / (math.comb(2 * n, n) if design == "unpaired" else 2**n)
 
 
-def seeds_to_reach(level: float, comparisons: int, design: Design, looks: int = 1) -> int:
-    """The fewest seeds whose smallest p, times ``comparisons`` and ``looks``, does not exceed ``level``."""
+def seeds_to_reach(level: float, design: Design) -> int:
+    """The fewest seeds whose smallest p does not exceed ``level``."""
     n = 1
-    while smallest_p(n, design) * comparisons * looks > level:
+    while smallest_p(n, design) > level:
         n += 1
     return n
-
-
-def holm(p_values: Sequence[float], looks: int = 1) -> list[float]:
-    """Corrected p-values in the order given (Holm 1979): claim where one is at most the level.
-
-    The smallest of m is multiplied by m, the next by m - 1 and so on, and none may be smaller
-    than the one before: the chance of any false claim in the family then stays below the level,
-    whatever the comparisons share. ``looks``: each p is first multiplied by the number of times
-    the data were judged (Bonferroni).
-
-    Raises:
-        BadInput: a p outside [0, 1].
-    """
-    for p in p_values:
-        if not 0 <= p <= 1:
-            raise BadInput(f"p = {p!r} is out of range; it takes a number from 0 to 1")
-    corrected = [1.0] * len(p_values)
-    running = 0.0
-    for rank, index in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
-        running = max(running, min(1.0, p_values[index] * looks * (len(p_values) - rank)))
-        corrected[index] = running
-    return corrected
 
 
 def _values(values: Sequence[float], what: str) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bisect
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +13,9 @@ from typing import Literal
 from netdepth.errors import BadInput
 
 __all__ = [
-    "BOOTSTRAP_FROM", "Estimate", "Scale", "bootstrap_interval", "difference_interval", "finite_mean", "mean_interval",
-    "mean_worth", "prediction_interval", "seeds_needed",
+    "BOOTSTRAP_FROM", "Estimate", "Scale", "bootstrap_interval", "combination_interval", "combination_p",
+    "difference_interval", "equivalence_p", "failure_rate_not_excluded", "finite_mean", "mean_interval", "mean_worth",
+    "prediction_interval", "seeds_needed",
 ]  # fmt: skip
 
 Scale = Literal["linear", "log"]
@@ -95,25 +97,81 @@ def difference_interval(
     Raises:
         BadInput: as `mean_interval`.
     """
-    statistic, method = ("difference of means", "Welch t")
+    found = combination_interval([a, b], [1, -1], level, scale)
+    statistic = "ratio of geometric means" if scale == "log" else "difference of means"
+    return dataclasses.replace(found, statistic=statistic)
+
+
+def combination_interval(
+    samples: Sequence[Sequence[float]], weights: Sequence[float], level: float = 0.95, scale: Scale = "linear"
+) -> Estimate:
+    """The sum of ``weights`` times the means of independent ``samples``, with a t interval for unequal variances.
+
+    The degrees of freedom are Welch's and Satterthwaite's (Satterthwaite 1946; Welch 1947). Weights 1, -1 give a
+    difference, 1, -1, -1, 1 the difference of two differences. On the log scale the value is the product of
+    the geometric means, each to the power of its weight.
+
+    Raises:
+        BadInput: as `mean_interval`.
+    """
+    statistic, method = "combination of means", "Welch t"
     if scale == "log":
-        statistic, method = "ratio of geometric means", "Welch t on logarithms"
-    groups = [_points(values, level, scale) for values in (a, b)]
-    n = min(len(a), len(b))
+        statistic, method = "product of powers of geometric means", "Welch t on logarithms"
+    n = min(map(len, samples))
     if n == 0:
         return Estimate(statistic, None, None, None, level, 0, "none: no value in a group")
+    value, error, freedom = _combined(samples, weights, level, scale)
     back = math.exp if scale == "log" else float
-    difference = fmean(groups[0]) - fmean(groups[1])
     if n == 1:
-        return Estimate(statistic, back(difference), None, None, level, 1, "none: one value in a group")
-    parts = [_variance(points) / len(points) for points in groups]
-    error = math.sqrt(sum(parts))
-    half = 0.0
-    if error > 0:  # the degrees of freedom are Welch's and Satterthwaite's
-        shares = [part / sum(parts) for part in parts]
-        freedom = 1 / sum(s**2 / (len(points) - 1) for s, points in zip(shares, groups, strict=True))
-        half = _t_quantile(freedom, (1 + level) / 2) * error
-    return Estimate(statistic, back(difference), back(difference - half), back(difference + half), level, n, method)
+        return Estimate(statistic, back(value), None, None, level, 1, "none: one value in a group")
+    half = _t_quantile(freedom, (1 + level) / 2) * error if error > 0 else 0.0
+    return Estimate(statistic, back(value), back(value - half), back(value + half), level, n, method)
+
+
+def combination_p(
+    samples: Sequence[Sequence[float]],
+    weights: Sequence[float],
+    scale: Scale = "linear",
+    beyond: float | None = None,
+) -> float:
+    """The p-value that belongs to `combination_interval`: two-sided, that the combination is another than 0; or with
+    ``beyond`` one-sided, that it is smaller than ``beyond`` (nats, or whatever the values are in).
+
+    Fewer than two values in a sample give no evidence: 1. Values that do not scatter at all decide by themselves.
+
+    Raises:
+        BadInput: as `mean_interval`.
+    """
+    if min(map(len, samples)) < 2:
+        return 1.0
+    value, error, freedom = _combined(samples, weights, 0.95, scale)
+    distance = value if beyond is None else beyond - value
+    size = max((abs(x) for sample in samples for x in sample), default=0.0)
+    if error <= 1e-12 * size:  # nothing but rounding
+        return float(abs(distance) <= 1e-12 * size) if beyond is None else float(distance <= 1e-12 * size)
+    from scipy.special import stdtr
+
+    t = distance / error
+    return float(2 * stdtr(freedom, -abs(t)) if beyond is None else stdtr(freedom, -t))
+
+
+def equivalence_p(samples: Sequence[Sequence[float]], weights: Sequence[float], margin: float) -> float:
+    """The p-value of "the combination lies within ± ``margin``": the larger of two one-sided tests (Schuirmann 1987).
+
+    Raises:
+        BadInput: a margin that is not above 0, or as `mean_interval`.
+    """
+    if not margin > 0:
+        raise BadInput(f"margin = {margin!r} is out of range; it takes a number above 0")
+    return max(
+        combination_p(samples, weights, beyond=margin), combination_p(samples, [-w for w in weights], beyond=margin)
+    )
+
+
+def failure_rate_not_excluded(n: int, level: float = 0.95) -> float:
+    """The largest failure rate at which ``n`` runs without a failure are still as likely as 1 - ``level`` (Clopper and
+    Pearson 1934, one-sided): 26 % for ten."""
+    return 1 - (1 - level) ** (1 / n) if n else 1.0
 
 
 def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> Estimate:
@@ -189,6 +247,22 @@ def _points(values: Sequence[float], level: float, scale: Scale) -> list[float]:
         if not math.isfinite(value) or (scale == "log" and value <= 0):
             raise BadInput(f"value {value!r} has no mean on the {scale} scale; leave such runs out and count them")
     return [math.log(value) for value in values] if scale == "log" else [float(value) for value in values]
+
+
+def _combined(
+    samples: Sequence[Sequence[float]], weights: Sequence[float], level: float, scale: Scale
+) -> tuple[float, float, float]:
+    """The combination of the means, its standard error, and the degrees of freedom of that."""
+    groups = [_points(sample, level, scale) for sample in samples]
+    value = math.fsum(w * fmean(points) for w, points in zip(weights, groups, strict=True))
+    if min(map(len, groups)) < 2:
+        return value, 0.0, 1.0
+    parts = [w**2 * _variance(points) / len(points) for w, points in zip(weights, groups, strict=True)]
+    total = math.fsum(parts)
+    if total <= 0:
+        return value, 0.0, 1.0
+    shares = math.fsum((part / total) ** 2 / (len(points) - 1) for part, points in zip(parts, groups, strict=True))
+    return value, math.sqrt(total), 1 / shares
 
 
 def _variance(points: Sequence[float]) -> float:

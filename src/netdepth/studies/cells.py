@@ -24,12 +24,15 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "CHANCE_SHARE", "VANISHING_RATIO", "CellRun", "CellRuns", "Missing", "Scale", "cells_of", "fields_of", "val_errors",
+    "CHANCE_SHARE", "VANISHING_RATIO", "CellRun", "CellRuns", "Missing", "Scale", "cells_of", "fields_of", "kind_of",
+    "val_errors",
 ]  # fmt: skip
 
 LOSS, ACCURACY, RATIO = "train_last_loss", "val_last_accuracy", "gradient_ratio"
 """Columns of the table (see `netdepth.runs.table`); the last is the norm of the first layer's weight
 gradient over that of the last layer, at initialisation."""
+
+VAL_LOSS = "val_last_loss"
 
 PROBED = {RATIO: "probes/init.json:gradient_ratio"}
 """Where a number stands that `COLUMNS` does not know, unless the table's ``attrs["sources"]`` say otherwise."""
@@ -66,8 +69,8 @@ class CellRun:
 
     ``val_error`` is a fraction; a diverged run's is that of guessing, and all are None in a study that
     set no images aside for validation. ``gradient_ratio`` is None if not measured. Kind ``at chance``:
-    nothing learned, and no vanishing gradient to explain it. ``metric`` is the value of the column that the study names
-    (`StudySpec.metric`), None if it names none or the run has no finite one.
+    nothing learned, and no vanishing gradient to explain it. ``val_loss`` is in nats, ``metric`` the column that the
+    study judges, if it names one; both are None if not measured.
     """
 
     run: str
@@ -77,9 +80,10 @@ class CellRun:
     loss: float
     capped: float
     val_error: float | None
+    val_loss: float | None
+    metric: float | None
     gradient_ratio: float | None
     kind: Kind
-    metric: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,9 +129,8 @@ class CellRuns:
 
     @property
     def loss(self) -> Estimate:
-        """Geometric mean of the capped training losses, Student's t on logarithms."""
-        losses = [run.capped for run in self.runs]
-        return mean_interval(losses, scale="log" if min(losses, default=1) > 0 else "linear")
+        """Mean of the capped training losses (nats), Student's t."""
+        return mean_interval([run.capped for run in self.runs])
 
     @property
     def one_run(self) -> Estimate:
@@ -241,11 +244,6 @@ def _run(row: TableRow, scale: Scale, validated: bool, metric: str | None) -> Ce
     guessing = 1 - 1 / scale.classes if validated else None
     val_error = 1 - accuracy if accuracy is not None and math.isfinite(accuracy) else guessing
     ratio = _number(row.get(RATIO))
-    kind: Kind = "trained"
-    if lost or loss > 2 * scale.chance:
-        kind = "exploded"
-    elif loss >= CHANCE_SHARE * scale.entropy:
-        kind = "vanished" if ratio is not None and ratio < VANISHING_RATIO else "at chance"
     return CellRun(
         run=str(row["run"]),
         folder=str(row["folder"]),
@@ -254,10 +252,29 @@ def _run(row: TableRow, scale: Scale, validated: bool, metric: str | None) -> Ce
         loss=loss,
         capped=scale.chance if lost else min(loss, scale.chance),
         val_error=val_error,
+        val_loss=_number(row.get(VAL_LOSS)),
+        metric=None if metric is None else _metric(row, metric, lost, scale),
         gradient_ratio=ratio,
-        kind=kind,
-        metric=None if metric is None else _number(row[metric]),
+        kind=kind_of(math.inf if lost else loss, ratio, scale),
     )
+
+
+def kind_of(loss: float, gradient_ratio: float | None, scale: Scale) -> Kind:
+    """What became of a run of this training loss (nats; not finite if it diverged)."""
+    if not math.isfinite(loss) or loss > 2 * scale.chance:
+        return "exploded"
+    if loss >= CHANCE_SHARE * scale.entropy:
+        return "vanished" if gradient_ratio is not None and gradient_ratio < VANISHING_RATIO else "at chance"
+    return "trained"
+
+
+def _metric(row: TableRow, metric: str, lost: bool, scale: Scale) -> float | None:
+    """The metric that a study judges; of a diverged run that of guessing, and no loss counts as more than that."""
+    value = _number(row[metric])
+    guessing = scale.chance if metric.endswith("_loss") else 1 / scale.classes
+    if lost or (value is not None and not math.isfinite(value)):
+        return guessing
+    return min(value, guessing) if value is not None and metric.endswith("_loss") else value
 
 
 def _whole(value: object) -> str:

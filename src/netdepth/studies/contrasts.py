@@ -1,90 +1,213 @@
-"""A cell against another: the exact test, the interval, and the label that follows from both.
+"""A comparison: its tests, the family that they are corrected in, and the label that follows.
 
-A level, such as a depth, is compared with the reference level, unpaired; the best of the others may not be
-tested, because the same data chose it. Residual and plain at the same level share their seeds, and
-are compared pair by pair. So are two training conditions (the family ``condition``), by their validation error.
+Of each comparison up to four things are asked (`stats.family` corrects them together, at 0.05 for the study):
+
+1. Do the two differ? Both the exact test of the capped losses and the t test of their logarithms have to say so.
+2. Does one fail more often? Fisher's exact test of the runs that exploded or stayed at chance.
+3. Are they equivalent, that is, does the difference lie inside ± the smallest effect of interest? Two one-sided t
+   tests; not asked where a run failed, or where the 95 % interval excludes 0.
+4. Does one overfit: validation error and gap between validation and training loss are larger, and the training loss
+   is not worse?
+
+A level, such as a depth, is compared with the reference level; the best of the others may not be tested, because the
+same data chose it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from netdepth.errors import BadInput
-from netdepth.stats.exact import Design, holm, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
-from netdepth.stats.intervals import Estimate, difference_interval, mean_interval, seeds_needed
-from netdepth.studies.cells import CellRun, CellRuns, val_errors
-from netdepth.studyspec import Family, Primary, StudySpec
-from netdepth.text import p_value
+from netdepth.stats.exact import failures_p
+from netdepth.stats.family import Corrected, Question, Questions, corrected, spending
+from netdepth.stats.intervals import Estimate, failure_rate_not_excluded, mean_interval
+from netdepth.studies.cells import CellRun, CellRuns
+from netdepth.studies.samples import LEVEL, Design, Samples, Value, asks_equivalence, samples_of, sides_of
+from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
 __all__ = [
-    "DESIGNS", "LABELS", "LEVEL", "POWER", "Cause", "CellVerdict", "Contrast", "Harm", "Label", "by_condition",
-    "contrasts_of", "judge_cell", "out_of_reach", "pairs",
+    "CLAIMS", "LABELS", "LEVEL", "WORSE", "Cause", "CellVerdict", "Contrast", "Explanation", "Failures", "Harm",
+    "Isolated", "Label", "Others", "Tests", "by_condition", "contrasts_of", "judge_cell", "pairs",
 ]  # fmt: skip
 
-LEVEL = 0.025
-"""Of each of the two families; together 0.05."""
-
-POWER = 0.8
-"""The probability with which the seeds that an undecided comparison asks for would decide it."""
-
-DESIGNS: dict[Family, Design] = {"depth": "unpaired", "shortcut": "paired", "condition": "paired"}
-
 Label = Literal[
-    "exploded", "vanished", "degraded", "helps", "no_evidence", "undecided", "exploratory", "reference", "not judged"
-]
+    "exploded", "vanished", "at chance", "degraded", "helps", "equivalent", "not worse", "undecided", "exploratory",
+    "reference", "not judged",
+]  # fmt: skip
 LABELS: tuple[Label, ...] = get_args(Label)
-"""``reference``: the level that the others are compared with. ``exploratory``: not named
-beforehand, claims nothing. ``not judged``: the study may stop its runs early, so their budgets differ."""
+"""``exploded``, ``vanished``, ``at chance``: worse, and more of its runs fail, most of them so. ``degraded``: worse.
+``helps``: better. ``equivalent``: the difference is inside ± the smallest effect. ``not worse``: at most by its margin.
+``reference``: what the others are compared with. ``exploratory``: not named beforehand, claims nothing.
+``not judged``: the study may stop its runs early, so their budgets differ."""
 
-Cause = Literal["explosion", "vanishing", "stuck", "mixed", "optimisation", "overfitting"]
-"""Why a net is worse. ``stuck``: at chance, and no vanishing gradient was measured. ``mixed``: some of its
-runs, less than half, exploded or stayed at chance. ``optimisation``: none of these, it fits its own training
-data worse (degradation, He et al. 2016). ``overfitting``: only its validation error is worse."""
+CLAIMS: tuple[Label, ...] = ("exploded", "vanished", "at chance", "degraded", "helps", "equivalent", "not worse")
+"""The labels that say something; of each study at most one in twenty says anything false."""
+
+WORSE: tuple[Label, ...] = ("exploded", "vanished", "at chance", "degraded")
 
 Harm = Literal["training", "validation only"]
+
+Cause = Literal["explosion", "vanishing", "stuck", "instability", "optimisation", "overfitting"]
+"""What a worse network is consistent with. ``stuck``: at chance, no vanishing gradient was measured. ``instability``:
+some of its runs fail, too few to say that more of them do. ``optimisation``: none fails, it fits its own training
+data worse (degradation, He et al. 2016). ``overfitting``: only its validation error is worse."""
+
+
+@dataclass(frozen=True)
+class Others:
+    """The comparison without the runs that failed: the ``n`` runs of the cell that trained, their mean loss and that of
+    the other side (nats), and the p-value, uncorrected because this was not planned."""
+
+    n: int
+    mean: float | None
+    against_mean: float | None
+    p: float
+
+
+@dataclass(frozen=True)
+class Isolated:
+    """A planned comparison of two cells that differ in ``setting`` alone found the one with ``value`` better than that
+    with ``other``, at the corrected ``p``."""
+
+    setting: str
+    value: str
+    other: str
+    p: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a claim is consistent with (`netdepth.studies.causes`)."""
+
+    cause: Cause
+    others: Others | None = None
+    isolated: Isolated | None = None
+
+
+@dataclass(frozen=True)
+class Tests:
+    """The two tests of a difference. ``p`` is the larger of both p-values: a claim needs both."""
+
+    exact_p: float
+    exact: str
+    t_p: float
+    t: str
+
+    @property
+    def p(self) -> float:
+        """What is corrected."""
+        return max(self.exact_p, self.t_p)
+
+
+@dataclass(frozen=True)
+class Failures:
+    """How many runs of ``cell`` and of ``against`` exploded or stayed at chance, of how many, and Fisher's p-value."""
+
+    failed: int
+    runs: int
+    against_failed: int
+    against_runs: int
+    p: float
+
+    @property
+    def excess(self) -> float:
+        """The failure rate of ``cell`` minus the other's."""
+        return self.failed / max(self.runs, 1) - self.against_failed / max(self.against_runs, 1)
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """``cell`` against ``against``: ``difference`` is its mean capped training loss minus the other's, in nats; in the
-    family ``condition`` ``means``, ``difference``, ``ratio`` and ``p`` are of the validation error (fractions).
+    """``cell`` against ``against``: ``difference`` is the mean of what is judged (see `unit`) minus the other's.
 
-    A negative difference is in favour of ``cell``. ``runs`` are the tested runs of the two cells,
-    pair by pair where the design is paired; ``left_out`` are the seeds of pairs without a partner.
-    ``p`` is of the exact test of the difference, ``corrected_p`` Holm's (None: exploratory). The same
-    of the validation error (fractions) under ``val_…``, corrected apart: a second question.
+    Less is better: of a metric where more is better, the tested values are its negative. A negative difference is
+    in favour of ``cell``. In the family ``trend`` it is the slope per level, in ``interaction`` the difference of two
+    differences; there ``means`` has one value per side, as ``runs`` has.
+
+    ``tests`` are of the difference, ``equivalence_p`` and ``overfitting_p`` of those questions (None: not asked),
+    ``failures`` the counts of failed runs and of all, with Fisher's p-value. ``corrected`` has the corrected p-value of
+    each question (empty: exploratory), ``difference_corrected`` the interval at the level of its test.
     """
 
-    family: Family
+    item: Primary
     primary: bool
     cell: CellRuns
     against: CellRuns
-    runs: tuple[tuple[CellRun, ...], tuple[CellRun, ...]]
-    left_out: tuple[int, ...]
-    means: tuple[float | None, float | None]
+    samples: Samples
+    means: tuple[float | None, ...]
     difference: Estimate
-    ratio: Estimate
-    p: float
-    test: str
+    tests: Tests
+    failures: Failures
+    equivalence_p: float | None
+    overfitting_p: float | None
     val_means: tuple[float | None, float | None]
     val_difference: Estimate
-    val_p: float | None
-    corrected_p: float | None = None
-    val_corrected_p: float | None = None
+    gap_difference: Estimate
+    corrected: Mapping[Question, Corrected] = dataclasses.field(default_factory=dict)
+    difference_corrected: Estimate | None = None
     label: Label = "exploratory"
-    cause: Cause | None = None
     harm: Harm | None = None
-    more_seeds: int | None = None
-    """What an undecided comparison needs, with probability 0.8 if differences and scatter are as measured."""
+    explanation: Explanation | None = None
+    higher: bool = False
+    """Whether more is better of what is judged; see `own`."""
+
+    @property
+    def family(self) -> Family:
+        """What is compared."""
+        return self.item.family
+
+    @property
+    def design(self) -> Design:
+        """Whether the runs are paired by seed."""
+        return self.samples.design
+
+    @property
+    def runs(self) -> tuple[tuple[CellRun, ...], ...]:
+        """The tested runs of each side."""
+        return self.samples.runs
+
+    @property
+    def left_out(self) -> tuple[int, ...]:
+        """The seeds of pairs without a partner."""
+        return self.samples.left_out
+
+    @property
+    def corrected_p(self) -> float | None:
+        """Of the difference."""
+        return self.p_of("difference")
+
+    @property
+    def failure_rate_not_excluded(self) -> float:
+        """The largest failure rate that runs without a failure do not exclude, of the smaller cell."""
+        return failure_rate_not_excluded(min(map(len, self.runs)))
 
     @property
     def worse(self) -> CellRuns:
         """The cell with the higher mean."""
         return self.against if (self.difference.value or 0) < 0 else self.cell
+
+    @property
+    def own_means(self) -> tuple[float | None, ...]:
+        """The means of the sides, in the metric's own direction."""
+        return tuple(None if mean is None else -mean if self.higher else mean for mean in self.means)
+
+    def own(self, estimate: Estimate) -> Estimate:
+        """An estimate of what was tested, in the metric's own direction."""
+        if not self.higher:
+            return estimate
+        value, low, high = (None if end is None else -end for end in (estimate.value, estimate.high, estimate.low))
+        return dataclasses.replace(estimate, value=value, low=low, high=high)
+
+    def p_of(self, question: Question) -> float | None:
+        """The corrected p-value of a question; None where it was not tested."""
+        found = self.corrected.get(question)
+        return None if found is None else found.p
+
+    def claims(self, question: Question) -> bool:
+        """Whether the study claims it."""
+        p = self.p_of(question)
+        return p is not None and p <= LEVEL
 
 
 @dataclass(frozen=True)
@@ -93,46 +216,39 @@ class CellVerdict:
 
     cell: CellRuns
     label: Label
-    cause: Cause | None = None
     harm: Harm | None = None
     contrast: Contrast | None = None
 
 
 def contrasts_of(cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec) -> list[Contrast]:
     """Every comparison: per family the primary ones, then the same questions at the other places of the grid."""
-    unknown = next((item.family for item in spec.primary if item.family not in DESIGNS), None)
-    if unknown is not None:
-        raise BadInput(f"comparisons of the family {unknown!r} are not judged yet")
+    tested = [_contrast(item, cells, spec, primary=True) for item in spec.primary]
+    shares = corrected([_questions(contrast) for contrast in tested], spending(spec.looks, spec.max_looks))
+    judged = [_judge(contrast, share) for contrast, share in zip(tested, shares, strict=True)]
     found = []
-    for family in DESIGNS:
-        primary = [item for item in spec.primary if item.family == family]
-        tested = [_contrast(item, cells, spec, primary=True) for item in primary]
-        corrected = holm([contrast.p for contrast in tested], spec.looks)
-        validation = holm([contrast.val_p for contrast in tested if contrast.val_p is not None], spec.looks)
-        for contrast, p, val_p in zip(tested, corrected, validation, strict=True):
-            found.append(
-                _judge(dataclasses.replace(contrast, corrected_p=p, val_corrected_p=val_p), len(primary), spec)
-            )
+    for family in FAMILIES:
+        own = [contrast for contrast in judged if contrast.family == family]
+        found += own
         if family == "depth":
             asked = [Primary(family, level, name) for name in spec.conditions for level in spec.other_levels]
-        else:
-            twins = dict.fromkeys((item.condition, item.against) for item in primary)
+        elif family in ("shortcut", "condition"):
+            twins = dict.fromkeys((contrast.item.condition, contrast.item.against) for contrast in own)
             asked = [Primary(family, level, name, against) for name, against in twins for level in spec.levels]
-        found += [_contrast(item, cells, spec, primary=False) for item in asked if item not in primary]
+        else:
+            asked = []
+        named = {(c.item.level, c.item.condition, c.item.against) for c in own}
+        more = [item for item in asked if (item.level, item.condition, item.against) not in named]
+        found += [_contrast(item, cells, spec, primary=False) for item in more]
     return found
 
 
 def judge_cell(cell: CellRuns, contrast: Contrast | None, spec: StudySpec) -> CellVerdict:
-    """Exploded and vanished are seen in the runs; degraded and helps need the test of ``contrast``."""
+    """The label of a cell: that of the comparison with its reference. What became of its runs is no label."""
     if spec.early_stopping:
         return CellVerdict(cell, "not judged")
-    if cell.fate == "exploded":
-        return CellVerdict(cell, "exploded", "explosion", "training")
-    if cell.fate == "vanished":
-        return CellVerdict(cell, "vanished", "vanishing", "training")
     if contrast is None:
-        return CellVerdict(cell, "reference")
-    return CellVerdict(cell, contrast.label, contrast.cause, contrast.harm, contrast)
+        return CellVerdict(cell, "reference" if cell.level == spec.reference_level else "exploratory")
+    return CellVerdict(cell, contrast.label, contrast.harm, contrast)
 
 
 def by_condition(cells: Iterable[CellVerdict]) -> dict[str, list[CellVerdict]]:
@@ -144,146 +260,154 @@ def by_condition(cells: Iterable[CellVerdict]) -> dict[str, list[CellVerdict]]:
 
 
 def pairs(contrasts: Iterable[Contrast], spec: StudySpec) -> list[tuple[Contrast, ...]]:
-    """The comparisons named before the runs of each two conditions, by the order of the levels."""
+    """The comparisons named before the runs of each two conditions at the same level, by the order of the levels."""
     found: dict[tuple[str, str], list[Contrast]] = {}
     for contrast in contrasts:
-        if contrast.family != "depth" and contrast.primary:
+        if contrast.family in ("shortcut", "condition") and contrast.primary:
             found.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
     order = {level: index for index, level in enumerate(spec.levels)}
     return [tuple(sorted(pair, key=lambda contrast: order[contrast.cell.level])) for pair in found.values()]
 
 
-def out_of_reach(spec: StudySpec) -> list[str]:
-    """What the planned seeds cannot show, for any results: a line per family, known before the first run."""
-    lines = []
-    for family in DESIGNS:
-        count = sum(item.family == family for item in spec.primary)
-        design, n = DESIGNS[family], len(spec.seeds)
-        best = smallest_p(n, design) * count * spec.looks
-        if best > LEVEL:
-            lines.append(
-                f"{n} seeds cannot decide the {count} {design} comparison{'s' * (count > 1)} of the family {family!r}: "
-                f"the smallest corrected p they can give is {p_value(min(1.0, best))}, above {LEVEL}; "
-                f"{seeds_to_reach(LEVEL, count, design, spec.looks)} seeds can"
-            )
-    return lines
+def judged_value(family: Family, spec: StudySpec) -> Value:
+    """What comparisons of ``family`` are decided by, per run; less is better."""
+    if spec.metric is not None:
+        sign = -1.0 if spec.higher_is_better else 1.0
+        return lambda run: None if run.metric is None else sign * run.metric
+    if family == "condition":
+        return lambda run: run.val_error
+    return lambda run: run.capped
 
 
 def _contrast(item: Primary, cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec, primary: bool) -> Contrast:
-    cell = cells[item.condition, item.level]
-    within = item.against is None
-    against = cells[item.condition, spec.reference_level] if within else cells[item.against or "", item.level]
-    left, right = cell.runs, against.runs
-    left_out: tuple[int, ...] = ()
-    paired = DESIGNS[item.family] == "paired"
-    if paired:
-        shared = {run.seed for run in left} & {run.seed for run in right}
-        left_out = tuple(sorted({run.seed for run in (*left, *right)} - shared))
-        left, right = (tuple(run for run in runs if run.seed in shared) for runs in (left, right))
-    (a, b), (val_a, val_b) = _judged(item.family, left, right), (val_errors(left), val_errors(right))
-    p, test = _test(a, b, paired)
+    sides = sides_of(item, cells, spec)
+    samples = samples_of(item, sides, judged_value(item.family, spec), spec)
+    # A trend goes up to the last level; all others are about their first two sides.
+    cell, against = (sides[-1].cell, sides[0].cell) if item.family == "trend" else (sides[0].cell, sides[1].cell)
+    if item.family == "interaction":
+        against = sides[2].cell
+    two = [side for side in sides if side.cell is cell or side.cell is against]
+    error, gap = (
+        (samples_of(item, two, value, spec) for value in (_val_error, _gap)) if len(sides) == 2 else (None, None)
+    )
+    difference, exact = samples.interval(), samples.exact()
+    t_p, t_name = samples.t_test()
+    tests = Tests(exact.p if exact else 1.0, exact.method if exact else "none: no value", t_p, t_name)
+    failures = _failures(cell, against)
     return Contrast(
-        family=item.family,
+        item=item,
         primary=primary,
         cell=cell,
         against=against,
-        runs=(left, right),
-        left_out=left_out,
-        means=(mean_interval(a).value, mean_interval(b).value),
-        difference=_difference(a, b, paired),
-        ratio=_ratio(a, b, paired),
-        p=p,
-        test=test,
-        val_means=(mean_interval(val_a).value, mean_interval(val_b).value),
-        val_difference=_difference(val_a, val_b, paired),
-        val_p=_test(val_a, val_b, paired)[0] if primary else None,
+        samples=samples,
+        means=tuple(mean_interval(side).value for side in samples.values),
+        difference=difference,
+        tests=tests,
+        failures=failures,
+        equivalence_p=_equivalence_p(item, samples, difference, tests, failures, spec),
+        overfitting_p=_overfitting_p(item, error, gap, spec) if error and gap else None,
+        val_means=(mean_interval(error.values[0]).value, mean_interval(error.values[1]).value)
+        if error
+        else (None, None),
+        val_difference=(error or samples).interval(),
+        gap_difference=(gap or samples).interval(),
+        higher=spec.metric is not None and spec.higher_is_better,
     )
 
 
-def _judged(family: Family, left: Sequence[CellRun], right: Sequence[CellRun]) -> tuple[list[float], list[float]]:
-    """What a comparison is decided by, per run of either side."""
-    if family == "condition":
-        return val_errors(left), val_errors(right)
-    return [run.capped for run in left], [run.capped for run in right]
+def _failures(cell: CellRuns, against: CellRuns) -> Failures:
+    """Of all finished runs, also those without a partner: crashed and missing ones are no failures of the network."""
+    counts = [(sum(run.kind != "trained" for run in runs), len(runs)) for runs in (cell.runs, against.runs)]
+    (failed, n), (others_failed, others) = counts
+    return Failures(failed, n, others_failed, others, failures_p(failed, n, others_failed, others))
 
 
-def _test(a: Sequence[float], b: Sequence[float], paired: bool) -> tuple[float, str]:
-    """The exact p-value and the name of the test; without values there is no evidence, so p = 1."""
-    if not a or not b:
-        return 1.0, "none: no value"
-    found = sign_flip_test([x - y for x, y in zip(a, b, strict=True)]) if paired else permutation_test(a, b)
-    return found.p, found.method
+def _equivalence_p(
+    item: Primary, samples: Samples, difference: Estimate, tests: Tests, failures: Failures, spec: StudySpec
+) -> float | None:
+    """Of "equivalent", or of "not worse" where that is the aim; 1 where the data rule it out, None where not asked."""
+    relative = spec.effect == "relative"
+    margin = spec.smallest_effect if item.margin is None else item.margin
+    if item.aim == "not worse":
+        return 1.0 if failures.failed else samples.not_worse(margin, relative)
+    if not asks_equivalence(item):
+        return None
+    if failures.failed or failures.against_failed:
+        return 1.0
+    includes_0 = difference.low is not None and difference.high is not None and difference.low <= 0 <= difference.high
+    if tests.p <= LEVEL or not includes_0:
+        return 1.0
+    return samples.equivalence(margin, relative)
 
 
-def _difference(a: Sequence[float], b: Sequence[float], paired: bool) -> Estimate:
-    if not paired:
-        return difference_interval(a, b)
-    found = mean_interval([x - y for x, y in zip(a, b, strict=True)])
-    return dataclasses.replace(found, statistic="mean of paired differences")
+def _overfitting_p(item: Primary, error: Samples, gap: Samples, spec: StudySpec) -> float | None:
+    """Both the validation error and the gap are larger; the larger p-value of the two. None without such numbers."""
+    if (
+        item.family == "condition"
+        or spec.metric is not None
+        or item.aim != "difference"
+        or not all(map(all, error.values))
+    ):
+        return None
+    largest = 0.0
+    for samples in (error, gap):
+        value = samples.interval().value
+        largest = max(largest, samples.t_test()[0]) if value is not None and value > 0 else 1.0
+    for samples in (error, gap):  # the exact test takes longer, and can only add to a p-value
+        exact = samples.exact() if largest <= LEVEL else None
+        largest = largest if exact is None else max(largest, exact.p)
+    return largest
 
 
-def _ratio(a: Sequence[float], b: Sequence[float], paired: bool) -> Estimate:
-    """The ratio of the geometric means; a loss of exactly 0 has none."""
-    name = "ratio of geometric means"
-    if min((*a, *b), default=1.0) <= 0:
-        return Estimate(name, None, None, None, 0.95, min(len(a), len(b)), "none: a loss of 0")
-    if not paired:
-        return difference_interval(a, b, scale="log")
-    return dataclasses.replace(mean_interval([x / y for x, y in zip(a, b, strict=True)], scale="log"), statistic=name)
+def _val_error(run: CellRun) -> float | None:
+    return run.val_error
 
 
-def _judge(contrast: Contrast, comparisons: int, spec: StudySpec) -> Contrast:
-    """A primary contrast with its label, cause and harm; ``comparisons`` share its family."""
-    found = contrast.difference
+def _gap(run: CellRun) -> float | None:
+    """Validation loss minus training loss (nats); a run that did not train has not overfitted."""
+    if run.kind != "trained":
+        return 0.0
+    return None if run.val_loss is None else run.val_loss - run.loss
+
+
+def _questions(contrast: Contrast) -> Questions:
+    """What is asked of a comparison, in the order of `stats.family`."""
+    if contrast.item.aim == "not worse":
+        return Questions(1.0 if contrast.equivalence_p is None else contrast.equivalence_p)
+    difference, failures, overfitting = contrast.difference.value or 0.0, contrast.failures, contrast.overfitting_p
+    if len(contrast.runs) == 2 and (failures.failed or failures.against_failed):
+        p = failures.p if failures.excess * difference > 0 else 1.0  # one side has more failures and the better losses
+        return Questions(contrast.tests.p, contrast.equivalence_p, "failures", p)
+    better = overfitting is not None and difference < 0
+    return Questions(
+        difference=contrast.tests.p,
+        equivalence=contrast.equivalence_p,
+        second="overfitting" if better else None,
+        second_p=overfitting if better and overfitting is not None else 1.0,
+        overfitting_if_equivalent=overfitting,
+    )
+
+
+def _judge(contrast: Contrast, shares: Mapping[Question, Corrected]) -> Contrast:
+    """A primary contrast with its label and harm."""
+    held = min(1.0, shares["difference"].share) * LEVEL
+    found = dataclasses.replace(contrast, corrected=shares, difference_corrected=contrast.samples.interval(1 - held))
     label: Label = "undecided"
-    if contrast.corrected_p is not None and contrast.corrected_p <= LEVEL:
-        label = "helps" if (found.value or 0) < 0 else "degraded"
-    elif found.low is not None and found.high is not None and max(-found.low, found.high) <= spec.smallest_effect:
-        label = "no_evidence"
-    more = _more_seeds(contrast, comparisons, spec) if label == "undecided" else None
-    if contrast.family == "condition":
-        return dataclasses.replace(contrast, label=label, more_seeds=more)
-    cause: Cause | None = None
-    if label in ("helps", "degraded"):
-        cause = _cause(contrast.worse)
-        if cause == "optimisation" and contrast.family == "depth" and label == "helps":
-            cause = None  # a shallow net that fits less than a deep one is small, not badly trained
-    harm: Harm | None = "training" if label == "degraded" else None
-    val_worse = (contrast.val_difference.value or 0) > 0 and (contrast.val_corrected_p or 0) <= LEVEL
-    if val_worse and label in ("helps", "no_evidence"):
-        harm, cause = "validation only", cause or "overfitting"
-    return dataclasses.replace(contrast, label=label, cause=cause, harm=harm, more_seeds=more)
+    if found.claims("difference") and found.item.aim == "not worse":
+        label = "not worse"
+    elif found.claims("difference"):
+        label = "helps" if (found.difference.value or 0) < 0 else "degraded"
+        if label == "degraded" and found.claims("failures"):
+            label = _failed_as(found.cell.runs)
+    elif found.claims("equivalence"):
+        label = "equivalent"
+    harm: Harm | None = "training" if label in WORSE else None
+    if label in ("helps", "equivalent") and found.claims("overfitting"):
+        harm = "validation only"
+    return dataclasses.replace(found, label=label, harm=harm)
 
 
-def _cause(cell: CellRuns) -> Cause:
-    """Why a cell that trains worse does."""
-    causes: dict[str | None, Cause] = {"exploded": "explosion", "vanished": "vanishing", "at chance": "stuck"}
-    if cell.fate is None and any(run.kind != "trained" for run in cell.runs):
-        return "mixed"
-    return causes.get(cell.fate, "optimisation")
-
-
-def _more_seeds(contrast: Contrast, comparisons: int, spec: StudySpec) -> int | None:
-    """How many more seeds an undecided comparison needs; None if a thousand would not do.
-
-    Either enough seeds to find the difference as measured, in Holm's strictest step and with one more interim
-    analysis; or enough for the interval to lie inside ± smallest_effect; whichever is fewer. It is an estimate:
-    difference and scatter are themselves estimated.
-    """
-    design, looks = DESIGNS[contrast.family], spec.looks + 1
-    reach = seeds_to_reach(LEVEL, comparisons, design, looks)
-    a, b = _judged(contrast.family, *contrast.runs)
-    now = min(len(a), len(b))
-    if now < 2:
-        return max(reach - now, 1)
-    samples = [[x - y for x, y in zip(a, b, strict=True)]] if design == "paired" else [a, b]
-    variances = [statistics.variance(sample) for sample in samples]
-    size = abs(contrast.difference.value or 0.0)
-    needed = []
-    if size > 0:
-        find = seeds_needed(size, variances, LEVEL / comparisons / looks, POWER)
-        needed += [max(find, reach)] if find is not None else []
-    if size < spec.smallest_effect:
-        narrow = seeds_needed(spec.smallest_effect - size, variances, 0.05, POWER)
-        needed += [narrow] if narrow is not None else []
-    return max(min(needed) - now, 1) if needed else None
+def _failed_as(runs: Sequence[CellRun]) -> Label:
+    """What most of the failed runs share."""
+    kinds: tuple[Label, ...] = ("exploded", "vanished", "at chance")
+    return max(kinds, key=lambda kind: sum(run.kind == kind for run in runs))

@@ -1,10 +1,10 @@
 """The verdict of a study: a pure function of its table and of its `StudySpec`.
 
 1. The runs are sorted into cells; losses are capped, exploded and vanished runs are counted (`cells`).
-2. Every comparison named before the runs gets an exact p-value (`stats.exact`), Holm-corrected within
-   its family, each family at 0.025 (`contrasts`): over the whole study, the probability of a false
-   claim is 0.05 at most.
-3. Label and cause follow, and `sentences` words them. All other comparisons are shown without a claim.
+2. Every comparison named before the runs is tested (`contrasts`). All of a study's tests are one family, corrected
+   together (`stats.family`): the probability that it claims anything false is 0.05 at most.
+3. A label follows from the tests, what it is consistent with from the numbers (`causes`), and `sentences` words them.
+   All other comparisons are shown without a claim.
 """
 
 from __future__ import annotations
@@ -16,9 +16,12 @@ from typing import TYPE_CHECKING
 from netdepth.config import SCHEMA, Json
 from netdepth.files.atomic import jsonable
 from netdepth.studies import sentences as words
+from netdepth.studies.causes import explained
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, CellRuns, Scale, cells_of, fields_of
-from netdepth.studies.contrasts import LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell, out_of_reach
+from netdepth.studies.contrasts import CLAIMS, LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell
+from netdepth.studies.reach import more_seeds, out_of_reach
 from netdepth.studies.sentences import Kind, Sentence
+from netdepth.studies.wording import cell_words, comparison_words
 from netdepth.studyspec import DEPTH, StudySpec, level_json
 
 if TYPE_CHECKING:
@@ -54,8 +57,8 @@ class Verdict:
 
     @property
     def claims(self) -> tuple[Contrast, ...]:
-        """The comparisons that found a difference."""
-        return tuple(contrast for contrast in self.contrasts if contrast.label in ("helps", "degraded"))
+        """The comparisons that claim something."""
+        return tuple(contrast for contrast in self.contrasts if contrast.label in CLAIMS)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,6 +85,7 @@ class Verdict:
             "judged": self.judged,
             "complete": self.complete,
             "looks": spec.looks,
+            "max_looks": spec.max_looks,
             "smallest_effect": spec.smallest_effect,
             "level": LEVEL,
             **_scale_json(self.scale),
@@ -98,8 +102,9 @@ class Verdict:
         return {
             **self._place_json(cell),
             **({} if self.scale is not None else _scale_json(cell.scale)),
-            **{name: getattr(item, name) for name in ("label", "cause", "harm")},
-            "words": words.cell_words(item, self.spec),
+            **{name: getattr(item, name) for name in ("label", "harm")},
+            "cause": _cause(item.contrast),
+            "words": cell_words(item, self.spec),
             "n": len(cell.runs),
             "planned": len(cell.runs) + len(cell.missing),
             "counts": cell.counts,
@@ -124,17 +129,36 @@ class Verdict:
         return {**shown, "sources": {name: f"{run.folder}/{self.fields[c]}" for name, c in columns.items()}}
 
     def _contrast_json(self, item: Contrast) -> Mapping[str, Json]:
-        plain = ("family", "primary", "label", "cause", "harm", "more_seeds", "p", "corrected_p", "test", "left_out")
-        left, right = item.runs
+        spec, failures = self.spec, item.failures
+        seeds = more_seeds(item, spec)[0] if item.label == "undecided" else None
+        held = item.difference_corrected
         return {
-            **{name: getattr(item, name) for name in (*plain, "means", "val_means", "val_p", "val_corrected_p")},
-            **{name: asdict(getattr(item, name)) for name in ("difference", "ratio", "val_difference")},
+            "family": item.family,
+            "aim": item.item.aim,
             **self._place_json(item.cell),
             "against": self._place_json(item.against),
-            "n": (len(left), len(right)),
-            "words": words.comparison_words(item, self.spec),
-            "runs": [run.folder for run in left],
-            "against_runs": [run.folder for run in right],
+            **{name: getattr(item, name) for name in ("primary", "label", "harm", "design", "left_out")},
+            "cause": _cause(item),
+            "isolated": item.explanation and item.explanation.isolated and asdict(item.explanation.isolated),
+            "more_seeds": seeds,
+            "metric": spec.metric or (ACCURACY if item.family == "condition" else LOSS),
+            "means": item.own_means,
+            "difference": asdict(item.own(item.difference)),
+            "difference_corrected": held and asdict(item.own(held)),
+            "p": item.tests.p,
+            "corrected_p": item.corrected_p,
+            "tests": asdict(item.tests),
+            "questions": {name: {"corrected_p": it.p, "share": it.share} for name, it in item.corrected.items()},
+            "failures": asdict(failures),
+            "equivalence_p": item.equivalence_p,
+            "overfitting_p": item.overfitting_p,
+            "failure_rate_not_excluded": item.failure_rate_not_excluded if item.label == "equivalent" else None,
+            "val_means": item.val_means,
+            "val_difference": asdict(item.val_difference),
+            "n": tuple(map(len, item.runs)),
+            "words": comparison_words(item, spec),
+            "runs": [run.folder for run in item.runs[0]],
+            "against_runs": [run.folder for runs in item.runs[1:] for run in runs],
             "field": self.fields[LOSS],
             "val_field": self.fields[ACCURACY],
         }
@@ -143,6 +167,10 @@ class Verdict:
 def _scale_json(scale: Scale | None) -> Mapping[str, Json]:
     values = (None, None, None) if scale is None else (scale.classes, scale.chance, scale.entropy)
     return dict(zip(("classes", "chance_loss", "label_entropy"), values, strict=True))
+
+
+def _cause(contrast: Contrast | None) -> str | None:
+    return None if contrast is None or contrast.explanation is None else contrast.explanation.cause
 
 
 def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
@@ -154,7 +182,7 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
         BadInput: a column that is missing, a row outside the plan, a run in two rows.
     """
     cells, scale = cells_of(table, spec)
-    contrasts = [] if spec.early_stopping else contrasts_of(cells, spec)
+    contrasts = [] if spec.early_stopping else explained(contrasts_of(cells, spec), cells, spec)
     fields = fields_of(table)
     family = "condition" if spec.by_validation else "depth"
     judging = {(c.cell.condition, c.cell.level): c for c in reversed(contrasts) if c.family == family}
