@@ -65,6 +65,7 @@ def depth_cnn() -> StudySpec:
             Primary("shortcut", 56, RESIDUAL, PLAIN),
         ),
         smallest_effect=0.05,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
         paper="he2016",
     )
@@ -94,6 +95,7 @@ def cnn_small() -> StudySpec:
         seeds=tuple(range(7)),
         primary=(Primary("shortcut", 8, RESIDUAL, "simple"),),
         smallest_effect=0.05,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
     )
 
@@ -119,6 +121,7 @@ def precision_cnn() -> StudySpec:
         seeds=tuple(range(7)),
         primary=(Primary("condition", 20, "bf16", "float32"),),
         smallest_effect=0.01,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
     )
 
@@ -154,6 +157,7 @@ def he2016_cifar10() -> StudySpec:
         # Five against five give p = 2/252 at best: three comparisons reach 0.025, four do not.
         primary=(Primary("depth", 56, PLAIN), Primary("depth", 56, RESIDUAL), Primary("depth", 110, RESIDUAL)),
         smallest_effect=0.01,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
         paper="he2016",
     )

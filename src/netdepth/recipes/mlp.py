@@ -97,6 +97,7 @@ def depth_mlp() -> StudySpec:
             *(Primary("shortcut", depth, SCALED, PLAIN) for depth in depths if depth >= 8),
         ),
         smallest_effect=0.02,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
     )
 

@@ -49,6 +49,7 @@ def cnn_mnist5k() -> StudySpec:
         seeds=tuple(range(7)),
         primary=(Primary("shortcut", 8, RESIDUAL, "simple"),),
         smallest_effect=0.05,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
     )
 

@@ -45,6 +45,7 @@ def transfer(
         seeds=tuple(range(8)),
         primary=tuple(Primary("condition", depth, other, "from scratch") for other in list(conditions)[1:]),
         smallest_effect=smallest_effect,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
     )
 
@@ -170,6 +171,7 @@ def distillation(
         seeds=tuple(range(10)),
         primary=(Primary("condition", depth, "distilled", "hard labels"),),
         smallest_effect=smallest_effect,
+        max_looks=1,
         nuisance=(Nuisance("optimizer.lr"),),
     )
 

@@ -50,7 +50,7 @@ SAME_SIZE = ("model.args.shortcut", "model.args.branch_scale", "model.args.init"
 def _cause(contrast: Contrast, spec: StudySpec, settings: Settings) -> Cause | None:
     """None where nothing was claimed or the numbers suggest nothing.
 
-    That training is harder is suggested only where the worse network could do as well: a deeper one against a shallower,
+    That training is harder is suggested only where the worse network could do as well: a deeper one against another,
     or two that differ in shortcut, branch scale or initialisation. Any other may be worse because it is smaller.
     """
     if contrast.label in FAILED:
