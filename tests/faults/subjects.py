@@ -17,7 +17,7 @@ from faults.kill import Children
 from netdepth.cli import main
 from netdepth.config import Component, EarlyStopping, RunConfig, TrainConfig, to_json
 from netdepth.errors import NetdepthError
-from netdepth.report.page import check_report
+from netdepth.report.check import check_report
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
 
@@ -126,7 +126,7 @@ class Subject:
             other = found / study.relative_to(whole)
             assert other.read_bytes() == study.read_bytes()
             assert (other.parent / "verdict.json").read_bytes() == (study.parent / "verdict.json").read_bytes()
-            assert check_report(StudyDir(other.parent)) == []
+            assert check_report(StudyDir(other.parent)).faults == ()
 
     def complete(self, children: Children, whole: Path, root: Path) -> None:
         """Let the training in ``root`` end in a process of its own; it must equal the one in ``whole``."""

@@ -57,7 +57,7 @@ def test_each_number_is_found_again_where_its_source_says(made: StudyDir) -> Non
             value = value[key]
         assert row[name] == value, name
     assert row["classes"] == 10
-    assert str(row["steps"]) == "500", "whole numbers stay whole where some runs have none"
+    assert str(row["steps"]) == "2150", "whole numbers stay whole where some runs have none"
 
 
 def test_what_study_json_does_not_name_is_not_read(study: StudyDir) -> None:

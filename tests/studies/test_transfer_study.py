@@ -11,7 +11,8 @@ from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.data.splits import with_classes
 from netdepth.errors import BadInput
 from netdepth.recipes import RECIPES
-from netdepth.report.page import check_report, write_report
+from netdepth.report.check import check_report
+from netdepth.report.page import write_report
 from netdepth.runs.folder import RunDir, list_runs
 from netdepth.studies.ask import ask
 from netdepth.studies.forecast import forecast
@@ -100,7 +101,8 @@ def test_two_conditions_are_compared_pair_by_pair_by_validation_error(made):
 
 def test_the_page_says_who_wins_and_is_made_of_the_folders(made):
     page = write_report(made.study)
-    assert check_report(made.study) == []
+    checked = check_report(made.study)
+    assert (checked.faults, checked.notes) == ((), ())
     text = page.with_name("report.md").read_text()
     parts = ("percentage points", "McNemar", "The parent run is single/ways-source", "7 pairs of runs")
     assert [part for part in parts if part not in text] == []

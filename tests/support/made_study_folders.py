@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, digest, to_json
+from netdepth.config import SCHEMA, Component, RunConfig, TrainConfig, to_json
 from netdepth.files.atomic import jsonable
+from netdepth.runs import SplitRecord
 from netdepth.runs.folder import RunDir, slug
+from netdepth.runs.seal import EVALUATION
 from netdepth.studies.folder import StudyDir, StudyDocument
 from netdepth.studies.plan import Plan
 from netdepth.studyspec import Axis, Cell, Nuisance, Primary, StudySpec
@@ -25,7 +27,15 @@ from support.made_runs import metrics
 
 CLASSES = tuple("0123456789")
 CHANCE = math.log(len(CLASSES))
-STEPS_PER_EPOCH = 100
+STEPS_PER_EPOCH = 430
+"""Of 128 images, for `SPLIT`."""
+SPLIT = {
+    "name": "mnist",
+    "classes": list(CLASSES),
+    "sizes": {"train": 55_000, "val": 5_000, "test": 10_000},
+    "data_digest": "d",
+    "split_digest": "s",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +109,7 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
     document = StudyDocument.unplanned(spec)
     for run in document.runs:
         cell = cells[run.condition, run.level]
-        fingerprint = digest(dataclasses.replace(cell.config, seed=0))[:10]
+        fingerprint = fingerprint_of(cell.config)
         name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{run.seed}-{fingerprint}"
         planned.append(dataclasses.replace(run, folder=name, fingerprint=fingerprint))
         ending = (endings or telling)(cell.condition, int(cell.level), run.seed)
@@ -110,6 +120,14 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
     return study
 
 
+def fingerprint_of(config: RunConfig) -> str:
+    """The fingerprint of a run on the data that every made run has."""
+    from netdepth.training import resolve
+
+    parts = {name: registry.resolve(getattr(config, name)) for name, registry in resolve.COMPONENTS.items()}
+    return resolve.fingerprint(dataclasses.replace(config, **parts), SplitRecord.from_json(SPLIT))
+
+
 def make_study_run(path: Path, cell: Cell, seed: int, fingerprint: str, ending: Ending, epochs: int) -> RunDir:
     """One run folder, finished, unfinished or failed as ``ending`` says."""
     depth = int(cell.levels.get("depth", "3"))
@@ -118,9 +136,7 @@ def make_study_run(path: Path, cell: Cell, seed: int, fingerprint: str, ending: 
     config = to_json(cell.config.with_seed(seed))
     config["optimizer"]["args"] = {"lr": 0.001, **config["optimizer"]["args"]}
     put(run, "config.json", {"fingerprint": fingerprint, "recipe": "made", **config})
-    sizes = {"train": 55_000, "val": 5_000, "test": 10_000}
-    split = {"name": "mnist", "classes": list(CLASSES), "sizes": sizes, "data_digest": "d", "split_digest": "s"}
-    put(run, "split.json", split)
+    put(run, "split.json", SPLIT)
     environment = {"netdepth": "0.1.0", "torch": "2.11.0", "python": "3.11.2", "device": "cpu", "threads": 1}
     put(run, "environment.json", {**environment, "matmul": "mkl", "stack": 10, "made": "cohort", "cores": 2})
     write_probe(run, "init", 0, depth, ending.ratio)
@@ -130,6 +146,7 @@ def make_study_run(path: Path, cell: Cell, seed: int, fingerprint: str, ending: 
         put(run, "failure.json", {"error": "OSError", "message": "no space left on device"})
     if partly:
         return run
+    put(run, "test_access.json", {"opened": [EVALUATION]})
     write_probe(run, f"step-{epochs * STEPS_PER_EPOCH}", epochs * STEPS_PER_EPOCH, depth, ending.ratio**0.5)
     put(run, "result.json", result_of(ending, depth, epochs))
     return run

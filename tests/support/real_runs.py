@@ -25,9 +25,9 @@ def weights(folder: RunDir, step: int) -> bytes:
 
 
 def timeless(value):
-    """A result or record without its wall-clock fields."""
+    """A result or record without its wall-clock fields, and without the seal that holds them."""
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "total_seconds")}
+        return {k: timeless(v) for k, v in value.items() if k not in ("seconds", "total_seconds", "seal")}
     return value
 
 

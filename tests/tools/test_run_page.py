@@ -64,7 +64,7 @@ def test_the_page_holds_what_the_folder_says_and_nothing_from_elsewhere(
     assert "<script" not in text
     pictures.mistakes_of(nd.load("tested"), run_row(run), None)
     opened = (run.read_json("test_access.json") or {})["opened"]
-    assert opened.count(pictures.PURPOSE) == 1, "that the pictures were shown is kept, once"
+    assert opened.count(pictures.PICTURES) == 1, "that the pictures were shown is kept, once"
 
 
 def test_a_sealed_test_part_stays_sealed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from netdepth.commands import Answer, say, warn
 from netdepth.errors import BadInput, StorageError, choose_folder
 from netdepth.runs.find import find_run
 from netdepth.runs.folder import RunDir, list_runs, runs_root
-from netdepth.text import print_table
+from netdepth.text import count, print_table
 
 if TYPE_CHECKING:
     from netdepth.report.content import Content
@@ -103,9 +104,7 @@ def _study_page(study: StudyDir, args: argparse.Namespace) -> Answer:
 
     path = (args.out or study.path) / page.HTML
     if args.check:
-        faults = page.check_report(study, path)
-        word = "does not match the run folders, or a part of it is missing" if faults else "matches the run folders"
-        return Answer({"report": path, "faults": faults}, lambda: say(*faults, f"{path} {word}"), int(bool(faults)))
+        return _checked(study, path)
     data = read_study(study)
     try:
         page.write_files(data, args.out)
@@ -119,6 +118,29 @@ def _study_page(study: StudyDir, args: argparse.Namespace) -> Answer:
         say(f"written: {path} (and report.md, figures, table.csv, verdict.json beside it)")
 
     return Answer({"report": path, "planned": len(data.runs), "missing": missing}, show)
+
+
+def _checked(study: StudyDir, path: Path) -> Answer:
+    """What ``--check`` finds; exit 1 unless all is sound."""
+    from netdepth.report.check import check_report
+
+    began = time.monotonic()
+    found = check_report(study, path)
+    if not found.page:
+        raise BadInput(f"no {path} to check; make it with: netdepth report {study.path.name}")
+    seconds = time.monotonic() - began
+
+    def show() -> None:
+        say(*found.faults, *(f"note: {note}" for note in found.notes))
+        word = (
+            "is not sound"
+            if found.faults
+            else "is sound: it matches the run folders, and they are as the runs left them"
+        )
+        say(f"{path} {word} ({count(found.runs, 'run')} checked in {seconds:.1f} s)")
+
+    told = {"report": path, "faults": found.faults, "notes": found.notes, "runs": found.runs}
+    return Answer(told, show, int(bool(found.faults)))
 
 
 def _print_grids(content: Content) -> None:

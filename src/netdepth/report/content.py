@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import netdepth
 from netdepth.config import SCHEMA, Json, to_json
@@ -25,6 +26,9 @@ from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
 from netdepth.studies.wording import quantity_of
 from netdepth.text import SETTINGS, STATUS_WORDS, count, percent, plain, printable, significant, thousands
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 __all__ = ["Content", "markdown", "rendered", "sources"]
 
@@ -138,18 +142,25 @@ class Content:
 
 def rendered(template: str, **values: Any) -> str:
     """A template of this package with ``values``; what they hold is escaped in HTML."""
+    trimmed = template.endswith(".md")
+    return _environment(trimmed).get_template(template).render(version=netdepth.__version__, **values)
+
+
+@functools.cache
+def _environment(trimmed: bool) -> Environment:
+    """Of the templates, which are compiled once; ``trimmed`` takes the lines of statements out."""
     from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
     loader = PackageLoader("netdepth.report", "templates")
     environment = Environment(loader=loader, autoescape=select_autoescape(), undefined=StrictUndefined)
-    environment.trim_blocks = environment.lstrip_blocks = template.endswith(".md")
+    environment.trim_blocks = environment.lstrip_blocks = trimmed
     environment.filters |= {
         "printable": printable,
         "share": percent,
         "significant": significant,
         "thousands": thousands,
     }
-    return environment.get_template(template).render(version=netdepth.__version__, **values)
+    return environment
 
 
 COMPLETED = ("completed", "stopped_early", "stopped_overfit")

@@ -1,26 +1,30 @@
-"""The files of a study's report: written from the run folders, and later checked against them.
+"""The files of a study's report, written from the run folders; `netdepth.report.check` checks them later.
 
 ``report.html`` is one file without scripts, which asks the network for nothing.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from netdepth.config import Json
-from netdepth.errors import BadInput
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.report import figures
 from netdepth.report.content import Content, markdown, rendered, sources
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.numbers import Element, read_numbers
+from netdepth.runs.seal import sha256_of
 from netdepth.studies.folder import StudyDir
 
-__all__ = ["HTML", "check_report", "page", "write_files", "write_report", "write_verdict"]
+__all__ = [
+    "HTML", "SOURCES_FILE", "TABLE", "VERDICT", "page", "page_faults", "table_bytes", "verdict_bytes", "write_files",
+    "write_report", "write_verdict",
+]  # fmt: skip
 
-HTML = "report.html"
+HTML, MARKDOWN, SOURCES_FILE, TABLE, VERDICT = "report.html", "report.md", "sources.json", "table.csv", "verdict.json"
 
 
 def write_report(study: StudyDir) -> Path:
@@ -43,9 +47,14 @@ def write_files(data: StudyData, folder: Path | None = None) -> Path:
     content = Content(data)
     write_verdict(data, folder)
     drawn = figures.pictures(data, folder / "figures")
-    write_atomic(folder / "report.md", _encoded(markdown(content, drawn)))
-    write_atomic(folder / "sources.json", _json(sources(content)))
-    write_atomic(folder / HTML, _encoded(page(content)))
+    html = _encoded(page(content))
+    write_atomic(folder / MARKDOWN, _encoded(markdown(content, drawn)))
+    digests = {
+        path.relative_to(folder).as_posix(): sha256_of(path) for path in (folder / MARKDOWN, *(p for _, p in drawn))
+    }
+    digests[HTML] = hashlib.sha256(html).hexdigest()
+    write_atomic(folder / SOURCES_FILE, _json({**sources(content), "files": digests}))
+    write_atomic(folder / HTML, html)
     return folder / HTML
 
 
@@ -69,32 +78,27 @@ def page(content: Content, drawn: bool = True) -> str:
 def write_verdict(data: StudyData, folder: Path | None = None) -> None:
     """Write ``table.csv`` and, once a run has begun, ``verdict.json``; beside the runs or into ``folder``."""
     folder = folder or data.study.path
-    write_atomic(folder / "table.csv", _encoded(data.table.to_csv(index=False, lineterminator="\n")))
-    if data.verdict is not None:
-        write_atomic(folder / "verdict.json", _json(data.verdict.as_json()))
+    write_atomic(folder / TABLE, table_bytes(data))
+    if (verdict := verdict_bytes(data)) is not None:
+        write_atomic(folder / VERDICT, verdict)
 
 
-def check_report(study: StudyDir, path: Path | None = None) -> list[str]:
-    """The faults of the page of the study, or at ``path``: nothing if it may be shown as that of the finished study.
+def table_bytes(data: StudyData) -> bytes:
+    """``table.csv``."""
+    return _encoded(data.table.to_csv(index=False, lineterminator="\n"))
 
-    It may if every planned run has a result, no folder that it names is missing, and every number on
-    it is what the run folders give today. The figures are not drawn again.
 
-    Raises:
-        BadInput: there is no page, or ``study.json`` is damaged.
-    """
-    path = path or study.path / HTML
-    if not path.is_file():
-        raise BadInput(f"no {path} to check; make it with: netdepth report {study.path.name}")
-    data = read_study(study)
-    found = [
-        f"run {run.number} ({run.row.planned.folder or 'not planned yet'}): {run.row.made.status}"
-        for run in data.missing
-    ]
-    there = [number for number in read_numbers(path.read_text()) if number.tag != "figure"]
+def verdict_bytes(data: StudyData) -> bytes | None:
+    """``verdict.json``, None while no run has begun."""
+    return None if data.verdict is None else _json(data.verdict.as_json())
+
+
+def page_faults(data: StudyData, path: Path) -> list[str]:
+    """Where the numbers of the page at ``path`` are not what the run folders give; its figures are not drawn again."""
+    there = [number for number in read_numbers(path.read_text(errors="replace")) if number.tag != "figure"]
     now = read_numbers(page(Content(data), drawn=False))
     changed = [pair for pair in zip(there, now, strict=False) if pair[0] != pair[1]]
-    found += [f"the page says {_said(old)} where the runs now give {_said(new)}" for old, new in changed[:5]]
+    found = [f"the page says {_said(old)} where the runs now give {_said(new)}" for old, new in changed[:5]]
     if len(changed) > 5:
         found.append(f"and {len(changed) - 5} more numbers differ")
     if len(there) != len(now):

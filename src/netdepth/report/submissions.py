@@ -13,10 +13,10 @@ from pathlib import Path
 
 from netdepth.config import Json
 from netdepth.errors import BadInput
+from netdepth.report.check import check_report
 from netdepth.report.content import Content, rendered
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.numbers import shown_text
-from netdepth.report.page import check_report
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
@@ -140,7 +140,7 @@ def _read(study: StudyDir, name: str) -> Submission:
             finished=len(data.runs) - len(data.missing),
             planned=len(data.runs),
             seeds=data.spec.seeds,
-            report=_report(study),
+            report=check_report(study).words,
             made_with=tuple(pair for pair, _ in made_with.most_common()),
             answer=content.answer.short.text,
             chips={
@@ -161,14 +161,6 @@ def _weights(data: StudyData) -> Iterator[str]:
         result = RunDir(data.study.path / folder).result() if run.finished and folder is not None else None
         if result is not None and result.get("weights_sha256"):
             yield str(result["weights_sha256"])
-
-
-def _report(study: StudyDir) -> str:
-    try:
-        faults = check_report(study)
-    except BadInput:
-        return "none"
-    return "sound" if not faults else f"{len(faults)} fault{'s' * (len(faults) > 1)}: {faults[0]}"
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

@@ -82,7 +82,8 @@ class RunResult(TypedDict, total=False):
     user's own among them.
 
     ``per_class`` and ``confusion`` ``[true][predicted]`` are those of the ``reported`` weights on the part
-    ``evaluated_on``. ``continued_from`` is the `Origin` of a run that has one. NaN and Inf are null in the file, as in
+    ``evaluated_on``. ``continued_from`` is the `Origin` of a run that has one. ``seal`` holds the digests of the run's
+    files (`netdepth.runs.seal`); runs from before it have none. NaN and Inf are null in the file, as in
     a `MetricsRecord`.
     """
 
@@ -105,6 +106,7 @@ class RunResult(TypedDict, total=False):
     seconds: float
     total_seconds: float
     continued_from: Mapping[str, str | int]
+    seal: Mapping[str, object]
 
 
 class Manifest(TypedDict):

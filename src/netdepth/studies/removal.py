@@ -16,10 +16,11 @@ from netdepth.files.atomic import storage
 from netdepth.runs.find import find_runs
 from netdepth.runs.folder import RunDir, check_removable, folder_size, list_runs, remove
 from netdepth.studies.folder import FILE, StudyDir, study_named
+from netdepth.studies.ledger import FINISHED
 
 __all__ = ["Removable", "removable", "remove_all"]
 
-MADE = (FILE, "table.csv", "verdict.json", "report.html", "report.md", "sources.json", "figures", "workers")
+MADE = (FILE, FINISHED, "table.csv", "verdict.json", "report.html", "report.md", "sources.json", "figures", "workers")
 """What a study's folder holds beside its runs; all of it is netdepth's own."""
 
 

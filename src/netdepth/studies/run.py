@@ -15,6 +15,7 @@ from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.files.atomic import storage
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
+from netdepth.studies.ledger import record_finished, record_fresh
 from netdepth.studies.mirrors import StudyMirrors
 from netdepth.studies.pool import execute, execute_here
 from netdepth.studies.progress import StudyProgress
@@ -175,6 +176,7 @@ class _Runner:
         unfinished = phase.unfinished(path)
         missing = phase.containing(unfinished)
         outcomes: dict[str, Outcome] = {}
+        record_finished(path, (str(run.folder) for run in phase.runs))  # those that ended after a kill of the study
         for run in phase.runs:
             folder = RunDir(path / str(run.folder))
             outcomes[folder.path.name] = Outcome(folder.path, run.seed, folder.status())
@@ -197,6 +199,7 @@ class _Runner:
                         outcomes.update({Path(str(outcome.path)).name: outcome for outcome in event.outcomes})
                         shown.ended(event.group, [(outcome.status, outcome.error) for outcome in event.outcomes])
                         ended = {Path(str(outcome.path)).name for outcome in event.outcomes}
+                        record_finished(path, ended)
                         self.mirrors.add(run for run in phase.runs if run.folder in ended)
 
             if missing:
@@ -232,6 +235,7 @@ def _clear(study: StudyDir) -> None:
     document = study.read()
     if document is None:
         return
+    record_fresh(study.path)
     for planned in [*document.runs, *(document.tuning.runs if document.tuning else ())]:
         run = RunDir(study.path / planned.folder) if planned.folder else None
         if run is not None and run.path.is_dir():

@@ -23,6 +23,7 @@ from netdepth.config import EarlyStopping, Overfitting, RunConfig
 from netdepth.files.atomic import write_atomic
 from netdepth.runs import WEIGHTS, MetricsRecord, RunResult, Scores
 from netdepth.runs.folder import RunDir
+from netdepth.runs.seal import AGAIN, EVALUATION, PREDICTIONS, opened, write_sealed
 from netdepth.training import layers
 from netdepth.training.checkpoint import MODEL, OPTIMIZER, Checkpointer, Snapshot, restore, take_snapshot
 from netdepth.training.evaluate import class_report, logits_of, metric_names, metrics
@@ -116,8 +117,6 @@ class OverfitDetector:
             self.count, self.first_epoch = 0, None
         return self.onset_epoch is not None and self.config.action == "stop"
 
-
-PURPOSE = "final evaluation of the best and the last weights"
 
 Files = dict[str, bytes]
 Evaluated = dict[str, tuple[Mapping[str, float | None], Tensor]]
@@ -265,7 +264,8 @@ def finish(
     for replica in replicas:
         test = splits.for_another_run().test  # a seal of its own for every run
         if test is not None:
-            parts["test"] = test.open_test(PURPOSE, replica.folder.log_test_access)
+            purpose = AGAIN if opened(replica.folder) else EVALUATION  # a kill in between leaves the first opening
+            parts["test"] = test.open_test(purpose, replica.folder.log_test_access)
     scores: dict[tuple[int, str], Evaluated] = {}
     for which in WEIGHTS:
         evaluated: list[int] = []
@@ -295,8 +295,7 @@ def finish(
         made_in = replica.folder.environment()
         if made_in is not None and made_in.continued_from is not None:
             result["continued_from"] = asdict(made_in.continued_from)
-        replica.folder.write_json("result.json", result)
-        replica.result = result
+        replica.result = write_sealed(replica.folder, result)
 
 
 def _result(
@@ -323,7 +322,7 @@ def _result(
         else:
             per_class, confusion = class_report(logits, labels, splits.spec.classes)
             np.savez_compressed(buffer, logits=logits.numpy(), labels=labels.numpy())
-        write_atomic(replica.folder.path / "predictions.npz", buffer.getvalue())
+        write_atomic(replica.folder.path / PREDICTIONS, buffer.getvalue())
     weights, newest = replica.snapshot(reported), replica.checkpoints.newest
     return {
         "status": replica.status,

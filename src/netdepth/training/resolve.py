@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import nn
@@ -126,7 +126,17 @@ def multiplies_bf16(device: torch.device) -> bool:
     return device.type == "cpu" and any(capabilities.get(name, False) for name in BF16_CPU)
 
 
-def fingerprint(config: RunConfig, spec: data.DatasetSpec) -> str:
+class DataDigests(Protocol):
+    """What a fingerprint holds of the data: the digests of `DatasetSpec`, or those that a run wrote down."""
+
+    @property
+    def data_digest(self) -> str | None: ...
+
+    @property
+    def split_digest(self) -> str | None: ...
+
+
+def fingerprint(config: RunConfig, spec: DataDigests) -> str:
     """The first 10 hex digits of a digest of what is computed: filled-in config without seed, data, split."""
     parts = {name: registry.hashed(getattr(config, name)) for name, registry in COMPONENTS.items()}
     if not config.augmented:

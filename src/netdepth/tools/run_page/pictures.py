@@ -13,6 +13,7 @@ from PIL import Image
 from netdepth.data import Split
 from netdepth.errors import BadInput
 from netdepth.runs.compare import predictions_of
+from netdepth.runs.seal import PICTURES, opened
 from netdepth.runs.table import RunRow
 from netdepth.training.finished import Run
 
@@ -22,7 +23,6 @@ MOST = 24
 """Pictures on the page."""
 SIDE = 128
 """Pixels of a side from which a picture is made smaller."""
-PURPOSE = "report: the pictures that the run got wrong"
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,12 @@ def _part(run: Run, row: RunRow, data_dir: Path | None) -> Split:
     """The images that ``run`` was evaluated on."""
     if row.evaluated_on == "val":
         return run.data(data_dir).val
-    opened = (run.dir.read_json("test_access.json") or {}).get("opened")
+    purposes = opened(run.dir)
     splits = run.data(data_dir)
-    if row.evaluated_on != "test" or not opened or splits.test is None:
+    if row.evaluated_on != "test" or not purposes or splits.test is None:
         raise BadInput(f"run {run.path.name} does not say that it opened its test images, so they stay sealed")
-    log = None if PURPOSE in opened else run.dir.log_test_access
-    return splits.test.open_test(PURPOSE, log)
+    log = None if PICTURES in purposes else run.dir.log_test_access
+    return splits.test.open_test(PICTURES, log)
 
 
 def _address(image: np.ndarray) -> str:
