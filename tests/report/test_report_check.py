@@ -37,7 +37,7 @@ def quick_figures() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(figures, "pictures", stand_in)
-        patch.setattr(figures, "depth_group", lambda data: [])
+        patch.setattr(figures, "level_group", lambda data: [])
         patch.setattr(figures, "curve_groups", lambda data: {})
         patch.setattr(figures, "flow_groups", lambda data: {})
         yield
