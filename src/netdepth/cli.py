@@ -203,6 +203,8 @@ def grammar() -> Parser:
     compare = add("compare", "compare runs (mean over seeds, with its interval) or whole studies")
     compare.word("runs", "RUN", f"{RUN} or of those of one configuration; or folders of studies", many=True)
     compare.option("--html", "FILE", "write one page about the studies", type=_path)
+    text = 'JSON file with the seeds that each study must have, as {"anna": [100, 101]}'
+    compare.option("--seeds-from", "FILE", text, type=_path)
     compare.flag("--flat", "a line per run: the seeds of a configuration are not folded")
     for style in ("markdown", "csv", "latex"):
         compare.flag(f"--{style}", f"print as {style}", dest="style", action="store_const", const=style)

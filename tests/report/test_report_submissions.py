@@ -115,12 +115,32 @@ def test_a_copy_is_noticed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert warning.startswith("anna and ben hold the same weights in 6 runs")
 
 
+def test_seeds_are_those_that_were_agreed(course: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text(json.dumps({"anna": [3, 2, 1, 0], "carla": [10, 11], "emil": [20]}))
+    code, out, _ = answer(["compare", *paths(course), "--seeds-from", str(plan), "--json"], capsys)
+    assert code == 0
+    found = json.loads(out)
+    anna, ben, carla, _ = (row["report"] for row in found["studies"])
+    assert anna == "none", "its seeds are right, and it has no page"
+    assert ben.endswith("faults: no seeds were agreed for it")
+    assert carla == "1 fault: its seeds are 0, 1, 2 and 3, agreed were 10 and 11"
+    assert found["warnings"][-1] == "no submission of emil, whose seeds were agreed"
+    for text, said in (("[1]", "names no student"), ('{"anna": [-1]}', "anna has [-1]; give the seeds"), ("{", "JSON")):
+        plan.write_text(text)
+        code, _, err = answer(["compare", *paths(course), "--seeds-from", str(plan)], capsys)
+        assert code == 2
+        assert said in err
+        assert err.count("\n") == 1
+
+
 def test_runs_and_studies_do_not_mix(course: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = paths(course)[0]
     run = str(next(Path(study).glob("*-s0-*")))
     for asked, said in (
         ([study, run], "compare studies with studies"),
         ([run, "--html", "x.html"], "--html takes studies"),
+        ([run, "--seeds-from", "x.json"], "--seeds-from takes studies"),
         ([study, "--latex"], "choose from: markdown, csv, html"),
     ):
         code, _, err = answer(["compare", *asked], capsys)

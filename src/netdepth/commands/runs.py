@@ -40,6 +40,8 @@ def compare(args: argparse.Namespace) -> Answer:
                 f"{other!r} is no study's folder, but others are; compare studies with studies, runs with runs"
             )
         return _compare_studies(args, studies)
+    if args.seeds_from is not None:
+        raise BadInput("--seeds-from takes studies: it compares their seeds with those that were agreed")
     if args.html is not None:
         raise BadInput("--html takes studies; the page of one run is written by: netdepth report RUN")
     made = compare_runs([run for one in named.values() if isinstance(one, list) for run in one], label_of_run)
@@ -77,9 +79,9 @@ def _named(texts: Sequence[str], root: Path) -> dict[str, StudyDir | list[RunDir
 def _compare_studies(args: argparse.Namespace, studies: Sequence[StudyDir]) -> Answer:
     """One line per study, as an instructor compares submissions; with ``--html`` a page too."""
     from netdepth.files.atomic import write_atomic
-    from netdepth.report.submissions import page, print_submissions, read_submissions, render
+    from netdepth.report.submissions import page, print_submissions, read_agreed, read_submissions, render
 
-    made = read_submissions(studies)
+    made = read_submissions(studies, None if args.seeds_from is None else read_agreed(args.seeds_from))
     text = None if args.style is None else render(made, args.style)
     if args.html is not None:
         write_atomic(args.html, page(made).encode())

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from netdepth.config import Json
 from netdepth.errors import BadInput
+from netdepth.files.atomic import reading
 from netdepth.report.check import check_report
 from netdepth.report.content import Content, rendered
 from netdepth.report.data import StudyData, read_study
@@ -20,9 +22,12 @@ from netdepth.report.numbers import shown_text
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
-from netdepth.text import print_table, printable
+from netdepth.text import listed, print_table, printable
 
-__all__ = ["Submission", "SubmissionChip", "Submissions", "page", "print_submissions", "read_submissions", "render"]
+__all__ = [
+    "Submission", "SubmissionChip", "Submissions", "page", "print_submissions", "read_agreed", "read_submissions",
+    "render",
+]  # fmt: skip
 
 HEADER = ("submission", "study", "runs", "seeds", "report", "made with")
 SEEDS_SHOWN = 10
@@ -47,7 +52,8 @@ class Submission:
     """One study's folder. ``chips`` by place (``plain he, depth 32``), ``labels`` the same places as people read them
     (``plain, He init, depth 32``), ``weights`` the digests of its runs' weights.
 
-    ``report`` is ``sound``, ``none`` or what is wrong with the page; ``error`` says why the folder cannot be read.
+    ``report`` is what its check says (`netdepth.report.check.Checked.words`); ``error`` says why the folder cannot be
+    read.
     """
 
     name: str
@@ -103,8 +109,34 @@ class Submissions:
         return {"studies": rows, "agreement": agreement, "warnings": list(self.warnings)}
 
 
-def read_submissions(studies: Sequence[StudyDir]) -> Submissions:
-    """Read and judge every study; one that cannot be read keeps its line.
+Agreed = Mapping[str, tuple[int, ...]]
+"""Who was given which seeds: the name of a folder on the path of a submission, and its seeds."""
+
+
+def read_agreed(path: Path) -> Agreed:
+    """The seeds that were given out, from a JSON file such as ``{"anna": [100, 101], "ben": [200, 201]}``.
+
+    Raises:
+        BadInput: it is not such a file. StorageError: it cannot be read.
+    """
+    with reading(path):
+        content = path.read_bytes()
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path} is not readable JSON ({error})") from None
+    wanted = 'give the seeds of each student, as {"anna": [100, 101], "ben": [200, 201]}'
+    if not isinstance(found, dict) or not found:
+        raise BadInput(f"{path} names no student; {wanted}")
+    for name, seeds in found.items():
+        if not isinstance(seeds, list) or not seeds or not all(type(seed) is int and seed >= 0 for seed in seeds):
+            raise BadInput(f"{path}: {name} has {seeds!r}; {wanted}")
+    return {name: tuple(seeds) for name, seeds in found.items()}
+
+
+def read_submissions(studies: Sequence[StudyDir], agreed: Agreed | None = None) -> Submissions:
+    """Read, judge and check every study; one that cannot be read keeps its line. With ``agreed`` each must have exactly
+    the seeds that were agreed for it.
 
     Raises:
         BadInput: no studies.
@@ -112,11 +144,14 @@ def read_submissions(studies: Sequence[StudyDir]) -> Submissions:
     unique = list({study.path.resolve(): study for study in studies}.values())
     if not unique:
         raise BadInput("nothing to compare; name at least one study")
-    rows = tuple(_read(study, name) for study, name in zip(unique, _names([s.path for s in unique]), strict=True))
-    return Submissions(rows, tuple(_warnings(rows)))
+    names = _names([study.path for study in unique])
+    rows = tuple(_read(study, name, agreed) for study, name in zip(unique, names, strict=True))
+    absent = [name for name in agreed or () if not any(name in study.path.resolve().parts for study in unique)]
+    missing = [f"no submission of {listed(absent, most=SEEDS_SHOWN)}, whose seeds were agreed"] if absent else []
+    return Submissions(rows, (*_warnings(rows), *missing))
 
 
-def _read(study: StudyDir, name: str) -> Submission:
+def _read(study: StudyDir, name: str, agreed: Agreed | None) -> Submission:
     try:
         data = read_study(study)
         content = Content(data)
@@ -140,7 +175,7 @@ def _read(study: StudyDir, name: str) -> Submission:
             finished=len(data.runs) - len(data.missing),
             planned=len(data.runs),
             seeds=data.spec.seeds,
-            report=check_report(study).words,
+            report=_report(study, data.spec.seeds, agreed),
             made_with=tuple(pair for pair, _ in made_with.most_common()),
             answer=content.answer.short.text,
             chips={
@@ -152,6 +187,21 @@ def _read(study: StudyDir, name: str) -> Submission:
         )
     except BadInput as error:
         return Submission(name, str(study.path), error=str(error))
+
+
+def _report(study: StudyDir, seeds: Sequence[int], agreed: Agreed | None) -> str:
+    checked, faults = check_report(study), []
+    if agreed is not None:
+        given = [agreed[part] for part in reversed(study.path.resolve().parts) if part in agreed]
+        if not given:
+            faults.append("no seeds were agreed for it")
+        elif {*given[0]} != {*seeds}:
+            faults.append(f"its seeds are {_listed_seeds(seeds)}, agreed were {_listed_seeds(given[0])}")
+    return replace(checked, faults=(*faults, *checked.faults)).words
+
+
+def _listed_seeds(seeds: Sequence[int]) -> str:
+    return listed(sorted(seeds), most=SEEDS_SHOWN)
 
 
 def _weights(data: StudyData) -> Iterator[str]:
