@@ -266,14 +266,15 @@ def _check_plan(study: StudyDir, document: StudyDocument, found: _Found) -> None
         found.general.append(
             f"study.json has the fingerprint {document.fingerprint}; what it asks has {spec.fingerprint()}"
         )
-    asked = {(cell.condition, cell.level, seed) for cell in spec.cells for seed in spec.seeds}
+    asked = {(cell.condition, cell.level, seed) for cell in spec.cells for seed in spec.seeds_for(cell.condition)}
     planned = {(run.condition, run.level, run.seed) for run in document.runs}
     if missing := asked - planned:
         found.general.append(f"study.json plans no run for {count(len(missing), 'seed')} of its cells")
     if extra := planned - asked:
         found.general.append(f"study.json plans {count(len(extra), 'run')} that its question does not have")
     more = sorted(
-        {seed for group in (document.plan.groups if document.plan else ()) for seed in group.seeds} - {*spec.seeds}
+        {seed for group in (document.plan.groups if document.plan else ()) for seed in group.seeds}
+        - {seed for _, _, seed in asked}
     )
     if more:
         found.general.append(f"the plan in study.json has the seeds {listed(more, most=7)}, its question has not")

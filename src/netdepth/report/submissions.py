@@ -8,7 +8,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from netdepth.report.numbers import shown_text
 from netdepth.report.run_text import markdown_table, markdown_text
 from netdepth.runs.folder import RunDir
 from netdepth.studies.folder import StudyDir
+from netdepth.studyspec import StudySpec
 from netdepth.text import listed, print_table, printable
 
 __all__ = [
@@ -175,7 +176,7 @@ def _read(study: StudyDir, name: str, agreed: Agreed | None) -> Submission:
             finished=len(data.runs) - len(data.missing),
             planned=len(data.runs),
             seeds=data.spec.seeds,
-            report=_report(study, data.spec.seeds, agreed),
+            report=_report(study, data.spec, agreed),
             made_with=tuple(pair for pair, _ in made_with.most_common()),
             answer=content.answer.short.text,
             chips={
@@ -189,18 +190,19 @@ def _read(study: StudyDir, name: str, agreed: Agreed | None) -> Submission:
         return Submission(name, str(study.path), error=str(error))
 
 
-def _report(study: StudyDir, seeds: Sequence[int], agreed: Agreed | None) -> str:
+def _report(study: StudyDir, spec: StudySpec, agreed: Agreed | None) -> str:
+    seeds = {seed for condition in spec.conditions for seed in spec.seeds_for(condition)}
     checked, faults = check_report(study), []
     if agreed is not None:
         given = [agreed[part] for part in reversed(study.path.resolve().parts) if part in agreed]
         if not given:
             faults.append("no seeds were agreed for it")
-        elif {*given[0]} != {*seeds}:
+        elif {*given[0]} != seeds:
             faults.append(f"its seeds are {_listed_seeds(seeds)}, agreed were {_listed_seeds(given[0])}")
     return replace(checked, faults=(*faults, *checked.faults)).words
 
 
-def _listed_seeds(seeds: Sequence[int]) -> str:
+def _listed_seeds(seeds: Iterable[int]) -> str:
     return listed(sorted(seeds), most=SEEDS_SHOWN)
 
 

@@ -25,7 +25,7 @@ __all__ = [
     "values_of",
 ]  # fmt: skip
 
-TIMES = ("seconds", "total_seconds", "continued_from", "schema")
+TIMES = ("seconds", "total_seconds", "continued_from", "seal", "schema")
 NEEDED = ("status", "steps", "reported", "weights_sha256", "train", "val", "step", "train_loss", "val_loss")
 FALSE_ALARM = 0.01
 """Probability that honest values made on another machine are called different, over all values of one replay."""
