@@ -99,13 +99,15 @@ def _budget(config: Mapping[str, Any], sizes: Mapping[str, int]) -> int | None:
 def prediction_faults(run: RunDir, result: Mapping[str, Any], sizes: Mapping[str, int]) -> tuple[list[str], str | None]:
     """``predictions.npz`` against the metrics, the classes and the confusion matrix of the result; and the digest of
     its labels, which all runs on the same images share."""
-    if result.get("confusion") is None:
-        return ([f"{PREDICTIONS} is there, and result.json has no classes"] if _there(run) else []), None
+    if result.get("confusion") is None and not (run.path / PREDICTIONS).exists():
+        return [], None
     try:
         logits, labels = predictions_of(run)
     except BadInput:
         return [f"{PREDICTIONS} is missing or damaged"], None
     part, which = str(result.get("evaluated_on")), str(result.get("reported"))
+    if labels.ndim == 2:  # values are learned, no classes
+        return list(_metric_faults(result, part, which, _value_metrics(logits, labels))), _digest_of(labels, "<f8")
     classes = logits.shape[1]
     if not np.issubdtype(labels.dtype, np.integer) or not 0 <= labels.min() <= labels.max() < classes:
         return [f"{PREDICTIONS}: its labels are no classes"], None
@@ -113,13 +115,10 @@ def prediction_faults(run: RunDir, result: Mapping[str, Any], sizes: Mapping[str
     if sizes.get(part) not in (None, len(labels)):
         faults.append(f"{PREDICTIONS} is of {len(labels)} images, the {part} part has {sizes[part]}")
     matrix = np.bincount(labels * classes + logits.argmax(1), minlength=classes * classes).reshape(classes, classes)
-    if matrix.tolist() != result["confusion"]:
+    if matrix.tolist() != result.get("confusion"):
         faults.append(f"{PREDICTIONS} gives another confusion matrix than result.json")
     given = {"loss": _cross_entropy(logits.astype(np.float64), labels), **_scores(matrix)}
-    for name, value in given.items():
-        told = number_of(field_of(result, f"{part}.{which}.{name}"))
-        if told is not None and not _near(told, value, CLOSE):
-            faults.append(f"result.json: {part}.{which}.{name} is {told:.6g}, {PREDICTIONS} gives {value:.6g}")
+    faults += _metric_faults(result, part, which, given)
     recalls = np.diag(matrix) / np.maximum(matrix.sum(axis=1), 1)
     listed = result.get("per_class")
     told_recalls = [number_of(one.get("recall")) for one in listed or () if isinstance(one, Mapping)]
@@ -129,12 +128,19 @@ def prediction_faults(run: RunDir, result: Mapping[str, Any], sizes: Mapping[str
         told is not None and _near(told, value, CLOSE) for told, value in zip(told_recalls, recalls, strict=True)
     ):
         faults.append(f"result.json: per_class is not what {PREDICTIONS} gives")
-    return faults, digest_of_labels(labels)
+    return faults, _digest_of(labels, "<i8")
 
 
-def digest_of_labels(labels: np.ndarray) -> str:
-    """The same for the same labels, whatever whole numbers hold them."""
-    return hashlib.sha256(np.ascontiguousarray(labels, dtype="<i8").tobytes()).hexdigest()
+def _metric_faults(result: Mapping[str, Any], part: str, which: str, given: Mapping[str, float]) -> Iterator[str]:
+    for name, value in given.items():
+        told = number_of(field_of(result, f"{part}.{which}.{name}"))
+        if told is not None and not _near(told, value, CLOSE):
+            yield f"result.json: {part}.{which}.{name} is {told:.6g}, {PREDICTIONS} gives {value:.6g}"
+
+
+def _digest_of(labels: np.ndarray, kind: str) -> str:
+    """The same for the same labels or targets, whatever type of number holds them."""
+    return hashlib.sha256(np.ascontiguousarray(labels, dtype=kind).tobytes()).hexdigest()
 
 
 def access_faults(run: RunDir, result: Mapping[str, Any]) -> Iterator[str]:
@@ -174,10 +180,6 @@ def weight_faults(run: RunDir, result: Mapping[str, Any]) -> Iterator[str]:
             yield f"checkpoints/{one}/{WEIGHTS_FILE} is not what the result was computed with (weights_sha256)"
 
 
-def _there(run: RunDir) -> bool:
-    return (run.path / PREDICTIONS).exists()
-
-
 def _near(told: float, given: float, near: float) -> bool:
     """Whether two values of a metric are the same but for rounding; NaN is NaN."""
     if math.isnan(told) or math.isnan(given):
@@ -191,6 +193,19 @@ def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> float:
     with np.errstate(all="ignore"):
         whole = top + np.log(np.exp(logits - top[:, None]).sum(axis=1))
         return float((whole - logits[np.arange(len(labels)), labels]).mean())
+
+
+def _value_metrics(outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    """As `netdepth.training.regression.value_metrics`."""
+    outputs, targets = outputs.astype(np.float64), targets.astype(np.float64)
+    errors = outputs - targets
+    left, scatter = (errors**2).sum(0), ((targets - targets.mean(0)) ** 2).sum(0)
+    r2 = np.where(scatter > 0, 1 - left / np.where(scatter > 0, scatter, 1), left == 0)
+    return {
+        "mse": float((errors**2).mean()),
+        "mae": float(np.abs(errors).mean()),
+        "r2": float(r2.mean()) if len(targets) > 1 else math.nan,
+    }
 
 
 def _scores(matrix: np.ndarray) -> dict[str, float]:
