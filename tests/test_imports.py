@@ -12,8 +12,8 @@ from support.made_runs import make_run
 from support.source import MODULES, STRUCTURE, imports_of
 
 ORDER = (
-    "errors", "text", "progress", "config", "ownvalues", "owncode", "overrides", "registry", "studyspec", "files",
-    "data", "models", "stats", "runs", "trackers", "recipes", "training", "studies", "report", "tools", "api",
+    "errors", "text", "progress", "config", "ownvalues", "owncode", "overrides", "registry", "studyparts", "studyspec",
+    "files", "data", "models", "stats", "runs", "trackers", "recipes", "training", "studies", "report", "tools", "api",
     "conformance", "commands", "cli",
 )  # fmt: skip
 """Modules and packages from the lowest to the highest: each imports only what stands before it."""
@@ -24,7 +24,8 @@ NARROWER = {
     "owncode": {"errors", "ownvalues"},
     "overrides": {"errors", "config"},
     "registry": {"errors", "config", "owncode"},
-    "studyspec": {"errors", "text", "config", "overrides"},
+    "studyparts": {"errors", "config"},
+    "studyspec": {"errors", "text", "config", "overrides", "studyparts"},
     "files": {"errors", "text", "config", "owncode"},
     "data": {"errors", "text", "progress", "config", "registry", "files"},
     "models": {"errors", "config", "owncode", "registry", "files"},

@@ -13,9 +13,9 @@ PAGE = Path(__file__).parents[1] / "docs" / "your-own.md"
 
 @pytest.fixture
 def my_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """``my.py`` as it stands on the page, in the working folder."""
-    (code,) = re.findall(r"<!-- my\.py -->\n\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-    (tmp_path / "my.py").write_text(code)
+    """``my.py`` as it stands on the page, in the working folder, beside ``asks.py``."""
+    for name, code in re.findall(r"<!-- (\w+\.py) -->\n\n```python\n(.*?)```", PAGE.read_text(), re.DOTALL):
+        (tmp_path / name).write_text(code)
     monkeypatch.chdir(tmp_path)
     return "my.py"
 
@@ -35,3 +35,20 @@ def test_the_page_is_checked_trained_and_planned(my_file: str, capsys: pytest.Ca
     assert result["test"]["last"]["top_2"] > result["test"]["last"]["accuracy"] > 0.3
     assert cli.main(["study", "my-study", "--import", my_file, "--dry-run"]) == 0
     assert "30 runs" in capsys.readouterr().out
+
+
+def test_the_studies_of_width_and_of_optimizers_are_planned(
+    my_file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["--seeds", "2", "--set", "train.budget=2it", "--dry-run"]
+    assert cli.main(["study", "asks.py:width", *arguments, "--levels", "4,32"]) == 0
+    shown = capsys.readouterr().out
+    assert "12 runs" not in shown
+    assert "8 runs" in shown
+    assert re.search(r"^study +residual +32 +2 ", shown, re.MULTILINE)
+    assert cli.main(["study", "asks.py:optimizers", *arguments, "--levels", "adam,sgd"]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(r"^tuning 0.1 +sgd +2 ", shown, re.MULTILINE)
+    assert "adamw" not in shown
+    assert cli.main(["study", "asks.py:optimizers", "--depths", "2", "--dry-run"]) == 2
+    assert "compares levels of 'optimizer'; use --levels" in capsys.readouterr().err

@@ -6,20 +6,36 @@ comparisons that may claim something are named here, before there is data (`Prim
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import itertools
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from netdepth.config import MAX_SEED, Json, RunConfig, Settings, digest, require, to_json
+from netdepth.config import RunConfig, Settings, digest, require, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
+from netdepth.studyparts import (
+    AGAINST_REFERENCE,
+    AIMS,
+    DEPTH,
+    FAMILIES,
+    LABELS,
+    Aim,
+    Axis,
+    Cell,
+    Family,
+    Nuisance,
+    Primary,
+    as_number,
+    check_seeds,
+    level_json,
+    number_of_level,
+)  # fmt: skip
 from netdepth.text import SETTINGS, listed
 
 __all__ = [
@@ -27,21 +43,12 @@ __all__ = [
     "Reproduced", "StudySpec", "level_json",
 ]  # fmt: skip
 
-Family = Literal["depth", "shortcut", "condition", "cells", "trend", "interaction"]
-FAMILIES: tuple[Family, ...] = ("depth", "shortcut", "condition", "cells", "trend", "interaction")
-"""What a comparison asks; a level is one of the study's factor, whatever that is.
+SOURCE = "source"
+"""What ``start_from.run`` or ``objective.teacher`` says where it means the study's own `StudySpec.source`."""
 
-``depth``: a level against the reference level. ``shortcut``: a condition against another, such as its plain twin, at
-the same level. ``condition``: a way of training against another at the same level, by validation error; a study has
-it alone. ``cells``: any cell against any other. ``trend``: all levels in one condition. ``interaction``: what a level
-changes against the reference level in one condition, minus the same in another."""
-
-Aim = Literal["difference", "not worse"]
-AIMS: tuple[Aim, ...] = ("difference", "not worse")
-"""``not worse``: the condition is worse than ``against`` by less than a margin, or not at all."""
-
-AGAINST_REFERENCE: tuple[Family, ...] = ("depth", "interaction")
-"""The families that compare a level with the reference level."""
+Reproduced = Literal["he2016"]
+PAPERS: tuple[Reproduced, ...] = ("he2016",)
+"""Papers whose numbers a report can show beside a study's (`netdepth.studies.paper`)."""
 
 Better = Literal["lower", "higher"]
 BETTER: tuple[Better, ...] = ("lower", "higher")
@@ -51,160 +58,8 @@ EFFECTS: tuple[Effect, ...] = ("absolute", "relative")
 ADDED = ("factor", "reference", "max_looks", "metric", "better", "effect", "seeds_of", "combine")
 """Fields of a study that were added later: out of its file and its fingerprint while they have their defaults."""
 
-SOURCE = "source"
-"""What ``start_from.run`` or ``objective.teacher`` says where it means the study's own `StudySpec.source`."""
-
-Reproduced = Literal["he2016"]
-PAPERS: tuple[Reproduced, ...] = ("he2016",)
-"""Papers whose numbers a report can show beside a study's (`netdepth.studies.paper`)."""
-
-LABELS: Mapping[str, str] = {
-    "plain he": "plain, He init",
-    "plain default": "plain, default init",
-    "residual he": "residual, He init",
-    "residual he scaled": "residual, He init, scaled branches",
-    "residual default": "residual, default init",
-    "simple": "simple CNN",
-    "bf16": "bfloat16",
-}
-"""Labels for people of levels whose names are short keys; any other level is shown by its own name."""
-
-DEPTH = "depth"
 RESERVED = ("run", "folder", "status", "seed", "classes", "label_entropy", "gradient_ratio", "error")
 """Columns of the table of runs that no axis may be called."""
-
-
-@dataclass(frozen=True)
-class Axis:
-    """One thing the study varies: ``levels`` maps the name of a level to its settings.
-
-    Settings are paths and values as ``--set`` takes them, e.g. ``{"plain": {"model.shortcut":
-    "none"}}``. The levels of the axis called ``depth`` are named by their depth.
-    """
-
-    name: str
-    levels: Mapping[str, Settings]
-
-    @classmethod
-    def of_depths(cls, depths: Iterable[int], path: str = "model.depth") -> Axis:
-        """The depth axis: the setting ``path`` takes each depth in turn."""
-        return cls.of_values(DEPTH, path, depths)
-
-    @classmethod
-    def of_values(cls, name: str, path: str, values: Iterable[float | str]) -> Axis:
-        """An axis whose setting ``path`` takes each of ``values`` in turn; they name the levels."""
-        return cls(name, {str(value): {path: value} for value in values})
-
-    @property
-    def numeric(self) -> bool:
-        """Whether all its levels are called by numbers; then they have an order and a scale."""
-        return all(number_of_level(level) is not None for level in self.levels)
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """Its levels: numbers ascending, names as given."""
-        return tuple(sorted(self.levels, key=float)) if self.numeric else tuple(self.levels)
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The settings that its levels give."""
-        return tuple(dict.fromkeys(path for settings in self.levels.values() for path in settings))
-
-    def level(self, value: object, what: str) -> str:
-        """The level that ``value`` is the name or the number of; ``what`` names it in an error.
-
-        Raises:
-            BadInput: no level is called so.
-        """
-        text = str(value)
-        number = number_of_level(text)
-        if text not in self.levels and number is not None:
-            text = next((level for level in self.levels if number_of_level(level) == number), text)
-        return choose(text, self.order, what)
-
-
-@dataclass(frozen=True)
-class Nuisance:
-    """A setting that matters but is not the question, e.g. the learning rate ``optimizer.lr``.
-
-    ``fixed``: one value for the whole study, and the report says so. ``tuned``: the best of
-    ``values`` by validation loss, per cell of the grid, on ``seeds`` that the study does not use.
-    """
-
-    path: str
-    how: Literal["fixed", "tuned"] = "fixed"
-    values: tuple[int | float, ...] = ()
-    seeds: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, init=False)
-class Primary:
-    """A planned comparison, named before there are data: ``condition`` at ``level`` against something; see `FAMILIES`.
-
-    ``level`` is text, given as that or as a number; "" is all levels (a ``trend``), or the one of a study
-    without a factor. ``against`` is the other condition, None where the comparison is within one. ``against_level`` is
-    the level of the other side in the family ``cells`` (None: the same one). ``margin``: how much worse is still
-    ``not worse``, in the unit of `StudySpec.smallest_effect` (None: that).
-    """
-
-    family: Family
-    level: str = field(metadata={"was": DEPTH})
-    condition: str
-    against: str | None = None
-    against_level: str | None = None
-    aim: Aim = "difference"
-    margin: float | None = None
-
-    def __init__(
-        self,
-        family: Family,
-        level: float | str | None,
-        condition: str,
-        against: str | None = None,
-        against_level: float | str | None = None,
-        aim: Aim = "difference",
-        margin: float | None = None,
-    ) -> None:
-        other = None if against_level is None else str(against_level)
-        given = (family, "" if level is None else str(level), condition, against, other, aim, margin)
-        for item, value in zip(dataclasses.fields(self), given, strict=True):
-            object.__setattr__(self, item.name, value)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the grid: ``level`` is that of the factor, ``levels`` has those of all axes (the factor first);
-    ``config`` has the base's seed."""
-
-    level: str
-    condition: str
-    levels: Mapping[str, str]
-    config: RunConfig
-
-
-def _number(level: float | str) -> float | str:
-    """A level of a numeric axis as a setting takes it."""
-    if not isinstance(level, str):
-        return level
-    number = number_of_level(level)
-    if number is None:
-        raise BadInput(f"level {level!r} is not acceptable; the levels of this study are numbers")
-    return int(number) if number.is_integer() and "." not in level else number
-
-
-def number_of_level(level: str) -> float | None:
-    """The number that a level is called by; None for a name."""
-    with contextlib.suppress(ValueError):
-        number = float(level)
-        return number if math.isfinite(number) else None
-    return None
-
-
-def level_json(part: Mapping[str, Json], factor: str | None) -> dict[str, Json]:
-    """``part`` of a document as it is written: in a study of depth the ``level`` is the number ``depth``."""
-    if factor != DEPTH:
-        return dict(part)
-    return {DEPTH if key == "level" else key: int(item) if key == "level" else item for key, item in part.items()}  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)
@@ -251,10 +106,11 @@ class StudySpec:
         for name in ("name", "question"):
             require(bool(getattr(self, name).strip()), f"study.{name}", getattr(self, name), "words")
         self._check_axes()
-        self._check_seeds(self.seeds, "study.seeds", at_least=1)
+        check_seeds(self.seeds, "study.seeds", at_least=1)
         self._check_seeds_of()
+        seeds = {*self.seeds, *itertools.chain(*self.seeds_of.values())}
         for item in self.nuisance:
-            self._check_nuisance(item)
+            item.check(self.scientific, seeds)
         effect = self.smallest_effect
         require(math.isfinite(effect) and effect > 0, "study.smallest_effect", effect, "a number above 0")
         require(self.looks >= 1, "study.looks", self.looks, "1 or more")
@@ -263,7 +119,10 @@ class StudySpec:
         if self.paper is not None:
             choose(self.paper, PAPERS, "study.paper")
         self._check_metric()
-        object.__setattr__(self, "primary", tuple(self._checked(comparison) for comparison in self.primary))
+        grid = self.factor_axis, self.reference_level, self.conditions
+        object.__setattr__(self, "primary", tuple(item.checked(*grid) for item in self.primary))
+        if self.by_validation and any(item.family != "condition" for item in self.primary):
+            raise BadInput("study.primary mixes the family 'condition' with others; make it two studies")
         if len(set(self.primary)) < len(self.primary):
             raise BadInput(f"study.primary of {self.name!r} names a comparison twice; each counts once")
         _ = self.cells  # a setting that the base cannot take is refused here, not at the first run
@@ -463,7 +322,7 @@ class StudySpec:
         axis, wanted = self.factor_axis, list(dict.fromkeys(levels))
         plain = all([*map(str, settings.values())] == [level] for level, settings in axis.levels.items())
         if plain and len(axis.paths) == 1 and axis.numeric:
-            other = Axis.of_values(axis.name, axis.paths[0], map(_number, wanted))
+            other = Axis.of_values(axis.name, axis.paths[0], map(as_number, wanted))
         else:
             kept_levels = [axis.level(level, f"{self.factor_name} of the study:") for level in wanted]
             other = Axis(axis.name, {level: axis.levels[level] for level in axis.levels if level in kept_levels})
@@ -536,76 +395,8 @@ class StudySpec:
     def _check_seeds_of(self) -> None:
         for name, seeds in self.seeds_of.items():
             choose(name, self.conditions, "study.seeds_of")
-            whole = isinstance(seeds, list | tuple) and all(type(seed) is int for seed in seeds)
+            whole = isinstance(seeds, Sequence) and all(type(seed) is int for seed in seeds)
             require(whole, f"study.seeds_of {name!r}", seeds, "a list of seeds")
-            self._check_seeds(tuple(seeds), f"study.seeds_of {name!r}", at_least=1)
+            check_seeds(tuple(seeds), f"study.seeds_of {name!r}", at_least=1)
         given = {name: tuple(seeds) for name, seeds in self.seeds_of.items()}
         object.__setattr__(self, "seeds_of", given)
-
-    @staticmethod
-    def _check_seeds(seeds: tuple[int, ...], path: str, at_least: int) -> None:
-        good = len(seeds) >= at_least and len(set(seeds)) == len(seeds) and all(0 <= s <= MAX_SEED for s in seeds)
-        require(good, path, list(seeds), f"{at_least} or more, each once, from 0")
-
-    def _check_nuisance(self, item: Nuisance) -> None:
-        tuned = item.how == "tuned"
-        if tuned != bool(item.values) or tuned != bool(item.seeds):
-            raise BadInput(f"nuisance {item.path!r} is {item.how}; tuned takes values and seeds, fixed neither")
-        for axis in self.scientific:
-            if item.path in axis.paths:
-                raise BadInput(f"nuisance {item.path!r} is varied by axis {axis.name!r}; what is asked is no nuisance")
-            part = item.path.partition(".")[0]
-            if part in axis.paths and not tuned:
-                raise BadInput(
-                    f"nuisance {item.path!r} is not the same for all, as axis {axis.name!r} replaces {part}; tune it "
-                    "or do not name it"
-                )
-        self._check_seeds(item.seeds, f"nuisance {item.path!r}: seeds", at_least=0)
-        shared = sorted(set(item.seeds) & {*self.seeds, *itertools.chain(*self.seeds_of.values())})
-        if shared:
-            raise BadInput(f"nuisance {item.path!r} is tuned on seed {shared[0]} of the study; take other seeds")
-
-    def _checked(self, item: Primary) -> Primary:
-        """``item`` with its levels as the axis names them."""
-        what = "study.primary: condition"
-        choose(item.family, FAMILIES, "study.primary: family")
-        choose(item.condition, self.conditions, what)
-        if self.by_validation and item.family != "condition":
-            raise BadInput(f"study.primary mixes the family 'condition' with {item.family!r}; make it two studies")
-        if self.factor is None and item.family in (*AGAINST_REFERENCE, "trend"):
-            raise BadInput(
-                f"study.primary: the study has no factor, so nothing can be asked of the family {item.family!r}"
-            )
-        if item.family == "trend":
-            require(item.level == "", "study.primary: level of a trend", item.level, "null, as it is about all levels")
-        else:
-            level = self.factor_axis.level(item.level, f"study.primary: {self.factor_name or 'level'}")
-            item = dataclasses.replace(item, level=level)
-        if item.family in ("shortcut", "condition", "interaction"):
-            choose(item.against, [name for name in self.conditions if name != item.condition], f"{what} against")
-        if item.family in AGAINST_REFERENCE and item.level == self.reference_level:
-            kind = "the shallowest" if self.factor == DEPTH and self.reference is None else "the reference"
-            raise BadInput(f"study.primary: {self.place(item.level)} is {kind}; it cannot be compared with itself")
-        if item.family in (DEPTH, "trend") and item.against is not None:
-            kind = "a depth is compared with the shallowest" if self.factor == DEPTH else "it is about one condition"
-            raise BadInput(f"study.primary: against = {item.against!r}; {kind}: null")
-        if item.family == "cells":
-            against = choose(item.against or item.condition, self.conditions, f"{what} against")
-            other = item.level if item.against_level is None else item.against_level
-            other = self.factor_axis.level(other, "study.primary: against_level")
-            item = dataclasses.replace(item, against=against, against_level=other)
-            if (item.condition, item.level) == (against, other):
-                raise BadInput(f"study.primary: {item.condition!r} {self.where(other)} is compared with itself")
-        elif item.against_level is not None:
-            only = "only the family 'cells' has another level on its other side: null"
-            raise BadInput(f"study.primary: against_level = {item.against_level!r}; {only}")
-        choose(item.aim, AIMS, "study.primary: aim")
-        if item.aim == "not worse" and item.family in ("trend", "interaction"):
-            raise BadInput(
-                f"study.primary: aim = 'not worse' is about two cells, not about a {item.family}: difference"
-            )
-        if item.margin is not None:
-            good = "a number above 0, with the aim 'not worse'"
-            above = math.isfinite(item.margin) and item.margin > 0 and item.aim == "not worse"
-            require(above, "study.primary: margin", item.margin, good)
-        return item

@@ -112,7 +112,7 @@ def make_study(root: Path, spec: StudySpec | None = None, endings: Endings | Non
         fingerprint = fingerprint_of(cell.config)
         name = f"{slug(spec.name)}-{cell.config.dataset.name}-s{run.seed}-{fingerprint}"
         planned.append(dataclasses.replace(run, folder=name, fingerprint=fingerprint))
-        ending = (endings or telling)(cell.condition, int(cell.level), run.seed)
+        ending = (endings or telling)(cell.condition, int(cell.level) if cell.level.isdecimal() else 4, run.seed)
         if ending.state != "no run":
             make_study_run(folder / name, cell, run.seed, fingerprint, ending, epochs)
     study = StudyDir(folder)

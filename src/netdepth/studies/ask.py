@@ -10,6 +10,7 @@ from netdepth.config import Component
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides, dataset_overrides, parse_seeds
 from netdepth.studyspec import DEPTH, Nuisance, StudySpec
+from netdepth.text import listed
 
 __all__ = ["ask"]
 
@@ -62,6 +63,9 @@ def ask(
             notes.append(
                 f"{len(lost)} of the {planned} planned comparisons cannot be made at these {spec.factor_name}s"
             )
+    if seeds is not None and spec.seeds_of:
+        some = f"study {spec.name!r} has seeds of its own for {listed([*spec.seeds_of])}"
+        raise BadInput(f"--seeds {seeds}: {some}; change them in the study")
     if seeds is not None:
         chosen = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else tuple(seeds)
         spec = dataclasses.replace(spec, seeds=chosen)
