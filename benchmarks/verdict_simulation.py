@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from netdepth.config import Component, RunConfig
 from netdepth.studies.cells import CellRun, CellRuns, Missing, Scale, kind_of
-from netdepth.studies.contrasts import WORSE, Contrast, contrasts_of
+from netdepth.studies.contrasts import WORSE, Contrast, judged_contrasts
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 Array = NDArray[np.float64]
@@ -253,7 +253,7 @@ def judged(spec: StudySpec, draw: Draw, seed: Sequence[int]) -> list[Contrast]:
     """The primary comparisons of one simulated study."""
     g = np.random.Generator(np.random.PCG64(list(seed)))
     drawn = draw(g, (len(spec.conditions), len(spec.levels), len(spec.seeds)))
-    return [contrast for contrast in contrasts_of(cells_of(spec, drawn), spec) if contrast.primary]
+    return judged_contrasts(cells_of(spec, drawn), spec, labels_only=True)
 
 
 # --- level ---

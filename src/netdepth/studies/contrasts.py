@@ -29,7 +29,7 @@ from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
 __all__ = [
     "CLAIMS", "LABELS", "LEVEL", "WORSE", "Cause", "CellVerdict", "Contrast", "Explanation", "Failures", "Harm",
-    "Isolated", "Label", "Others", "Tests", "by_condition", "contrasts_of", "judge_cell", "pairs",
+    "Isolated", "Label", "Others", "Tests", "by_condition", "contrasts_of", "judge_cell", "judged_contrasts", "pairs",
 ]  # fmt: skip
 
 Label = Literal[
@@ -220,11 +220,22 @@ class CellVerdict:
     contrast: Contrast | None = None
 
 
+def judged_contrasts(
+    cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec, labels_only: bool = False
+) -> list[Contrast]:
+    """The comparisons named before the runs, with their labels.
+
+    ``labels_only``: the exact test is left out where the t test alone rules a claim out: the labels are the same, the
+    p-values are not. A simulation of thousands of studies needs no more.
+    """
+    tested = [_contrast(item, cells, spec, primary=True, labels_only=labels_only) for item in spec.primary]
+    shares = corrected([_questions(contrast) for contrast in tested], spending(spec.looks, spec.max_looks))
+    return [_judge(contrast, share) for contrast, share in zip(tested, shares, strict=True)]
+
+
 def contrasts_of(cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec) -> list[Contrast]:
     """Every comparison: per family the primary ones, then the same questions at the other places of the grid."""
-    tested = [_contrast(item, cells, spec, primary=True) for item in spec.primary]
-    shares = corrected([_questions(contrast) for contrast in tested], spending(spec.looks, spec.max_looks))
-    judged = [_judge(contrast, share) for contrast, share in zip(tested, shares, strict=True)]
+    judged = judged_contrasts(cells, spec)
     found = []
     for family in FAMILIES:
         own = [contrast for contrast in judged if contrast.family == family]
@@ -279,7 +290,13 @@ def judged_value(family: Family, spec: StudySpec) -> Value:
     return lambda run: run.capped
 
 
-def _contrast(item: Primary, cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec, primary: bool) -> Contrast:
+def _contrast(
+    item: Primary,
+    cells: Mapping[tuple[str, str], CellRuns],
+    spec: StudySpec,
+    primary: bool,
+    labels_only: bool = False,
+) -> Contrast:
     sides = sides_of(item, cells, spec)
     samples = samples_of(item, sides, judged_value(item.family, spec), spec)
     # A trend goes up to the last level; all others are about their first two sides.
@@ -290,8 +307,8 @@ def _contrast(item: Primary, cells: Mapping[tuple[str, str], CellRuns], spec: St
     error, gap = (
         (samples_of(item, two, value, spec) for value in (_val_error, _gap)) if len(sides) == 2 else (None, None)
     )
-    difference, exact = samples.interval(), samples.exact()
-    t_p, t_name = samples.t_test()
+    difference, (t_p, t_name) = samples.interval(), samples.t_test()
+    exact = None if labels_only and t_p > LEVEL else samples.exact()
     tests = Tests(exact.p if exact else 1.0, exact.method if exact else "none: no value", t_p, t_name)
     failures = _failures(cell, against)
     return Contrast(
