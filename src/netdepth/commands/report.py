@@ -31,10 +31,10 @@ def verdict(args: argparse.Namespace) -> Answer:
 def judged(study: StudyDir, brief: bool = False) -> Answer:
     """The verdict of ``study``; ``brief`` leaves out the sentence of each comparison."""
     from netdepth.report.content import Content
-    from netdepth.report.data import read_study
+    from netdepth.report.data import judge_study
     from netdepth.report.page import write_verdict
 
-    data = read_study(study)
+    data, unrecorded = judge_study(study)
     if data.verdict is None:
         raise BadInput(f"no run of study {data.spec.name!r} has begun; there is nothing to judge in {data.study.path}")
     unwritten = ""
@@ -44,6 +44,7 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
         if brief:
             raise
         unwritten = str(error)  # a study of somebody else's, or of an archive, can still be read
+        unrecorded = ""
     content = Content(data)
 
     def show() -> None:
@@ -52,6 +53,7 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
         _print_grids(content)
         say(*(f"- {sentence.text}" for sentence in content.answer.primary if not brief))
         say(*(f"note: {note.text}" for note in (*content.answer.notes, *content.answer.same_images)))
+        say(*(f"note: {text}" for text in (unrecorded,) if text))
         _warn(data)
         if brief:
             say(f"each comparison in words and numbers: netdepth verdict {data.study.path}")
@@ -60,7 +62,7 @@ def judged(study: StudyDir, brief: bool = False) -> Answer:
         else:
             say(f"written: {data.study.path / 'verdict.json'}, {data.study.path / 'table.csv'}")
 
-    return Answer(data.verdict.as_json(), show)
+    return Answer(data.verdict_json() or {}, show)
 
 
 def report(args: argparse.Namespace) -> Answer:
@@ -100,12 +102,12 @@ def _run_page(run: RunDir, args: argparse.Namespace) -> Answer:
 
 def _study_page(study: StudyDir, args: argparse.Namespace) -> Answer:
     from netdepth.report import page
-    from netdepth.report.data import read_study
+    from netdepth.report.data import judge_study
 
     path = (args.out or study.path) / page.HTML
     if args.check:
         return _checked(study, path)
-    data = read_study(study)
+    data, unrecorded = judge_study(study)
     try:
         page.write_files(data, args.out)
     except StorageError as error:
@@ -115,6 +117,7 @@ def _study_page(study: StudyDir, args: argparse.Namespace) -> Answer:
 
     def show() -> None:
         _warn(data)
+        say(*(f"note: {text}" for text in (unrecorded,) if text))
         say(f"written: {path} (and report.md, figures, table.csv, verdict.json beside it)")
 
     return Answer({"report": path, "planned": len(data.runs), "missing": missing}, show)

@@ -11,6 +11,7 @@ from netdepth.runs.compare import mcnemar_of_runs
 from netdepth.runs.folder import RunDir
 from netdepth.stats.exact import McNemar
 from netdepth.studies.contrasts import Contrast
+from netdepth.studies.judgements import said_of
 from netdepth.studies.wording import named
 from netdepth.text import count, listed, p_value, percent, thousands
 
@@ -53,7 +54,8 @@ def answer_of(data: StudyData, numbers: Numbers) -> PageAnswer:
     primary = [numbers.said(s.text, numbers.resting_on(s)) for s in found.of_kind("comparison")]
     texts = [sentence.text for sentence in found.of_kind("missing", "interim analysis", "nuisance")]
     notes = [
-        numbers.said(text, numbers.everything) for text in (*texts, *found.warnings, *_of_data(data), *_other_run(data))
+        numbers.said(text, numbers.everything)
+        for text in (*texts, *said_of(data.earlier, data.spec), *found.warnings, *_of_data(data), *_other_run(data))
     ]
     short = numbers.said(found.answer, numbers.everything)
     return PageAnswer(short, tuple(lines), tuple(primary), tuple(notes), tuple(_same_images(data, numbers)))

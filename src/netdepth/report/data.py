@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from netdepth.config import Settings
-from netdepth.errors import BadInput
+from netdepth.config import Json, Settings
+from netdepth.errors import BadInput, StorageError
 from netdepth.runs import MetricsRecord
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import UNFINISHED, field_of, number_of
 from netdepth.studies.cells import CellRun
 from netdepth.studies.folder import StudyDir
+from netdepth.studies.judgements import Judgement, as_json, earlier_judgements, record
 from netdepth.studies.table import StudyRow, frame_of, study_row
 from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import StudySpec
@@ -22,7 +23,7 @@ from netdepth.studyspec import StudySpec
 if TYPE_CHECKING:
     import pandas
 
-__all__ = ["StudyData", "StudyRun", "read_study"]
+__all__ = ["StudyData", "StudyRun", "judge_study", "read_study"]
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,12 @@ class StudyData:
     table: pandas.DataFrame
     verdict: Verdict | None
     """None while no run has begun: the number of classes is not known yet."""
+    earlier: tuple[Judgement, ...] = ()
+    """What was judged of the same question before, by other data."""
+
+    def verdict_json(self) -> Mapping[str, Json] | None:
+        """The content of ``verdict.json``."""
+        return None if self.verdict is None else {**self.verdict.as_json(), **as_json(self.earlier)}
 
     @cached_property
     def cells(self) -> dict[tuple[str, str], list[StudyRun]]:
@@ -97,7 +104,20 @@ def read_study(study: StudyDir) -> StudyData:
     table = frame_of(rows, spec)
     begun = any(row.classes is not None for row in rows)
     runs = tuple(_run(study, number, row) for number, row in enumerate(rows, 1))
-    return StudyData(study, spec, runs, table, verdict(table, spec) if begun else None)
+    found = verdict(table, spec) if begun else None
+    return StudyData(study, spec, runs, table, found, earlier_judgements(study, found) if found else ())
+
+
+def judge_study(study: StudyDir) -> tuple[StudyData, str]:
+    """As `read_study`, for a verdict that is given: it is recorded in the store. The text says why, if it was not."""
+    data = read_study(study)
+    if data.verdict is None:
+        return data, ""
+    try:
+        record(study, data.verdict)
+    except StorageError as error:
+        return data, f"this verdict is not in the record of the runs folder: {error}"
+    return replace(data, earlier=earlier_judgements(study, data.verdict)), ""
 
 
 def _run(study: StudyDir, number: int, row: StudyRow) -> StudyRun:

@@ -14,7 +14,7 @@ from netdepth.config import Json
 from netdepth.files.atomic import storage, write_atomic
 from netdepth.report import figures
 from netdepth.report.content import Content, markdown, rendered, sources
-from netdepth.report.data import StudyData, read_study
+from netdepth.report.data import StudyData, judge_study
 from netdepth.report.numbers import Element, read_numbers
 from netdepth.runs.seal import sha256_of
 from netdepth.studies.folder import StudyDir
@@ -36,7 +36,7 @@ def write_report(study: StudyDir) -> Path:
         BadInput: ``study.json`` is damaged.
         StorageError: a file cannot be written.
     """
-    return write_files(read_study(study))
+    return write_files(judge_study(study)[0])
 
 
 def write_files(data: StudyData, folder: Path | None = None) -> Path:
@@ -90,7 +90,7 @@ def table_bytes(data: StudyData) -> bytes:
 
 def verdict_bytes(data: StudyData) -> bytes | None:
     """``verdict.json``, None while no run has begun."""
-    return None if data.verdict is None else _json(data.verdict.as_json())
+    return None if (found := data.verdict_json()) is None else _json(found)
 
 
 def page_faults(data: StudyData, path: Path) -> list[str]:
