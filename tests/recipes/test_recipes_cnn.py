@@ -12,9 +12,11 @@ from netdepth.config import Component
 from netdepth.errors import BadInput
 from netdepth.models import Description
 from netdepth.recipes import RECIPES, resolve_study
-from netdepth.stats.exact import seeds_to_reach
+from netdepth.stats.exact import smallest_p
 from netdepth.studies.ask import ask
 from netdepth.studies.paper import HE2016
+from netdepth.studies.reach import out_of_reach
+from netdepth.studies.samples import design_of, first_level
 from netdepth.studyspec import Cell, Primary
 from netdepth.training.resolve import fill_in
 
@@ -38,7 +40,9 @@ def test_the_laptops_study_compares_twins() -> None:
         assert cost(plain).depth == int(plain.level)
     paired = [item for item in spec.primary if item.family == "shortcut"]
     assert paired == [Primary("shortcut", 56, "residual", "plain")]
-    assert seeds_to_reach(0.025, len(paired), "paired") == len(spec.seeds)
+    # Five comparisons: seven pairs cannot reach the first step of the correction, seven runs against seven can.
+    assert {design_of(item, spec) for item in spec.primary} == {"unpaired"}
+    assert smallest_p(7, "unpaired") < first_level(spec)[0] < smallest_p(7, "paired")
     official, _ = ask("depth-cnn", dataset="cifar10")
     assert all(cell.config.dataset == Component("cifar10") for cell in official.cells)
 
@@ -75,6 +79,6 @@ def test_the_docstring_promises_what_the_paper_printed() -> None:
         assert f"{100 * item.error:.2f}{std}" in text
     spec = resolve_study("he2016-cifar10")
     assert f"Its {len(spec.cells) * len(spec.seeds)} runs" in text
+    assert (spec.max_looks, out_of_reach(spec)) == (1, [])
     assert math.comb(10, 5) == 252, "the arrangements of five runs against five"
-    assert seeds_to_reach(0.025, len(spec.primary), "unpaired") == 5
-    assert seeds_to_reach(0.025, len(spec.primary) + 1, "unpaired") > 5
+    assert smallest_p(5, "unpaired") < first_level(spec)[0] < smallest_p(4, "unpaired")

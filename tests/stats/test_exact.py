@@ -1,4 +1,4 @@
-"""Exact tests against brute force, SciPy and values worked out on paper; Holm's correction against its definition."""
+"""Exact tests against brute force, SciPy and values worked out on paper."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ from scipy import stats
 
 from netdepth.errors import BadInput
 from netdepth.stats import exact as permutation
-from netdepth.stats.exact import holm, mcnemar, permutation_test, seeds_to_reach, sign_flip_test, smallest_p
+from netdepth.stats.exact import (
+    failures_p,
+    mcnemar,
+    permutation_test,
+    seeds_to_reach,
+    sign_flip_test,
+    smallest_p,
+    trend_test,
+)
 
 
 def generator(*seed: int) -> np.random.Generator:
@@ -115,36 +123,88 @@ def test_beyond_that_a_stated_monte_carlo_test(monkeypatch: pytest.MonkeyPatch, 
 
 def test_six_pairs_cannot_go_below_0_031() -> None:
     assert smallest_p(6, "paired") == 0.03125
-    assert seeds_to_reach(0.025, 1, "paired") == 7
-    assert seeds_to_reach(0.025, 12, "paired") == 10
-    assert seeds_to_reach(0.025, 13, "paired") == 11
-    assert seeds_to_reach(0.025, 12, "paired", looks=2) == 11
-    assert seeds_to_reach(0.025, 30, "unpaired") == 7
+    assert [seeds_to_reach(0.05 / m, "paired") for m in (1, 12, 13, 26)] == [6, 9, 10, 11]
+    assert [seeds_to_reach(0.05 / m, "unpaired") for m in (1, 30, 50)] == [4, 7, 7]
     for design in ("paired", "unpaired"):
-        n = seeds_to_reach(0.025, 5, design)
-        assert smallest_p(n, design) * 5 <= 0.025 < smallest_p(n - 1, design) * 5
+        n = seeds_to_reach(0.01, design)
+        assert smallest_p(n, design) <= 0.01 < smallest_p(n - 1, design)
 
 
-def test_holm_by_its_definition() -> None:
-    # Holm 1979: reject while the k-th smallest of m is at most level / (m - k + 1).
-    for trial in range(200):
-        p_values = (generator(11, trial).uniform(size=6) ** 3).round(2).tolist()
-        level = 0.05
-        rejected = set()
-        for rank, index in enumerate(sorted(range(6), key=p_values.__getitem__)):
-            if p_values[index] > level / (6 - rank):
-                break
-            rejected.add(index)
-        corrected = holm(p_values)
-        assert {i for i, p in enumerate(corrected) if p <= level} == rejected
-        assert all(q >= p for p, q in zip(p_values, corrected, strict=True))
+# --- failures and trends ---
 
 
-def test_holm_by_hand_and_with_looks() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.01, 0.04, 0.03], looks=2) == pytest.approx([0.06, 0.12, 0.12])
-    assert holm([0.9, 0.8]) == [1.0, 1.0]
-    assert holm([]) == []
+@pytest.mark.parametrize(
+    ("failed", "n", "others_failed", "others"),
+    [(7, 10, 0, 10), (0, 10, 7, 10), (3, 10, 2, 9), (1, 6, 0, 6), (10, 10, 10, 10), (5, 5, 0, 1), (1, 1, 0, 6)],
+)
+def test_failure_counts_are_compared_by_fishers_test(failed: int, n: int, others_failed: int, others: int) -> None:
+    """SciPy's p, and the definition: all tables of the same margins that are at most as likely."""
+    found = failures_p(failed, n, others_failed, others)
+    theirs = stats.fisher_exact([[failed, n - failed], [others_failed, others - others_failed]]).pvalue
+    assert found == pytest.approx(theirs, rel=1e-12)
+    total, all_failed = n + others, failed + others_failed
+
+    def ways(k: int) -> int:
+        return math.comb(n, k) * math.comb(others, all_failed - k) if 0 <= all_failed - k <= others else 0
+
+    likely = [ways(k) for k in range(n + 1)]
+    assert found == pytest.approx(sum(w for w in likely if w <= likely[failed]) / math.comb(total, all_failed))
+
+
+def test_no_failure_and_no_run_are_no_evidence_of_failures() -> None:
+    assert failures_p(0, 10, 0, 10) == failures_p(0, 0, 3, 3) == failures_p(2, 2, 0, 0) == 1
+    # One finished run that failed beside six that did not: 1 of 7 ways, whatever became of the six that crashed.
+    assert failures_p(1, 1, 0, 6) == pytest.approx(1 / 7)
+
+
+def brute_trend(groups: list[list[int]]) -> tuple[Fraction, Fraction]:
+    """The slope, and the share of all orders whose slope is as steep, in whole numbers."""
+    scores = [score for score, group in enumerate(groups) for _ in group]
+    pooled = [value for group in groups for value in group]
+    n, sums = len(pooled), (sum(scores), sum(pooled))
+
+    def covariance(values: tuple[int, ...]) -> int:
+        return n * sum(x * y for x, y in zip(scores, values, strict=True)) - sums[0] * sums[1]
+
+    observed = covariance(tuple(pooled))
+    found = [abs(covariance(order)) >= abs(observed) for order in itertools.permutations(pooled)]
+    return Fraction(observed, n * sum(x * x for x in scores) - sums[0] ** 2), Fraction(sum(found), len(found))
+
+
+@pytest.mark.parametrize("groups", [[[1, 3], [2, 5], [4, 6]], [[0, 0], [1, 0], [1, 1]], [[5, 6, 4], [1, 2], [3]]])
+def test_the_p_of_a_trend_is_the_share_of_all_orders(groups: list[list[int]]) -> None:
+    slope, p = brute_trend(groups)
+    # Divided by 7 and shifted, no value is exact in floating point, so ties have to be seen as ties.
+    found = trend_test([[value / 7 + 0.1 for value in group] for group in groups], range(len(groups)))
+    assert found.difference == pytest.approx(float(slope) / 7)
+    assert found.p == pytest.approx(float(p), abs=4 * math.sqrt(p * (1 - p) / permutation.DRAWS))
+
+
+def test_a_trend_is_scipys_permutation_test_of_the_correlation(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = [generator(8, level).normal(0.05 * level, 0.2, 3 + level % 2).tolist() for level in range(4)]
+    scores = np.repeat([2.0, 4.0, 8.0, 16.0], [len(group) for group in groups])
+    pooled = np.concatenate(groups)
+    monkeypatch.setattr(permutation, "DRAWS", 19_999)
+    found = trend_test(groups, [2, 4, 8, 16])
+    line = stats.linregress(scores, pooled)
+    assert found.difference == pytest.approx(line.slope)
+    theirs = stats.permutation_test(
+        (pooled,),
+        lambda x, axis: np.tensordot(x, scores - scores.mean(), (axis, 0)),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=19_999,
+        random_state=0,
+    )
+    assert found.p == pytest.approx(theirs.pvalue, abs=5 * math.sqrt(found.p / 19_999))
+    assert "permutation test of a trend, 19999 draws" in found.method
+    assert found == trend_test([group[::-1] for group in groups], [2, 4, 8, 16]), "the order in a group is no matter"
+
+
+def test_all_equal_has_no_trend_and_a_steep_one_is_never_0() -> None:
+    assert trend_test([[0.1] * 5, [0.1] * 5, [0.1] * 5], [0, 1, 2]).p == 1
+    steep = trend_test([[level + seed / 100 for seed in range(8)] for level in range(4)], [0, 1, 2, 3])
+    assert steep.p == 1 / (permutation.DRAWS + 1)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +214,8 @@ def test_holm_by_hand_and_with_looks() -> None:
         (lambda: permutation_test([1.0], [math.inf]), "second group has a value that is not finite: inf"),
         (lambda: sign_flip_test([]), "differences is empty"),
         (lambda: sign_flip_test([math.nan]), "not finite: nan"),
-        (lambda: holm([1.5]), "p = 1.5 is out of range"),
+        (lambda: trend_test([[1.0], [2.0]], [3, 3]), r"scores = \[3, 3\] are all the same"),
+        (lambda: trend_test([[1.0], []], [1, 2]), "a group is empty"),
         (lambda: mcnemar(np.array([True]), np.array([True, False])), "the same images"),
     ],
 )

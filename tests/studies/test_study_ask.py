@@ -14,8 +14,8 @@ from netdepth.config import Component, Runtime
 from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.recipes import RECIPES, resolve, resolve_study
 from netdepth.studies.ask import TUNING_SEEDS, ask
-from netdepth.studies.contrasts import out_of_reach
 from netdepth.studies.folder import StudyDir
+from netdepth.studies.reach import out_of_reach
 from netdepth.studies.resolve import without_parent_run
 from netdepth.studyspec import Nuisance, StudySpec
 from netdepth.training.resolve import fill_in as resolve_config
@@ -134,7 +134,7 @@ def test_a_notebook_gets_table_verdict_and_html(tmp_path: Path, capsys: pytest.C
     assert "does it work?" in page
     assert all(sentence.text.split(":")[0] in page for sentence in made.verdict().sentences)
     assert repr(made) == "Study('tiny', 8 runs planned)"
-    assert "2 seeds cannot decide the 1 unpaired comparison" in capsys.readouterr().err
+    assert "2 seeds cannot decide any of the 1 comparison" in capsys.readouterr().err
 
 
 def test_study_is_a_function_of_the_package_whatever_was_imported_before() -> None:

@@ -11,8 +11,8 @@ import pandas as pd
 
 from netdepth.config import Component, RunConfig
 from netdepth.studies.contrasts import CellVerdict, Contrast
-from netdepth.studies.sentences import cell_words
 from netdepth.studies.verdict import Verdict, verdict
+from netdepth.studies.wording import cell_words
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 CHANCE = math.log(10)

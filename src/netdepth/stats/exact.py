@@ -164,7 +164,8 @@ def trend_test(groups: Sequence[Sequence[float]], scores: Sequence[float]) -> Ex
     observed = float(x @ centred)
     bound = abs(observed) - TOLERANCE * float(np.abs(x).max() * np.abs(pooled).sum())
     generator = np.random.Generator(np.random.PCG64(0))
-    draws = (generator.permuted(rows, axis=1) @ x for rows in _chunks(centred))
+    # Sorted, so that the same values give the same draws in whatever order they come.
+    draws = (generator.permuted(rows, axis=1) @ x for rows in _chunks(np.sort(centred)))
     return _monte_carlo(observed / spread, draws, bound, "permutation test of a trend")
 
 
