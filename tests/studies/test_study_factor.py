@@ -11,12 +11,14 @@ import pandas as pd
 import pytest
 from support.made_studies import CONDITIONS, make_spec
 from support.made_study_folders import make_study
+from support.tiny_studies import make, tiny_spec
 
+from netdepth.api import Study
 from netdepth.config import Component, Runtime, from_json, to_json
 from netdepth.errors import BadInput
 from netdepth.report.content import Content, markdown
 from netdepth.report.data import read_study
-from netdepth.report.page import check_report, page, write_report
+from netdepth.report.page import page, page_faults, write_report
 from netdepth.studies.ask import ask
 from netdepth.studies.cells import cells_of
 from netdepth.studies.folder import StudyDir, StudyDocument
@@ -246,7 +248,7 @@ NO_FACTOR = {"scientific": (TWINS,), "factor": None, "primary": (Primary("shortc
     [
         ({}, ("Each width against width 4", "| width 4 | width 16 | width 64 |", "## Every condition at every width")),
         (OPTIMIZERS, ("Each optimizer (", "| optimizer sgd | optimizer adam |", "1 condition, 3 optimizers, 2 seeds")),
-        (NO_FACTOR, ("One condition against another (mean", "## Every condition\n", "2 conditions, 2 seeds")),
+        (NO_FACTOR, ("One condition against another (", "## Every condition\n", "2 conditions, 2 seeds")),
     ],
 )
 def test_a_page_says_what_is_varied(changes, words: tuple[str, ...], tmp_path: Path) -> None:
@@ -262,6 +264,34 @@ def test_a_page_says_what_is_varied(changes, words: tuple[str, ...], tmp_path: P
 def test_figures_are_drawn_against_any_factor_or_none(changes, name: str | None, tmp_path: Path) -> None:
     study = make_study(tmp_path, of_width(seeds=(0, 1), **changes), epochs=1)
     write_report(study)
-    assert check_report(study) == []
+    assert page_faults(read_study(study), study.path / "report.html") == []
     pictures = {path.stem for path in (study.path / "figures").glob("*.png")}
     assert pictures == {f"against-{name}" if name else "by-condition", "gradient-flow", "learning-curves"}
+
+
+def test_runs_of_a_study_of_optimizers_are_made_tuned_and_judged(tmp_path: Path) -> None:
+    names = {"adam": {}, "sgd": {"optimizer": "sgd"}}
+    spec = tiny_spec(
+        scientific=(Axis("optimizer", names),),
+        factor="optimizer",
+        reference="sgd",
+        seeds=(0, 1),
+        primary=(Primary("depth", "adam", ""),),
+        base=dataclasses.replace(tiny_spec().base, model=Component("mlp", {"width": 4, "depth": 2})),
+        nuisance=(Nuisance("optimizer.lr", "tuned", (0.01, 0.1), (100,)),),
+    )
+    done = make(tmp_path, spec)
+    stored = done.study.document
+    assert {item.level for item in stored.tuning.chosen} == {"adam", "sgd"}
+    assert all(run.folder.startswith(f"optimizer-{run.level}-mnist5k-s{run.seed}") for run in stored.runs)
+    assert [run.levels for run in stored.runs[:1]] == [{"optimizer": "adam"}]
+    for run in stored.runs:
+        config = json.loads((done.study.path / run.folder / "config.json").read_text())
+        assert config["optimizer"]["name"] == run.level
+    study = Study(done.study)
+    assert study.run("", "sgd", 1).config["optimizer"]["name"] == "sgd"
+    with pytest.raises(BadInput, match="unknown optimizer of the study: 'sdg'"):
+        study.run("", "sdg")
+    (contrast,) = (item for item in study.verdict().contrasts if item.primary)
+    assert (contrast.cell.level, contrast.against.level) == ("adam", "sgd")
+    assert make(tmp_path, spec).made == 0
