@@ -1,6 +1,8 @@
 """How often a verdict claims what is not there, and how often it finds what is.
 
-    python benchmarks/verdict_simulation.py [--studies 2000] [--only ROW,ROW] [--json FILE] [--markdown FILE]
+    python benchmarks/verdict_simulation.py [--studies 2000] [--only ROW,ROW] [--json FILE]
+
+``tools/publish.py`` makes the tables of docs/statistics.md of ``benchmarks/results/verdict_simulation.json``.
 
 *Level*: whole studies of the shapes of ``depth-mlp`` (35 comparisons, ten seeds) and ``depth-cnn`` (five, seven seeds),
 judged by the rules that judge real ones. In each row it is known what is not there; a study is wrong if it claims any
@@ -361,6 +363,14 @@ def _power_text(rows: Sequence[PowerRow]) -> Iterator[str]:
         yield f"| {what} | {m} | " + " | ".join(f"{100 * found[n]:.0f} %" if n in found else "" for n in SEEDS) + " |"
 
 
+def table(results: Path, name: str) -> str:
+    """The table ``level`` or ``power`` of measured results, as Markdown."""
+    measured = json.loads(results.read_text())
+    if name == "level":
+        return "\n".join(_level_text([LevelRow(**row) for row in measured["level"]]))
+    return "\n".join(_power_text([PowerRow(**row) for row in measured["power"]]))
+
+
 def main() -> None:
     """Run all rows on all cores and print them as they end."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -368,7 +378,6 @@ def main() -> None:
     parser.add_argument("--power-studies", type=int, default=400)
     parser.add_argument("--only", help="rows whose names contain one of these, separated by commas")
     parser.add_argument("--json", type=Path, help="write the results there")
-    parser.add_argument("--markdown", type=Path, help="write both tables there")
     given = parser.parse_args()
     start = time.perf_counter()
 
@@ -393,8 +402,6 @@ def main() -> None:
                 flush=True,
             )
     print(f"{time.perf_counter() - start:.0f} s")
-    if given.markdown is not None:
-        given.markdown.write_text("\n".join([*_level_text(levels), "", *_power_text(powers)]) + "\n")
     if given.json is not None:
         rows = {"level": [vars(row) for row in levels], "power": [vars(row) for row in powers]}
         given.json.write_text(json.dumps(rows, indent=1) + "\n")

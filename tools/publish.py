@@ -14,6 +14,7 @@ A table stands between ``<!-- KIND: NAME -->`` and ``<!-- /KIND -->``:
     benchmark            benchmarks/results/epoch.json in short, for the batch size NAME
     study-benchmark      benchmarks/results/study.json in short, for NAME seeds; all its tables if NAME is ``all``
     conv-benchmark       benchmarks/results/NAME.json
+    simulation           benchmarks/results/verdict_simulation.json, its table NAME: level or power
     reliability, checkpoint-cost (without NAME)    what the fault drills recorded (tools/reliability.py)
 """
 
@@ -34,6 +35,7 @@ import findings
 import reliability
 import report
 import study_report
+import verdict_simulation
 
 from netdepth.config import from_json
 from netdepth.errors import NetdepthError
@@ -98,6 +100,8 @@ def block(kind: str, name: str, page: Path) -> str:
             return study_report.block(MEASURED / "study.json", name)
         case "conv-benchmark":
             return conv_report.block(MEASURED / f"{name}.json")
+        case "simulation":
+            return verdict_simulation.table(MEASURED / "verdict_simulation.json", name)
         case "reliability":
             return reliability.table()
         case _:
