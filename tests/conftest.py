@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import importlib.util
 import os
 import shutil
@@ -170,18 +169,6 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _digits_parsed_once() -> Iterator[None]:
-    """Parsing the table of digits takes longer than most runs on them here."""
-    from netdepth.data import mnist5k
-
-    parse, packaged = mnist5k._table, mnist5k.packaged_csv()
-    parsed = functools.cache(parse)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(mnist5k, "_table", lambda path: (parsed if path == packaged else parse)(path))
-        yield
 
 
 @pytest.fixture

@@ -358,6 +358,7 @@ def make(root: Path) -> Made:
         dataclasses.replace(SMALL, objective=Component("distill", {"teacher": str(stacked[1].path)}))
     )
     runs["diverged"] = train(dataclasses.replace(SMALL, optimizer=Component("sgd", {"lr": 1e30})))
+    assert all(run.figure for run in runs.values()), "drawn when asked for"
     folders = {name: run.path for name, run in runs.items()}
     made = [nd.study(spec, runtime=runtime, workers=0, progress=False) for spec in studies()]
     for study in made:

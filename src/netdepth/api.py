@@ -102,7 +102,7 @@ def _called(recipe: str | RunConfig, config: RunConfig, name: str | None) -> Cal
 
 @dataclass(frozen=True)
 class Trained:
-    """The runs of one call, trained now or before: an outcome per seed, and the learning curves of each run folder."""
+    """The runs of one call, trained now or before: an outcome per seed, and the learning curves that were drawn."""
 
     outcomes: list[Outcome]
     figures: dict[int, Path | None]
@@ -122,11 +122,17 @@ class Trained:
 
 
 def train_runs(
-    recipe: str | RunConfig, runtime: Runtime, *, run_name: str | None = None, progress: bool = True, **changes: Any
+    recipe: str | RunConfig,
+    runtime: Runtime,
+    *,
+    run_name: str | None = None,
+    progress: bool = True,
+    pictures: bool = True,
+    **changes: Any,
 ) -> Trained:
     """What `train` and ``netdepth train`` share: train the runs that are missing, draw the learning curves.
 
-    ``run_name`` is what they shall be called; ``changes`` are those of `plan`.
+    ``run_name`` is what they shall be called; ``changes`` are those of `plan`. Without ``pictures`` none is drawn.
 
     Raises:
         BadInput: as `plan`, or a setting that a component refuses.
@@ -156,16 +162,13 @@ def train_runs(
             for one, run in pairs
         ]
     made = Trained(outcomes, {})
-    for number, run in made.runs.items():
-        made.figures[number] = _drawn(run) or made.picture(functools.partial(_draw, run))
+    if pictures:
+        from netdepth.report.learning_curves import current_curves
+
+        for number, run in made.runs.items():
+            made.figures[number] = made.picture(functools.partial(current_curves, run))
     settle(outcomes)
     return made
-
-
-def _draw(run: RunDir) -> Path:
-    from netdepth.report.learning_curves import learning_curves
-
-    return learning_curves(run)
 
 
 def _known(keys: Sequence[str | None], runtime: Runtime) -> list[RunDir] | None:
@@ -189,13 +192,6 @@ def _keep(keys: Sequence[str | None], configs: Sequence[RunConfig], outcomes: Se
             asked.keep(key, outcome.finished.run, torch.__version__)
 
 
-def _drawn(run: RunDir) -> Path | None:
-    """The learning curves of ``run``, if they were drawn after its last record and its result were written."""
-    path, read = run.path / "figures" / "learning_curves.png", (run.path / "metrics.jsonl", run.path / "result.json")
-    times = [file.stat().st_mtime_ns for file in (path, *read) if file.is_file()]
-    return path if path.is_file() and times[0] == max(times) else None
-
-
 def _announce(notes: Sequence[str]) -> None:
     for note in notes:
         print(printable(f"note: {note}"), file=sys.stderr)
@@ -215,6 +211,7 @@ def train(
     """Train ``recipe`` (a name, ``file.py:function``, a ``config.json`` or a `RunConfig`).
 
     ``name`` is what the runs shall be called; without it they are called by their recipe and what differs from it.
+    The learning curves of a run are drawn when ``run.figure`` or a notebook first asks for them.
 
     Returns:
         The run; with ``seeds`` (a count or list as text, or a sequence) a list of runs.
@@ -227,7 +224,7 @@ def train(
 
     runtime = with_imports(runtime or Runtime())
     changes = {"seed": seed, "seeds": seeds, "dataset": dataset, "overrides": overrides}
-    made = train_runs(recipe, runtime, run_name=name, progress=progress, **changes)
+    made = train_runs(recipe, runtime, run_name=name, progress=progress, pictures=False, **changes)
     failed = [f"seed {outcome.seed}: {outcome.error}" for outcome in made.outcomes if outcome.error is not None]
     if failed:
         raise RunFailed("; ".join(failed))

@@ -90,7 +90,7 @@ def _run(argv: Sequence[str]) -> int:
     if getattr(args, "command", None) is None:
         parser.print_help()
         return 0
-    from netdepth import commands, recipes
+    from netdepth import commands
     from netdepth.text import document
 
     if args.command != "train":
@@ -102,8 +102,11 @@ def _run(argv: Sequence[str]) -> int:
             held.enter_context(contextlib.redirect_stdout(nowhere))
         elif args.json:
             held.enter_context(contextlib.redirect_stdout(sys.stderr))
-        for module in args.imports:
-            recipes.import_user(module)
+        if args.imports:
+            from netdepth.recipes import import_user
+
+            for module in args.imports:
+                import_user(module)
         answer = commands.command(args.command)(args)
     if args.json:
         print(document(answer.document))

@@ -207,7 +207,12 @@ def test_board_runs_tensorboard_until_it_is_interrupted(
     (world.runs / "single").mkdir(exist_ok=True)
     (world.runs / "single" / "events.out.tfevents.1.netdepth").touch()
     assert ask("board", "--port", "7007")[0] == 0
-    assert called[0][-6:] == ["--logdir", str(world.runs), "--host", "127.0.0.1", "--port", "7007"]
+    assert called[0][3:7] == ["--logdir", str(world.runs), "--host", "127.0.0.1"]
+    assert called[0][7] == "--grpc_data_provider"
+    assert called[0][9:] == ["--port", "7007"]
+    monkeypatch.setitem(sys.modules, "tensorboard_data_server", None)  # there is none for every platform
+    assert ask("board")[0] == 0
+    assert called[1] == called[0][:7]
 
 
 # --- errors -------------------------------------------------------------------------------------

@@ -13,8 +13,6 @@ from pathlib import Path
 import psutil
 import pytest
 
-from netdepth.trackers.tensorboard import board_command
-
 pytestmark = pytest.mark.faults
 
 SECRETS = {
@@ -96,19 +94,25 @@ def test_no_secret_is_in_any_file(quiet: tuple[Path, str]) -> None:
 def test_the_board_listens_on_loopback_alone(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    with subprocess.Popen(board_command(tmp_path, port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
+    (tmp_path / "events.out.tfevents.1.netdepth").touch()
+    command = [sys.executable, "-m", "netdepth", "board", str(tmp_path), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as server:
         try:
             deadline = time.monotonic() + 120
-            while not (found := listening(psutil.Process(server.pid), port)):
+            while port not in (found := listening(psutil.Process(server.pid))):
                 assert server.poll() is None, "it ended"
                 assert time.monotonic() < deadline, "it did not begin to listen"
                 time.sleep(0.1)
         finally:
-            server.kill()
-    assert found == {"127.0.0.1"}
+            started = psutil.Process(server.pid).children(True)
+            server.terminate()
+            server.wait(30)
+    assert len(found) == 2, "TensorBoard and its data server"
+    assert set(found.values()) <= {"127.0.0.1", "::1"}
+    assert not psutil.wait_procs(started, 10)[1], "nothing is left behind"
 
 
-def listening(server: psutil.Process, port: int) -> set[str]:
-    """The addresses at which ``server`` or what it started listens on ``port``."""
+def listening(server: psutil.Process) -> dict[int, str]:
+    """The ports at which ``server`` and what it started listen, and their addresses."""
     found = [one for process in (server, *server.children(True)) for one in process.net_connections("tcp")]
-    return {one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN and one.laddr.port == port}
+    return {one.laddr.port: one.laddr.ip for one in found if one.status == psutil.CONN_LISTEN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from support.made_runs import make_run
 
+import netdepth as nd
 from netdepth.errors import BadInput, StorageError
 from netdepth.report.learning_curves import learning_curves, learning_curves_many
 
@@ -32,6 +34,24 @@ def test_the_curves_are_the_records_with_both_marks(tmp_path: Path, drawn: list[
     assert list(accuracy.get_lines()[-1].get_xydata()[0]) == pytest.approx([2.0, 93.0])  # the best epoch's dot
     for expected in ("baseline-mlp on mnist, seed 0", "best weights: epoch 2", "overfits since epoch 3"):
         assert expected in texts(drawn[0])
+
+
+def test_a_run_draws_its_curves_when_they_are_asked_for_and_not_again(tmp_path: Path) -> None:
+    folder = make_run(tmp_path)
+    run = nd.load(folder.path)
+    picture = folder.path / "figures" / "learning_curves.png"
+    assert not picture.exists()
+    assert f"data:image/png;base64,{base64.b64encode(PNG)[:10].decode()}" in run._repr_html_()
+    drawn = picture.stat()
+    assert run.figure == picture
+    assert picture.stat() == drawn
+    (folder.path / "result.json").touch()
+    with folder.lock():  # another process is at work
+        assert run.figure == picture
+    assert picture.stat() == drawn
+    assert run.figure == picture
+    assert picture.stat().st_mtime_ns > drawn.st_mtime_ns
+    assert nd.load(make_run(tmp_path / "other", epochs=0, finish=False).path).figure is None
 
 
 @pytest.mark.parametrize(

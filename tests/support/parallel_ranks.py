@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 import sys
@@ -67,13 +66,11 @@ def start(folder: Path, port: int) -> list[subprocess.Popen[str]]:
 
 
 def main(folder: Path) -> None:
-    from netdepth.data import mnist5k
     from netdepth.errors import BadInput, RankLost
     from netdepth.training import parallel, resolve
     from support.real_runs import make
 
     follower = parallel.rank() > 0
-    mnist5k._table = functools.cache(mnist5k._table)
     for name, run in {**RUNS, "batch norm": BATCH_NORM}.items():
         try:
             make(folder / name, run, probes=False)

@@ -61,6 +61,7 @@ def test_a_run_finds_the_file_of_its_model_by_itself_and_says_what_became_of_it(
     runtime = Runtime(runs_root=own / "runs", imports=(str(own / "my.py"),), probes=False)
     quick = ["model=mine", "train.budget=2it", "train.eval_every=2it", "train.batch_size=32"]
     run = nd.train("baseline-mlp", dataset="mnist5k", overrides=quick, runtime=runtime, progress=False)
+    assert not (run.path / "figures").exists(), "a search of fifty runs draws no fifty pictures"
     forget()
     assert run.model().net.head.out_features == 10
     said = run.dir.environment().own

@@ -80,7 +80,8 @@ MODULES = {
     "train": ("train",),
     "study": ("quickstart", "study"),
     "report": ("report", "verdict"),
-    "runs": ("board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"),
+    "runs": ("compare", "runs_gc", "runs_list", "runs_rm", "sync"),
+    "board": ("board",),
     "tools": ("convert", "explain", "export", "inspect", "landscape", "predict", "probe"),
     "catalogue": ("check", "data_fetch", "data_list", "data_verify", "doctor", "list_components"),
 }

@@ -1,11 +1,10 @@
-"""Commands that read and look after run folders: ``compare``, ``runs``, ``board``, ``sync``."""
+"""Commands that read and look after run folders: ``compare``, ``runs``, ``sync``."""
 
 from __future__ import annotations
 
 import argparse
 import csv
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from netdepth.runs.folder import RunDir, folder_size, list_runs, runs_root
 from netdepth.studies.folder import StudyDir, label_of_run, study_at
 from netdepth.text import count, listed, printable, size
 
-__all__ = ["board", "compare", "runs_gc", "runs_list", "runs_rm", "sync"]
+__all__ = ["compare", "runs_gc", "runs_list", "runs_rm", "sync"]
 
 
 SHOWN = 5
@@ -179,22 +178,6 @@ def runs_gc(args: argparse.Namespace) -> Answer:
         print(f"{size(sum(freed.values()))} freed in {sum(count > 0 for count in freed.values())} runs")
 
     return Answer({"freed": freed, "skipped": skipped, "bytes": sum(freed.values())}, show)
-
-
-def board(args: argparse.Namespace) -> Answer:
-    """TensorBoard on the runs, until it is interrupted."""
-    from netdepth.trackers.tensorboard import board_command
-
-    folder = args.folder or runs_root(args.runs_root)
-    if not folder.is_dir():
-        raise BadInput(f"no folder {str(folder)!r} to show; train something first, or name a folder of runs")
-    if not any("tfevents" in name for _, _, files in os.walk(folder) for name in files):
-        raise BadInput(f"no events of TensorBoard below {str(folder)!r}; of a run: netdepth sync RUN --to tensorboard")
-    try:
-        code = subprocess.call(board_command(folder, args.port))
-    except KeyboardInterrupt:
-        code = 0
-    return Answer({"folder": folder}, lambda: None, 1 if code else 0)
 
 
 def sync(args: argparse.Namespace) -> Answer:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-__all__ = ["curve_figures", "learning_curves", "learning_curves_many"]
+__all__ = ["current_curves", "curve_figures", "learning_curves", "learning_curves_many"]
 
 PARTS = {"train": ("train", colour(0)), "val": ("validation", colour(1))}
 """The name and the colour of each part of the data."""
@@ -77,6 +77,17 @@ def learning_curves(run: RunDir) -> Path:
     if lines:
         add_legend(figure, lines, len(lines))
     return save_png(figure, run.path / "figures" / "learning_curves.png")
+
+
+def current_curves(run: RunDir) -> Path:
+    """The picture of `learning_curves`, drawn anew only if a record or the result was written after it.
+
+    Raises:
+        BadInput, StorageError: as `learning_curves`.
+    """
+    path, read = run.path / "figures" / "learning_curves.png", (run.path / "metrics.jsonl", run.path / "result.json")
+    times = [file.stat().st_mtime_ns for file in (path, *read) if file.is_file()]
+    return path if path.is_file() and times[0] == max(times) else learning_curves(run)
 
 
 def curve_figures(run: RunDir) -> dict[str, Figure]:

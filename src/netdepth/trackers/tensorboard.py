@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import math
 import struct
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 from netdepth.runs import RunResult
 from netdepth.trackers.base import TRACKERS, Tracker, Values, confusion_matrix, final_metrics, flat_config
 
-__all__ = ["board_command", "tensorboard"]
+__all__ = ["tensorboard"]
 
 TAGS = {
     "train/loss": "loss/train",
@@ -40,12 +39,6 @@ SINGLE = ("overfitting/onset_epoch",)
 def tensorboard(run_dir: Path) -> Tracker:
     """TensorBoard event files: curves, histograms, hyperparameters, result, confusion matrix."""
     return TensorBoard(run_dir)
-
-
-def board_command(logdir: Path, port: int | None = None) -> list[str]:
-    """The command that shows every run below ``logdir`` on this machine's loopback address only."""
-    command = [sys.executable, "-m", "tensorboard.main", "--logdir", str(logdir), "--host", "127.0.0.1"]
-    return command if port is None else [*command, "--port", str(port)]
 
 
 class TensorBoard:

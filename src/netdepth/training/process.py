@@ -6,6 +6,7 @@ Each of these changes the bits of a result without changing what is computed, so
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import subprocess
@@ -173,8 +174,12 @@ def environment(process: Process, seeds: Sequence[int]) -> Environment:
     )
 
 
+@functools.cache
 def _code_version(root: Path = CHECKOUT) -> tuple[str | None, bool | None]:
-    """Commit of a checkout, that which this package runs from, and whether it was changed; None if it is none."""
+    """Commit of a checkout, that which this package runs from, and whether it was changed; None if it is none.
+
+    Asked once per process: the code that it runs was imported before.
+    """
     if not (root / ".git").exists() or sys.platform == "win32":
         return None, None
     # Without a lock: a run that is interrupted here ends git, and a lock that stays closes the checkout to its user.
