@@ -172,7 +172,7 @@ def test_what_cannot_be_repeated_is_said(theirs: Path, again: Callable[..., Repl
         result.unlink()
     with pytest.raises(BadInput, match="no finished run"):
         again(theirs)
-    with pytest.raises(BadInput, match="no run 'nothing'"):
+    with pytest.raises(BadInput, match="no run or study 'nothing'"):
         again("nothing")
 
 

@@ -81,7 +81,8 @@ def _replay(args: argparse.Namespace) -> Answer:
             say(f"trained with them and compared, too: {count(len(beside), 'run')} ({each})")
         unfinished = done.planned - done.finished
         lost = f"; {unfinished} without a result cannot be chosen" if unfinished else ""
-        say(f"{len(chosen)} of {done.finished} finished runs of {done.of} trained again in {done.folder}{lost}")
+        again = sum(run.folder is not None for run in chosen)
+        say(f"{again} of {done.finished} finished runs of {done.of} trained again in {done.folder}{lost}")
 
     document = {
         "of": done.of,

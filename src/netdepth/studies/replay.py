@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdepth.config import Duration, RunConfig, Runtime, digest
-from netdepth.errors import BadInput, Interrupted, NetdepthError
+from netdepth.errors import BadInput, Interrupted, NetdepthError, choose_folder
 from netdepth.progress import CountProgress
-from netdepth.runs.find import find_run, find_runs
-from netdepth.runs.folder import RunDir, runs_root, slug
+from netdepth.runs.find import begins_with, find_run, find_runs, run_at
+from netdepth.runs.folder import RunDir, list_runs, runs_root, slug
 from netdepth.runs.repeat import SEEDS, Finding, Found, Pair, by_bits, by_values, scatter_of, shift, values_of
-from netdepth.studies.folder import PlannedRun, study_named
+from netdepth.studies.folder import PlannedRun, list_studies, study_named
 from netdepth.studies.run import default_workers, executor_of
 from netdepth.studies.worker import Done, Event, Job, Progress, Retry, Waiting
 from netdepth.text import count
@@ -142,6 +142,9 @@ def _runs_of(text: str, root: Path) -> tuple[Path, dict[RunDir, PlannedRun | Non
         held = [] if (path / "config.json").is_file() else sorted(path.glob("*/config.json"))
         if held:
             return path, {RunDir(config.parent): None for config in held}
+    if run_at(text, root) is None and not begins_with(text, list_runs(root)):
+        names = [*(one.path.name for one in list_studies(root)), *(run.path.name for run in list_runs(root))]
+        choose_folder(text, names, root, "run or study", "runs and studies")  # which refuses
     runs = find_runs(text, root)
     return runs[0].path if len(runs) == 1 else runs[0].path.parent, dict.fromkeys(runs)
 
