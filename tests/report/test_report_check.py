@@ -109,6 +109,24 @@ def test_what_may_be_left_out_or_made_later_is_no_fault(study: StudyDir) -> None
     assert found(study, remade=False) == ""
 
 
+def test_continued_extended_and_begun_anew_is_sound(tmp_path: Path) -> None:
+    study = make(tmp_path, tiny_spec(seeds=(0, 1))).study
+    for name in ("result.json", "predictions.npz"):  # as a kill in the final evaluation leaves it
+        (runs_of(study)[0] / name).unlink()
+    make(tmp_path, tiny_spec(seeds=(0, 1)))
+    make(tmp_path, tiny_spec(seeds=(0, 1, 2)))
+    write_report(study)
+    checked = check_report(study)
+    assert checked.faults == ()
+    assert [note for note in checked.notes if "was begun again, as after an interruption" in note] == [*checked.notes]
+    make(tmp_path, tiny_spec(seeds=(0, 1, 2)), fresh=True)
+    write_report(study)
+    checked = check_report(study)
+    assert checked.faults == ()
+    assert checked.notes[0].startswith("the study was begun anew 1 time (--fresh) after 6 runs had ended")
+    assert len(checked.notes) == 1
+
+
 # --- the fifteen and more ---
 
 

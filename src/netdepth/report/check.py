@@ -123,6 +123,10 @@ def check_report(study: StudyDir, path: Path | None = None) -> Checked:
             f"{unsealed} of {len(runs)} runs are not sealed (made by an earlier netdepth): "
             "an altered result.json of theirs is not noticed"
         )
+    if again := sum(sound.repeated(run.folder) > 0 for run in runs):
+        found.notes.append(
+            f"test_access.json: the final evaluation of {count(again, 'run')} was begun again, as after an interruption"
+        )
     found.notes += [f"some fingerprints are not computed again: {reason}" for reason in sorted(fingerprints.unknown)]
     return Checked(found.faults, tuple(found.notes), len(runs), unsealed, there)
 

@@ -13,7 +13,7 @@ import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Required, TypedDict
+from typing import Any, Literal, Protocol, Required, TypedDict
 
 from netdepth.config import from_json
 from netdepth.errors import BadInput
@@ -21,8 +21,8 @@ from netdepth.files.likeness import PictureStatistics
 from netdepth.text import listed
 
 __all__ = [
-    "METRICS", "VALUE_METRICS", "WEIGHTS", "ClassScores", "Environment", "Manifest", "MetricsRecord", "Origin",
-    "OwnPart", "Part", "RunResult", "Scores", "SplitRecord", "fits",
+    "METRICS", "VALUE_METRICS", "WEIGHTS", "ClassScores", "DataDigests", "Environment", "Manifest", "MetricsRecord",
+    "Origin", "OwnPart", "Part", "RunResult", "Scores", "SplitRecord", "fits",
 ]  # fmt: skip
 
 METRICS = ("loss", "accuracy", "precision_weighted", "recall_weighted", "f1_weighted")
@@ -171,6 +171,16 @@ class Environment:
     continued_from: Origin | None = None
     own: tuple[OwnPart, ...] | None = None
     """The components of the user's own; None where all are netdepth's."""
+
+
+class DataDigests(Protocol):
+    """What a fingerprint holds of the data: the digests of `DatasetSpec`, or those that a run wrote down."""
+
+    @property
+    def data_digest(self) -> str | None: ...
+
+    @property
+    def split_digest(self) -> str | None: ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
@@ -22,6 +22,7 @@ from netdepth.errors import BadInput
 from netdepth.models.init import rescale_lsuv
 from netdepth.owncode import user_code
 from netdepth.registry import REGISTRIES, Registry, registry_of
+from netdepth.runs import DataDigests
 from netdepth.training.evaluate import metric_names
 from netdepth.training.finished import begin_with, name_of, pinned
 from netdepth.training.gradients import has_handwritten_pass
@@ -124,16 +125,6 @@ def multiplies_bf16(device: torch.device) -> bool:
         return torch.cuda.get_device_capability(device) >= BF16_CUDA
     capabilities = torch.cpu.get_capabilities()
     return device.type == "cpu" and any(capabilities.get(name, False) for name in BF16_CPU)
-
-
-class DataDigests(Protocol):
-    """What a fingerprint holds of the data: the digests of `DatasetSpec`, or those that a run wrote down."""
-
-    @property
-    def data_digest(self) -> str | None: ...
-
-    @property
-    def split_digest(self) -> str | None: ...
 
 
 def fingerprint(config: RunConfig, spec: DataDigests) -> str:
