@@ -25,7 +25,7 @@ from netdepth.stats.family import spending
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
 from netdepth.studies.contrasts import LEVEL
 from netdepth.studies.wording import quantity_of
-from netdepth.text import SETTINGS, STATUS_WORDS, count, percent, plain, printable, significant, thousands
+from netdepth.text import SETTINGS, STATUS_WORDS, count, listed, percent, plain, printable, significant, thousands
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -115,7 +115,9 @@ class Content:
             else:
                 facts.append([f"the same {name} in every condition"])
         others = {minimised(to_json(cell.config)) for cell in spec.cells if cell.config.objective.name != "distill"}
-        if others - {None}:  # a study with a teacher says so in its conditions
+        if self.data.values:
+            facts.append([f"values are learned; the loss is {listed(sorted(map(str, others)))}"])
+        elif others - {None}:  # a study with a teacher says so in its conditions
             facts.append(["another loss was minimised; all losses here are plain cross-entropy"])
         if spec.looks > 1:
             facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
@@ -127,12 +129,13 @@ class Content:
         spec = self.data.spec
         named = count(len(spec.primary), "comparison")
         family = spec.primary[0].family if spec.primary else "depth"
-        quantity = quantity_of(family, spec)
+        quantity = quantity_of(family, spec, None if self.data.verdict is None else self.data.verdict.scale)
         share = f"± {plain(100 * spec.smallest_effect)} % of the reference"
         values = {
             "level": LEVEL,
             "chance_share": CHANCE_SHARE,
             "vanishing": VANISHING_RATIO,
+            "values": self.data.values,
             "quantity": quantity.name,
             "effect": share if spec.effect == "relative" else quantity.effect(spec.smallest_effect),
             "times": spending(spec.looks, spec.max_looks),

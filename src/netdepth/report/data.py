@@ -72,6 +72,16 @@ class StudyData:
         return None if self.verdict is None else {**self.verdict.as_json(), **as_json(self.earlier)}
 
     @cached_property
+    def values(self) -> bool:
+        """Whether its runs learn values: losses have no name of their own for a unit then, and there are no errors."""
+        return any(run.row.constant_loss is not None for run in self.runs)
+
+    @property
+    def losses(self) -> str:
+        """The training loss with its unit."""
+        return "training loss" if self.values else "training loss in nats"
+
+    @cached_property
     def cells(self) -> dict[tuple[str, str], list[StudyRun]]:
         """The planned runs by condition and level of the factor."""
         found: dict[tuple[str, str], list[StudyRun]] = {(cell.condition, cell.level): [] for cell in self.spec.cells}
@@ -102,7 +112,7 @@ def read_study(study: StudyDir) -> StudyData:
     spec = study.spec
     rows = [study_row(study, planned) for planned in study.runs()]
     table = frame_of(rows, spec)
-    begun = any(row.classes is not None for row in rows)
+    begun = any(row.classes is not None or row.constant_loss is not None for row in rows)
     runs = tuple(_run(study, number, row) for number, row in enumerate(rows, 1))
     found = verdict(table, spec) if begun else None
     return StudyData(study, spec, runs, table, found, earlier_judgements(study, found) if found else ())

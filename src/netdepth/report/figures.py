@@ -56,7 +56,7 @@ def level_group(data: StudyData) -> list[PageFigure]:
             every,
             (SOURCES[quantity.column], STATUS),
         )
-        for quantity in lines.QUANTITIES
+        for quantity in lines.panels_of(data)
     ]
 
 
@@ -66,7 +66,7 @@ def curve_groups(data: StudyData) -> dict[str, list[PageFigure]]:
         return {}
     every = [run.number for run in data.runs]  # the axes are those of all depths
     groups: dict[str, list[PageFigure]] = {}
-    for metric, (train, val) in lines.CURVES.items():
+    for metric, (train, val) in lines.curves_of(data).items():
         fields = ("metrics.jsonl:epoch", f"metrics.jsonl:{train}", f"metrics.jsonl:{val}", STATUS)
         for number, level in enumerate(data.spec.levels):
             where = f" {data.spec.where(level)}".rstrip()

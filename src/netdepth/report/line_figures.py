@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "CURVES", "QUANTITIES", "Panel", "against", "chance_of", "curve_figure", "curves_overview", "factor_title",
-    "has_curves", "labels_of", "level_figure", "level_overview", "mean_of", "values_of",
+    "CURVES", "QUANTITIES", "Panel", "against", "chance_of", "curve_figure", "curves_of", "curves_overview",
+    "factor_title", "has_curves", "labels_of", "level_figure", "level_overview", "mean_of", "panels_of", "values_of",
 ]  # fmt: skip
 
 CURVES = {"error": ("train_accuracy", "val_accuracy"), "loss": ("train_loss", "val_loss")}
@@ -67,6 +67,21 @@ QUANTITIES = (
     Panel("train-loss", "Training loss (nats)", "train_last_loss", False),
     Panel("val-loss", "Validation loss (nats)", "val_last_loss", False),
 )
+VALUE_QUANTITIES = (
+    Panel("train-loss", "Training loss", "train_last_loss", False),
+    Panel("val-loss", "Validation loss", "val_last_loss", False),
+)
+"""Of a study whose runs learn values."""
+
+
+def panels_of(data: StudyData) -> tuple[Panel, ...]:
+    """What is drawn of ``data`` against the factor."""
+    return VALUE_QUANTITIES if data.values else QUANTITIES
+
+
+def curves_of(data: StudyData) -> dict[str, tuple[str, str]]:
+    """The `CURVES` that ``data`` has."""
+    return {metric: fields for metric, fields in CURVES.items() if metric == "loss" or not data.values}
 
 
 def values_of(data: StudyData, quantity: Panel) -> dict[tuple[str, str], list[float]]:
@@ -119,9 +134,10 @@ def level_figure(data: StudyData, quantity: Panel) -> Figure:
 
 
 def level_overview(data: StudyData) -> Figure:
-    """All four panels with a legend, for a page without styles."""
-    figure, panels = figure_of(10, 8.2, 2, 2)
-    for quantity, axes in zip(QUANTITIES, panels, strict=True):
+    """All four panels (of values two) with a legend, for a page without styles."""
+    drawn = panels_of(data)
+    figure, panels = figure_of(10, 4.1 * len(drawn) / 2, len(drawn) // 2, 2)
+    for quantity, axes in zip(drawn, panels, strict=True):
         _draw_levels(axes, data, quantity)
     add_legend(figure, [condition_line(i, label) for i, label in enumerate(labels_of(data))], 3, size=10)
     return figure
@@ -229,14 +245,15 @@ def curve_figure(data: StudyData, level: str, metric: str) -> Figure:
 
 
 def curves_overview(data: StudyData) -> Figure:
-    """The error at all levels with a legend, for a page without styles."""
+    """The error (of values the loss) at all levels with a legend, for a page without styles."""
     from matplotlib.lines import Line2D
 
     levels = data.spec.levels
     figure, panels = grid_of(len(levels), 4, 2.9)
-    values = _all_values(data, "error")
+    metric = next(iter(curves_of(data)))
+    values = _all_values(data, metric)
     for level, axes in zip(levels, panels, strict=True):
-        _draw_curves(axes, data, level, "error", values)
+        _draw_curves(axes, data, level, metric, values)
     handles = [condition_line(i, label, dashed=False) for i, label in enumerate(labels_of(data))]
     for style, part in zip(CURVE_STYLES, ("training", "validation"), strict=True):
         handles.append(Line2D([], [], color=INK, linestyle=style, label=part))
@@ -250,7 +267,7 @@ def _draw_curves(axes: Axes, data: StudyData, level: str, metric: str, values: S
     from matplotlib.ticker import MaxNLocator
 
     conditions = data.spec.conditions
-    unit = "error (%)" if metric == "error" else "loss (nats)"
+    unit = "error (%)" if metric == "error" else "loss" if data.values else "loss (nats)"
     tidy(axes, ": ".join(filter(None, [data.spec.place(level), unit])), "epoch", size=9)
     _value_axis(axes, values, error=metric == "error")
     top = axes.get_ylim()[1]

@@ -111,7 +111,7 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         against = f" against {data.spec.place(data.spec.reference_level)}" if tested else ""
         title = f"Each {factor or 'condition'}{against}"
         n = _sizes(len(item.cell.runs) for item in found.cells)
-        caption = f"{title} (mean training loss in nats, n = {n} runs)"
+        caption = f"{title} (mean {data.losses}, n = {n} runs)"
         grid.append(Grid(caption, heads, places, lines))
     twins: dict[tuple[str, str], dict[str, Contrast]] = {}
     for contrast in found.contrasts:
@@ -124,7 +124,7 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             GridLine(name, key, None, tuple(_twin_chip(own.get(level), numbers) for level in levels))
             for (name, key), own in twins.items()
         )
-        what = "validation error in percentage points" if data.spec.by_validation else "training loss in nats"
+        what = "validation error in percentage points" if data.spec.by_validation else data.losses
         n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
         equal = f" at equal {factor}" if factor else ""
         caption = f"One condition against another{equal} (difference of mean {what}, n = {n} runs)"
@@ -178,7 +178,7 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
                 "verdict": [numbers.label(item, WORDS[item.label] or "-")],
                 "consistent with": [numbers.label(item, cause) if explanation else "-"],
                 "failed": [numbers.said(failed_words(cell) or "-", numbers.of_cell(cell))],
-                "mean training loss (nats)": [*numbers.loss(cell), *measured],
+                "mean training loss" if data.values else "mean training loss (nats)": [*numbers.loss(cell), *measured],
                 "mean validation error": numbers.val_error(cell),
                 "first / last gradient": [numbers.ratio(cell)],
                 "made from runs": [run_ranges(numbers.of_cell(cell))],
@@ -195,7 +195,7 @@ def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
     for contrast in data.verdict.contrasts if data.verdict is not None else ():
         if contrast.primary != primary:
             continue
-        quantity = quantity_of(contrast.family, data.spec)
+        quantity = quantity_of(contrast.family, data.spec, contrast.cell.scale)
         unit = f" ({quantity.difference_unit})" if quantity.unit else ""
         beside = data.spec.metric is None and contrast.family != "condition" and len(contrast.runs) == 2
         rows.append(
@@ -297,7 +297,7 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
         ("name", [spec.name]),
         ("seeds", [run_ranges(spec.seeds)]),
         *((f"seeds of {spec.label_of(name)}", [run_ranges(seeds)]) for name, seeds in spec.seeds_of.items()),
-        ("smallest effect of interest", [_smallest_effect(spec)]),
+        ("smallest effect of interest", [_smallest_effect(spec, data.values)]),
     ]
     if spec.metric is not None:
         shown.append(("compared by", [f"{spec.metric}, {'higher' if spec.higher_is_better else 'lower'} is better"]))
@@ -321,14 +321,14 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
     return shown
 
 
-def _smallest_effect(spec: StudySpec) -> str:
+def _smallest_effect(spec: StudySpec, of_values: bool) -> str:
     if spec.effect == "relative":
         return f"{percent(spec.smallest_effect, 1)} of the reference's mean"
     if spec.metric is not None:
         return f"{plain(spec.smallest_effect)} of {spec.metric}"
     if spec.by_validation:
         return f"{plain(100 * spec.smallest_effect)} percentage points of validation error"
-    return f"{plain(spec.smallest_effect)} nats"
+    return f"{plain(spec.smallest_effect)} of training loss" if of_values else f"{plain(spec.smallest_effect)} nats"
 
 
 def values_at(data: StudyData, path: str) -> Shown:

@@ -52,15 +52,27 @@ Kind = Literal["trained", "exploded", "vanished", "at chance"]
 
 @dataclass(frozen=True)
 class Scale:
-    """The two losses everything is held against: ``chance`` = ln C, ``entropy`` of the training labels (nats)."""
+    """The two losses everything is held against: ``chance`` = ln C, ``entropy`` of the training labels (nats). Where
+    values are learned both are ``constant``, the loss of the best constant answer, and there are 0 ``classes``."""
 
     classes: int
     entropy: float
+    constant: float | None = None
 
     @property
     def chance(self) -> float:
         """The loss of guessing all classes alike; for the tests no run's loss counts as more."""
-        return math.log(self.classes)
+        return math.log(self.classes) if self.constant is None else self.constant
+
+    @property
+    def guess(self) -> str:
+        """What `chance` is, in words."""
+        return f"ln {self.classes}" if self.constant is None else "the loss of the best constant answer"
+
+    @property
+    def unit(self) -> str:
+        """The unit of a loss, after a number; of values it is theirs (or its square), which has no name."""
+        return " nats" if self.constant is None else ""
 
 
 @dataclass(frozen=True)
@@ -160,7 +172,7 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
 
     ``table`` has one row per run, of any order: those of `run_row`, and for every row, finished
     or not, ``seed``, a column per scientific axis (its level as planned), ``classes``, and where known
-    ``label_entropy`` (nats; else ln C) and ``gradient_ratio``.
+    ``label_entropy`` (nats; else ln C) and ``gradient_ratio``; where values are learned ``constant_loss``.
 
     Raises:
         BadInput: a column that is missing, a row outside the plan, a run in two rows.
@@ -216,7 +228,12 @@ def _scales(found: Mapping[tuple[str, str], Mapping[int, TableRow]], spec: Study
     rows: dict[bytes, list[TableRow]] = {}
     for place, by_seed in found.items():
         rows.setdefault(datasets[place], []).extend(by_seed.values())
-    begun = {name: own for name, own in rows.items() if any(_number(row["classes"]) is not None for row in own)}
+    known = ("classes", "constant_loss")
+    begun = {
+        name: own
+        for name, own in rows.items()
+        if any(_number(row.get(key)) is not None for row in own for key in known)
+    }
     scales = {name: _scale(own) for name, own in begun.items()} or {b"": _scale(())}
     return {place: scales.get(name) or next(iter(scales.values())) for place, name in datasets.items()}
 
@@ -224,12 +241,14 @@ def _scales(found: Mapping[tuple[str, str], Mapping[int, TableRow]], spec: Study
 def _scale(rows: Iterable[TableRow]) -> Scale:
     """The number of classes and the entropy that all rows of one data set agree on."""
     found = {}
-    for name in ("classes", "label_entropy"):
+    for name in ("classes", "label_entropy", "constant_loss"):
         values = sorted({value for row in rows if (value := _number(row.get(name))) is not None})
         if len(values) > 1:
             raise BadInput(f"the runs have different {name}: {values}; a cell is about one data set")
         found[name] = values[0] if values else None
-    classes = found["classes"]
+    classes, constant = found["classes"], found["constant_loss"]
+    if classes is None and constant is not None:
+        return Scale(0, constant, constant)
     if classes is None or classes < 2 or classes != int(classes):
         raise BadInput(f"classes = {classes!r} is not acceptable; the table takes the number of classes, 2 or more")
     entropy = found["label_entropy"]
@@ -269,11 +288,13 @@ def kind_of(loss: float, gradient_ratio: float | None, scale: Scale) -> Kind:
 
 
 def _metric(row: TableRow, metric: str, lost: bool, scale: Scale) -> float | None:
-    """The metric that a study judges; of a diverged run that of guessing, and no loss counts as more than that."""
-    value = _number(row[metric])
-    guessing = scale.chance if metric.endswith("_loss") else 1 / scale.classes
+    """The metric that a study judges; of a diverged run that of guessing, and no loss (no R²) counts as worse."""
+    value, r2 = _number(row[metric]), metric.endswith("_r2")
+    guessing = scale.chance if metric.endswith("_loss") else 0.0 if r2 else 1 / max(scale.classes, 1)
     if lost or (value is not None and not math.isfinite(value)):
         return guessing
+    if r2 and value is not None:
+        return max(value, guessing)
     return min(value, guessing) if value is not None and metric.endswith("_loss") else value
 
 

@@ -143,6 +143,8 @@ def resolve_cells(spec: StudySpec, runtime: Runtime, parent: str | None) -> list
             config, dataset = resolved.config, resolved.splits.spec
             if nuisance is not None and dataset.sizes["val"] == 0:
                 raise BadInput(f"tuning {nuisance.path} needs validation images; set dataset.val_size to 1 or more")
+            if dataset.targets:
+                _refuse_errors(spec)
             network = models.describe(models.build(config.model, dataset.input_shape, dataset.outputs))
             depth = cell.levels.get(DEPTH)
             if depth is not None and network.depth != int(depth):
@@ -170,6 +172,18 @@ def resolve_cells(spec: StudySpec, runtime: Runtime, parent: str | None) -> list
                 )
             )
     return cells
+
+
+def _refuse_errors(spec: StudySpec) -> None:
+    """Refuse what a study of runs that learn values cannot be judged by."""
+    good = "a loss, such as val_last_loss, or R² (val_last_r2 with study.better=higher)"
+    if spec.metric is None and any(item.family == "condition" for item in spec.primary):
+        raise BadInput(
+            f"study {spec.name!r} compares conditions by validation error, which values do not have; "
+            f"study.metric takes {good}"
+        )
+    if spec.metric is not None and not spec.metric.endswith(("_loss", "_r2")):
+        raise BadInput(f"study.metric = {spec.metric!r} is not acceptable where values are learned; it takes {good}")
 
 
 @dataclass(frozen=True)
@@ -314,6 +328,8 @@ def make_parent_run(spec: StudySpec, runtime: Runtime, progress: bool) -> Parent
     which, sha256 = result["reported"], result["weights_sha256"]
     if result["status"] == "diverged" or sha256 is None:
         raise RunFailed(f"the parent run {root / name} diverged, so nothing can start from it")
+    if "accuracy" not in result["train"][which]:
+        raise BadInput(f"the parent run {root / name} learns values; a study's parent run learns classes")
     val, test = (None if scores is None else scores[which]["accuracy"] for scores in (result["val"], result["test"]))
     if val is None:
         raise BadInput(f"the parent run {root / name} has no validation error; give its data set validation images")

@@ -209,7 +209,7 @@ def _pair_in_short(said: Sentence) -> str:
 
 
 def _by_validation_in_short(contrast: Contrast, spec: StudySpec, left: str, right: str) -> str:
-    quantity = quantity_of("condition", spec)
+    quantity = quantity_of("condition", spec, contrast.cell.scale)
     words = {
         "helps": f"{left} has a {outcome('helps', contrast, spec)} than {right}",
         "degraded": f"{left} has a {outcome('degraded', contrast, spec)} than {right}",
@@ -263,7 +263,9 @@ def _condition(said: Sentence) -> str:
     parts += [f"{failed_words(cell)} {cell.where}".rstrip() for cell in failed]
     if parts:
         return "; ".join(parts)
-    losses = [f"{significant(item.cell.loss.value)} nats {item.cell.where}".rstrip() for item in said.cells]
+    losses = [
+        f"{significant(item.cell.loss.value)}{item.cell.scale.unit} {item.cell.where}".rstrip() for item in said.cells
+    ]
     return f"mean training loss {listed(losses)}"
 
 
@@ -276,7 +278,7 @@ def _reached(cell: CellRuns, said: Sentence) -> str:
     parts = [f"validation error {shown_estimate(error, ' %', partial(points, sign=False))}"]
     if error.value is not None:
         parts.append(f"{points(1 - 1 / cell.scale.classes - error.value, 1, sign=False)} points below guessing")
-    parts.append(f"training loss {significant(cell.loss.value)} nats")
+    parts.append(f"training loss {significant(cell.loss.value)}{cell.scale.unit}")
     return f"{', '.join(parts)}, {count(len(cell.runs), 'run')}{place}"
 
 

@@ -28,6 +28,7 @@ SOURCES = {
     "status": "result.json:status",
     "classes": "split.json:classes",
     "label_entropy": "split.json:label_entropy",
+    "constant_loss": "split.json:constant_loss",
     **PROBED,
 }
 """The ``file:field`` of a run's folder that each column is read from."""
@@ -47,6 +48,7 @@ class StudyRow:
     classes: int | None = None
     label_entropy: float | None = None
     gradient_ratio: float | None = None
+    constant_loss: float | None = None
 
     def columns(self) -> dict[str, str | float | None]:
         """The columns of `study_table`; what was planned comes from ``study.json``, whatever the run says."""
@@ -59,6 +61,7 @@ class StudyRow:
             **{name: getattr(planned, name) for name in PLANNED},
             **{axis: int(level) if axis == DEPTH else level for axis, level in planned.levels.items()},
             **{name: getattr(self, name) for name in ("classes", "label_entropy", RATIO)},
+            **({} if self.constant_loss is None else {"constant_loss": self.constant_loss, **self.made.scores}),
         }
 
 
@@ -67,7 +70,8 @@ def study_table(study: StudyDir) -> pandas.DataFrame:
 
     The columns are ``condition``, one per scientific axis (its level as planned), those of
     `run_row`, ``classes``, ``label_entropy`` (nats, of the training labels; empty where the run does not
-    say) and ``gradient_ratio`` (first to last layer, at initialisation). A run that is not there
+    say) and ``gradient_ratio`` (first to last layer, at initialisation). Where values are learned also
+    ``constant_loss`` and the metrics of values, such as ``val_last_r2``. A run that is not there
     has status ``no run``. ``folder`` is relative to the study's folder, so the table is the same
     wherever that lies. ``attrs["sources"]`` maps a column to its ``file:field``.
 
@@ -84,8 +88,11 @@ def frame_of(rows: Iterable[StudyRow], spec: StudySpec) -> pandas.DataFrame:
     condition, seed = PLANNED
     first = [] if spec.factor is None else [spec.factor]
     names = ["run", "folder", "status", condition, *first, seed, *axes, *(column.name for column in COLUMNS)]
-    columns = list(dict.fromkeys([*names, "classes", "label_entropy", RATIO, "error"]))
-    made = frame((row.columns() for row in rows), columns).astype(dict.fromkeys(WHOLE, "Int64"))
+    held = list(rows)
+    valued = next((row.made.scores for row in held if row.constant_loss is not None and row.made.values), {})
+    more = [] if all(row.constant_loss is None for row in held) else ["constant_loss", *valued]
+    columns = list(dict.fromkeys([*names, "classes", "label_entropy", *more, RATIO, "error"]))
+    made = frame((row.columns() for row in held), columns).astype(dict.fromkeys(WHOLE, "Int64"))
     made.attrs["sources"] = dict(SOURCES)
     return made
 
@@ -107,6 +114,7 @@ def study_row(study: StudyDir, planned: PlannedRun) -> StudyRow:
         len(split.classes) if split and split.classes else None,
         None if split is None else split.label_entropy,
         _positive(number_of(field_of(statistics, "gradient_ratio"))),
+        None if split is None else split.constant_loss,
     )
 
 

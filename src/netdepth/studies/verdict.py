@@ -166,6 +166,8 @@ class Verdict:
 
 def _scale_json(scale: Scale | None) -> Mapping[str, Json]:
     values = (None, None, None) if scale is None else (scale.classes, scale.chance, scale.entropy)
+    if scale is not None and scale.constant is not None:
+        return {"classes": None, "chance_loss": scale.chance, "constant_loss": scale.constant}
     return dict(zip(("classes", "chance_loss", "label_entropy"), values, strict=True))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from netdepth.stats.intervals import Estimate
-from netdepth.studies.cells import CHANCE_SHARE, CellRuns
+from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
 from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Explanation, Label
 from netdepth.studies.reach import more_seeds
 from netdepth.studyspec import Family, StudySpec
@@ -73,17 +74,20 @@ class Quantity:
 
 
 LOSS = Quantity("training loss", significant, partial(significant, sign=True), " nats", "nats")
+VALUE_LOSS = dataclasses.replace(LOSS, unit="", difference_unit="")
+"""Where values are learned: in their unit, or its square, which has no name here."""
 ERROR = Quantity("validation error", percent, points, "", "percentage points", 100)
 
 
-def quantity_of(family: Family, spec: StudySpec) -> Quantity:
-    """The quantity that comparisons of ``family`` are decided by."""
+def quantity_of(family: Family, spec: StudySpec, scale: Scale | None = None) -> Quantity:
+    """The quantity that comparisons of ``family`` are decided by; the ``scale`` of the cells has the unit of losses."""
+    loss = LOSS if scale is None or scale.constant is None else VALUE_LOSS
     if spec.metric is None:
-        return ERROR if family == "condition" else LOSS
+        return ERROR if family == "condition" else loss
     part, _, rest = spec.metric.partition("_")
     name = f"{ {'train': 'training', 'val': 'validation'}[part] } {rest.partition('_')[2].replace('_', ' ')}"
     if spec.metric.endswith("_loss"):
-        return Quantity(name, significant, partial(significant, sign=True), " nats", "nats")
+        return dataclasses.replace(loss, name=name)
     if any(word in spec.metric for word in ("accuracy", "precision", "recall", "f1")):
         return Quantity(name, percent, points, "", "percentage points", 100)
     return Quantity(name, significant, partial(significant, sign=True), "", "")
@@ -91,7 +95,7 @@ def quantity_of(family: Family, spec: StudySpec) -> Quantity:
 
 def outcome(label: Label, contrast: Contrast, spec: StudySpec) -> str:
     """The words for the label of a comparison."""
-    quantity = quantity_of(contrast.family, spec)
+    quantity = quantity_of(contrast.family, spec, contrast.cell.scale)
     if label == "equivalent":
         return f"equivalent within {margin_words(contrast, spec)}"
     if label == "not worse":
@@ -103,7 +107,7 @@ def outcome(label: Label, contrast: Contrast, spec: StudySpec) -> str:
     if contrast.family == "trend" and label in falls:
         return f"the {quantity.name} {_turned(falls, label, contrast.higher)}"
     lower: dict[Label, str] = {"helps": "lower", "degraded": "higher"}
-    if quantity is not LOSS and label in lower:
+    if quantity is not LOSS and quantity is not VALUE_LOSS and label in lower:
         return f"{_turned(lower, label, contrast.higher)} {quantity.name}"
     return OUTCOMES[label]
 
@@ -119,7 +123,7 @@ def margin_words(contrast: Contrast, spec: StudySpec) -> str:
     margin = spec.smallest_effect if contrast.item.margin is None else contrast.item.margin
     if spec.effect == "relative":
         return f"± {plain(100 * margin)} % of {place(contrast.against)}"
-    return quantity_of(contrast.family, spec).effect(margin)
+    return quantity_of(contrast.family, spec, contrast.cell.scale).effect(margin)
 
 
 # --- one comparison ---
@@ -149,7 +153,7 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
 
 def _measured(contrast: Contrast, spec: StudySpec) -> str:
     """The means, their difference with its intervals, and the number of runs."""
-    quantity = quantity_of(contrast.family, spec)
+    quantity = quantity_of(contrast.family, spec, contrast.cell.scale)
     difference = shown_estimate(
         contrast.own(contrast.difference), f" {quantity.difference_unit}".rstrip(), quantity.difference
     )
@@ -238,12 +242,12 @@ def _cause(contrast: Contrast, explanation: Explanation) -> str:
         "optimisation": "its training loss itself is higher, and none of its runs failed",
         "overfitting": "the validation error is higher "
         f"({percent(contrast.val_means[0])} against {percent(contrast.val_means[1])}), the gap between validation and "
-        f"training loss is larger (by {significant(contrast.gap_difference.value)} nats, corrected "
+        f"training loss is larger (by {significant(contrast.gap_difference.value)}{worse.scale.unit}, corrected "
         f"{p_equals(contrast.p_of('overfitting'))}), and the training loss is not worse",
     }
     text = f"Consistent with {CAUSES[explanation.cause]}, because {reasons[explanation.cause]}."
     if others is not None:
-        losses = f"{significant(others.mean)} against {significant(others.against_mean)} nats"
+        losses = f"{significant(others.mean)} against {significant(others.against_mean)}{worse.scale.unit}"
         text += f" The runs that trained reach {losses} alone ({p_equals(others.p)}, not planned)."
     if because is not None:
         text += (
@@ -261,22 +265,25 @@ def cell_words(item: CellVerdict, spec: StudySpec) -> str:
     cell, scale = item.cell, item.cell.scale
     n, planned = len(cell.runs), len(cell.runs) + len(cell.missing)
     runs = f"mean of {count(n, 'run')}" + (f" of {planned} planned" if cell.missing else "")
-    reached = f"training loss {shown_estimate(cell.loss, ' nats')}, {runs}" if n else "no finished run"
+    reached = f"training loss {shown_estimate(cell.loss, scale.unit)}, {runs}" if n else "no finished run"
     parts = [f"{capitalised(place(cell))}: {reached}."]
     exploded, vanished, chance = (cell.of_kind(kind) for kind in ("exploded", "vanished", "at chance"))
     if exploded:
         finite = [run.loss for run in exploded if math.isfinite(run.loss)]
         largest = f"; the largest finite one is {significant(max(finite))}" if finite else ""
-        limit = f"2 ln {scale.classes} = {significant(2 * scale.chance)}"
+        limit = f"2 {scale.guess} = {significant(2 * scale.chance)}"
+        if scale.constant is not None:
+            limit = f"twice {scale.guess}, {significant(scale.chance)}"
         parts.append(f"{len(exploded)} of {n} exploded: the loss is not finite or above {limit}{largest}.")
     if vanished or chance:
-        limit = f"at least {CHANCE_SHARE} of the entropy of the labels, {significant(scale.entropy)}"
+        guess = "the entropy of the labels" if scale.constant is None else scale.guess
+        limit = f"at least {CHANCE_SHARE} of {guess}, {significant(scale.entropy)}"
         parts.append(f"{len(vanished) + len(chance)} of {n} stayed at chance: the loss is {limit}.")
     if vanished:
         ratio = f"the first layer receives {significant(cell.gradient_ratio)} of the last layer's gradient (median)"
         parts.append(f"In {len(vanished)} of them the signal vanishes: at initialisation {ratio}.")
     if any(run.capped < run.loss or not math.isfinite(run.loss) for run in cell.runs):
-        parts.append(f"Losses above ln {scale.classes} = {significant(scale.chance)} count as that.")
+        parts.append(f"Losses above {scale.guess} = {significant(scale.chance)} count as that.")
     if item.contrast is not None:
         parts.append(comparison_words(item.contrast, spec))
     return " ".join(parts)
