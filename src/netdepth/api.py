@@ -381,6 +381,7 @@ def study(
     overrides: Sequence[str] = (),
     tune: str | None = None,
     source: str | None = None,
+    max_looks: int | str | None = None,
     workers: int | None = None,
     ray: str | None = None,
     runtime: Runtime | None = None,
@@ -388,7 +389,7 @@ def study(
 ) -> Study:
     """Train the runs of ``recipe`` that are missing (a name, ``file.py:function``, a ``study.json`` or a `StudySpec`).
 
-    ``seeds``, ``depths``, ``levels`` and what follows up to ``source`` change the recipe's study (`ask`). With
+    ``seeds``, ``depths``, ``levels`` and what follows up to ``max_looks`` change the recipe's study (`ask`). With
     ``workers=0`` all runs are trained in this process, one group after another; components that
     were registered in a notebook need this.
 
@@ -400,8 +401,9 @@ def study(
     """
     from netdepth.studies.run import run_study
 
-    changes = {"dataset": dataset, "overrides": overrides, "tune": tune, "source": source}
-    spec, runtime = prepared(recipe, runtime or Runtime(), seeds=seeds, depths=depths, levels=levels, **changes)
+    changes: dict[str, Any] = {"dataset": dataset, "overrides": overrides, "tune": tune, "source": source}
+    changes |= {"seeds": seeds, "depths": depths, "levels": levels, "max_looks": max_looks}
+    spec, runtime = prepared(recipe, runtime or Runtime(), **changes)
     done = run_study(spec, runtime, workers=workers, ray=ray, progress=progress)
     _announce(done.notes)
     if done.failed:

@@ -291,7 +291,7 @@ class StudySpec:
             planned = "one analysis" if self.max_looks == 1 else f"{self.max_looks} analyses"
             raise BadInput(
                 f"study {self.name!r} declared {planned} before its runs (max_looks = {self.max_looks}), so no seeds "
-                "can be added now; what is meant to grow declares a larger max_looks, or none, when it begins"
+                "can be added now; a study that is meant to grow begins with --max-looks 2 or more, or with open"
             )
         return dataclasses.replace(more, looks=self.looks + 1)
 

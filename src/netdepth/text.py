@@ -130,9 +130,9 @@ def fixed(value: float, digits: int = 2, *, sign: bool = False) -> str:
     return _minus(f"{value:{'+' * sign}.{digits}f}")
 
 
-def count(n: int, noun: str) -> str:
+def count(n: int, noun: str, plural: str | None = None) -> str:
     """``1 run``, ``5,000 runs``."""
-    return f"{n:,} {noun}{'s' * (n != 1)}"
+    return f"{n:,} {noun if n == 1 else plural or f'{noun}s'}"
 
 
 def size(number_of_bytes: int) -> str:

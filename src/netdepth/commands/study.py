@@ -50,6 +50,7 @@ def study(args: argparse.Namespace) -> Answer:
         overrides=overrides_of(args),
         tune=args.tune,
         source=args.source,
+        max_looks=args.max_looks,
     )
     if args.dry_run:
         return _dry_run(spec, runtime, args.workers)

@@ -29,6 +29,7 @@ def ask(
     overrides: Sequence[str] = (),
     tune: str | None = None,
     source: str | None = None,
+    max_looks: int | str | None = None,
 ) -> tuple[StudySpec, list[str]]:
     """The study of ``recipe`` with the changes that the user asks for, and notes about them.
 
@@ -41,6 +42,7 @@ def ask(
         overrides: ``path=value`` for all cells, of settings that the study does not vary.
         tune: a setting, such as ``"lr"``, to be tuned per cell.
         source: a finished run to start from or to learn from, instead of the study's own.
+        max_looks: how many times its results may be judged while seeds are added; ``"open"`` for any number.
 
     Raises:
         BadInput: an unknown name (with the nearest one), or a setting that cannot be changed.
@@ -69,7 +71,17 @@ def ask(
     if seeds is not None:
         chosen = parse_seeds(str(seeds)) if isinstance(seeds, int | str) else tuple(seeds)
         spec = dataclasses.replace(spec, seeds=chosen)
+    if max_looks is not None:
+        spec = dataclasses.replace(spec, max_looks=_max_looks(max_looks))
     return spec if tune is None else _tuned(spec, tune), notes
+
+
+def _max_looks(given: int | str) -> int | None:
+    if given == "open":
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,2}", str(given), re.ASCII):
+        raise BadInput(f"--max-looks {given} is not acceptable; it takes a number from 1, or open")
+    return int(given)
 
 
 def _refuse_varied(spec: StudySpec, text: str) -> None:

@@ -10,7 +10,7 @@ from netdepth.stats.intervals import seeds_needed
 from netdepth.studies.contrasts import Contrast
 from netdepth.studies.samples import LEVEL, design_of, first_level
 from netdepth.studyspec import StudySpec
-from netdepth.text import count, p_value
+from netdepth.text import p_value
 
 __all__ = ["POWER", "more_seeds", "out_of_reach"]
 
@@ -31,11 +31,17 @@ def out_of_reach(spec: StudySpec) -> list[str]:
             short[n, design] = short.get((n, design), 0) + 1
     total = len(spec.primary)
     return [
-        f"{n} seeds cannot decide {'any' if many == total else many} of the {count(total, 'comparison')}: the smallest "
+        f"{n} seeds cannot decide {_some(many, total)}: the smallest "
         f"corrected p of {n} against {n} runs is {p_value(min(1.0, smallest_p(n, design) / level * LEVEL))}, "
         f"above {LEVEL}; {seeds_to_reach(level, design)} seeds can"
         for (n, design), many in short.items()
     ]
+
+
+def _some(many: int, total: int) -> str:
+    if total == 1:
+        return "the comparison"
+    return f"any of the {total} comparisons" if many == total else f"{many} of the {total} comparisons"
 
 
 def more_seeds(contrast: Contrast, spec: StudySpec) -> tuple[int | None, bool]:

@@ -14,6 +14,7 @@ from netdepth.config import Runtime
 from netdepth.errors import BadInput, Locked, RunFailed
 from netdepth.files.atomic import storage
 from netdepth.runs.folder import RunDir, runs_root
+from netdepth.stats.family import spending
 from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
 from netdepth.studies.ledger import record_finished, record_fresh
 from netdepth.studies.mirrors import StudyMirrors
@@ -67,7 +68,7 @@ def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudyDocu
     asked, planned = ({(c, s) for c in one.conditions for s in one.seeds_for(c)} for one in (spec, there))
     if asked <= planned:
         note = f"{study.path} has {len(there.seeds)} seeds planned; a plan is not shortened, all of them are used"
-        return study, document, [note] if asked < planned else []
+        return study, document, [note] * (asked < planned) + _kept_plan(spec, there)
     merged = {
         name: (*there.seeds_for(name), *(seed for seed in spec.seeds_for(name) if seed not in there.seeds_for(name)))
         for name in ("", *there.conditions)
@@ -77,8 +78,16 @@ def locate_study(spec: StudySpec, runtime: Runtime) -> tuple[StudyDir, StudyDocu
     more = there.extended(*(spec.seeds, spec.seeds_of) if dropped else (merged[""], unequal))
     new = max(len(more.seeds_for(name)) - len(there.seeds_for(name)) for name in there.conditions)
     note = f"{new} more seeds than planned make interim analysis {more.looks}"
-    notes = [f"{note}: p-values are multiplied by {more.looks}"]
-    return study, dataclasses.replace(document, spec=more), notes
+    notes = [f"{note}: p-values are multiplied by {spending(more.looks, more.max_looks)}"]
+    return study, dataclasses.replace(document, spec=more), notes + _kept_plan(spec, there)
+
+
+def _kept_plan(spec: StudySpec, there: StudySpec) -> list[str]:
+    """A note if another number of analyses is asked for than was declared when the study began."""
+    if spec.max_looks == there.max_looks:
+        return []
+    declared = "any number of analyses" if there.max_looks is None else count(there.max_looks, "analysis", "analyses")
+    return [f"this study declared {declared} when it began (max_looks); that stays"]
 
 
 def run_study(

@@ -190,7 +190,7 @@ def _tested(contrast: Contrast, spec: StudySpec) -> str:
     if contrast.corrected_p is None:
         claim = "not named before the runs, so it claims nothing"
         return f"{p_equals(tests.p)}, not corrected ({how}): {claim}"
-    times = f" and for {count(spec.looks, 'analysis').replace('analysiss', 'analyses')}" if spec.looks > 1 else ""
+    times = f" and for {count(spec.looks, 'analysis', 'analyses')}" if spec.looks > 1 else ""
     family = count(len(spec.primary), "comparison")
     return f"corrected {p_equals(contrast.corrected_p)} in one family of {family}{times} ({how})"
 
