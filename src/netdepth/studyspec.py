@@ -77,7 +77,7 @@ class StudySpec:
 
     ``looks`` counts the analyses: adding seeds makes those before interim analyses and adds one (`extended`), up to
     ``max_looks``, if a number was declared. ``seeds_of``: other seeds for some conditions. ``combine``: an axis whose
-    levels are data sets, over which the answer is combined.
+    levels are data sets; its conditions are also judged together, by the means over the data sets (`combined`).
     ``paper``: the published numbers that the report shows beside the study's. ``source``: the parent run or teacher of
     the cells, trained before them; their settings name it `SOURCE`.
     """
@@ -119,8 +119,11 @@ class StudySpec:
         if self.paper is not None:
             choose(self.paper, PAPERS, "study.paper")
         self._check_metric()
-        grid = self.factor_axis, self.reference_level, self.conditions
+        grid = self.factor_axis, self.reference_level, (*self.conditions, *self.combined)
         object.__setattr__(self, "primary", tuple(item.checked(*grid) for item in self.primary))
+        for one in self.primary:
+            if one.against is not None and (one.condition in self.combined) != (one.against in self.combined):
+                raise BadInput(f"study.primary compares {one.condition!r} with {one.against!r}, which has it in it")
         if self.by_validation and any(item.family != "condition" for item in self.primary):
             raise BadInput("study.primary mixes the family 'condition' with others; make it two studies")
         if len(set(self.primary)) < len(self.primary):
@@ -184,9 +187,23 @@ class StudySpec:
         """The conditions in the order given."""
         return tuple(dict.fromkeys(cell.condition for cell in self.cells))
 
+    @cached_property
+    def combined(self) -> Mapping[str, tuple[str, ...]]:
+        """The conditions that differ in the axis ``combine`` alone, by the name of what they are together: "plain, all
+        data" of "plain, mnist" and "plain, cifar10" if that axis is called data."""
+        found: dict[str, list[str]] = {}
+        for cell in self.cells if self.combine is not None else ():
+            if cell.level == self.levels[0]:
+                parts = {axis: level for axis, level in cell.levels.items() if axis != self.factor}
+                name = ", ".join({**parts, str(self.combine): f"all {self.combine}"}.values())
+                found.setdefault(name, []).append(cell.condition)
+        return {name: tuple(conditions) for name, conditions in found.items()}
+
     def seeds_for(self, condition: str) -> tuple[int, ...]:
-        """The seeds of ``condition``."""
-        return self.seeds_of.get(condition, self.seeds)
+        """The seeds of ``condition``; of a combined one those that all of its conditions have."""
+        parts = self.combined.get(condition, (condition,))
+        first, *others = (self.seeds_of.get(part, self.seeds) for part in parts)
+        return tuple(seed for seed in first if all(seed in seeds for seeds in others))
 
     # --- words ---
 
@@ -195,7 +212,10 @@ class StudySpec:
 
         Files keep the condition itself, which is a key.
         """
-        levels = next((c.levels for c in self.cells if c.condition == condition), {"condition": condition})
+        one = self.combined.get(condition, (condition,))[0]
+        levels = next((c.levels for c in self.cells if c.condition == one), {"condition": condition})
+        if condition in self.combined:
+            levels = {**levels, str(self.combine): f"all {self.combine}"}
         shown = {axis: LABELS.get(level, level) for axis, level in levels.items() if axis != self.factor}
         return ", ".join(f"{axis} {label}" if axis == DEPTH else label for axis, label in shown.items())
 

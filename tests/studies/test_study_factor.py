@@ -219,13 +219,40 @@ def test_each_data_set_has_its_own_scale() -> None:
     cells, scale = cells_of(table_of(spec, {"five": 5}), spec)
     assert scale is None
     chances = {condition: cell.scale.chance for (condition, _), cell in cells.items()}
-    assert chances == {"ten": math.log(10), "five": math.log(5)}
+    assert (chances["ten"], chances["five"]) == (math.log(10), math.log(5))
     found = json.loads(json.dumps(verdict(table_of(spec, {"five": 5}), spec).as_json()))
-    assert (found["factor"], found["classes"], found["cells"][-1]["classes"]) == ("width", None, 5)
+    assert (found["factor"], found["classes"], found["cells"][5]["classes"]) == ("width", None, 5)
     mixed = table_of(spec, {"five": 5})
     mixed.loc[0, "classes"] = 7
     with pytest.raises(BadInput, match=r"different classes: \[7.0, 10.0\]"):
         cells_of(mixed, spec)
+
+
+def test_data_sets_are_judged_together_by_their_means() -> None:
+    sets = Axis("data", {"ten": {}, "five": {"dataset": {"name": "mnist5k", "args": {"classes": list("01234")}}}})
+    spec = of_width(
+        scientific=(WIDTH, TWINS, sets),
+        primary=(
+            Primary("depth", 64, "plain, all data"),
+            Primary("shortcut", 64, "residual, all data", "plain, all data"),
+        ),
+        combine="data",
+        seeds=(0, 1, 2),
+        seeds_of={"plain, five": (0, 2, 5)},
+    )
+    assert spec.combined["plain, all data"] == ("plain, ten", "plain, five")
+    assert spec.seeds_for("plain, all data") == (0, 2)
+    table = table_of(spec, {name: 5 for name in spec.conditions if "five" in name})
+    cells, _ = cells_of(table, spec)
+    mine, parts = cells["plain, all data", "64"], [cells[name, "64"] for name in ("plain, ten", "plain, five")]
+    by_seed = [{run.seed: run.loss for run in cell.runs} for cell in parts]
+    assert {run.seed: run.loss for run in mine.runs} == {s: (by_seed[0][s] + by_seed[1][s]) / 2 for s in (0, 2)}
+    assert mine.runs[0].folders == ("plain, ten-64-0", "plain, five-64-0")
+    found = verdict(table, spec)
+    assert [c.cell.label for c in found.contrasts if c.primary] == ["plain, all data", "residual, all data"]
+    assert json.dumps(found.as_json())
+    with pytest.raises(BadInput, match="which has it in it"):
+        dataclasses.replace(spec, primary=(Primary("shortcut", 64, "plain, ten", "plain, all data"),))
 
 
 def test_the_column_of_the_metric_is_read() -> None:

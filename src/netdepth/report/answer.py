@@ -47,8 +47,10 @@ def answer_of(data: StudyData, numbers: Numbers) -> PageAnswer:
     if found is None:
         nothing = "No run of this study has begun, so there is no answer yet."
         return PageAnswer(numbers.said(nothing, numbers.everything))
+    # Combined conditions follow the others, without a colour.
+    conditions = len(data.spec.conditions) if found.of_kind("condition") else 0
     lines = [
-        Line(it.subject, index if it.kind == "condition" else None, numbers.said(it.words, numbers.resting_on(it)))
+        Line(it.subject, index if index < conditions else None, numbers.said(it.words, numbers.resting_on(it)))
         for index, it in enumerate((*found.of_kind("condition"), *found.of_kind("pair")))
     ]
     primary = [numbers.said(s.text, numbers.resting_on(s)) for s in found.of_kind("comparison")]
@@ -94,9 +96,11 @@ def _same_images(data: StudyData, numbers: Numbers) -> list[Number]:
 
 def _mcnemar(data: StudyData, contrast: Contrast) -> list[McNemar]:
     found = []
-    for a, b in zip(*contrast.runs, strict=True):
+    sides = [{(run.seed, i): name for run in runs for i, name in enumerate(run.folders)} for runs in contrast.runs]
+    for key in [key for key in sides[0] if key in sides[1]]:
+        left, right = (RunDir(data.study.path / side[key]) for side in sides[:2])
         try:
-            found.append(mcnemar_of_runs(RunDir(data.study.path / a.folder), RunDir(data.study.path / b.folder)))
+            found.append(mcnemar_of_runs(left, right))
         except BadInput:  # a run that diverged has no predictions, a published folder keeps none
             continue
     return found

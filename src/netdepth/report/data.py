@@ -87,6 +87,9 @@ class StudyData:
         found: dict[tuple[str, str], list[StudyRun]] = {(cell.condition, cell.level): [] for cell in self.spec.cells}
         for run in self.runs:
             found[run.place].append(run)
+        for name, parts in self.spec.combined.items():
+            for level in self.spec.levels:
+                found[name, level] = [run for part in parts for run in found[part, level]]
         return found
 
     @cached_property
@@ -95,7 +98,7 @@ class StudyData:
 
     def numbers(self, runs: Iterable[CellRun]) -> tuple[int, ...]:
         """The numbers of the verdict's ``runs``."""
-        return tuple(sorted({self._numbers[run.folder] for run in runs}))
+        return tuple(sorted({self._numbers[name] for run in runs for name in run.folders}))
 
     @property
     def missing(self) -> list[StudyRun]:

@@ -104,7 +104,10 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         tested = any(contrast.primary and contrast.family == "depth" for contrast in found.contrasts)
         lines = tuple(
             GridLine(
-                cells[0].cell.label or "all", key or "all", i, tuple(_chip(item, numbers, tested) for item in cells)
+                cells[0].cell.label or "all",
+                key or "all",
+                None if key in data.spec.combined else i,
+                tuple(_chip(item, numbers, tested) for item in cells),
             )
             for i, (key, cells) in enumerate(by_condition(found.cells).items())
         )

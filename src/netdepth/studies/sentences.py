@@ -71,9 +71,9 @@ class Sentence:
         if self.kind == "missing":
             return tuple(run.folder for item in self.cells for run in item.cell.missing if run.folder is not None)
         if self.kind == "comparison":
-            return tuple(run.folder for contrast in self.contrasts for runs in contrast.runs for run in runs)
+            return tuple(name for c in self.contrasts for runs in c.runs for run in runs for name in run.folders)
         cells = [*(i.cell for i in self.cells), *(cell for c in self.contrasts for cell in (c.cell, c.against))]
-        return tuple(dict.fromkeys(run.folder for cell in cells for run in cell.runs))
+        return tuple(dict.fromkeys(name for cell in cells for run in cell.runs for name in run.folders))
 
     @property
     def subject(self) -> str:
@@ -149,7 +149,7 @@ def sentences_of(
 def _depth_harms(said: Sentence) -> str:
     """Where training gets worse with depth, conditions with the same depths together."""
     conditions = by_condition(said.cells)
-    total, reference = len(said.spec.conditions), said.spec.where(said.spec.reference_level)
+    total, reference = len(said.spec.conditions) + len(said.spec.combined), said.spec.where(said.spec.reference_level)
     places: dict[str, list[str]] = {}
     for items in conditions.values():
         places.setdefault(_where(said.spec, items), []).append(named(items[0].cell))

@@ -124,9 +124,11 @@ class Verdict:
     def _run_json(self, run: CellRun) -> Mapping[str, Json]:
         columns = {"loss": LOSS, "val_error": ACCURACY, "gradient_ratio": RATIO}
         shown = asdict(run)
+        del shown["parts"]
         if self.spec.metric is None:
             del shown["metric"]
-        return {**shown, "sources": {name: f"{run.folder}/{self.fields[c]}" for name, c in columns.items()}}
+        sources = {name: [f"{folder}/{self.fields[c]}" for folder in run.folders] for name, c in columns.items()}
+        return {**shown, "sources": sources if run.parts else {name: found for name, (found,) in sources.items()}}
 
     def _contrast_json(self, item: Contrast) -> Mapping[str, Json]:
         spec, failures = self.spec, item.failures
@@ -157,8 +159,8 @@ class Verdict:
             "val_difference": asdict(item.val_difference),
             "n": tuple(map(len, item.runs)),
             "words": comparison_words(item, spec),
-            "runs": [run.folder for run in item.runs[0]],
-            "against_runs": [run.folder for runs in item.runs[1:] for run in runs],
+            "runs": [name for run in item.runs[0] for name in run.folders],
+            "against_runs": [name for runs in item.runs[1:] for run in runs for name in run.folders],
             "field": self.fields[LOSS],
             "val_field": self.fields[ACCURACY],
         }
