@@ -12,7 +12,8 @@ from netdepth.config import MAX_SEED, Component, from_json, to_json
 from netdepth.errors import BadInput
 from netdepth.studyspec import Axis, Nuisance, Primary, StudySpec
 
-SPEC = make_spec(nuisance=(Nuisance("optimizer.lr", "tuned", values=(1e-2, 1e-3), seeds=(100, 101)),))
+TUNED = Nuisance("optimizer.lr", "tuned", values=(1e-2, 1e-3), seeds=(100, 101))
+SPEC = make_spec(nuisance=(TUNED,), max_looks=None)
 
 
 def test_json_round_trip_is_exact() -> None:
@@ -64,6 +65,19 @@ def test_only_adding_seeds_leaves_it_the_same_study() -> None:
     assert dataclasses.replace(SPEC, base=SPEC.base.with_seed(5)).fingerprint() == SPEC.fingerprint()
 
 
+def test_seeds_are_added_as_often_as_was_declared() -> None:
+    once, thrice = (dataclasses.replace(SPEC, max_looks=n) for n in (1, 3))
+    assert {once.fingerprint(), thrice.fingerprint()} == {SPEC.fingerprint()}, "declaring it leaves it the same study"
+    assert from_json(StudySpec, json.loads(json.dumps(thrice.as_json()))) == thrice
+    assert "max_looks" not in SPEC.as_json()
+    third = thrice.extended(range(12)).extended(range(14))
+    assert (third.looks, third.max_looks) == (3, 3)
+    with pytest.raises(BadInput, match=r"declared 3 analyses before its runs \(max_looks = 3\)"):
+        third.extended(range(16))
+    with pytest.raises(BadInput, match="declared one analysis before its runs"):
+        once.extended(range(12))
+
+
 @pytest.mark.parametrize(("seeds", "words"), [(range(9), "drops seed 9"), (range(10), "adds no seed")])
 def test_an_extension_keeps_the_planned_seeds_and_adds_some(seeds, words) -> None:
     with pytest.raises(BadInput, match=words):
@@ -92,6 +106,7 @@ DEPTH_AXIS = Axis.of_depths([2, 8])
         ({"smallest_effect": 0.0}, "smallest_effect = 0.0"),
         ({"smallest_effect": float("nan")}, "smallest_effect = nan"),
         ({"looks": 0}, "looks = 0"),
+        ({"looks": 3, "max_looks": 2}, "study.max_looks = 2 is out of range; it takes 3 or more, or null"),
         ({"primary": (Primary("width", 8, "plain"),)}, "unknown study.primary: family 'width'"),
         ({"primary": (Primary("depth", 9, "plain"),)}, "depth '9'"),
         ({"primary": (Primary("depth", 8, "plian"),)}, "did you mean 'plain'"),

@@ -44,6 +44,7 @@ def spec(conditions=CONDITIONS, base=BASE, seeds=7, **changes):
         "seeds": tuple(range(seeds)),
         "primary": tuple(Primary("condition", 2, name, reference) for name in others),
         "smallest_effect": 0.01,
+        "max_looks": 1,
     }
     return StudySpec(**{**fields, **changes})
 
@@ -78,6 +79,8 @@ def test_a_parent_run_without_validation_images_is_refused(made, monkeypatch):
 
 def test_two_conditions_are_compared_pair_by_pair_by_validation_error(made):
     from netdepth.stats.exact import sign_flip_test
+    from netdepth.stats.family import spending
+    from netdepth.studies.contrasts import WORSE
     from netdepth.studies.table import study_table
     from netdepth.studies.verdict import verdict
 
@@ -87,16 +90,20 @@ def test_two_conditions_are_compared_pair_by_pair_by_validation_error(made):
     errors = {name: 1 - part.set_index("seed")["val_last_accuracy"] for name, part in table.groupby("condition")}
     differences = (errors["head only"] - errors["from scratch"]).tolist()
     assert contrast.difference.value == pytest.approx(sum(differences) / 7)
-    assert contrast.p == contrast.corrected_p == sign_flip_test(differences).p
-    assert contrast.label in ("helps", "degraded")
-    word = {"helps": "lower", "degraded": "higher"}[contrast.label]
+    assert contrast.tests.exact_p == sign_flip_test(differences).p
+    assert contrast.tests.p == max(contrast.tests.exact_p, contrast.tests.t_p)
+    assert contrast.corrected_p == pytest.approx(contrast.tests.p * spending(1, made.study.spec.max_looks))
+    assert contrast.label in (*WORSE, "helps")
+    word = "lower" if contrast.label == "helps" else "higher"
     said = " ".join(sentence.text for sentence in found.sentences)
-    assert f"Head only against from scratch at depth 2: {word} validation error. Mean validation error" in said
+    assert "Head only against from scratch at depth 2: " in said
+    assert f"{word} validation error. Mean validation error" in said
+    assert f"Head only has a {word} validation error than from scratch: " in found.answer
     assert "7 pairs of runs by seed" in said
     assert "exact sign-flip test" in said
     misleading = ("what depth does", "trains better", "trains worse", "nothing to compare", "overfitting", "harder to")
     assert [words for words in misleading if words in said] == []
-    assert contrast.cause is contrast.harm is None
+    assert contrast.harm is None, "it is not about the training loss"
 
 
 def test_the_page_says_who_wins_and_is_made_of_the_folders(made):
@@ -123,8 +130,8 @@ def test_a_dry_run_makes_nothing_and_knows_every_run(tmp_path):
     ahead = forecast(spec(), Runtime(runs_root=tmp_path, device="cpu"), calibrate=False)
     assert sum(len(group.seeds) for groups in ahead.missing.values() for group in groups) == 14
     assert list(tmp_path.iterdir()) == []
-    make(tmp_path, spec(seeds=1))
-    later = forecast(spec(seeds=2), Runtime(runs_root=tmp_path, device="cpu"))
+    make(tmp_path, spec(seeds=1, max_looks=2))
+    later = forecast(spec(seeds=2, max_looks=2), Runtime(runs_root=tmp_path, device="cpu"))
     assert later.seconds is not None
     assert sum(len(names) for names in later.unfinished.values()) == 2
 

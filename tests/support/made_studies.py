@@ -26,11 +26,13 @@ PRIMARY = (
     *(Primary("shortcut", depth, "residual", "plain") for depth in DEPTHS[1:]),
 )
 
-Losses = Mapping[tuple[str, int], Sequence[float | None]]
+Place = tuple[str, int | str]
+"""A condition and a level."""
+Losses = Mapping[Place, Sequence[float | None]]
 
 
 def make_spec(**changes: Any) -> StudySpec:
-    """Plain and residual nets of 2, 8 and 32 layers, ten seeds, everything primary."""
+    """Plain and residual nets of 2, 8 and 32 layers, ten seeds, everything primary, one analysis."""
     base = RunConfig(dataset=Component("mnist"), model=Component("mlp", {"width": 64}))
     fields: dict[str, Any] = {
         "name": "made",
@@ -40,6 +42,7 @@ def make_spec(**changes: Any) -> StudySpec:
         "seeds": tuple(range(10)),
         "primary": PRIMARY,
         "smallest_effect": 0.02,
+        "max_looks": 1,
     }
     return StudySpec(**{**fields, **changes})
 
@@ -55,34 +58,43 @@ def make_table(
     losses: Losses | None = None,
     *,
     errors: Losses | None = None,
-    ratios: Mapping[tuple[str, int], float] | None = None,
+    gaps: Losses | None = None,
+    ratios: Mapping[Place, float] | None = None,
     status: Mapping[tuple[str, int, int], str] | None = None,
     classes: int = 10,
 ) -> pd.DataFrame:
-    """A row per cell and seed. A place not named has losses around 0.1 and validation errors around 0.03.
+    """A row per cell and seed. A place not named has losses around 0.1, validation errors around 0.03 and validation
+    losses larger by 0.05.
 
     A loss of None makes no row; an infinite or NaN one makes a diverged run.
     """
+    given = [{(name, str(level)): v for (name, level), v in (by or {}).items()} for by in (losses, errors, gaps)]
+    ratio_of = {(name, str(level)): ratio for (name, level), ratio in (ratios or {}).items()}
     rows = []
     for index, cell in enumerate(spec.cells):
-        place = (cell.condition, int(cell.level))
-        values = (losses or {}).get(place) or around(0.1, len(spec.seeds), stream=index)
-        wrong = (errors or {}).get(place) or around(0.03, len(spec.seeds), sd=0.001, stream=100 + index)
-        for seed, loss, error in zip(spec.seeds, values, wrong, strict=True):
+        place, seeds = (cell.condition, cell.level), spec.seeds_for(cell.condition)
+        usual = (0.1, 0.002, index), (0.03, 0.001, 100 + index), (0.05, 0.01, 200 + index)
+        values = [
+            by.get(place) or around(mean, len(seeds), sd, stream)
+            for by, (mean, sd, stream) in zip(given, usual, strict=True)
+        ]
+        for seed, loss, error, gap in zip(seeds, *values, strict=True):
             if loss is None:
                 continue
             run = f"{cell.condition or 'run'}-{cell.level}-s{seed}"
             finite = math.isfinite(loss)
+            depth = int(cell.level) if cell.level.isdecimal() else 0
             rows.append(
                 {
                     "run": run,
                     "folder": f"runs/{spec.name}/{run}",
-                    "status": (status or {}).get((*place, seed), "completed" if finite else "diverged"),
+                    "status": (status or {}).get((cell.condition, depth, seed), "completed" if finite else "diverged"),
                     "seed": seed,
                     **cell.levels,
                     "train_last_loss": loss,
+                    "val_last_loss": loss + gap if finite and gap is not None else None,
                     "val_last_accuracy": 1 - error if finite and error is not None else None,
-                    "gradient_ratio": (ratios or {}).get(place),
+                    "gradient_ratio": ratio_of.get(place),
                     "classes": classes,
                 }
             )
@@ -102,16 +114,22 @@ def renamed(frame: pd.DataFrame, names: Mapping[str, str]) -> pd.DataFrame:
     return new
 
 
-def cell(found: Verdict, condition: str, depth: int) -> CellVerdict:
+def cell(found: Verdict, condition: str, level: int | str) -> CellVerdict:
     """The verdict on one place of the grid."""
-    return next(c for c in found.cells if (c.cell.condition, c.cell.level) == (condition, str(depth)))
+    return next(c for c in found.cells if (c.cell.condition, c.cell.level) == (condition, str(level)))
 
 
-def contrast(found: Verdict, family: str, condition: str, depth: int) -> Contrast:
+def contrast(found: Verdict, family: str, condition: str, level: int | str) -> Contrast:
     """The comparison of one place."""
     return next(
-        c for c in found.contrasts if (c.family, c.cell.condition, c.cell.level) == (family, condition, str(depth))
+        c for c in found.contrasts if (c.family, c.cell.condition, c.cell.level) == (family, condition, str(level))
     )
+
+
+def cause_of(item: CellVerdict | Contrast) -> str | None:
+    """What the claim about a cell, or of a comparison, is consistent with."""
+    found = item.contrast if isinstance(item, CellVerdict) else item
+    return found.explanation.cause if found is not None and found.explanation is not None else None
 
 
 def words_of(found: Verdict, item: CellVerdict) -> str:

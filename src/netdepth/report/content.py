@@ -119,8 +119,8 @@ class Content:
             facts.append([f"values are learned; the loss is {listed(sorted(map(str, others)))}"])
         elif others - {None}:  # a study with a teacher says so in its conditions
             facts.append(["another loss was minimised; all losses here are plain cross-entropy"])
-        if spec.looks > 1:
-            facts.append([f"interim analysis {spec.looks}: p-values are multiplied by {spec.looks}"])
+        if (times := spending(spec.looks, spec.max_looks)) > 1 and spec.primary:
+            facts.append([f"analysis {spec.looks}: p-values are multiplied by {times}"])
         return facts
 
     @cached_property

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from netdepth.config import Json, to_json
 from netdepth.stats.intervals import mean_interval
 from netdepth.studies.cells import CellRuns
-from netdepth.studies.contrasts import WORSE, Cause, Contrast, Explanation, Isolated, Label, Others
+from netdepth.studies.contrasts import WORSE, Cause, Contrast, Explanation, Isolated, Label, Others, failed_as
 from netdepth.studies.samples import samples_of, sides_of
 from netdepth.studyspec import DEPTH, StudySpec
 from netdepth.text import SETTINGS
@@ -35,7 +35,9 @@ def explained(
             found.append(contrast)
             continue
         others = _others(contrast, spec, cells) if cause == "instability" else None
-        explanation = Explanation(cause, others, _isolated(contrast, contrasts, settings))
+        # What is compared isolates why a network trains worse, not why it overfits.
+        isolated = None if cause == "overfitting" else _isolated(contrast, contrasts, settings)
+        explanation = Explanation(cause, others, isolated)
         found.append(dataclasses.replace(contrast, explanation=explanation))
     return found
 
@@ -53,8 +55,8 @@ def _cause(contrast: Contrast, spec: StudySpec, settings: Settings) -> Cause | N
     That training is harder is suggested only where the worse network could do as well: a deeper one against another,
     or two that differ in shortcut, branch scale or initialisation. Any other may be worse because it is smaller.
     """
-    if contrast.label in FAILED:
-        return FAILED[contrast.label]
+    if contrast.label in (*WORSE, "helps") and contrast.claims("failures"):  # of the worse one, whichever that is
+        return FAILED[failed_as(contrast.worse.runs)]
     if contrast.harm == "validation only":
         return "overfitting"
     if contrast.label not in ("degraded", "helps") or contrast.family == "condition" or len(contrast.runs) != 2:

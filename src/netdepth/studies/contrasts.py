@@ -29,7 +29,8 @@ from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
 __all__ = [
     "CLAIMS", "LABELS", "LEVEL", "WORSE", "Cause", "CellVerdict", "Contrast", "Explanation", "Failures", "Harm",
-    "Isolated", "Label", "Others", "Tests", "by_condition", "contrasts_of", "judge_cell", "judged_contrasts", "pairs",
+    "Isolated", "Label", "Others", "Tests", "by_condition", "contrasts_of", "failed_as", "judge_cell",
+    "judged_contrasts", "pairs",
 ]  # fmt: skip
 
 Label = Literal[
@@ -188,6 +189,11 @@ class Contrast:
         return self.against if (self.difference.value or 0) < 0 else self.cell
 
     @property
+    def explained_cell(self) -> CellRuns:
+        """The cell that the explanation is about: the one that overfits, else the one with the higher mean."""
+        return self.cell if self.harm == "validation only" else self.worse
+
+    @property
     def own_means(self) -> tuple[float | None, ...]:
         """The means of the sides, in the metric's own direction."""
         return tuple(None if mean is None else -mean if self.higher else mean for mean in self.means)
@@ -230,7 +236,7 @@ def judged_contrasts(
     """
     tested = [_contrast(item, cells, spec, primary=True, labels_only=labels_only) for item in spec.primary]
     shares = corrected([_questions(contrast) for contrast in tested], spending(spec.looks, spec.max_looks))
-    return [_judge(contrast, share) for contrast, share in zip(tested, shares, strict=True)]
+    return [_judge(contrast, share, spec) for contrast, share in zip(tested, shares, strict=True)]
 
 
 def contrasts_of(cells: Mapping[tuple[str, str], CellRuns], spec: StudySpec) -> list[Contrast]:
@@ -359,12 +365,7 @@ def _equivalence_p(
 
 def _overfitting_p(item: Primary, error: Samples, gap: Samples, spec: StudySpec) -> float | None:
     """Both the validation error and the gap are larger; the larger p-value of the two. None without such numbers."""
-    if (
-        item.family == "condition"
-        or spec.metric is not None
-        or item.aim != "difference"
-        or not all(map(all, error.values))
-    ):
+    if item.family == "condition" or spec.metric is not None or item.aim != "difference" or not all(error.values):
         return None
     largest = 0.0
     for samples in (error, gap):
@@ -405,7 +406,7 @@ def _questions(contrast: Contrast) -> Questions:
     )
 
 
-def _judge(contrast: Contrast, shares: Mapping[Question, Corrected]) -> Contrast:
+def _judge(contrast: Contrast, shares: Mapping[Question, Corrected], spec: StudySpec) -> Contrast:
     """A primary contrast with its label and harm."""
     held = min(1.0, shares["difference"].share) * LEVEL
     found = dataclasses.replace(contrast, corrected=shares, difference_corrected=contrast.samples.interval(1 - held))
@@ -415,16 +416,17 @@ def _judge(contrast: Contrast, shares: Mapping[Question, Corrected]) -> Contrast
     elif found.claims("difference"):
         label = "helps" if (found.difference.value or 0) < 0 else "degraded"
         if label == "degraded" and found.claims("failures"):
-            label = _failed_as(found.cell.runs)
+            label = failed_as(found.cell.runs)
     elif found.claims("equivalence"):
         label = "equivalent"
-    harm: Harm | None = "training" if label in WORSE else None
+    by_training = found.family != "condition" and (spec.metric is None or spec.metric.startswith("train_"))
+    harm: Harm | None = "training" if label in WORSE and by_training else None
     if label in ("helps", "equivalent") and found.claims("overfitting"):
         harm = "validation only"
     return dataclasses.replace(found, label=label, harm=harm)
 
 
-def _failed_as(runs: Sequence[CellRun]) -> Label:
+def failed_as(runs: Sequence[CellRun]) -> Label:
     """What most of the failed runs share."""
     kinds: tuple[Label, ...] = ("exploded", "vanished", "at chance")
     return max(kinds, key=lambda kind: sum(run.kind == kind for run in runs))

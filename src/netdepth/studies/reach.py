@@ -49,34 +49,39 @@ def more_seeds(contrast: Contrast, spec: StudySpec) -> tuple[int | None, bool]:
     still get them: if not, the number is of a new study's seeds in all.
 
     Either enough seeds to find the difference as measured, in the first step of the correction and the next analysis;
-    or enough for the interval to lie inside ± smallest_effect; whichever is fewer. It is an estimate:
-    difference and scatter are themselves estimated.
+    or enough for the interval to lie inside ± smallest_effect, or below the margin of "not worse"; whichever is fewer.
+    It is an estimate: difference and scatter are themselves estimated.
     """
     again = spec.max_looks is None or spec.looks < spec.max_looks
     level, same = first_level(spec, spec.looks + 1 if again else 1)
-    samples, _ = contrast.samples.combined(contrast.samples.values, contrast.samples.side_weights)
+    samples, weights = contrast.samples.combined(contrast.samples.values, contrast.samples.side_weights)
     now = min(map(len, samples), default=0)
     reach = min(seeds_to_reach(level, "paired"), seeds_to_reach(level, "unpaired"))
     spent = now if again else 0
     if now < 2:
         return max(reach - spent, 1), again
-    needed = _needed(contrast, samples, level, same, reach, spec)
+    variances = [w**2 * statistics.variance(sample) for w, sample in zip(weights, samples, strict=True)]
+    needed = _needed(contrast, variances, level, same, reach, spec)
     return (max(min(needed) - spent, 1) if needed else None), again
 
 
 def _needed(
-    contrast: Contrast, samples: Sequence[Sequence[float]], level: float, same: float, reach: int, spec: StudySpec
+    contrast: Contrast, variances: Sequence[float], level: float, same: float, reach: int, spec: StudySpec
 ) -> list[int]:
     """The seeds that would find the difference, and those that would show that it is small."""
-    variances = [statistics.variance(sample) for sample in samples]
-    size = abs(contrast.difference.value or 0.0)
-    margin = spec.smallest_effect * (abs(contrast.means[1] or 0.0) if spec.effect == "relative" else 1.0)
+    difference, failures = contrast.difference.value or 0.0, contrast.failures
+    margin = spec.smallest_effect if contrast.item.margin is None else contrast.item.margin
+    margin *= abs(contrast.means[1] or 0.0) if spec.effect == "relative" else 1.0
     needed = []
-    if size > 0:
-        find = seeds_needed(size, variances, level, POWER)
-        needed += [max(find, reach)] if find is not None else []
-    if size < margin and contrast.equivalence_p is not None:
-        # Two one-sided tests at this level are an interval of twice the level, seen from each end.
-        narrow = seeds_needed(margin - size, variances, min(1.0, 2 * same), POWER)
-        needed += [narrow] if narrow is not None else []
-    return needed
+    # One-sided tests at a level are an interval of twice the level, seen from one end.
+    if contrast.item.aim == "not worse":
+        if difference < margin and not failures.failed:
+            needed.append(seeds_needed(margin - difference, variances, min(1.0, 2 * level), POWER))
+        return [n for n in needed if n is not None]
+    if difference != 0:
+        find = seeds_needed(abs(difference), variances, level, POWER)
+        needed.append(find if find is None else max(find, reach))
+    failed = failures.failed or failures.against_failed
+    if abs(difference) < margin and contrast.equivalence_p is not None and not failed:
+        needed.append(seeds_needed(margin - abs(difference), variances, min(1.0, 2 * same), POWER))
+    return [n for n in needed if n is not None]

@@ -98,16 +98,20 @@ class Samples:
         """The p-value of "it lies within ± ``margin``"; ``relative``: a share of the last side's mean."""
         if not relative:
             return equivalence_p(*self.combined(self.values, self.side_weights), margin)
-        return max(self._beyond(1 + margin, 1), self._beyond(1 - margin, -1))
+        return max(self._beyond(margin, 1), self._beyond(-margin, -1))
 
     def not_worse(self, margin: float, relative: bool) -> float:
         """The one-sided p-value of "the difference is below ``margin``" (non-inferiority)."""
         if not relative:
             return combination_p(*self.combined(self.values, self.side_weights), beyond=margin)
-        return self._beyond(1 + margin, 1)
+        return self._beyond(margin, 1)
 
-    def _beyond(self, times: float, sign: int) -> float:
-        """One-sided: ``sign`` × (mean of the first side - ``times`` × mean of the second) is below 0 (Fieller 1954)."""
+    def _beyond(self, share: float, sign: int) -> float:
+        """One-sided: ``sign`` × (difference - ``share`` of the size of the last side's mean) is below 0 (Fieller 1954).
+
+        A metric where more is better is tested by its negative, so the means may be below 0.
+        """
+        times = 1 + share if math.fsum(self.values[-1]) >= 0 else 1 - share
         return combination_p(*self.combined(self.values, [sign, -sign * times]), beyond=0.0)
 
 

@@ -17,6 +17,8 @@ from netdepth.studies.cells import CellRuns
 from netdepth.studies.contrasts import WORSE, CellVerdict, Contrast, Label, by_condition, pairs
 from netdepth.studies.wording import (
     CAUSES,
+    LOSSES,
+    OUTCOMES,
     comparison_words,
     failed_words,
     named,
@@ -197,14 +199,22 @@ def _pair_in_short(said: Sentence) -> str:
     left, right = named(contrasts[0].cell), named(contrasts[0].against)
     if contrasts[0].family == "condition":
         return "; ".join(_by_validation_in_short(contrast, said.spec, left, right) for contrast in contrasts)
+    loss = quantity_of(contrasts[0].family, said.spec) in LOSSES
     for label in dict.fromkeys(contrast.label for contrast in contrasts if contrast.label != "undecided"):
         own = [contrast for contrast in contrasts if contrast.label == label]
         words = outcome(label, own[0], said.spec)
-        verb = {"helps": "than", "degraded": "than", "equivalent": "to"}.get(label, "more often than")
-        parts.append(f"{words} {verb} {right} {_where(said.spec, own)}".rstrip())
+        if label in FATES:
+            words = f"{OUTCOMES[label]} more often than"
+        elif label == "equivalent":
+            words = f"is {words} to"
+        else:
+            words = f"{'is ' if label == 'not worse' else '' if loss else 'has a '}{words} than"
+        parts.append(f"{words} {right} {_where(said.spec, own)}".rstrip())
     if parts:
-        is_ = "is " if parts[0].startswith(("equivalent", "not worse")) else ""
-        return f"{left} {is_}{listed(parts)}"
+        return f"{left} {listed(parts)}"
+    if not loss:
+        better = outcome("helps", contrasts[0], said.spec)
+        return f"it is undecided whether {left} has a {better} than {right}"
     return f"it is undecided whether {left} trains better than {right}"
 
 
@@ -217,7 +227,8 @@ def _by_validation_in_short(contrast: Contrast, spec: StudySpec, left: str, righ
         "not worse": f"{left} is {outcome('not worse', contrast, spec)} than {right} in {quantity.name}",
     }
     better = outcome("helps", contrast, spec)
-    text = words.get(contrast.label, f"it is undecided whether {left} has a {better} than {right}")
+    label = "degraded" if contrast.label in WORSE else contrast.label
+    text = words.get(label, f"it is undecided whether {left} has a {better} than {right}")
     p = contrast.p_of("equivalence" if contrast.label == "equivalent" else "difference")
     runs = count(len(contrast.runs[0]), "run" if contrast.design == "unpaired" else "pair")
     number = (
@@ -292,7 +303,7 @@ def _pair(said: Sentence) -> str:
             mean = quantity_of("condition", said.spec).mean
             text += f": {listed([f'{mean(c.own_means[0])} against {mean(c.own_means[1])}' for c in own])}"
         elif cause:
-            text += f", consistent with {cause} in {named(own[0].worse)}"
+            text += f", consistent with {cause} in {named(own[0].explained_cell)}"
         parts.append(text)
     return "; ".join(parts)
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
-from netdepth.studies.contrasts import Cause, CellVerdict, Contrast, Explanation, Label
+from netdepth.studies.contrasts import WORSE, Cause, CellVerdict, Contrast, Explanation, Label
 from netdepth.studies.reach import more_seeds
 from netdepth.studyspec import Family, StudySpec
 from netdepth.text import (
@@ -27,8 +27,8 @@ from netdepth.text import (
 )  # fmt: skip
 
 __all__ = [
-    "CAUSES", "Quantity", "cell_words", "comparison_words", "failed_words", "named", "outcome", "place", "quantity_of",
-    "shown_estimate", "versus",
+    "CAUSES", "LOSSES", "OUTCOMES", "Quantity", "cell_words", "comparison_words", "failed_words", "named", "outcome",
+    "place", "quantity_of", "shown_estimate", "versus",
 ]  # fmt: skip
 
 OUTCOMES: dict[Label, str] = {
@@ -76,6 +76,8 @@ class Quantity:
 LOSS = Quantity("training loss", significant, partial(significant, sign=True), " nats", "nats")
 VALUE_LOSS = dataclasses.replace(LOSS, unit="", difference_unit="")
 """Where values are learned: in their unit, or its square, which has no name here."""
+LOSSES = (LOSS, VALUE_LOSS)
+"""The training loss, of which it is said that a network trains better or worse."""
 ERROR = Quantity("validation error", percent, points, "", "percentage points", 100)
 
 
@@ -107,8 +109,9 @@ def outcome(label: Label, contrast: Contrast, spec: StudySpec) -> str:
     if contrast.family == "trend" and label in falls:
         return f"the {quantity.name} {_turned(falls, label, contrast.higher)}"
     lower: dict[Label, str] = {"helps": "lower", "degraded": "higher"}
-    if quantity is not LOSS and quantity is not VALUE_LOSS and label in lower:
-        return f"{_turned(lower, label, contrast.higher)} {quantity.name}"
+    if quantity not in LOSSES and label in (*WORSE, "helps"):
+        change = f"{_turned(lower, 'helps' if label == 'helps' else 'degraded', contrast.higher)} {quantity.name}"
+        return change if label in lower else f"{OUTCOMES[label]}, {change}"
     return OUTCOMES[label]
 
 
@@ -232,7 +235,7 @@ def _undecided(contrast: Contrast, spec: StudySpec) -> str:
 
 def _cause(contrast: Contrast, explanation: Explanation) -> str:
     """What the worse cell is consistent with and why, and the cause that another comparison isolates."""
-    worse, others, because = contrast.worse, explanation.others, explanation.isolated
+    worse, others, because = contrast.explained_cell, explanation.others, explanation.isolated
     reasons: dict[Cause, str] = {
         "explosion": failed_words(worse),
         "vanishing": f"{failed_words(worse)}, and at initialisation the first layer receives "
@@ -245,7 +248,8 @@ def _cause(contrast: Contrast, explanation: Explanation) -> str:
         f"training loss is larger (by {significant(contrast.gap_difference.value)}{worse.scale.unit}, corrected "
         f"{p_equals(contrast.p_of('overfitting'))}), and the training loss is not worse",
     }
-    text = f"Consistent with {CAUSES[explanation.cause]}, because {reasons[explanation.cause]}."
+    where = "" if worse is contrast.cell else f" in {place(worse)}"
+    text = f"Consistent with {CAUSES[explanation.cause]}{where}, because {reasons[explanation.cause]}."
     if others is not None:
         losses = f"{significant(others.mean)} against {significant(others.against_mean)}{worse.scale.unit}"
         text += f" The runs that trained reach {losses} alone ({p_equals(others.p)}, not planned)."
