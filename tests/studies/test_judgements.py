@@ -10,10 +10,9 @@ import pytest
 from support.tiny_studies import make, tiny_spec
 
 from netdepth.cli import main
-from netdepth.report.check import check_report
-from netdepth.report.content import Content
+from netdepth.report.content import Content, markdown
 from netdepth.report.data import judge_study, read_study
-from netdepth.report.page import write_report
+from netdepth.report.page import page, verdict_bytes, write_verdict
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.judgements import RECORD, question_of
 from netdepth.studyspec import Axis, Primary
@@ -49,13 +48,14 @@ def test_a_report_names_what_other_data_said_before(tmp_path: Path, capsys: pyte
     assert (lines(tmp_path)[0]["finished"], notes(first)) == (6, [])
 
     other = make(tmp_path, tiny_spec(name="second try", seeds=(5, 6, 7))).study
-    page = write_report(other)
+    data, _ = judge_study(other)
+    write_verdict(data)
     (said,) = notes(other)
     assert said.startswith("This question was judged before by other data (tiny), on 20")
     assert " with seeds 0 to 2: " in said
     assert said.endswith(lines(tmp_path)[0]["answer"])
-    for file in (page, page.with_name("report.md")):
-        assert "judged before by other data" in " ".join(file.read_text().split())
+    for text in (page(Content(data), drawn=False), markdown(Content(data), [])):
+        assert "judged before by other data" in " ".join(text.split())
     capsys.readouterr()
     assert main(["verdict", str(other.path)]) == 0
     assert f"note: {said}" in capsys.readouterr().out
@@ -67,7 +67,7 @@ def test_a_report_names_what_other_data_said_before(tmp_path: Path, capsys: pyte
     # another machine has the verdict and not the record; a study that is removed leaves its line
     moved = StudyDir(shutil.copytree(other.path, tmp_path / "moved" / other.path.name))
     assert notes(moved) == [said]
-    assert check_report(moved, moved.path / "report.html").faults == ()
+    assert verdict_bytes(read_study(moved)) == (moved.path / "verdict.json").read_bytes()  # as --check compares it
     assert main(["runs", "rm", "tiny", "--yes", "--runs", str(tmp_path)]) == 0
     assert notes(other) == [said]
     assert len(lines(tmp_path)) == 2
