@@ -50,6 +50,22 @@ def test_parquet_labels_and_names_of_classes_are_part_of_what_makes_it_the_same_
     assert "name the classes differently: a, b, c, d; d, c, b, a" in refused("parquet", tmp_path / "hub")
 
 
+@pytest.mark.slow
+def test_parquet_columns_of_numbers_are_values_where_the_objective_learns_them(tmp_path: Path) -> None:
+    if importlib.util.find_spec("pyarrow") is None:
+        lacking("parquet", "pyarrow is not installed; get it with: pip install netdepth[parquet]")
+    ages, pairs = RNG.normal(40, 9, 40), RNG.normal(0, 1, (40, 2))
+    path = parquet(tmp_path / "a.parquet", slice(None), label=ages.tolist())
+    splits = splits_of("parquet", path, targets="values", val_size=0, test_size=0)
+    assert splits.spec.targets == ("target",)
+    np.testing.assert_allclose(splits.train.labels[:, 0], ages, rtol=1e-6)
+    both = parquet(tmp_path / "b.parquet", slice(None), label=pairs.tolist())
+    splits = splits_of("parquet", both, targets="values", val_size=4)
+    assert splits.train.labels.shape == (32, 2)
+    assert splits.spec.outputs == 2
+    assert "labels are classes: whole numbers or texts" in refused("parquet", path)
+
+
 def pq_without_label(path: Path, columns: dict[str, Any]) -> Path:
     import pyarrow.parquet as pq
 

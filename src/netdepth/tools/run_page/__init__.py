@@ -6,8 +6,10 @@ this machine, the page says so and is written without them. No scripts, and noth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from netdepth.errors import BadInput, NetdepthError
 from netdepth.files.atomic import write_atomic
@@ -20,8 +22,12 @@ from netdepth.tools.inspect.picture import layer_figures
 from netdepth.tools.inspect.statistics import read_statistics, words
 from netdepth.tools.run_page.content import RunContent
 from netdepth.tools.run_page.pictures import Mistakes, mistakes_of
+from netdepth.tools.run_page.values import value_figures
 from netdepth.training.finished import Run
 from netdepth.training.layers import Statistics
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["HTML", "RunPage", "write_page"]
 
@@ -61,10 +67,15 @@ def write_page(
         layers = read_statistics(run.dir)
     except BadInput as error:
         notes.append(f"without layer statistics: {error}")
+    what = "predicted and true values" if row.values else "the pictures that it got wrong"
+    by_value: Mapping[str, Figure] = {}
     try:
-        mistakes = mistakes_of(run, row, data_dir)
+        if row.values:
+            by_value = value_figures(run.dir, row)
+        else:
+            mistakes = mistakes_of(run, row, data_dir)
     except NetdepthError as error:  # data or predictions that are not here: the rest of the page needs neither
-        notes.append(f"without the pictures that it got wrong: {error}")
+        notes.append(f"without {what}: {error}")
     if layers and not layers[0].layers:
         layers = []
     by_epoch = curve_figures(run.dir) if row.epochs is not None else {}
@@ -77,6 +88,10 @@ def write_page(
             metric: svg(figure, f"curve-{metric}", f"{metric.capitalize()} of training and validation by epoch")
             for metric, figure in by_epoch.items()
         },
+        values=[
+            svg(figure, f"values-{i}", f"Predicted against true values of {name}")
+            for i, (name, figure) in enumerate(by_value.items())
+        ],
         layers={label: svg(figure, f"layers-{i}", f"{label} by layer") for i, (label, figure) in by_layer},
         words=words(layers, row.status) if layers else "",
         mistakes=mistakes,

@@ -14,7 +14,7 @@ from netdepth.runs import RunResult, SplitRecord
 from netdepth.runs.folder import RunDir
 from netdepth.runs.table import RunRow, describe_component, number_of, status_words
 from netdepth.studies.folder import label_of_run
-from netdepth.text import capitalised, compact, count, duration, fixed, percent, plain, thousands
+from netdepth.text import capitalised, compact, count, duration, fixed, number, percent, plain, thousands
 from netdepth.training.layers import Layer, Statistics
 
 __all__ = ["Confusion", "RunContent"]
@@ -70,13 +70,25 @@ class RunContent:
     def answer(self) -> str:
         """How good it is, in a few sentences; the rare class that an accuracy hides among them."""
         row, part = self.row, PARTS.get(str(self.row.evaluated_on), "")
-        score = row.scores.get(f"{row.evaluated_on}_{row.reported}_accuracy")
+        metric = "r2" if row.values else "accuracy"
+        score = row.scores.get(f"{row.evaluated_on}_{row.reported}_{metric}")
         if score is None:
             return "It has no result yet."
         size = self.split.sizes.get(str(row.evaluated_on))
         images = f"{thousands(size)} {part} images" if size else f"the {part} images"
         which = "last weights" if row.reported == "last" else "weights that were best on validation"
+        if row.values:
+            error = number(row.scores.get(f"{row.evaluated_on}_{row.reported}_mae"))
+            scatter = f"R² {number(score)}: 1 is perfect, 0 what the mean would reach"
+            return f"The {which} are off by {error} in the mean on {images} ({scatter})."
         return " ".join([f"The {which} classify {percent(score)} of {images} correctly.", *class_words(row)])
+
+    @cached_property
+    def losses(self) -> str:
+        """What the losses of the page are."""
+        if not self.row.values:
+            return "losses here are plain cross-entropy"
+        return f"that is the loss here, and the best constant answer has {number(self.split.constant_loss)} on train"
 
     @cached_property
     def facts(self) -> list[str]:
@@ -89,7 +101,7 @@ class RunContent:
             f"trained in {duration(row.seconds)}" if row.seconds is not None else "",
             f"{images} images" if images else "",
             f"trained on from {origin.get('run')}, step {origin.get('step')}" if origin is not None else "",
-            f"minimised: {objective}; losses here are plain cross-entropy" if objective else "",
+            f"minimised: {objective}; {self.losses}" if objective else "",
         ]
         return list(filter(None, facts))
 
