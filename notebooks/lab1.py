@@ -167,7 +167,7 @@ display(
 # - **degraded**: it trains, but ends with a *higher training loss* than a shallow network. That is not overfitting.
 #
 # *Before you run it:* what will become of each at the greatest depth? Replace the question marks by `vanished`,
-# `exploded`, `degraded`, `helps` or `no_evidence` (no difference that matters). With a variance of weights times fan-in
+# `exploded`, `degraded`, `helps` or `equivalent` (no difference that matters). With a variance of weights times fan-in
 # of 1/3 (PyTorch's) or 2 (He's) you can calculate most of it: by what factor does the signal change per layer?
 
 # %%
