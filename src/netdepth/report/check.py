@@ -109,12 +109,16 @@ def check_report(study: StudyDir, path: Path | None = None) -> Checked:
     ]
     found.general += page_faults(data, path) if there else []
     found.general += _written_faults(data, path.parent)
-    runs = list(_runs(study, document))
+    planned = list(_runs(study, document))
     fingerprints, unsealed = Fingerprints(document), 0
+    runs = list({run.planned.folder: run for run in reversed(planned)}.values())[::-1]  # cells may share a run
     for run in runs:
         seal = broken(run.folder, run.result)
         unsealed += seal is None
-        found.of(run, [*(seal or ()), *_run_faults(run), *fingerprints.faults(run.planned, run.config, run.split)])
+        found.of(run, [*(seal or ()), *_run_faults(run)])
+    for run in planned:
+        found.of(run, _plan_faults(run))
+        found.of(run, fingerprints.faults(run.planned, run.config, run.split))
     _check_together(runs, document, found)
     _check_plan(study, document, found)
     _check_ledger(study, document, runs, sealed=len(runs) - unsealed, found=found)
@@ -132,13 +136,11 @@ def check_report(study: StudyDir, path: Path | None = None) -> Checked:
 
 
 def _runs(study: StudyDir, document: StudyDocument) -> Iterator[_Run]:
-    """The planned runs that have a result which can be read, each folder once, those that tuned a setting first."""
-    seen = set()
+    """The planned runs that have a result which can be read, those that tuned a setting first."""
     tuning = len(document.all_runs) - len(document.runs)
     for index, planned in enumerate(document.all_runs):
-        if planned.folder is None or planned.folder in seen:
+        if planned.folder is None:
             continue
-        seen.add(planned.folder)
         folder = RunDir(study.path / planned.folder)
         try:
             files = [folder.read_json(name) or {} for name in ("config.json", "environment.json")]
@@ -181,15 +183,9 @@ def _first_difference(there: bytes, now: bytes) -> str:
 
 
 def _run_faults(run: _Run) -> Iterator[str]:
-    """The files of a run against one another and against its line in ``study.json``."""
-    planned, sizes = run.planned, run.split.sizes if run.split else {}
+    """The files of a run against one another."""
+    sizes = run.split.sizes if run.split else {}
     yield from sound.name_faults(run.folder, run.config)
-    for name, asked in (("seed", planned.seed), ("fingerprint", planned.fingerprint)):
-        if run.config.get(name) != asked:
-            yield f"config.json has the {name} {run.config.get(name)}, study.json plans {asked}"
-    depth = planned.levels.get(DEPTH)
-    if depth is not None and str(run.result.get("depth", depth)) != depth:
-        yield f"result.json says depth {run.result['depth']}, study.json plans {depth}"
     yield from sound.record_faults(run.folder.read_metrics(), run.result, run.config, sizes)
     yield from (note.replace(f"{run.folder.path}/", "") for note in run.folder.notes)  # damaged lines
     faults, run.labels = sound.prediction_faults(run.folder, run.result, sizes)
@@ -199,6 +195,17 @@ def _run_faults(run: _Run) -> Iterator[str]:
     except BadInput:
         yield "test_access.json is damaged"
     yield from sound.weight_faults(run.folder, run.result)
+
+
+def _plan_faults(run: _Run) -> Iterator[str]:
+    """A run against its line in ``study.json``."""
+    planned = run.planned
+    for name, asked in (("seed", planned.seed), ("fingerprint", planned.fingerprint)):
+        if run.config.get(name) != asked:
+            yield f"config.json has the {name} {run.config.get(name)}, study.json plans {asked}"
+    depth = planned.levels.get(DEPTH)
+    if depth is not None and str(run.result.get("depth", depth)) != depth:
+        yield f"result.json says depth {run.result['depth']}, study.json plans {depth}"
 
 
 # --- the runs together ---
