@@ -318,7 +318,12 @@ def figure_edited(study: StudyDir) -> str:
     return "figures/a.png is not as the report wrote it"
 
 
-BESIDE = (number_on_the_page, words_on_the_page, verdict_edited, table_edited, figure_edited)
+def sources_edited(study: StudyDir) -> str:
+    edit(study.path / "sources.json", lambda sources: sources["numbers"][0].update(text="Depth helps."))
+    return "sources.json is not what the runs give"
+
+
+BESIDE = (number_on_the_page, words_on_the_page, verdict_edited, table_edited, figure_edited, sources_edited)
 """Of files that the report writes: making it anew mends them."""
 IN_RUNS = (
     result_edited, metrics_edited, predictions_tampered, labels_tampered, opened_twice, access_log_deleted,

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from netdepth.config import canonical_json
 from netdepth.errors import BadInput
+from netdepth.report.content import Content, sources
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.fingerprints import Fingerprints
 from netdepth.report.numbers import run_ranges
@@ -163,9 +163,12 @@ def _written_faults(data: StudyData, folder: Path) -> Iterator[str]:
         if content is not None and path.is_file() and path.read_bytes() != content:
             yield f"{name} is not what the runs give{_first_difference(path.read_bytes(), content)}"
     try:
-        digests = json.loads((folder / SOURCES_FILE).read_bytes()).get("files")
-    except (OSError, ValueError, AttributeError, RecursionError):
+        kept = json.loads((folder / SOURCES_FILE).read_bytes())
+        digests = kept.pop("files")  # an earlier netdepth wrote none
+    except (OSError, ValueError, LookupError, AttributeError, TypeError, RecursionError):
         return
+    if kept != json.loads(json.dumps(sources(Content(data)))):
+        yield f"{SOURCES_FILE} is not what the runs give"
     for name, sha256 in digests.items() if isinstance(digests, dict) else ():
         path = folder / name
         inside = path.resolve().is_relative_to(folder.resolve())
@@ -217,7 +220,7 @@ def _check_together(runs: list[_Run], document: StudyDocument, found: _Found) ->
     labels: dict[object, list[tuple[object, _Run]]] = defaultdict(list)
     holders: dict[str, list[_Run]] = defaultdict(list)
     for run in runs:
-        dataset = canonical_json(run.config.get("dataset"))
+        dataset = json.dumps(run.config.get("dataset"), sort_keys=True)
         if (split := run.split) is not None:
             sizes = tuple(sorted(split.sizes.items()))
             data = split.data_digest, split.split_digest, split.classes, split.input_shape, sizes
@@ -255,9 +258,9 @@ def _check_stacks(runs: list[_Run], document: StudyDocument, found: _Found) -> N
         if seeds != [*group.seeds]:
             found.of(run, [f"it was trained together with the seeds {seeds}, study.json plans {[*group.seeds]}"])
     for stack in stacks.values():
-        made = Counter(tuple(run.environment.get(name) for name in MADE_BY) for run in stack)
+        made = Counter(tuple(str(run.environment.get(name)) for name in MADE_BY) for run in stack)
         for run in stack if len(made) > 1 else ():
-            if tuple(run.environment.get(name) for name in MADE_BY) != made.most_common(1)[0][0]:
+            if tuple(str(run.environment.get(name)) for name in MADE_BY) != made.most_common(1)[0][0]:
                 found.of(run, ["environment.json names other versions than the runs that were trained with it"])
     versions: dict[str, list[int]] = defaultdict(list)
     for number, run in enumerate(runs, 1):

@@ -106,11 +106,16 @@ def prediction_faults(run: RunDir, result: Mapping[str, Any], sizes: Mapping[str
     except BadInput:
         return [f"{PREDICTIONS} is missing or damaged"], None
     part, which = str(result.get("evaluated_on")), str(result.get("reported"))
-    if labels.ndim == 2:  # values are learned, no classes
+    if labels.ndim == 2 and all(
+        np.issubdtype(one.dtype, np.number) for one in (logits, labels)
+    ):  # values are learned, no classes
         return list(_metric_faults(result, part, which, _value_metrics(logits, labels))), _digest_of(labels, "<f8")
     classes = logits.shape[1]
+    if not np.issubdtype(logits.dtype, np.floating):
+        return [f"{PREDICTIONS}: its logits are no numbers"], None
     if not np.issubdtype(labels.dtype, np.integer) or not 0 <= labels.min() <= labels.max() < classes:
         return [f"{PREDICTIONS}: its labels are no classes"], None
+    labels = labels.astype(np.int64)
     faults = []
     if sizes.get(part) not in (None, len(labels)):
         faults.append(f"{PREDICTIONS} is of {len(labels)} images, the {part} part has {sizes[part]}")
