@@ -21,7 +21,7 @@ from netdepth.config import DEFAULT_TRACKERS, MAX_SEED
 from netdepth.errors import BadInput, NetdepthError, RankLost, StorageError, choose
 from netdepth.overrides import COMMON
 from netdepth.registry import REGISTRIES
-from netdepth.training.parallel import only_alone, rank
+from netdepth.training.parallel import only_alone, rank, world_size
 from netdepth.training.signals import Terminated, signals_as_interrupts
 
 __all__ = ["KINDS", "entry", "main"]
@@ -32,7 +32,14 @@ EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_TERMINATED = 1, 130, 143
 
 def entry() -> NoReturn:
     """The console script."""
-    sys.exit(main(sys.argv[1:]))
+    code = main(sys.argv[1:])
+    if code and world_size() > 1:
+        # All is saved and said. The interpreter's own end waits for threads of torch.distributed, whose other ends may
+        # be gone; torchrun kills what has not ended 30 s after its signal.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def main(argv: Sequence[str]) -> int:
