@@ -58,7 +58,7 @@ EFFECTS: tuple[Effect, ...] = ("absolute", "relative")
 ADDED = ("factor", "reference", "max_looks", "metric", "better", "effect", "seeds_of", "combine")
 """Fields of a study that were added later: out of its file and its fingerprint while they have their defaults."""
 
-RESERVED = ("run", "folder", "status", "seed", "classes", "label_entropy", "gradient_ratio", "error")
+RESERVED = ("run", "folder", "status", "seed", "classes", "label_entropy", "constant_loss", "gradient_ratio", "error")
 """Columns of the table of runs that no axis may be called."""
 
 

@@ -47,7 +47,7 @@ FATES: dict[Label, str] = {"at chance": "stays at chance", "vanished": "loses it
 FIXED: dict[Kind, str] = {
     "not overfitting": "the training loss itself is higher, so this is not overfitting",
     "claims nothing": "no comparison was named before the runs, so this study shows numbers and claims nothing",
-    "early stopping": "no verdict: the runs of this study may stop before their budget, so its depths had different "
+    "early stopping": "no verdict: the runs of this study may stop before their budget, so its networks had different "
     "budgets; use a fixed one (train.early_stopping=null, train.overfitting.action=flag)",
 }
 """Sentences without numbers or names."""
