@@ -21,6 +21,7 @@ from netdepth.report.data import read_study
 from netdepth.report.page import page, page_faults, write_report
 from netdepth.studies.ask import ask
 from netdepth.studies.cells import cells_of
+from netdepth.studies.combined import combined_cells
 from netdepth.studies.folder import StudyDir, StudyDocument
 from netdepth.studies.run import locate_study
 from netdepth.studies.verdict import verdict
@@ -99,7 +100,7 @@ def test_what_is_written_is_read_and_a_study_of_depth_is_written_as_ever(make, t
     assert from_json(StudySpec, to_json(spec)).fingerprint() == spec.fingerprint() == stored["fingerprint"]
     runs = [run.get("depth", run.get("level")) for run in stored["runs"]]
     if make is make_spec:
-        assert not {"factor", "reference", "max_looks", "metric", "seeds_of"} & set(stored["spec"])
+        assert not {"factor", "reference", "metric", "seeds_of"} & set(stored["spec"])
         assert stored["spec"]["primary"][0] == {"family": "depth", "depth": 8, "condition": "plain", "against": None}
         assert set(runs) == {2, 8, 32}
     else:
@@ -198,7 +199,7 @@ def test_a_declared_number_of_looks_is_kept(tmp_path: Path) -> None:
 
 
 def test_unequal_seeds_grow_by_condition(tmp_path: Path) -> None:
-    spec = of_width(seeds=(0, 1), seeds_of={"plain": range(4)})
+    spec = of_width(seeds=(0, 1), seeds_of={"plain": range(4)}, max_looks=None)
     assert [len(spec.seeds_for(cell.condition)) for cell in spec.cells] == [4] * 3 + [2] * 3
     document = StudyDocument.unplanned(spec)
     assert len(document.runs) == 18
@@ -244,6 +245,7 @@ def test_data_sets_are_judged_together_by_their_means() -> None:
     assert spec.seeds_for("plain, all data") == (0, 2)
     table = table_of(spec, {name: 5 for name in spec.conditions if "five" in name})
     cells, _ = cells_of(table, spec)
+    cells |= combined_cells(cells, spec)
     mine, parts = cells["plain, all data", "64"], [cells[name, "64"] for name in ("plain, ten", "plain, five")]
     by_seed = [{run.seed: run.loss for run in cell.runs} for cell in parts]
     assert {run.seed: run.loss for run in mine.runs} == {s: (by_seed[0][s] + by_seed[1][s]) / 2 for s in (0, 2)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -214,13 +214,6 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
                 runs.append(_run(row, scale, validated, spec.metric))
         names = condition, spec.label_of(condition), level, spec.place(level), spec.where(level)
         cells[condition, level] = CellRuns(*names, scale, tuple(runs), tuple(missing))
-    for name, parts in spec.combined.items():
-        for level in spec.levels:
-            by_part = [{run.seed: run for run in cells[part, level].runs} for part in parts]
-            shared = sorted(set.intersection(*map(set, by_part)))
-            means = tuple(_mean_run([runs[seed] for runs in by_part]) for seed in shared)
-            names = name, spec.label_of(name), level, spec.place(level), spec.where(level)
-            cells[name, level] = CellRuns(*names, cells[parts[0], level].scale, means, ())
     return cells, next(iter(scales.values())) if len({*scales.values()}) == 1 else None
 
 
@@ -310,30 +303,6 @@ def _metric(row: TableRow, metric: str, lost: bool, scale: Scale) -> float | Non
     if r2 and value is not None:
         return max(value, guessing)
     return min(value, guessing) if value is not None and metric.endswith("_loss") else value
-
-
-def _mean_run(parts: Sequence[CellRun]) -> CellRun:
-    """The runs with one seed on several data sets as one: the means of their values; it failed if one of them did."""
-
-    def mean(values: Iterable[float | None]) -> float | None:
-        known = [value for value in values if value is not None]
-        return math.fsum(known) / len(known) if len(known) == len(parts) else None
-
-    kinds: tuple[Kind, ...] = ("exploded", "vanished", "at chance")
-    return CellRun(
-        run=" + ".join(part.run for part in parts),
-        folder=" + ".join(part.folder for part in parts),
-        seed=parts[0].seed,
-        status=next((part.status for part in parts if part.status != "completed"), "completed"),
-        loss=math.fsum(part.loss for part in parts) / len(parts),
-        capped=math.fsum(part.capped for part in parts) / len(parts),
-        val_error=mean(part.val_error for part in parts),
-        val_loss=mean(part.val_loss for part in parts),
-        gradient_ratio=None,
-        kind=next((kind for kind in kinds if any(part.kind == kind for part in parts)), "trained"),
-        metric=mean(part.metric for part in parts),
-        parts=tuple(parts),
-    )
 
 
 def _whole(value: object) -> str:

@@ -18,6 +18,7 @@ from netdepth.files.atomic import jsonable
 from netdepth.studies import sentences as words
 from netdepth.studies.causes import explained
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, CellRuns, Scale, cells_of, fields_of
+from netdepth.studies.combined import combined_cells
 from netdepth.studies.contrasts import CLAIMS, LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell
 from netdepth.studies.reach import more_seeds, out_of_reach
 from netdepth.studies.sentences import Kind, Sentence
@@ -186,6 +187,7 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
         BadInput: a column that is missing, a row outside the plan, a run in two rows.
     """
     cells, scale = cells_of(table, spec)
+    cells |= combined_cells(cells, spec)
     contrasts = [] if spec.early_stopping else explained(contrasts_of(cells, spec), cells, spec)
     fields = fields_of(table)
     family = "condition" if spec.by_validation else "depth"
