@@ -17,7 +17,7 @@ from typing import Literal
 
 from netdepth.report.data import StudyData, StudyRun
 from netdepth.stats.intervals import Estimate
-from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRuns
+from netdepth.studies.cells import ACCURACY, LOSS, RATIO, VAL_LOSS, CellRuns
 from netdepth.studies.contrasts import CellVerdict, Contrast
 from netdepth.studies.sentences import Sentence
 from netdepth.studies.table import SOURCES
@@ -85,7 +85,7 @@ def shown_text(cell: Shown) -> str:
 
 STATUS = SOURCES["status"]
 LOSSES, ERRORS, RATIOS = (SOURCES[LOSS], STATUS), (SOURCES[ACCURACY], STATUS), (SOURCES[RATIO],)
-JUDGED = (SOURCES[LOSS], SOURCES[ACCURACY], SOURCES[RATIO], STATUS)
+JUDGED = (SOURCES[LOSS], SOURCES[ACCURACY], SOURCES[VAL_LOSS], SOURCES[RATIO], STATUS)
 PREDICTIONS = ("predictions.npz:logits", "predictions.npz:labels")
 
 
@@ -113,12 +113,18 @@ def shown_estimate(
 
 
 def shown_interval(
-    estimate: Estimate, runs: tuple[int, ...], fields: tuple[str, ...], sort: Sort, sign: bool = False
+    estimate: Estimate,
+    runs: tuple[int, ...],
+    fields: tuple[str, ...],
+    sort: Sort,
+    sign: bool = False,
+    kind: Kind = "value",
 ) -> list[Number | str]:
     """``[low, high]``; nothing where there is none."""
     if estimate.low is None or estimate.high is None:
         return []
-    low, high = (Number(FORMATS[sort][1](end, sign=sign), end, runs, fields) for end in (estimate.low, estimate.high))
+    ends = (estimate.low, estimate.high)
+    low, high = (Number(FORMATS[sort][1](end, sign=sign), end, runs, fields, kind) for end in ends)
     return ["[", low, f",{NO_BREAK}", high, "]"]
 
 
@@ -129,7 +135,10 @@ class Numbers:
         self.data = data
         self.everything = tuple(run.number for run in data.runs)
         contrasts = data.verdict.contrasts if data.verdict is not None else ()
-        self.family = tuple(sorted({n for contrast in contrasts if contrast.primary for n in self.compared(contrast)}))
+        metric = data.spec.metric
+        self.judged = JUDGED if metric is None else tuple(dict.fromkeys((*JUDGED, SOURCES[metric])))
+        """All that labels and corrected p-values look at."""
+        self.family = tuple(sorted({n for contrast in contrasts if contrast.primary for n in self.counted(contrast)}))
         """The runs of all comparisons named beforehand: the correction looks at all of them."""
 
     # --- which runs ---
@@ -146,6 +155,11 @@ class Numbers:
         """The runs of both sides."""
         return self.data.numbers(run for runs in contrast.runs for run in runs)
 
+    def counted(self, contrast: Contrast) -> tuple[int, ...]:
+        """The runs of both cells, also those without a partner: their failures are counted."""
+        cells = (*self.of_cell(contrast.cell), *self.of_cell(contrast.against))
+        return tuple(sorted({*self.compared(contrast), *cells}))
+
     def resting_on(self, sentence: Sentence) -> set[int]:
         """The runs of what a sentence is about, and those of the families that its corrected p-values look at."""
         cells = [item.cell for item in sentence.cells]
@@ -153,7 +167,7 @@ class Numbers:
         if sentence.kind == "condition":
             found |= {*self.family}
         for contrast in sentence.contrasts:
-            found |= {*self.compared(contrast), *self.family}
+            found |= {*self.counted(contrast), *self.family}
         return found
 
     # --- numbers ---
@@ -192,9 +206,9 @@ class Numbers:
         held = contrast.difference_corrected
         if held is None or held.low is None:
             return ["-"]
-        runs, fields = self.family, self._decided_by(contrast)
-        ends = shown_interval(contrast.own(held), runs, fields, self._sort(contrast), sign=True)
-        return [*ends, " at ", Number(f"{100 * held.level:.4g} %", held.level, self.family, fields, "test")]
+        sort = self._sort(contrast)
+        ends = shown_interval(contrast.own(held), self.family, self.judged, sort, sign=True, kind="test")
+        return [*ends, " at ", Number(f"{100 * held.level:.4g} %", held.level, self.family, self.judged, "test")]
 
     def val_difference(self, contrast: Contrast) -> list[Number | str]:
         """The difference of the validation errors, with its 95 % interval."""
@@ -208,11 +222,11 @@ class Numbers:
     def corrected_p(self, contrast: Contrast) -> Number | str:
         """The corrected p-value of what is claimed: of the equivalence, or else of the difference."""
         value = contrast.p_of("equivalence" if contrast.label == "equivalent" else "difference")
-        return "-" if value is None else Number(p_value(value), value, self.family, self._decided_by(contrast), "test")
+        return "-" if value is None else Number(p_value(value), value, self.family, self.judged, "test")
 
     def failed(self, contrast: Contrast) -> list[Number | str]:
         """The failed runs of both sides; ``-`` where none failed."""
-        failures, runs = contrast.failures, self.compared(contrast)
+        failures, runs = contrast.failures, self.counted(contrast)
         if not failures.failed and not failures.against_failed:
             return ["-"]
         one, other = (Number(str(n), n, runs, LOSSES, "test") for n in (failures.failed, failures.against_failed))
@@ -238,9 +252,9 @@ class Numbers:
             shown += [f"{NO_BREAK}+{NO_BREAK}", size]
         return shown
 
-    def said(self, text: str, runs: Iterable[int], fields: tuple[str, ...] = JUDGED) -> Number:
+    def said(self, text: str, runs: Iterable[int], fields: tuple[str, ...] | None = None) -> Number:
         """Words with numbers in them, which rest on ``fields``: on all that a verdict looks at unless given."""
-        return Number(text, None, tuple(sorted(set(runs))), fields, "test", "span")
+        return Number(text, None, tuple(sorted(set(runs))), fields or self.judged, "test", "span")
 
     def label(self, item: CellVerdict, word: str) -> Number:
         """What a cell is called: its own runs, and those of the family that its corrected p-value looks at."""
@@ -248,7 +262,7 @@ class Numbers:
 
     def contrast_label(self, contrast: Contrast, word: str) -> Number:
         """What a comparison found."""
-        return self.said(word, {*self.compared(contrast), *(self.family if contrast.primary else ())})
+        return self.said(word, {*self.counted(contrast), *(self.family if contrast.primary else ())})
 
     def of_run(self, run: StudyRun, column: str, sort: Literal["loss", "percent", "plain"]) -> Number | str:
         """A column of numbers for one run; an ``…accuracy`` is shown as the error that it leaves."""

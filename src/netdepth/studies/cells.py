@@ -222,11 +222,12 @@ def val_errors(runs: Iterable[CellRun]) -> list[float]:
     return [run.val_error for run in runs if run.val_error is not None]
 
 
-def fields_of(table: pandas.DataFrame) -> dict[str, str]:
+def fields_of(table: pandas.DataFrame, spec: StudySpec) -> dict[str, str]:
     """``file:field`` in a run's folder for each column that a verdict uses."""
+    names = (LOSS, ACCURACY, VAL_LOSS, RATIO, *([] if spec.metric is None else [spec.metric]))
     known = {column.name: f"{column.file}:{column.field}" for column in COLUMNS}
     given = table.attrs.get("sources", {})
-    return {name: given.get(name) or {**PROBED, **known}[name] for name in (LOSS, ACCURACY, RATIO)}
+    return {name: given.get(name) or {**PROBED, **known}[name] for name in names}
 
 
 def _scales(found: Mapping[tuple[str, str], Mapping[int, TableRow]], spec: StudySpec) -> dict[tuple[str, str], Scale]:

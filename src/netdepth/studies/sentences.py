@@ -157,11 +157,19 @@ def _depth_harms(said: Sentence) -> str:
         places.setdefault(_where(said.spec, items), []).append(named(items[0].cell))
     if len(conditions) == 1:
         ((where, (name,)),) = places.items()
-        return f"{name} trains worse {where} than {reference}"
+        contrast = said.cells[0].contrast
+        assert contrast is not None, "a cell is worse by a comparison"
+        words = outcome("degraded", contrast, said.spec)
+        return f"{name} {words if said.spec.metric is None else f'has a {words}'} {where} than {reference}"
     every = "both" if total == 2 else f"all {total}"
     among = f"in {every if len(conditions) == total else f'{len(conditions)} of {total}'}"
     each = "; ".join(f"{listed(names)} {where}" for where, names in places.items())
-    return f"training is worse than {reference} {among} conditions: {each}"
+    return f"{_judged(said.spec)} is worse than {reference} {among} conditions: {each}"
+
+
+def _judged(spec: StudySpec) -> str:
+    """What is better or worse."""
+    return "training" if spec.metric is None else f"the {quantity_of('depth', spec).name}"
 
 
 def _fates(said: Sentence) -> str:
@@ -178,7 +186,7 @@ def _depth_helps(said: Sentence) -> str:
     spec = said.spec
     helped = [f"{named(own[0].cell)} {_where(spec, own)}" for own in by_condition(said.cells).values()]
     if not spec.factor_axis.numeric:
-        return f"training is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
+        return f"{_judged(spec)} is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
     return f"{said.spec.factor_name} helps {listed(helped)}"
 
 

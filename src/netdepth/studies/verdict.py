@@ -135,6 +135,7 @@ class Verdict:
         spec, failures = self.spec, item.failures
         seeds = more_seeds(item, spec)[0] if item.label == "undecided" else None
         held = item.difference_corrected
+        judged = spec.metric or (ACCURACY if item.family == "condition" else LOSS)
         return {
             "family": item.family,
             "aim": item.item.aim,
@@ -144,7 +145,7 @@ class Verdict:
             "cause": _cause(item),
             "isolated": item.explanation and item.explanation.isolated and asdict(item.explanation.isolated),
             "more_seeds": seeds,
-            "metric": spec.metric or (ACCURACY if item.family == "condition" else LOSS),
+            "metric": judged,
             "means": item.own_means,
             "difference": asdict(item.own(item.difference)),
             "difference_corrected": held and asdict(item.own(held)),
@@ -162,7 +163,7 @@ class Verdict:
             "words": comparison_words(item, spec),
             "runs": [name for run in item.runs[0] for name in run.folders],
             "against_runs": [name for runs in item.runs[1:] for run in runs for name in run.folders],
-            "field": self.fields[LOSS],
+            "field": self.fields[judged],
             "val_field": self.fields[ACCURACY],
         }
 
@@ -189,7 +190,7 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     cells, scale = cells_of(table, spec)
     cells |= combined_cells(cells, spec)
     contrasts = [] if spec.early_stopping else explained(contrasts_of(cells, spec), cells, spec)
-    fields = fields_of(table)
+    fields = fields_of(table, spec)
     family = "condition" if spec.by_validation else "depth"
     judging = {(c.cell.condition, c.cell.level): c for c in reversed(contrasts) if c.family == family}
     judged = [judge_cell(cell, judging.get(place), spec) for place, cell in cells.items()]
