@@ -284,6 +284,7 @@ def test_a_page_says_what_is_varied(changes, words: tuple[str, ...], tmp_path: P
     data = read_study(make_study(tmp_path, of_width(seeds=(0, 1), **changes), epochs=1))
     text, html = markdown(Content(data), []), page(Content(data), drawn=False)
     assert not [part for part in words if part not in text]
+    assert "\\\\n" not in text
     assert not [part for part in ("depth study", "at depth", "per depth", "against depth") if part in html.lower()]
     assert [*data.table.columns][:5] == ["run", "folder", "status", "condition", data.spec.factor or "seed"]
 

@@ -140,7 +140,8 @@ class Content:
             "effect": share if spec.effect == "relative" else quantity.effect(spec.smallest_effect),
             "times": spending(spec.looks, spec.max_looks),
         }
-        return rendered("method.txt", spec=spec, primary=named, **values).strip().split("\n\n")
+        text = rendered("method.txt", spec=spec, primary=named, **values)
+        return [paragraph.strip() for paragraph in text.split("\n\n") if paragraph.strip()]
 
 
 def rendered(template: str, **values: Any) -> str:
