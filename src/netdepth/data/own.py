@@ -47,6 +47,8 @@ SAY_LAYOUT = "--set dataset.layout=channels-first or channels-last"
 DARK = 128
 """Numbers between 1 and this could be pixels in any range: 0 to 16, 0 to 100, ..."""
 AS_VALUES = "numbers to be met instead take objective=mse or mae"
+LARGE = 20
+"""A network's outputs start near 0: values beyond this take it long to reach."""
 MANY_CLASSES = 100
 """From so many on, labels that mostly differ from each other are no classes."""
 SHOWN = 4
@@ -253,7 +255,7 @@ def labels_of(
     or where ``targets`` is ``"values"`` `target_values`."""
     if targets == "values":
         met, labels = target_values(given, None if isinstance(names, Mapping) else names)
-        return (), met, labels, ""
+        return (), met, labels, _range_note(labels["train"])
     classes, labels, note = class_labels(given, names)
     return classes, (), labels, note
 
@@ -292,6 +294,13 @@ def target_values(
     if len(set(met)) < count or not all(one.isprintable() and one.strip() for one in met):
         raise BadInput(f"the values {few(met)} cannot be told apart in a table; each takes a printable name")
     return met, made
+
+
+def _range_note(held: np.ndarray) -> str:
+    """From where to where values ``[N, K]`` run, and a warning of large ones."""
+    low, high = float(held.min()), float(held.max())
+    slow = "; such large ones are learned slowly: scale them (docs/data.md)" if max(-low, high) > LARGE else ""
+    return f"values run from {low:.4g} to {high:.4g}{slow}"
 
 
 def _numbers(given: np.ndarray, name: str) -> np.ndarray:
