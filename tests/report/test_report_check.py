@@ -20,6 +20,7 @@ from netdepth.report.data import StudyData
 from netdepth.report.page import write_report
 from netdepth.runs.folder import RunDir
 from netdepth.runs.seal import write_sealed
+from netdepth.runs.sound import record_faults
 from netdepth.studies.folder import StudyDir
 from netdepth.studies.ledger import FINISHED, record_finished
 
@@ -55,6 +56,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> StudyDir:
 def study(whole: StudyDir, tmp_path: Path) -> StudyDir:
     """A copy, somewhere else, that a test may alter."""
     return StudyDir(Path(shutil.copytree(whole.path, tmp_path / "anna")))
+
+
+def test_a_run_that_diverges_right_after_an_evaluation_has_two_records_of_its_step() -> None:
+    records: list[Any] = [{"step": 16, "diverged": False}, {"step": 16, "diverged": True}]
+    result = {"status": "diverged", "steps": 16, "best_step": None}
+    assert list(record_faults(records, result, {}, {})) == []
+    again = [records[0], records[0]]
+    assert "its steps do not rise" in next(record_faults(again, {**result, "status": "completed"}, {}, {}))
 
 
 def runs_of(study: StudyDir) -> list[Path]:

@@ -10,6 +10,7 @@ import pytest
 import netdepth as nd
 from netdepth.config import Component, RunConfig, Runtime, TrainConfig
 from netdepth.errors import BadInput
+from netdepth.report.check import check_report
 from netdepth.studies.verdict import Verdict
 from netdepth.studies.wording import cell_words
 from netdepth.studyspec import Axis, Primary, StudySpec
@@ -54,6 +55,7 @@ def test_the_best_constant_answer_is_the_cap_and_the_page_speaks_of_no_nats(tmp_
     said = " ".join([*(sentence.text for sentence in verdict.sentences), *words_of_cells(verdict)])
     assert "twice the loss of the best constant answer" in said
     page = study.report().read_text()
+    assert check_report(study.dir).faults == ()
     words = (study.path / "report.md").read_text()
     assert "values are learned; the loss is mse" in words
     for text in (said, words, page):

@@ -87,12 +87,15 @@ class Fingerprints:
 
 
 def _resolved(config: RunConfig) -> RunConfig:
-    """``config`` with every component's defaults; nothing is built or looked up.
+    """``config`` with every component's defaults, and data whose labels are what its objective learns; no run is looked
+    up.
 
     Raises:
         BadInput: a component is not here, or is of another version.
     """
+    from netdepth.training.objectives import data_for_objective
     from netdepth.training.resolve import COMPONENTS
 
     parts: dict[str, Any] = {name: registry.resolve(getattr(config, name)) for name, registry in COMPONENTS.items()}
-    return dataclasses.replace(config, **parts)
+    config = dataclasses.replace(config, **parts)
+    return dataclasses.replace(config, dataset=data_for_objective(config))
