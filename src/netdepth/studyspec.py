@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
 
-from netdepth.config import RunConfig, Settings, digest, require, to_json
+from netdepth.config import RunConfig, Settings, canonical_json, digest, require, to_json
 from netdepth.errors import BadInput, choose
 from netdepth.overrides import apply_overrides
 from netdepth.studyparts import (
@@ -77,7 +77,7 @@ class StudySpec:
 
     ``looks`` counts the analyses: adding seeds makes those before interim analyses and adds one (`extended`), up to
     ``max_looks``, if a number was declared. ``seeds_of``: other seeds for some conditions. ``combine``: an axis whose
-    levels are data sets; its conditions are also judged together, by the means over the data sets (`combined`).
+    levels are data sets; a primary comparison can also be of all of them together, see `combined`.
     ``paper``: the published numbers that the report shows beside the study's. ``source``: the parent run or teacher of
     the cells, trained before them; their settings name it `SOURCE`.
     """
@@ -121,9 +121,8 @@ class StudySpec:
         self._check_metric()
         grid = self.factor_axis, self.reference_level, (*self.conditions, *self.combined)
         object.__setattr__(self, "primary", tuple(item.checked(*grid) for item in self.primary))
-        for one in self.primary:
-            if one.against is not None and (one.condition in self.combined) != (one.against in self.combined):
-                raise BadInput(f"study.primary compares {one.condition!r} with {one.against!r}, which has it in it")
+        if self.combine is not None:
+            self._check_combine(self.combine)
         if self.by_validation and any(item.family != "condition" for item in self.primary):
             raise BadInput("study.primary mixes the family 'condition' with others; make it two studies")
         if len(set(self.primary)) < len(self.primary):
@@ -187,6 +186,11 @@ class StudySpec:
         """The conditions in the order given."""
         return tuple(dict.fromkeys(cell.condition for cell in self.cells))
 
+    @property
+    def data_sets(self) -> tuple[str, ...]:
+        """The levels of the axis ``combine``; none without one."""
+        return next((tuple(axis.levels) for axis in self.scientific if axis.name == self.combine), ())
+
     @cached_property
     def combined(self) -> Mapping[str, tuple[str, ...]]:
         """The conditions that differ in the axis ``combine`` alone, by the name of what they are together: "plain, all
@@ -210,13 +214,12 @@ class StudySpec:
     def label_of(self, condition: str) -> str:
         """How a page or a picture names ``condition``: "residual, He init, scaled branches" for "residual he scaled".
 
-        Files keep the condition itself, which is a key.
+        Files keep the condition itself, which is a key. A combined one is called as without its data sets.
         """
         one = self.combined.get(condition, (condition,))[0]
         levels = next((c.levels for c in self.cells if c.condition == one), {"condition": condition})
-        if condition in self.combined:
-            levels = {**levels, str(self.combine): f"all {self.combine}"}
-        shown = {axis: LABELS.get(level, level) for axis, level in levels.items() if axis != self.factor}
+        left_out = (self.factor, self.combine if condition in self.combined else None)
+        shown = {axis: LABELS.get(level, level) for axis, level in levels.items() if axis not in left_out}
         return ", ".join(f"{axis} {label}" if axis == DEPTH else label for axis, label in shown.items())
 
     @property
@@ -258,6 +261,11 @@ class StudySpec:
     def by_validation(self) -> bool:
         """Whether its comparisons are of the family ``condition`` and so judged by the validation error."""
         return any(item.family == "condition" for item in self.primary)
+
+    @property
+    def by_loss(self) -> bool:
+        """Whether its comparisons are judged by a loss."""
+        return not self.by_validation if self.metric is None else self.metric.endswith("_loss")
 
     # --- identity ---
 
@@ -392,6 +400,34 @@ class StudySpec:
                 raise BadInput(f"axes {self.factor!r} and {axis.name!r} both set {both[0]}; a setting has one axis")
         if self.combine is not None:
             choose(self.combine, [name for name in names if name != self.factor], "study.combine")
+
+    def _check_combine(self, name: str) -> None:
+        for item in self.primary:
+            both = [condition for condition in (item.condition, item.against) if condition is not None]
+            together = [condition for condition in both if condition in self.combined]
+            if len(together) not in (0, len(both)):
+                raise BadInput(f"study.primary compares {both[0]!r} with {both[1]!r}, which has it in it")
+            if together and item.aim == "not worse":
+                raise BadInput(
+                    f"study.primary: {both[0]!r} 'not worse' is a claim about each data set, which their mean cannot "
+                    "make; name it for each of them"
+                )
+            for condition in together:
+                if not self.seeds_for(condition):
+                    raise BadInput(f"study.primary: the data sets of {condition!r} have no seed in common")
+        for conditions in self.combined.values():
+            for level in self.levels:
+                own = [c.config.dataset for c in self.cells if c.condition in conditions and c.level == level]
+                if len({canonical_json(dataset) for dataset in own}) < max(len(own), 2):
+                    raise BadInput(
+                        f"study.combine = {name!r}: its levels are not different data sets; it takes an axis of two or "
+                        "more levels that each set another dataset"
+                    )
+        if self.metric is not None and not re.search("_loss$|accuracy|precision|recall|f1|r2$", self.metric):
+            raise BadInput(
+                f"study.combine: data sets have no scale of {self.metric!r} in common; combine a loss, which is "
+                "divided by that of guessing, or a fraction such as val_last_accuracy"
+            )
 
     def _check_metric(self) -> None:
         choose(self.effect, EFFECTS, "study.effect")

@@ -47,10 +47,8 @@ def answer_of(data: StudyData, numbers: Numbers) -> PageAnswer:
     if found is None:
         nothing = "No run of this study has begun, so there is no answer yet."
         return PageAnswer(numbers.said(nothing, numbers.everything))
-    # Combined conditions follow the others, without a colour.
-    conditions = len(data.spec.conditions) if found.of_kind("condition") else 0
     lines = [
-        Line(it.subject, index if index < conditions else None, numbers.said(it.words, numbers.resting_on(it)))
+        Line(it.subject, index if it.kind == "condition" else None, numbers.said(it.words, numbers.resting_on(it)))
         for index, it in enumerate((*found.of_kind("condition"), *found.of_kind("pair")))
     ]
     primary = [numbers.said(s.text, numbers.resting_on(s)) for s in found.of_kind("comparison")]

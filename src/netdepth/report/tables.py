@@ -12,7 +12,7 @@ from netdepth.runs.table import field_of
 from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
 from netdepth.studies.wording import CAUSES, failed_words, named, quantity_of, versus
 from netdepth.studyspec import StudySpec
-from netdepth.text import STATUS_WORDS, as_typed, percent, plain
+from netdepth.text import STATUS_WORDS, as_typed, count, percent, plain
 
 __all__ = [
     "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
@@ -85,9 +85,11 @@ class Grid:
 def _table(
     caption: str, rows: Sequence[Mapping[str, Shown]], text: Sequence[str], anchors: Sequence[str] = ()
 ) -> Table:
-    """``rows`` by column, without the columns that say ``-`` in every row; those not in ``text`` hold numbers."""
-    titles = tuple(title for title in (rows[0] if rows else ()) if any(shown_text(row[title]) != "-" for row in rows))
-    cells = tuple(tuple(row[title] for title in titles) for row in rows)
+    """``rows`` by column (``-`` where a row has none), without the columns that say ``-`` in every row; those not in
+    ``text`` hold numbers."""
+    every = dict.fromkeys(title for row in rows for title in row)
+    titles = tuple(title for title in every if any(shown_text(row.get(title, ["-"])) != "-" for row in rows))
+    cells = tuple(tuple(row.get(title, ["-"]) for title in titles) for row in rows)
     right = tuple(index for index, title in enumerate(titles) if title not in text)
     return Table(caption, titles, cells, right, tuple(anchors))
 
@@ -106,7 +108,7 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             GridLine(
                 cells[0].cell.label or "all",
                 key or "all",
-                None if key in data.spec.combined else i,
+                i,
                 tuple(_chip(item, numbers, tested) for item in cells),
             )
             for i, (key, cells) in enumerate(by_condition(found.cells).items())
@@ -118,7 +120,7 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         grid.append(Grid(caption, heads, places, lines))
     twins: dict[tuple[str, str], dict[str, Contrast]] = {}
     for contrast in found.contrasts:
-        if contrast.family in ("shortcut", "condition"):
+        if contrast.family in ("shortcut", "condition") and not contrast.by_data_set:
             name = f"{named(contrast.cell)} against {named(contrast.against)}"
             key = f"{contrast.cell.condition} against {contrast.against.condition}"
             twins.setdefault((name, key), {})[contrast.cell.level] = contrast
@@ -307,7 +309,8 @@ def settings(data: StudyData) -> list[tuple[str, Shown]]:
     if spec.factor is not None and spec.reference is not None:
         shown.append(("reference", [spec.place(spec.reference)]))
     if spec.combine is not None:
-        shown.append(("combined over", [spec.combine]))
+        asked = sum(item.condition in spec.combined for item in spec.primary)
+        shown.append(("combined over", [f"{spec.combine}: {count(asked, 'comparison')} of all together"]))
     for axis in spec.scientific:
         names = {name: spec.label_of(name) if name in spec.conditions else name for name in axis.levels}
         shown_names = {name: name if name == label else f"{label} (key {name!r})" for name, label in names.items()}

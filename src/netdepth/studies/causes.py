@@ -50,11 +50,13 @@ SAME_SIZE = ("model.args.shortcut", "model.args.branch_scale", "model.args.init"
 
 
 def _cause(contrast: Contrast, spec: StudySpec, settings: Settings) -> Cause | None:
-    """None where nothing was claimed or the numbers suggest nothing.
+    """None where nothing was claimed, of several data sets together, or where the numbers suggest nothing.
 
     That training is harder is suggested only where the worse network could do as well: a deeper one against another,
     or two that differ in shortcut, branch scale or initialisation. Any other may be worse because it is smaller.
     """
+    if contrast.by_data_set:
+        return None
     if contrast.label in (*WORSE, "helps") and contrast.claims("failures"):  # of the worse one, whichever that is
         return FAILED[failed_as(contrast.worse.runs)]
     if contrast.harm == "validation only":

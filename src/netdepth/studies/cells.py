@@ -53,11 +53,13 @@ Kind = Literal["trained", "exploded", "vanished", "at chance"]
 @dataclass(frozen=True)
 class Scale:
     """The two losses everything is held against: ``chance`` = ln C, ``entropy`` of the training labels (nats). Where
-    values are learned both are ``constant``, the loss of the best constant answer, and there are 0 ``classes``."""
+    values are learned both are ``constant``, the loss of the best constant answer, and there are 0 ``classes``.
+    ``shared``: losses are shares of those of guessing, which several data sets have in common; both are 1."""
 
     classes: int
     entropy: float
     constant: float | None = None
+    shared: bool = False
 
     @property
     def chance(self) -> float:
@@ -72,6 +74,8 @@ class Scale:
     @property
     def unit(self) -> str:
         """The unit of a loss, after a number; of values it is theirs (or its square), which has no name."""
+        if self.shared:
+            return " of the loss of guessing"
         return " nats" if self.constant is None else ""
 
 
@@ -97,7 +101,8 @@ class CellRun:
     gradient_ratio: float | None
     kind: Kind
     parts: tuple[CellRun, ...] = ()
-    """The runs with its seed on several data sets, of which it has the means."""
+    """The runs with its seed on several data sets. It has the means of their losses, each divided by that of guessing
+    there, and of their other values; it failed if one of them did."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -119,7 +124,8 @@ class CellRuns:
     """A cell: its finished runs by seed, and the planned ones that are missing.
 
     For people: ``label`` is its condition, ``place`` its level ("depth 8", "optimizer adam"; "" without a factor) and
-    ``where`` the same in a sentence ("at depth 8"). ``scale`` is that of its data set.
+    ``where`` the same in a sentence ("at depth 8"). ``scale`` is that of its data set. ``parts``: the cells of several
+    data sets, by name, that are together in this one.
     """
 
     condition: str
@@ -130,6 +136,7 @@ class CellRuns:
     scale: Scale
     runs: tuple[CellRun, ...]
     missing: tuple[Missing, ...]
+    parts: tuple[tuple[str, CellRuns], ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:

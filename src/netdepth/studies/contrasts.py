@@ -24,7 +24,7 @@ from netdepth.stats.exact import failures_p
 from netdepth.stats.family import Corrected, Question, Questions, corrected, spending
 from netdepth.stats.intervals import Estimate, failure_rate_not_excluded, mean_interval
 from netdepth.studies.cells import CellRun, CellRuns
-from netdepth.studies.samples import LEVEL, Design, Samples, Value, asks_equivalence, samples_of, sides_of
+from netdepth.studies.samples import LEVEL, Design, Samples, Side, Value, asks_equivalence, samples_of, sides_of
 from netdepth.studyspec import FAMILIES, Family, Primary, StudySpec
 
 __all__ = [
@@ -152,6 +152,8 @@ class Contrast:
     explanation: Explanation | None = None
     higher: bool = False
     """Whether more is better of what is judged; see `own`."""
+    by_data_set: tuple[tuple[str, Estimate], ...] = ()
+    """Of several data sets together the difference in each, in the unit of the mean."""
 
     @property
     def family(self) -> Family:
@@ -197,6 +199,28 @@ class Contrast:
     def own_means(self) -> tuple[float | None, ...]:
         """The means of the sides, in the metric's own direction."""
         return tuple(None if mean is None else -mean if self.higher else mean for mean in self.means)
+
+    @property
+    def agreeing(self) -> tuple[str, ...]:
+        """The data sets whose difference has the direction of their mean."""
+        mean = self.difference.value or 0.0
+        return tuple(name for name, estimate in self.by_data_set if (estimate.value or 0.0) * mean > 0)
+
+    @property
+    def apart(self) -> tuple[str, str] | None:
+        """The data sets with the smallest and the largest difference, if their 95 % intervals do not overlap."""
+        known = [(e.low, e.high, name) for name, e in self.by_data_set if e.low is not None and e.high is not None]
+        if not known:
+            return None
+        (_, end, smallest), (start, _, largest) = min(known, key=lambda it: it[1]), max(known, key=lambda it: it[0])
+        return (smallest, largest) if end < start else None
+
+    @property
+    def contradictory(self) -> bool:
+        """Whether the 95 % interval of one data set lies below 0 and that of another above."""
+        estimates = [estimate for _, estimate in self.by_data_set]
+        below = any(estimate.high is not None and estimate.high < 0 for estimate in estimates)
+        return below and any(estimate.low is not None and estimate.low > 0 for estimate in estimates)
 
     def own(self, estimate: Estimate) -> Estimate:
         """An estimate of what was tested, in the metric's own direction."""
@@ -277,10 +301,11 @@ def by_condition(cells: Iterable[CellVerdict]) -> dict[str, list[CellVerdict]]:
 
 
 def pairs(contrasts: Iterable[Contrast], spec: StudySpec) -> list[tuple[Contrast, ...]]:
-    """The comparisons named before the runs of each two conditions at the same level, by the order of the levels."""
+    """The comparisons named before the runs of each two conditions at the same level, by the order of the levels; not
+    those of several data sets together."""
     found: dict[tuple[str, str], list[Contrast]] = {}
     for contrast in contrasts:
-        if contrast.family in ("shortcut", "condition") and contrast.primary:
+        if contrast.family in ("shortcut", "condition") and contrast.primary and not contrast.by_data_set:
             found.setdefault((contrast.cell.condition, contrast.against.condition), []).append(contrast)
     order = {level: index for index, level in enumerate(spec.levels)}
     return [tuple(sorted(pair, key=lambda contrast: order[contrast.cell.level])) for pair in found.values()]
@@ -335,7 +360,19 @@ def _contrast(
         val_difference=(error or samples).interval(),
         gap_difference=(gap or samples).interval(),
         higher=spec.metric is not None and spec.higher_is_better,
+        by_data_set=_by_data_set(item, sides, spec),
     )
+
+
+def _by_data_set(item: Primary, sides: Sequence[Side], spec: StudySpec) -> tuple[tuple[str, Estimate], ...]:
+    """The difference in each data set of combined cells, in the unit of their mean."""
+    value, losses = judged_value(item.family, spec), spec.by_loss
+    found = []
+    for index, (name, part) in enumerate(sides[0].cell.parts):
+        unit = part.scale.chance if losses else 1.0
+        own = [Side(side.cell.parts[index][1], side.weight / unit) for side in sides]
+        found.append((name, samples_of(item, own, value, spec).interval()))
+    return tuple(found)
 
 
 def _failures(cell: CellRuns, against: CellRuns) -> Failures:
@@ -353,7 +390,7 @@ def _equivalence_p(
     margin = spec.smallest_effect if item.margin is None else item.margin
     if item.aim == "not worse":
         return 1.0 if failures.failed else samples.not_worse(margin, relative)
-    if not asks_equivalence(item):
+    if not asks_equivalence(item, spec):
         return None
     if failures.failed or failures.against_failed:
         return 1.0
@@ -390,6 +427,8 @@ def _gap(run: CellRun) -> float | None:
 
 def _questions(contrast: Contrast) -> Questions:
     """What is asked of a comparison, in the order of `stats.family`."""
+    if contrast.by_data_set:  # the mean over data sets: that some fail, or overfit, is asked of each
+        return Questions(contrast.tests.p)
     if contrast.item.aim == "not worse":
         return Questions(1.0 if contrast.equivalence_p is None else contrast.equivalence_p)
     difference, failures, overfitting = contrast.difference.value or 0.0, contrast.failures, contrast.overfitting_p

@@ -13,7 +13,7 @@ from netdepth.stats.intervals import Estimate, combination_interval, combination
 from netdepth.studies.cells import CellRun, CellRuns
 from netdepth.studyspec import Primary, StudySpec
 
-__all__ = ["LEVEL", "Design", "Samples", "Value", "design_of", "first_level", "samples_of", "sides_of"]
+__all__ = ["LEVEL", "Design", "Samples", "Side", "Value", "design_of", "first_level", "samples_of", "sides_of"]
 
 LEVEL = 0.05
 """Of everything that a study claims together."""
@@ -89,7 +89,8 @@ class Samples:
 
         Differences of differences are compared as they are: on logarithms they would ask another question.
         """
-        logs = min((v for side in self.values for v in side), default=0) > 0 and len(self.values) != 4
+        interaction = len(self.values) == 4 and self.scores is None
+        logs = min((v for side in self.values for v in side), default=0) > 0 and not interaction
         values = [[math.log(v) for v in side] for side in self.values] if logs else self.values
         name = ("Student's" if self.design == "paired" else "Welch's") + " t test" + " of logarithms" * logs
         return combination_p(*self.combined(values, self.side_weights)), name
@@ -137,15 +138,17 @@ def sides_of(item: Primary, cells: Mapping[tuple[str, str], CellRuns], spec: Stu
 def first_level(spec: StudySpec, looks: int | None = None) -> tuple[float, float]:
     """What the smallest p-value of a difference, and of an equivalence, is held against at analysis ``looks``."""
     comparisons = max(len(spec.primary), 1)
-    asked = sum(asks_equivalence(item) for item in spec.primary)
+    asked = sum(asks_equivalence(item, spec) for item in spec.primary)
     difference, equivalence = shares(comparisons, asked)
     level = LEVEL / spending(spec.looks if looks is None else looks, spec.max_looks)
     return level * difference / comparisons, level * equivalence / max(1, min(asked, comparisons - 1))
 
 
-def asks_equivalence(item: Primary) -> bool:
-    """Whether a comparison may be told to be equivalent."""
-    return item.family not in ("trend", "interaction") and item.aim == "difference"
+def asks_equivalence(item: Primary, spec: StudySpec) -> bool:
+    """Whether a comparison may be told to be equivalent. A mean over data sets may not: a gain on one hides a loss on
+    another."""
+    together = item.condition in spec.combined
+    return item.family not in ("trend", "interaction") and item.aim == "difference" and not together
 
 
 def design_of(item: Primary, spec: StudySpec) -> Design:

@@ -25,6 +25,7 @@ from netdepth.studies.wording import (
     outcome,
     place,
     quantity_of,
+    same_way,
     shown_estimate,
     versus,
 )  # fmt: skip
@@ -118,7 +119,7 @@ def answer_of(cells: Sequence[CellVerdict], contrasts: Sequence[Contrast], spec:
         found += [say("depth helps", cells=helped)] if helped else []
         found += [say("depth has no effect", cells=tested)] if tested and not found else []
     found += [say("pair in short", contrasts=pair) for pair in pairs(contrasts, spec)]
-    others = [c for c in contrasts if c.primary and c.family in ("cells", "trend", "interaction")]
+    others = [c for c in contrasts if c.primary and (c.by_data_set or c.family in ("cells", "trend", "interaction"))]
     found += [say("comparison in short", contrasts=(contrast,)) for contrast in others]
     return found or [say("claims nothing")]
 
@@ -151,7 +152,7 @@ def sentences_of(
 def _depth_harms(said: Sentence) -> str:
     """Where training gets worse with depth, conditions with the same depths together."""
     conditions = by_condition(said.cells)
-    total, reference = len(said.spec.conditions) + len(said.spec.combined), said.spec.where(said.spec.reference_level)
+    total, reference = len(said.spec.conditions), said.spec.where(said.spec.reference_level)
     places: dict[str, list[str]] = {}
     for items in conditions.values():
         places.setdefault(_where(said.spec, items), []).append(named(items[0].cell))
@@ -248,10 +249,11 @@ def _by_validation_in_short(contrast: Contrast, spec: StudySpec, left: str, righ
 
 
 def _comparison_in_short(said: Sentence) -> str:
-    """A comparison of another kind."""
+    """A comparison of another kind, or one of several data sets together."""
     (contrast,) = said.contrasts
     words = outcome(contrast.label, contrast, said.spec)
-    return f"{versus(contrast, said.spec)}: {words} (corrected {p_equals(contrast.corrected_p)})"
+    text = f"{versus(contrast, said.spec)}: {words} (corrected {p_equals(contrast.corrected_p)})"
+    return f"{text}, {same_way(contrast)}" if contrast.by_data_set and contrast.label != "undecided" else text
 
 
 # --- one cell, one condition, one pair, one comparison ---

@@ -159,6 +159,7 @@ class Verdict:
             "failure_rate_not_excluded": item.failure_rate_not_excluded if item.label == "equivalent" else None,
             "val_means": item.val_means,
             "val_difference": asdict(item.val_difference),
+            **(_data_sets_json(item, spec.by_loss) if item.by_data_set else {}),
             "n": tuple(map(len, item.runs)),
             "words": comparison_words(item, spec),
             "runs": [name for run in item.runs[0] for name in run.folders],
@@ -173,6 +174,15 @@ def _scale_json(scale: Scale | None) -> Mapping[str, Json]:
     if scale is not None and scale.constant is not None:
         return {"classes": None, "chance_loss": scale.chance, "constant_loss": scale.constant}
     return dict(zip(("classes", "chance_loss", "label_entropy"), values, strict=True))
+
+
+def _data_sets_json(item: Contrast, by_loss: bool) -> Mapping[str, Json]:
+    return {
+        "unit": "loss of guessing" if by_loss else "fraction",
+        "data_sets": [{"data_set": name, **asdict(item.own(estimate))} for name, estimate in item.by_data_set],
+        "same_direction": item.agreeing,
+        "contradictory": item.contradictory,
+    }
 
 
 def _cause(contrast: Contrast | None) -> str | None:
@@ -193,6 +203,6 @@ def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
     fields = fields_of(table, spec)
     family = "condition" if spec.by_validation else "depth"
     judging = {(c.cell.condition, c.cell.level): c for c in reversed(contrasts) if c.family == family}
-    judged = [judge_cell(cell, judging.get(place), spec) for place, cell in cells.items()]
+    judged = [judge_cell(cell, judging.get(place), spec) for place, cell in cells.items() if not cell.parts]
     said = words.sentences_of(judged, contrasts, spec, fields)
     return Verdict(spec, scale, fields, tuple(judged), tuple(contrasts), tuple(said))

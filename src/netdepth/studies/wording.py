@@ -28,7 +28,7 @@ from netdepth.text import (
 
 __all__ = [
     "CAUSES", "LOSSES", "OUTCOMES", "Quantity", "cell_words", "comparison_words", "failed_words", "named", "outcome",
-    "place", "quantity_of", "shown_estimate", "versus",
+    "place", "quantity_of", "same_way", "shown_estimate", "versus",
 ]  # fmt: skip
 
 OUTCOMES: dict[Label, str] = {
@@ -76,14 +76,16 @@ class Quantity:
 LOSS = Quantity("training loss", significant, partial(significant, sign=True), " nats", "nats")
 VALUE_LOSS = dataclasses.replace(LOSS, unit="", difference_unit="")
 """Where values are learned: in their unit, or its square, which has no name here."""
-LOSSES = (LOSS, VALUE_LOSS)
+SHARE = Quantity("training loss", percent, points, " of the loss of guessing", "% of the loss of guessing", 100)
+"""Over several data sets."""
+LOSSES = (LOSS, VALUE_LOSS, SHARE)
 """The training loss, of which it is said that a network trains better or worse."""
 ERROR = Quantity("validation error", percent, points, "", "percentage points", 100)
 
 
 def quantity_of(family: Family, spec: StudySpec, scale: Scale | None = None) -> Quantity:
     """The quantity that comparisons of ``family`` are decided by; the ``scale`` of the cells has the unit of losses."""
-    loss = LOSS if scale is None or scale.constant is None else VALUE_LOSS
+    loss = LOSS if scale is None or scale.constant is None else SHARE if scale.shared else VALUE_LOSS
     if spec.metric is None:
         return ERROR if family == "condition" else loss
     part, _, rest = spec.metric.partition("_")
@@ -97,6 +99,11 @@ def quantity_of(family: Family, spec: StudySpec, scale: Scale | None = None) -> 
 
 def outcome(label: Label, contrast: Contrast, spec: StudySpec) -> str:
     """The words for the label of a comparison."""
+    average = " on average" if contrast.by_data_set and label in ("helps", "degraded") else ""
+    return f"{_outcome(label, contrast, spec)}{average}"
+
+
+def _outcome(label: Label, contrast: Contrast, spec: StudySpec) -> str:
     quantity = quantity_of(contrast.family, spec, contrast.cell.scale)
     if label == "equivalent":
         return f"equivalent within {margin_words(contrast, spec)}"
@@ -138,6 +145,8 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
     if not all(contrast.runs):
         return f"{said}; there are no runs to compare."
     parts = [f"{said}.", f"{_measured(contrast, spec)}; {_tested(contrast, spec)}."]
+    if contrast.by_data_set:
+        return " ".join([*parts, *_by_data_set(contrast, spec), *_left_out(contrast)])
     parts += [_failures(contrast)] if contrast.failures.failed or contrast.failures.against_failed else []
     if contrast.label == "equivalent":
         rate = percent(contrast.failure_rate_not_excluded, 0)
@@ -148,10 +157,42 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
     if contrast.label == "undecided":
         parts.append(_undecided(contrast, spec))
     parts += [_cause(contrast, contrast.explanation)] if contrast.explanation is not None else []
-    if contrast.left_out:
-        seeds = f"seed{'s' * (len(contrast.left_out) > 1)} {listed(contrast.left_out)}"
-        parts.append(f"Left out, because one run of the pair is missing: {seeds}.")
-    return " ".join(parts)
+    return " ".join([*parts, *_left_out(contrast)])
+
+
+def _left_out(contrast: Contrast) -> list[str]:
+    if not contrast.left_out:
+        return []
+    seeds = f"seed{'s' * (len(contrast.left_out) > 1)} {listed(contrast.left_out)}"
+    return [f"Left out, because one run of the pair is missing: {seeds}."]
+
+
+def _by_data_set(contrast: Contrast, spec: StudySpec) -> list[str]:
+    """What the mean over several data sets is made of, whether they disagree, and what does not follow."""
+    shown, apart = quantity_of(contrast.family, spec, contrast.cell.scale).difference, contrast.apart
+    each = [
+        f"{'-' if estimate.value is None else shown(contrast.own(estimate).value or 0.0)} on {name}"
+        for name, estimate in contrast.by_data_set
+    ]
+    if contrast.contradictory:
+        alike = "The data sets contradict each other, so the mean says little: read each on its own."
+    elif apart is not None:
+        alike = f"Its size differs: the 95 % intervals of {listed(apart)} do not overlap."
+    else:
+        alike = "That its size differs between them is not shown: their 95 % intervals overlap."
+    return [
+        f"It is the mean of {listed(each)}; {same_way(contrast)}. {alike}",
+        "This is about these data sets; it does not say what happens on others.",
+    ]
+
+
+def same_way(contrast: Contrast) -> str:
+    """In how many data sets the difference has the direction of their mean."""
+    names = [name for name, _ in contrast.by_data_set]
+    others = [name for name in names if name not in contrast.agreeing]
+    if not others:
+        return f"in the same direction on {'both' if len(names) == 2 else f'all {len(names)}'} data sets"
+    return f"in the same direction on {len(contrast.agreeing)} of {len(names)} data sets, not on {listed(others)}"
 
 
 def _measured(contrast: Contrast, spec: StudySpec) -> str:
@@ -304,6 +345,12 @@ def named(cell: CellRuns) -> str:
 
 def versus(contrast: Contrast, spec: StudySpec) -> str:
     """The two sides of a comparison."""
+    if contrast.by_data_set:
+        return f"over {listed([name for name, _ in contrast.by_data_set])} together, {_versus(contrast, spec)}"
+    return _versus(contrast, spec)
+
+
+def _versus(contrast: Contrast, spec: StudySpec) -> str:
     if contrast.family == "depth":
         return f"{place(contrast.cell)} against {contrast.against.place}"
     if contrast.family == "trend":
