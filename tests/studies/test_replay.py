@@ -122,6 +122,19 @@ def test_what_was_altered_differs(cheat: str, theirs: Path, picked: str, again: 
     assert all(run.finding == "same bits" for run in done.runs if not run.chosen)
 
 
+def test_a_seed_of_the_same_stack_that_is_damaged(theirs: Path, picked: str, again: Callable[..., Replay]) -> None:
+    cell, mark = picked.rpartition("-s")[0], picked.rpartition("-")[2]
+    first, second = (theirs / f"{cell}-s{seed}-{mark}" for seed in (0, 1))
+    (first / "environment.json").unlink()
+    (second / "result.json").write_text("{")
+    done = again(theirs)
+    found = {run.run: (run.finding, run.why) for run in done.runs}
+    assert found[theirs / picked][0] == "same bits"
+    assert found[first] == ("differs", "it has no environment.json, which every run writes first")
+    assert found[second][0] == "differs"
+    assert "result.json is not readable JSON" in found[second][1]
+
+
 def elsewhere(run: RunDir, **values: float) -> None:
     """Make ``run`` one of another processor, with other bits and with ``values`` added to validation metrics."""
     edit(run.path / "environment.json", lambda c: c.update(cpu="another"))

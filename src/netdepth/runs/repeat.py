@@ -6,6 +6,7 @@ versions write other keys, and a metric of the user's own is not registered ever
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -209,22 +210,24 @@ def scatter_of(runs: Sequence[RunDir]) -> dict[str, tuple[float, ...]]:
     """The finite values of `values_of` over ``runs``, seeds of one config, by name."""
     found: dict[str, list[float]] = {}
     for run in runs:
-        for name, value in values_of(run).items():
-            if value is not None:
-                found.setdefault(name, []).append(value)
+        with contextlib.suppress(NetdepthError):  # another run of somebody's may be damaged
+            for name, value in values_of(run).items():
+                found.setdefault(name, []).extend([] if value is None else [value])
     return {name: tuple(values) for name, values in found.items()}
 
 
 def by_bits(theirs: RunDir, ours: RunDir) -> Found | str:
     """What comes of the bits of two finished folders, or why they cannot tell: the machines are of different kinds."""
-    made, environment = ours.environment(), theirs.environment()
+    made = ours.environment()
     assert made is not None
-    assert environment is not None
     try:
+        environment = theirs.environment()
         differ, untrained = other_bits(theirs, ours), other_start(theirs, ours)
+        weights = [(run.result() or RunResult()).get("weights_sha256") for run in (theirs, ours)]
     except NetdepthError as error:
         return Found("differs", str(error))
-    weights = [(run.result() or RunResult()).get("weights_sha256") for run in (theirs, ours)]
+    if environment is None:
+        return Found("differs", "it has no environment.json, which every run writes first")
     if not differ:
         records = count(len(theirs.read_metrics()), "record")
         return Found("same bits", f"weights {str(weights[0])[:10]}, {records} and all else in its files")
