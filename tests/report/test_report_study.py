@@ -297,6 +297,24 @@ def test_the_answer_comes_first_and_in_words(tmp_path: Path) -> None:
     assert [chip.label for chip in content.grids[0].lines[2].chips if chip] == ["reference", *["exploded"] * 2]
 
 
+def test_a_page_shows_the_metric_that_is_compared_and_how_often_p_values_are_multiplied(tmp_path: Path) -> None:
+    spec = small_spec(metric="val_last_accuracy", smallest_effect=0.01, looks=2)
+    content = Content(read_study(make_study(tmp_path, spec, epochs=1)))
+    assert content.grids[1].caption.startswith(
+        "One condition against another at equal depth (difference of mean validation accuracy in percentage points, n"
+    )
+    assert "where more is better" in content.method[0]
+    table = content.tables["primary"]
+    assert "difference of mean validation accuracy, 95 % interval" in " ".join(table.header).replace(
+        " (percentage points)", ""
+    )
+    difference = table.rows[0][2][0]
+    assert difference.fields == (ACCURACY, "result.json:status")  # type: ignore[union-attr]
+    assert ["analysis 2: p-values are multiplied by 6"] in content.facts
+    assert "each p-value is multiplied by 6 for the analyses" in " ".join(content.method)
+    assert any("2 × 3 = 6" in note.text for note in content.answer.notes)
+
+
 def test_a_page_says_where_another_loss_was_minimised(tmp_path: Path) -> None:
     plain = small_spec()
     smoothed = Component("cross-entropy", {"label_smoothing": 0.1})

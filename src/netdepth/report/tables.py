@@ -129,7 +129,9 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
             GridLine(name, key, None, tuple(_twin_chip(own.get(level), numbers) for level in levels))
             for (name, key), own in twins.items()
         )
-        what = "validation error in percentage points" if data.spec.by_validation else data.losses
+        one = next(contrast for own in twins.values() for contrast in own.values())
+        quantity = quantity_of(one.family, data.spec, one.cell.scale)
+        what = f"{quantity.name} in {quantity.difference_unit}" if quantity.difference_unit else quantity.name
         n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
         equal = f" at equal {factor}" if factor else ""
         caption = f"One condition against another{equal} (difference of mean {what}, n = {n} runs)"
