@@ -18,7 +18,6 @@ from netdepth.errors import BadInput
 from netdepth.report.content import Content, sources
 from netdepth.report.data import StudyData, read_study
 from netdepth.report.fingerprints import Fingerprints
-from netdepth.report.numbers import run_ranges
 from netdepth.report.page import HTML, SOURCES_FILE, TABLE, VERDICT, page_faults, table_bytes, verdict_bytes
 from netdepth.runs import SplitRecord, sound
 from netdepth.runs.folder import RunDir, list_runs
@@ -262,11 +261,11 @@ def _check_stacks(runs: list[_Run], document: StudyDocument, found: _Found) -> N
         for run in stack if len(made) > 1 else ():
             if tuple(str(run.environment.get(name)) for name in MADE_BY) != made.most_common(1)[0][0]:
                 found.of(run, ["environment.json names other versions than the runs that were trained with it"])
-    versions: dict[str, list[int]] = defaultdict(list)
-    for number, run in enumerate(runs, 1):
-        versions[f"netdepth {run.environment.get('netdepth')}, torch {run.environment.get('torch')}"].append(number)
-    if len(versions) > 1:
-        told = "; ".join(f"{name} made {run_ranges(numbers)}" for name, numbers in versions.items())
+    made_by = Counter(
+        f"netdepth {run.environment.get('netdepth')}, torch {run.environment.get('torch')}" for run in runs
+    )
+    if len(made_by) > 1:
+        told = "; ".join(f"{count(number, 'run')} by {name}" for name, number in made_by.items())
         found.notes.append(f"the runs were made by different versions: {told}")
 
 
