@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from support.made_studies import around, make_spec
+from support.made_study_folders import make_study
 
 from netdepth.errors import BadInput
+from netdepth.report import tables
+from netdepth.report.data import read_study
+from netdepth.report.numbers import Numbers, shown_text
 from netdepth.stats.exact import sign_flip_test
 from netdepth.studies.contrasts import Contrast
 from netdepth.studies.verdict import Verdict, verdict
@@ -88,6 +93,16 @@ def test_two_data_sets_that_agree() -> None:
     )
     assert [part["data_set"] for part in entry["data_sets"]] == ["ten", "five"]
     assert len(entry["runs"]) == 20
+
+
+def test_the_page_shows_it_in_its_own_unit(tmp_path: Path) -> None:
+    data = read_study(make_study(tmp_path, of_sets(seeds=(0, 1)), epochs=1))
+    rows = tables.comparison_table(data, Numbers(data), primary=True)
+    title = "difference of mean training loss (% of the loss of guessing), 95 % interval"
+    shown = {shown_text(row[0]): shown_text(row[rows.header.index(title)]) for row in rows.rows}
+    assert len(shown) == 4
+    assert [text for name, text in shown.items() if "together" not in name] == ["-", "-"]
+    assert all(" %" in text for name, text in shown.items() if "together" in name)
 
 
 def test_where_nothing_is_there_nothing_is_claimed() -> None:

@@ -238,7 +238,9 @@ class Numbers:
         return ERRORS if contrast.family == "condition" else LOSSES
 
     def _sort(self, contrast: Contrast) -> Sort:
-        return "percent" if quantity_of(contrast.family, self.data.spec).per_unit == 100 else "loss"
+        return (
+            "percent" if quantity_of(contrast.family, self.data.spec, contrast.cell.scale).per_unit == 100 else "loss"
+        )
 
     def sizes(self, contrast: Contrast) -> list[Number | str]:
         """How many runs, or pairs of runs, are compared."""
