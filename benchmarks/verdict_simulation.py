@@ -191,6 +191,15 @@ def equivalent_or_better(contrast: Contrast) -> bool:
     return contrast.label in ("equivalent", "helps") or contrast.harm == "validation only"
 
 
+def equivalent_although_failed(contrast: Contrast) -> bool:
+    """More of the deep ones fail; those that train do not differ. No ten runs exclude a failure rate of 5 %, and the
+    sentence says so; but where a run failed, "equivalent" is wrong."""
+    failed = contrast.failures.failed + contrast.failures.against_failed > 0
+    return (
+        (contrast.label == "equivalent" and failed) or contrast.label == "helps" or contrast.harm == "validation only"
+    )
+
+
 def overfits_or_better(contrast: Contrast) -> bool:
     """The deep ones are worse by less than the margin, and do not overfit."""
     if contrast.family != "depth":
@@ -212,7 +221,7 @@ ROWS: dict[str, tuple[Draw, Wrong]] = {
     "six times the scatter, skewed": (partial(scattered, skewed=True), any_difference),
     "worse by the margin": (at_the_margin, equivalent_or_better),
     "worse by the margin, much scatter": (partial(at_the_margin, sd=0.02), equivalent_or_better),
-    "one in twenty explodes at depth": (rarely_failing, equivalent_or_better),
+    "one in twenty explodes at depth": (rarely_failing, equivalent_although_failed),
     "worse, but no overfitting": (worse_everywhere, overfits_or_better),
 }
 
