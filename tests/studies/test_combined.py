@@ -158,3 +158,13 @@ def test_what_cannot_be_combined_is_refused_in_one_line(changes, words: str) -> 
     with pytest.raises(BadInput, match=words) as error:
         of_sets(**changes)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_undecided_is_what_was_asked() -> None:
+    asked = (
+        Primary("shortcut", 16, "ten, residual", "ten, plain", aim="not worse", margin=0.1),
+        Primary("interaction", 16, "ten, residual", "ten, plain"),
+    )
+    judged = found(deep_plain(-0.1, 0), primary=asked, combine=None, seeds_of={"ten, plain": tuple(range(12))})
+    assert "ten (residual) is worse than ten (plain) by more than 0.1 nats at depth 16" in judged.answer
+    assert "10 and 12 pairs of runs by seed" in " ".join(s.text for s in judged.sentences)

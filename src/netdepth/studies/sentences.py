@@ -21,6 +21,7 @@ from netdepth.studies.wording import (
     OUTCOMES,
     comparison_words,
     failed_words,
+    margin_words,
     named,
     outcome,
     place,
@@ -186,6 +187,8 @@ def _fates(said: Sentence) -> str:
 def _depth_helps(said: Sentence) -> str:
     spec = said.spec
     helped = [f"{named(own[0].cell)} {_where(spec, own)}" for own in by_condition(said.cells).values()]
+    if not spec.factor_axis.numeric and len(helped) == 1 and spec.metric is None:
+        return f"{helped[0]}: training is better than {spec.where(spec.reference_level)}"
     if not spec.factor_axis.numeric:
         return f"{_judged(spec)} is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
     return f"{said.spec.factor_name} helps {listed(helped)}"
@@ -215,12 +218,19 @@ def _pair_in_short(said: Sentence) -> str:
         if label in FATES:
             words = f"{OUTCOMES[label]} more often than"
         elif label == "equivalent":
-            words = f"is {words} to"
+            parts.append(
+                f"is equivalent to {right} {words.removeprefix('equivalent ')} {_where(said.spec, own)}".rstrip()
+            )
+            continue
         else:
             words = f"{'is ' if label == 'not worse' else '' if loss else 'has a '}{words} than"
         parts.append(f"{words} {right} {_where(said.spec, own)}".rstrip())
     if parts:
         return f"{left} {listed(parts)}"
+    if all(contrast.item.aim == "not worse" for contrast in contrasts):
+        margin = margin_words(contrasts[0], said.spec).removeprefix("± ")
+        where = _where(said.spec, contrasts)
+        return f"it is undecided whether {left} is worse than {right} by more than {margin} {where}".rstrip()
     if not loss:
         better = outcome("helps", contrasts[0], said.spec)
         return f"it is undecided whether {left} has a {better} than {right}"

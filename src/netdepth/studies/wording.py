@@ -27,8 +27,8 @@ from netdepth.text import (
 )  # fmt: skip
 
 __all__ = [
-    "CAUSES", "LOSSES", "OUTCOMES", "Quantity", "cell_words", "comparison_words", "failed_words", "named", "outcome",
-    "place", "quantity_of", "same_way", "shown_estimate", "versus",
+    "CAUSES", "LOSSES", "OUTCOMES", "Quantity", "cell_words", "comparison_words", "failed_words", "margin_words",
+    "named", "outcome", "place", "quantity_of", "same_way", "shown_estimate", "versus",
 ]  # fmt: skip
 
 OUTCOMES: dict[Label, str] = {
@@ -214,6 +214,8 @@ def _measured(contrast: Contrast, spec: StudySpec) -> str:
         runs = f"{listed(n)} runs" if len(set(n)) > 1 or len(n) == 2 else f"{n[0]} runs each"
     else:
         runs = f"{count(n[0], 'pair')} of runs by seed" if len(n) == 2 else f"{n[0]} runs each, paired by seed"
+        if contrast.design == "paired within conditions":
+            runs = f"{n[0]} and {n[-1]} pairs of runs by seed"
     means = " against ".join(quantity.mean(mean) for mean in contrast.own_means)
     if contrast.family == "trend":
         means = f"from {quantity.mean(contrast.own_means[0])} to {quantity.mean(contrast.own_means[-1])}"
