@@ -199,17 +199,15 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
 def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
     """The comparisons named beforehand, or the others, which have no verdict and no corrected p-value."""
     rows: list[dict[str, Shown]] = []
-    for contrast in data.verdict.contrasts if data.verdict is not None else ():
-        if contrast.primary != primary:
-            continue
-        quantity = quantity_of(contrast.family, data.spec, contrast.cell.scale)
-        unit = f" ({quantity.difference_unit})" if quantity.unit else ""
+    contrasts = [c for c in (data.verdict.contrasts if data.verdict is not None else ()) if c.primary == primary]
+    differences = [_difference(contrast, data.spec) for contrast in contrasts]
+    for contrast, difference in zip(contrasts, differences, strict=True):
         beside = data.spec.metric is None and contrast.family != "condition" and len(contrast.runs) == 2
         rows.append(
             {
                 "comparison": [versus(contrast, data.spec)],
                 "verdict": [numbers.contrast_label(contrast, WORDS[contrast.label] or "-")],
-                f"difference of mean {quantity.name}{unit}, 95 % interval": numbers.difference(contrast),
+                **{title: numbers.difference(contrast) if title == difference else ["-"] for title in differences},
                 "interval at the level of its test": numbers.corrected_interval(contrast),
                 "n": numbers.sizes(contrast),
                 "failed": numbers.failed(contrast),
@@ -222,6 +220,13 @@ def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
         )
     caption = "Named before the runs: these may claim" if primary else "Not named before the runs: they claim nothing"
     return _table(caption, rows, text=("comparison", "verdict", "failed", "made from runs"))
+
+
+def _difference(contrast: Contrast, spec: StudySpec) -> str:
+    """The head of the column of its difference, with the unit."""
+    quantity = quantity_of(contrast.family, spec, contrast.cell.scale)
+    unit = f" ({quantity.difference_unit})" if quantity.unit else ""
+    return f"difference of mean {quantity.name}{unit}, 95 % interval"
 
 
 def run_table(data: StudyData, numbers: Numbers) -> Table:
