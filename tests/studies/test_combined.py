@@ -168,3 +168,9 @@ def test_what_is_undecided_is_what_was_asked() -> None:
     judged = found(deep_plain(-0.1, 0), primary=asked, combine=None, seeds_of={"ten, plain": tuple(range(12))})
     assert "ten (residual) is worse than ten (plain) by more than 0.1 nats at depth 16" in judged.answer
     assert "10 and 12 pairs of runs by seed" in " ".join(s.text for s in judged.sentences)
+
+
+def test_less_of_the_factor_is_not_said_to_help_as_more_of_it() -> None:
+    asked = {"primary": (Primary("depth", 2, "ten, plain"),), "reference": "16", "combine": None}
+    judged = found(deep_plain(0.1, 0), **asked)
+    assert judged.answer == "Ten (plain) at depth 2: training is better than at depth 16."

@@ -185,13 +185,14 @@ def _fates(said: Sentence) -> str:
 
 
 def _depth_helps(said: Sentence) -> str:
+    """Where training is better; that more of the factor helps can be said of levels above the reference alone."""
     spec = said.spec
     helped = [f"{named(own[0].cell)} {_where(spec, own)}" for own in by_condition(said.cells).values()]
-    if not spec.factor_axis.numeric and len(helped) == 1 and spec.metric is None:
+    if spec.factor_axis.numeric and spec.reference_level == spec.levels[0]:
+        return f"{spec.factor_name} helps {listed(helped)}"
+    if len(helped) == 1 and spec.metric is None:
         return f"{helped[0]}: training is better than {spec.where(spec.reference_level)}"
-    if not spec.factor_axis.numeric:
-        return f"{_judged(spec)} is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
-    return f"{said.spec.factor_name} helps {listed(helped)}"
+    return f"{_judged(spec)} is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
 
 
 def _depth_has_no_effect(said: Sentence) -> str:
