@@ -50,7 +50,7 @@ def test_degraded_with_its_numbers_and_words() -> None:
     assert "Mean training loss 0.500 against 0.100 nats, difference +0.400 nats (99.22 % interval [" in text
     assert "] at the level of its test, 95 % interval [+0.36" in text
     assert "10 pairs of runs by seed; corrected p = 0.012 in one family of 6 comparisons (exact sign-flip test" in text
-    assert "Student's t test of logarithms" in text
+    assert "Student's t test, also of logarithms" in text
     because = "because its training loss itself is higher, and none of its runs failed"
     assert f"Consistent with an optimisation that is harder, {because}." in text
 

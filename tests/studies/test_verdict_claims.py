@@ -110,7 +110,7 @@ def test_a_loss_of_zero_has_no_logarithm_but_a_verdict() -> None:
     assert it.label == "helps"
     assert it.cell.loss.method == "Student t"
     assert tested.tests.t == "Student's t test"
-    assert contrast(found, "depth", "plain", 8).tests.t == "Student's t test of logarithms"
+    assert contrast(found, "depth", "plain", 8).tests.t == "Student's t test, also of logarithms"
 
 
 # --- what may claim ---

@@ -114,9 +114,9 @@ def combination_interval(
     Raises:
         BadInput: as `mean_interval`.
     """
-    statistic, method = "combination of means", "Welch t"
+    statistic, method = "combination of means", "Welch t" if len(samples) > 1 else "Student t"
     if scale == "log":
-        statistic, method = "product of powers of geometric means", "Welch t on logarithms"
+        statistic, method = "product of powers of geometric means", f"{method} on logarithms"
     n = min(map(len, samples))
     if n == 0:
         return Estimate(statistic, None, None, None, level, 0, "none: no value in a group")

@@ -2,7 +2,7 @@
 
 Of each comparison up to four things are asked (`stats.family` corrects them together, at 0.05 for the study):
 
-1. Do the two differ? Both the exact test of the capped losses and the t test of their logarithms have to say so.
+1. Do the two differ? The exact test of the capped losses has to say so, and the t test of them and of their logarithms.
 2. Does one fail more often? Fisher's exact test of the runs that exploded or stayed at chance.
 3. Are they equivalent, that is, does the difference lie inside ± the smallest effect of interest? Two one-sided t
    tests; not asked where a run failed, or where the 95 % interval excludes 0.

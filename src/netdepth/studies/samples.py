@@ -85,15 +85,18 @@ class Samples:
         return permutation_test(*samples)
 
     def t_test(self) -> tuple[float, str]:
-        """The p-value of the t test that allows unequal variances, of logarithms where all values are above 0.
+        """The p-value of the t test that allows unequal variances: the larger of that of the values and, where all are
+        above 0, that of their logarithms.
 
         Differences of differences are compared as they are: on logarithms they would ask another question.
         """
+        name = ("Student's" if self.design == "paired" else "Welch's") + " t test"
+        p = combination_p(*self.combined(self.values, self.side_weights))
         interaction = len(self.values) == 4 and self.scores is None
-        logs = min((v for side in self.values for v in side), default=0) > 0 and not interaction
-        values = [[math.log(v) for v in side] for side in self.values] if logs else self.values
-        name = ("Student's" if self.design == "paired" else "Welch's") + " t test" + " of logarithms" * logs
-        return combination_p(*self.combined(values, self.side_weights)), name
+        if interaction or min((v for side in self.values for v in side), default=0) <= 0:
+            return p, name
+        logarithms = [[math.log(v) for v in side] for side in self.values]
+        return max(p, combination_p(*self.combined(logarithms, self.side_weights))), f"{name}, also of logarithms"
 
     def equivalence(self, margin: float, relative: bool) -> float:
         """The p-value of "it lies within ± ``margin``"; ``relative``: a share of the last side's mean."""
