@@ -8,7 +8,18 @@ import math
 
 import numpy as np
 import pytest
-from support.made_studies import around, cause_of, cell, contrast, judged, make_spec, make_table, said, words_of
+from support.made_studies import (
+    CHANCE,
+    around,
+    cause_of,
+    cell,
+    contrast,
+    judged,
+    make_spec,
+    make_table,
+    said,
+    words_of,
+)
 
 from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, TrainConfig
 from netdepth.errors import BadInput
@@ -407,3 +418,49 @@ def test_a_table_that_does_not_fit_the_plan_is_refused(change, words) -> None:
     with pytest.raises(BadInput, match=words) as error:
         verdict(change(make_table(SPEC)), SPEC)
     assert "\n" not in str(error.value)
+
+
+def test_a_failure_is_called_what_the_other_cell_lacks() -> None:
+    spec = make_spec(seeds=tuple(range(20)), primary=(Primary("depth", 8, "plain"),))
+    losses = {("plain", 2): [math.inf] * 6 + around(0.1, 14), ("plain", 8): [math.inf] * 6 + [CHANCE] * 14}
+    found = judged(losses, spec)
+    assert cell(found, "plain", 8).label == "at chance"  # as many exploded at depth 2
+    assert cause_of(cell(found, "plain", 8)) == "stuck"
+
+
+def test_a_run_that_ended_without_a_result_has_not_failed() -> None:
+    for status in ("crashed", "killed", "failed", "unfinished"):
+        found = judged({("plain", 8): [math.nan] * 10}, status={("plain", 8, seed): status for seed in range(1, 10)})
+        deep = cell(found, "plain", 8)
+        assert (len(deep.cell.runs), len(deep.cell.missing), deep.label) == (1, 9, "undecided"), status
+
+
+def test_not_worse_at_a_depth_is_in_the_answer_and_in_the_condition() -> None:
+    spec = make_spec(primary=tuple(Primary("depth", d, "plain", aim="not worse", margin=0.02) for d in (8, 32)))
+    found = judged({("plain", 32): around(0.3, stream=4)}, spec)
+    assert found.answer == (
+        "Not worse by more than 0.02 nats than training at depth 2: plain at depth 8; for the others it is undecided "
+        "what depth does."
+    )
+    assert "plain: not worse by more than 0.02 nats at depth 8; undecided at depth 32." in said(found)
+
+
+def test_a_p_value_names_the_analyses_that_it_was_multiplied_for() -> None:
+    words = {
+        (1, 1): "in one family of 6 comparisons (",
+        (3, 1): "in one family of 6 comparisons and for 3 analyses (",
+        (3, 2): "in one family of 6 comparisons and for 3 analyses (",
+        (None, 1): "in one family of 6 comparisons and for analysis 1 of an open number (",
+    }
+    for (declared, look), expected in words.items():
+        assert expected in said(judged(spec=make_spec(max_looks=declared, looks=look)))
+
+
+def test_one_run_shows_no_scatter_and_promises_none() -> None:
+    spec = make_spec(seeds=(0,))
+    places = [(cell.condition, cell.level) for cell in spec.cells]
+    one = {place: [0.03] for place in places}
+    found = judged({place: [0.1] for place in places}, spec, errors=one, gaps=one)
+    assert "One run shows no scatter: to decide it takes a new study with 6 seeds or more." in said(found)
+    assert "stay as measured" not in said(found)
+    assert found.warnings[0].startswith("1 seed cannot decide any of the 6 comparisons")

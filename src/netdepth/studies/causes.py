@@ -58,7 +58,8 @@ def _cause(contrast: Contrast, spec: StudySpec, settings: Settings) -> Cause | N
     if contrast.by_data_set:
         return None
     if contrast.label in (*WORSE, "helps") and contrast.claims("failures"):  # of the worse one, whichever that is
-        return FAILED[failed_as(contrast.worse.runs)]
+        better = contrast.cell if contrast.worse is contrast.against else contrast.against
+        return FAILED[failed_as(contrast.worse.runs, better.runs)]
     if contrast.harm == "validation only":
         return "overfitting"
     if contrast.label not in ("degraded", "helps") or contrast.family == "condition" or len(contrast.runs) != 2:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from netdepth.config import canonical_json
 from netdepth.errors import BadInput, choose
-from netdepth.runs.table import COLUMNS, UNFINISHED
+from netdepth.runs.table import COLUMNS
 from netdepth.stats.intervals import BOOTSTRAP_FROM, Estimate, bootstrap_interval, mean_interval, prediction_interval
 from netdepth.studyspec import StudySpec
 
@@ -36,6 +36,9 @@ VAL_LOSS = "val_last_loss"
 
 PROBED = {RATIO: "probes/init.json:gradient_ratio"}
 """Where a number stands that `COLUMNS` does not know, unless the table's ``attrs["sources"]`` say otherwise."""
+
+FINISHED = ("completed", "stopped_early", "stopped_overfit", "diverged")
+"""Ends with a result; a run with any other status, such as one that crashed, is missing."""
 
 CHANCE_SHARE = 0.98
 """A training loss of at least this share of the labels' entropy has learned nothing but how frequent each is."""
@@ -214,7 +217,7 @@ def cells_of(table: pandas.DataFrame, spec: StudySpec) -> tuple[dict[tuple[str, 
         scale = scales[condition, level]
         for seed in sorted(spec.seeds_for(condition)):
             row = by_seed.get(seed, {"status": "no run", "folder": None})
-            if row["status"] in ("no run", *UNFINISHED):
+            if row["status"] not in FINISHED:
                 folder = row["folder"]
                 missing.append(Missing(seed, str(row["status"]), folder if isinstance(folder, str) else None))
             else:

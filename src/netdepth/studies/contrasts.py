@@ -38,7 +38,7 @@ Label = Literal[
     "reference", "not judged",
 ]  # fmt: skip
 LABELS: tuple[Label, ...] = get_args(Label)
-"""``exploded``, ``vanished``, ``at chance``: worse, and more of its runs fail, most of them so. ``degraded``: worse.
+"""``exploded``, ``vanished``, ``at chance``: worse, and more of its runs fail, mostly in this way. ``degraded``: worse.
 ``helps``: better. ``equivalent``: the difference is inside ± the smallest effect. ``not worse``: at most by its margin.
 ``reference``: what the others are compared with. ``exploratory``: not named beforehand, claims nothing.
 ``not judged``: the study may stop its runs early, so their budgets differ."""
@@ -455,7 +455,7 @@ def _judge(contrast: Contrast, shares: Mapping[Question, Corrected], spec: Study
     elif found.claims("difference"):
         label = "helps" if (found.difference.value or 0) < 0 else "degraded"
         if label == "degraded" and found.claims("failures"):
-            label = failed_as(found.cell.runs)
+            label = failed_as(found.cell.runs, found.against.runs)
     elif found.claims("equivalence"):
         label = "equivalent"
     by_training = found.family != "condition" and (spec.metric is None or spec.metric.startswith("train_"))
@@ -465,7 +465,11 @@ def _judge(contrast: Contrast, shares: Mapping[Question, Corrected], spec: Study
     return dataclasses.replace(found, label=label, harm=harm)
 
 
-def failed_as(runs: Sequence[CellRun]) -> Label:
-    """What most of the failed runs share."""
+def failed_as(runs: Sequence[CellRun], others: Sequence[CellRun]) -> Label:
+    """How ``runs`` failed more often than ``others``: the kind whose share exceeds that of the others most."""
     kinds: tuple[Label, ...] = ("exploded", "vanished", "at chance")
-    return max(kinds, key=lambda kind: sum(run.kind == kind for run in runs))
+
+    def share(kind: Label, of: Sequence[CellRun]) -> float:
+        return sum(run.kind == kind for run in of) / max(len(of), 1)
+
+    return max(kinds, key=lambda kind: share(kind, runs) - share(kind, others))

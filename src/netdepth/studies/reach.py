@@ -10,7 +10,7 @@ from netdepth.stats.intervals import seeds_needed
 from netdepth.studies.contrasts import Contrast
 from netdepth.studies.samples import LEVEL, design_of, first_level
 from netdepth.studyspec import StudySpec
-from netdepth.text import p_value
+from netdepth.text import count, p_value
 
 __all__ = ["POWER", "more_seeds", "out_of_reach"]
 
@@ -31,7 +31,7 @@ def out_of_reach(spec: StudySpec) -> list[str]:
             short[n, design] = short.get((n, design), 0) + 1
     total = len(spec.primary)
     return [
-        f"{n} seeds cannot decide {_some(many, total)}: the smallest "
+        f"{count(n, 'seed')} cannot decide {_some(many, total)}: the smallest "
         f"corrected p of {n} against {n} runs is {p_value(min(1.0, smallest_p(n, design) / level * LEVEL))}, "
         f"above {LEVEL}; {seeds_to_reach(level, design)} seeds can"
         for (n, design), many in short.items()

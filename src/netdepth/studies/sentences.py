@@ -197,13 +197,20 @@ def _depth_helps(said: Sentence) -> str:
 
 def _depth_has_no_effect(said: Sentence) -> str:
     factor, reference = said.spec.factor_name, said.spec.where(said.spec.reference_level)
-    same = [item for item in said.cells if item.label == "equivalent" and item.contrast is not None]
+    same = [item for item in said.cells if item.label in ("equivalent", "not worse") and item.contrast is not None]
     if not same:
         return f"it is undecided what {factor} does"
-    words = {item.contrast and outcome("equivalent", item.contrast, said.spec) for item in same}
-    alike = [f"{named(own[0].cell)} {_where(said.spec, own)}" for own in by_condition(same).values()]
+    places: dict[str, list[CellVerdict]] = {}
+    for item in same:
+        assert item.contrast is not None, "only a comparison says so"
+        words = outcome(item.label, item.contrast, said.spec)
+        places.setdefault(f"{words} {'to' if item.label == 'equivalent' else 'than'}", []).append(item)
+    parts = []
+    for words, items in sorted(places.items()):
+        alike = [f"{named(own[0].cell)} {_where(said.spec, own)}" for own in by_condition(items).values()]
+        parts.append(f"{words} training {reference}: {listed(alike)}")
     rest = "" if len(same) == len(said.cells) else f"; for the others it is undecided what {factor} does"
-    return f"{' and '.join(sorted(map(str, words)))} to training {reference}: {listed(alike)}{rest}"
+    return f"{'; '.join(parts)}{rest}"
 
 
 def _pair_in_short(said: Sentence) -> str:
@@ -275,7 +282,7 @@ def _condition(said: Sentence) -> str:
     if said.spec.by_validation:
         return "; ".join(_reached(item.cell, said) for item in said.cells)
     reference, parts = said.spec.where(said.spec.reference_level), []
-    for label in ("exploded", "vanished", "at chance", "degraded", "helps", "equivalent", "undecided"):
+    for label in ("exploded", "vanished", "at chance", "degraded", "helps", "equivalent", "not worse", "undecided"):
         own = [item for item in said.cells if item.label == label and item.contrast is not None]
         if not own or own[0].contrast is None:
             continue

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from netdepth.stats.family import spending
 from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
 from netdepth.studies.contrasts import WORSE, Cause, CellVerdict, Contrast, Explanation, Label
@@ -156,7 +157,7 @@ def comparison_words(contrast: Contrast, spec: StudySpec) -> str:
         )
     if contrast.label == "undecided":
         parts.append(_undecided(contrast, spec))
-    parts += [_cause(contrast, contrast.explanation)] if contrast.explanation is not None else []
+    parts += [_cause(contrast, contrast.explanation, spec)] if contrast.explanation is not None else []
     return " ".join([*parts, *_left_out(contrast)])
 
 
@@ -236,9 +237,16 @@ def _tested(contrast: Contrast, spec: StudySpec) -> str:
     if contrast.corrected_p is None:
         claim = "not named before the runs, so it claims nothing"
         return f"{p_equals(tests.p)}, not corrected ({how}): {claim}"
-    times = f" and for {count(spec.looks, 'analysis', 'analyses')}" if spec.looks > 1 else ""
+    times = f" and for {_analyses(spec)}" if spending(spec.looks, spec.max_looks) > 1 else ""
     family = count(len(spec.primary), "comparison")
     return f"corrected {p_equals(contrast.corrected_p)} in one family of {family}{times} ({how})"
+
+
+def _analyses(spec: StudySpec) -> str:
+    """The analyses that a p-value is corrected for."""
+    if spec.max_looks is None:
+        return f"analysis {spec.looks} of an open number"
+    return count(spec.max_looks, "analysis", "analyses")
 
 
 def failed_words(cell: CellRuns) -> str:
@@ -266,6 +274,9 @@ def _undecided(contrast: Contrast, spec: StudySpec) -> str:
         reason = "Where runs fail, no equivalence is claimed. "
     else:
         reason = ""
+    if contrast.samples.n < 2:
+        needed = f"{count(seeds or 2, 'more seed')}" if again else f"a new study with {count(seeds or 2, 'seed')}"
+        return f"{reason}One run shows no scatter: to decide it takes {needed} or more."
     if seeds is None:
         return f"{reason}Not even a thousand seeds would decide it, if difference and scatter stay as measured."
     if again:
@@ -276,9 +287,10 @@ def _undecided(contrast: Contrast, spec: StudySpec) -> str:
     )
 
 
-def _cause(contrast: Contrast, explanation: Explanation) -> str:
+def _cause(contrast: Contrast, explanation: Explanation, spec: StudySpec) -> str:
     """What the worse cell is consistent with and why, and the cause that another comparison isolates."""
     worse, others, because = contrast.explained_cell, explanation.others, explanation.isolated
+    trained = "lower" if contrast.label == "helps" else f"equivalent within {margin_words(contrast, spec)}"
     reasons: dict[Cause, str] = {
         "explosion": failed_words(worse),
         "vanishing": f"{failed_words(worse)}, and at initialisation the first layer receives "
@@ -289,7 +301,7 @@ def _cause(contrast: Contrast, explanation: Explanation) -> str:
         "overfitting": "the validation error is higher "
         f"({percent(contrast.val_means[0])} against {percent(contrast.val_means[1])}), the gap between validation and "
         f"training loss is larger (by {significant(contrast.gap_difference.value)}{worse.scale.unit}, corrected "
-        f"{p_equals(contrast.p_of('overfitting'))}), and the training loss is not worse",
+        f"{p_equals(contrast.p_of('overfitting'))}), and the training loss is {trained}",
     }
     where = "" if worse is contrast.cell else f" in {place(worse)}"
     text = f"Consistent with {CAUSES[explanation.cause]}{where}, because {reasons[explanation.cause]}."
