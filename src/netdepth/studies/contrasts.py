@@ -338,7 +338,8 @@ def _contrast(
     error, gap = (
         (samples_of(item, two, value, spec) for value in (_val_error, _gap)) if len(sides) == 2 else (None, None)
     )
-    difference, (t_p, t_name) = samples.interval(), samples.t_test()
+    failed = any(run.kind != "trained" for runs in samples.runs for run in runs)
+    difference, (t_p, t_name) = samples.interval(), samples.t_test(failed)
     exact = None if labels_only and t_p > LEVEL else samples.exact()
     tests = Tests(exact.p if exact else 1.0, exact.method if exact else "none: no value", t_p, t_name)
     failures = _failures(cell, against)

@@ -84,9 +84,10 @@ class Samples:
             return sign_flip_test(samples[0])
         return permutation_test(*samples)
 
-    def t_test(self) -> tuple[float, str]:
+    def t_test(self, failed: bool = False) -> tuple[float, str]:
         """The p-value of the t test that allows unequal variances: the larger of that of the values and, where all are
-        above 0, that of their logarithms.
+        above 0, that of their logarithms; of these alone if a run ``failed``, because then a few values at the cap
+        scatter so widely that the test of the values finds nothing.
 
         Differences of differences are compared as they are: on logarithms they would ask another question.
         """
@@ -96,7 +97,10 @@ class Samples:
         if interaction or min((v for side in self.values for v in side), default=0) <= 0:
             return p, name
         logarithms = [[math.log(v) for v in side] for side in self.values]
-        return max(p, combination_p(*self.combined(logarithms, self.side_weights))), f"{name}, also of logarithms"
+        logarithmic = combination_p(*self.combined(logarithms, self.side_weights))
+        return (
+            (logarithmic, f"{name} of logarithms") if failed else (max(p, logarithmic), f"{name}, also of logarithms")
+        )
 
     def equivalence(self, margin: float, relative: bool) -> float:
         """The p-value of "it lies within ± ``margin``"; ``relative``: a share of the last side's mean."""
