@@ -88,3 +88,7 @@ def test_a_table_in_a_pipe_is_plain_and_whole(monkeypatch: pytest.MonkeyPatch) -
     assert out.getvalue().splitlines() == [
         "Runs", "", "name       loss", "---------  ----", "a\\x1b[1m   0.25", "", "long name  10.5", "",
     ]  # fmt: skip
+
+
+def test_a_negative_zero_has_no_minus() -> None:
+    assert (text.significant(-0.0), text.significant(-0.0, sign=True)) == ("0.00", "+0.00")

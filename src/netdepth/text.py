@@ -45,6 +45,7 @@ def significant(value: float | None, digits: int = 3, *, sign: bool = False) -> 
         return "-"
     if not math.isfinite(value):
         return "not finite"
+    value = value or 0.0  # not "−0.00"
     return _minus(f"{value:{'+' * sign}#.{digits}g}".rstrip("."))
 
 
@@ -170,7 +171,7 @@ STATUS_WORDS: Mapping[str, str] = {
 }  # fmt: skip
 """What a person reads for the status of a run."""
 
-SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size"}
+SETTINGS = {"optimizer.lr": "learning rate", "train.batch_size": "batch size", "model.shortcut": "shortcut"}
 """Names of settings for people; other settings are called by their path."""
 
 

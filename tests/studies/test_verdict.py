@@ -306,11 +306,9 @@ def test_a_cause_is_named_where_two_cells_differ_in_one_setting_and_a_planned_co
     assert shortcut.label == "helps"
     for it in (tested, shortcut):
         because = it.explanation.isolated
-        assert (because.setting, because.value, because.other) == ("model.shortcut", "identity", "none")
+        assert (because.setting, because.value, because.other) == ("shortcut", "identity", "none")
         assert because.p == shortcut.corrected_p
-    isolates = (
-        "The study isolates a cause: with model.shortcut identity instead of none and all else equal it is better"
-    )
+    isolates = "The study isolates a cause: with shortcut identity instead of none and all else equal it is better"
     assert isolates in words_of(found, cell(found, *DEEP))
     # Not planned, not found, or more than one setting apart: a suggestion alone.
     both = {"plain": {"model.shortcut": "none"}, "residual": {"model.shortcut": "identity", "model.init": "default"}}

@@ -12,11 +12,14 @@ from support.made_studies import CONDITIONS, around, cause_of, cell, contrast, j
 
 from netdepth.stats.exact import permutation_test, sign_flip_test, trend_test
 from netdepth.stats.intervals import combination_interval, combination_p
+from netdepth.studies.cells import source_of_score
 from netdepth.studies.reach import more_seeds, out_of_reach
+from netdepth.studies.wording import quantity_of
 from netdepth.studyspec import Axis, Primary
 
 NAN = math.nan
 LEVELS = ("2", "8", "32")
+TWINS = ("residual", "plain")
 CLEAR = {("plain", 8): around(0.2, sd=0.02, stream=1), ("plain", 32): around(0.3, sd=0.02, stream=2)}
 
 
@@ -251,6 +254,25 @@ def test_without_a_factor_two_conditions_are_compared() -> None:
     assert "depth" not in said(found).lower()
     assert judged(spec=spec).answer == "Residual is equivalent within ± 0.02 nats to plain."
     json.dumps(found.as_json(), allow_nan=False)
+
+
+def test_a_study_of_a_metric_says_so_in_its_answer_and_reads_it_where_it_stands() -> None:
+    assert source_of_score("val_last_r2") == "result.json:val.last.r2"
+    spec = make_spec(metric="val_last_loss", primary=(Primary("depth", 32, "plain"), Primary("shortcut", 32, *TWINS)))
+    words = judged(spec=spec).answer
+    assert "By validation loss" in words or "validation loss" in words
+    assert quantity_of("depth", make_spec(metric="val_last_f1_weighted", better="higher")).name == (
+        "validation F1 (weighted)"
+    )
+
+
+def test_a_comparison_that_a_claim_of_others_brings_in_reach_is_not_called_undecidable() -> None:
+    pairs = (Primary("depth", 8, "plain"), Primary("depth", 8, "residual"))
+    few = make_spec(seeds=tuple(range(7)), seeds_of={"plain": tuple(range(4))}, primary=pairs)
+    (line,) = out_of_reach(few)
+    assert line.startswith("4 seeds can decide 1 of the 2 comparisons only after a claim of others: ")
+    (line,) = out_of_reach(make_spec(seeds=tuple(range(4)), primary=pairs))
+    assert line.startswith("4 seeds cannot decide any of the 2 comparisons: ")
 
 
 def test_conditions_may_have_other_numbers_of_seeds() -> None:

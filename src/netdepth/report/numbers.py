@@ -17,7 +17,7 @@ from typing import Literal
 
 from netdepth.report.data import StudyData, StudyRun
 from netdepth.stats.intervals import Estimate
-from netdepth.studies.cells import ACCURACY, LOSS, RATIO, VAL_LOSS, CellRuns
+from netdepth.studies.cells import ACCURACY, LOSS, RATIO, VAL_LOSS, CellRuns, source_of_score
 from netdepth.studies.contrasts import CellVerdict, Contrast
 from netdepth.studies.sentences import Sentence
 from netdepth.studies.table import SOURCES
@@ -136,7 +136,7 @@ class Numbers:
         self.everything = tuple(run.number for run in data.runs)
         contrasts = data.verdict.contrasts if data.verdict is not None else ()
         metric = data.spec.metric
-        self.judged = JUDGED if metric is None else tuple(dict.fromkeys((*JUDGED, SOURCES[metric])))
+        self.judged = JUDGED if metric is None else tuple(dict.fromkeys((*JUDGED, _source(metric))))
         """All that labels and corrected p-values look at."""
         self.family = tuple(sorted({n for contrast in contrasts if contrast.primary for n in self.counted(contrast)}))
         """The runs of all comparisons named beforehand: the correction looks at all of them."""
@@ -180,6 +180,14 @@ class Numbers:
     def loss(self, cell: CellRuns) -> list[Number | str]:
         """The mean training loss with its interval."""
         return shown_estimate(cell.loss, self.of_cell(cell), LOSSES, "loss")
+
+    def compared_value(self, cell: CellRuns) -> list[Number | str]:
+        """The mean of what the levels of a study are judged by, with its interval."""
+        spec = self.data.spec
+        if spec.metric is None:
+            return self.loss(cell)
+        sort: Sort = "percent" if quantity_of("depth", spec, cell.scale).per_unit == 100 else "loss"
+        return shown_estimate(cell.metric, self.of_cell(cell), (_source(spec.metric), STATUS), sort)
 
     def measured(self, cell: CellRuns) -> Number:
         """The median training loss as measured, not capped; a run that diverged lies above all others."""
@@ -234,7 +242,7 @@ class Numbers:
 
     def _decided_by(self, contrast: Contrast) -> tuple[str, ...]:
         if self.data.spec.metric is not None:
-            return (SOURCES[self.data.spec.metric], STATUS)
+            return (_source(self.data.spec.metric), STATUS)
         return ERRORS if contrast.family == "condition" else LOSSES
 
     def _sort(self, contrast: Contrast) -> Sort:
@@ -275,6 +283,10 @@ class Numbers:
             value = 1 - value
         text = {"loss": significant, "percent": percent, "plain": _plain}[sort](value)
         return Number(text, value, (run.number,), (SOURCES[column],))
+
+
+def _source(metric: str) -> str:
+    return SOURCES.get(metric) or source_of_score(metric)
 
 
 def _plain(value: float) -> str:

@@ -116,8 +116,9 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         against = f" against {data.spec.place(data.spec.reference_level)}" if tested else ""
         title = f"Each {factor or 'condition'}{against}"
         n = _sizes(len(item.cell.runs) for item in found.cells)
-        caption = f"{title} (mean {data.losses}, n = {n} runs)"
-        grid.append(Grid(caption, heads, places, lines))
+        caption = f"{title} (mean {_compared(data)}, n = {n} runs)"
+        alone = None if factor else (f"mean {_compared(data)}",)
+        grid.append(Grid(caption, alone or heads, alone or places, lines))
     twins: dict[tuple[str, str], dict[str, Contrast]] = {}
     for contrast in found.contrasts:
         if contrast.family in ("shortcut", "condition") and not contrast.by_data_set:
@@ -132,11 +133,21 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         one = next(contrast for own in twins.values() for contrast in own.values())
         quantity = quantity_of(one.family, data.spec, one.cell.scale)
         what = f"{quantity.name} in {quantity.difference_unit}" if quantity.difference_unit else quantity.name
-        n = _sizes(len(contrast.runs[0]) for own in twins.values() for contrast in own.values())
+        n = _sizes(len(runs) for own in twins.values() for contrast in own.values() for runs in contrast.runs)
         equal = f" at equal {factor}" if factor else ""
         caption = f"One condition against another{equal} (difference of mean {what}, n = {n} runs)"
-        grid.append(Grid(caption, heads, places, pairs))
+        alone = None if factor else ("difference",)
+        grid.append(Grid(caption, alone or heads, alone or places, pairs))
     return grid
+
+
+def _compared(data: StudyData) -> str:
+    """What the levels are judged by, with its unit."""
+    if data.spec.metric is None:
+        return data.losses
+    quantity = quantity_of("depth", data.spec)
+    in_nats = quantity.unit == " nats" and not data.values
+    return f"{quantity.name} in nats" if in_nats else quantity.name
 
 
 def _level(data: StudyData, level: str) -> Mapping[str, Shown]:
@@ -154,7 +165,8 @@ def _chip(item: CellVerdict, numbers: Numbers, tested: bool) -> Chip:
     if not item.cell.runs:
         return Chip("missing", "–", numbers.said("no run", numbers.planned(item.cell.condition, item.cell.level)), ())
     label: Label = "exploratory" if item.label == "reference" and not tested else item.label
-    number = [numbers.measured(item.cell)] if label == "exploded" else numbers.loss(item.cell)
+    exploded = label == "exploded" and numbers.data.spec.metric is None
+    number = [numbers.measured(item.cell)] if exploded else numbers.compared_value(item.cell)
     word = numbers.label(item, WORDS[label])
     return Chip(label, GLYPHS[label], word, number if label == "exploratory" else number[:1])
 
@@ -174,6 +186,7 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
         cell = item.cell
         planned = data.cells[cell.condition, cell.level]
         explanation = item.contrast and item.contrast.explanation
+        word = "-" if data.spec.factor is None and item.label == "reference" else WORDS[item.label] or "-"
         cause = CAUSES[explanation.cause] if explanation else "-"
         measured: Shown = ["; as measured, median ", numbers.measured(cell)] if cell.of_kind("exploded") else []
         count = numbers.count((run for run in planned if run.finished), planned)
@@ -182,10 +195,11 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
                 "condition": [cell.label],
                 **_level(data, cell.level),
                 "runs": [count, f" of {len(planned)}"] if cell.missing else [count],
-                "verdict": [numbers.label(item, WORDS[item.label] or "-")],
+                "verdict": [numbers.label(item, word)],
                 "consistent with": [numbers.label(item, cause) if explanation else "-"],
                 "failed": [numbers.said(failed_words(cell) or "-", numbers.of_cell(cell))],
                 "mean training loss" if data.values else "mean training loss (nats)": [*numbers.loss(cell), *measured],
+                **({f"mean {_compared(data)}": numbers.compared_value(cell)} if data.spec.metric is not None else {}),
                 "mean validation error": numbers.val_error(cell),
                 "first / last gradient": [numbers.ratio(cell)],
                 "made from runs": [run_ranges(numbers.of_cell(cell))],

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     import pandas
 
 __all__ = [
-    "COLUMNS", "QUANTITIES", "UNFINISHED", "Column", "Quantity", "RunRow", "describe_component", "field_of", "frame",
-    "minimised", "number_of", "quantities_of", "run_row", "source", "status_words",
+    "COLUMNS", "QUANTITIES", "SCORES", "UNFINISHED", "Column", "Quantity", "RunRow", "describe_component", "field_of",
+    "frame", "minimised", "number_of", "quantities_of", "run_row", "source", "status_words",
 ]  # fmt: skip
 
 PARTS = ("train", "val", "test")

@@ -162,6 +162,11 @@ class CellRuns:
         return mean_interval([run.capped for run in self.runs])
 
     @property
+    def metric(self) -> Estimate:
+        """Mean of the metric that the study names, in its own direction, Student's t."""
+        return mean_interval([run.metric for run in self.runs if run.metric is not None])
+
+    @property
     def one_run(self) -> Estimate:
         """Where one more run's capped training loss would fall."""
         losses = [run.capped for run in self.runs]
@@ -237,7 +242,12 @@ def fields_of(table: pandas.DataFrame, spec: StudySpec) -> dict[str, str]:
     names = (LOSS, ACCURACY, VAL_LOSS, RATIO, *([] if spec.metric is None else [spec.metric]))
     known = {column.name: f"{column.file}:{column.field}" for column in COLUMNS}
     given = table.attrs.get("sources", {})
-    return {name: given.get(name) or {**PROBED, **known}[name] for name in names}
+    return {name: given.get(name) or {**PROBED, **known}.get(name) or source_of_score(name) for name in names}
+
+
+def source_of_score(column: str) -> str:
+    """The ``file:field`` of a score's ``column``, such as ``val_last_r2``."""
+    return f"result.json:{column.replace('_', '.', 2)}"
 
 
 def _scales(found: Mapping[tuple[str, str], Mapping[int, TableRow]], spec: StudySpec) -> dict[tuple[str, str], Scale]:

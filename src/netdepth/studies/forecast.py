@@ -149,4 +149,6 @@ def _seconds_per_step(phase: Phase, group: Group, runtime: Runtime, seconds: flo
     if len(seen) < 2:
         seen.insert(0, (started, 0.0))
     (t0, n0), (t1, n1) = seen[0], seen[-1]
-    return (t1 - t0) / max(n1 - n0, 1e-9)
+    if n1 <= n0:  # the only reports came after the last step
+        (t0, n0) = started, 0.0
+    return (t1 - t0) / max(n1 - n0, 1.0)

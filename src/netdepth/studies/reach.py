@@ -30,12 +30,19 @@ def out_of_reach(spec: StudySpec) -> list[str]:
         if smallest_p(n, design) > level:
             short[n, design] = short.get((n, design), 0) + 1
     total = len(spec.primary)
+    beyond = sum(short.values())
     return [
-        f"{count(n, 'seed')} cannot decide {_some(many, total)}: the smallest "
+        f"{count(n, 'seed')} "
+        f"{_cannot(smallest_p(n, design) <= level * total / beyond, _some(many, total))}: the smallest "
         f"corrected p of {n} against {n} runs is {p_value(min(1.0, smallest_p(n, design) / level * LEVEL))}, "
         f"above {LEVEL}; {seeds_to_reach(level, design)} seeds can"
         for (n, design), many in short.items()
     ]
+
+
+def _cannot(later: bool, comparisons: str) -> str:
+    """Each claim of another comparison makes the next step of the correction easier."""
+    return f"can decide {comparisons} only after a claim of others" if later else f"cannot decide {comparisons}"
 
 
 def _some(many: int, total: int) -> str:

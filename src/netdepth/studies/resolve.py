@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from netdepth.config import Component, Duration, RunConfig, Runtime, canonical_json
-from netdepth.errors import BadInput, RunFailed
+from netdepth.errors import BadInput, RunFailed, choose
 from netdepth.overrides import apply_overrides
 from netdepth.progress import TrainProgress
 from netdepth.runs.folder import RunDir, runs_root, slug
+from netdepth.runs.table import SCORES
 from netdepth.studies.folder import ParentRun, PlannedRun, StudyDocument, Tuning
 from netdepth.studies.plan import Group, Plan, Work, plan
 from netdepth.studies.worker import Job
@@ -145,6 +146,8 @@ def resolve_cells(spec: StudySpec, runtime: Runtime, parent: str | None) -> list
                 raise BadInput(f"tuning {nuisance.path} needs validation images; set dataset.val_size to 1 or more")
             if dataset.targets:
                 _refuse_errors(spec)
+            elif spec.metric is not None:
+                choose(spec.metric, [name for name in SCORES if not name.startswith("test_")], "study.metric")
             network = models.describe(models.build(config.model, dataset.input_shape, dataset.outputs))
             depth = cell.levels.get(DEPTH)
             if depth is not None and network.depth != int(depth):

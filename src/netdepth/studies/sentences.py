@@ -189,7 +189,8 @@ def _depth_helps(said: Sentence) -> str:
     spec = said.spec
     helped = [f"{named(own[0].cell)} {_where(spec, own)}" for own in by_condition(said.cells).values()]
     if spec.factor_axis.numeric and spec.reference_level == spec.levels[0]:
-        return f"{spec.factor_name} helps {listed(helped)}"
+        by = "" if spec.metric is None else f"by {quantity_of('depth', spec).name}, "
+        return f"{by}{spec.factor_name} helps {listed(helped)}"
     if len(helped) == 1 and spec.metric is None:
         return f"{helped[0]}: training is better than {spec.where(spec.reference_level)}"
     return f"{_judged(spec)} is better than {spec.where(spec.reference_level)}: {'; '.join(helped)}"
@@ -197,9 +198,11 @@ def _depth_helps(said: Sentence) -> str:
 
 def _depth_has_no_effect(said: Sentence) -> str:
     factor, reference = said.spec.factor_name, said.spec.where(said.spec.reference_level)
+    judged = _judged(said.spec)
+    by = "" if said.spec.metric is None else f" to {judged}"
     same = [item for item in said.cells if item.label in ("equivalent", "not worse") and item.contrast is not None]
     if not same:
-        return f"it is undecided what {factor} does"
+        return f"it is undecided what {factor} does{by}"
     places: dict[str, list[CellVerdict]] = {}
     for item in same:
         assert item.contrast is not None, "only a comparison says so"
@@ -208,8 +211,8 @@ def _depth_has_no_effect(said: Sentence) -> str:
     parts = []
     for words, items in sorted(places.items()):
         alike = [f"{named(own[0].cell)} {_where(said.spec, own)}" for own in by_condition(items).values()]
-        parts.append(f"{words} training {reference}: {listed(alike)}")
-    rest = "" if len(same) == len(said.cells) else f"; for the others it is undecided what {factor} does"
+        parts.append(f"{words} {judged} {reference}: {listed(alike)}")
+    rest = "" if len(same) == len(said.cells) else f"; for the others it is undecided what {factor} does{by}"
     return f"{'; '.join(parts)}{rest}"
 
 
@@ -241,7 +244,7 @@ def _pair_in_short(said: Sentence) -> str:
         return f"it is undecided whether {left} is worse than {right} by more than {margin} {where}".rstrip()
     if not loss:
         better = outcome("helps", contrasts[0], said.spec)
-        return f"it is undecided whether {left} has a {better} than {right}"
+        return f"it is undecided whether {left} has a {better} than {right} {_where(said.spec, contrasts)}".rstrip()
     return f"it is undecided whether {left} trains better than {right}"
 
 
@@ -302,10 +305,13 @@ def _condition(said: Sentence) -> str:
     parts += [f"{failed_words(cell)} {cell.where}".rstrip() for cell in failed]
     if parts:
         return "; ".join(parts)
-    losses = [
-        f"{significant(item.cell.loss.value)}{item.cell.scale.unit} {item.cell.where}".rstrip() for item in said.cells
-    ]
-    return f"mean training loss {listed(losses)}"
+    quantity = quantity_of("depth", said.spec, said.cells[0].cell.scale)
+    if said.spec.metric is None:
+        means = [f"{significant(item.cell.loss.value)}{item.cell.scale.unit}" for item in said.cells]
+    else:
+        means = [f"{quantity.mean(item.cell.metric.value)}{quantity.unit}" for item in said.cells]
+    each = [f"{mean} {item.cell.where}".rstrip() for mean, item in zip(means, said.cells, strict=True)]
+    return f"mean {quantity.name} {listed(each)}"
 
 
 def _reached(cell: CellRuns, said: Sentence) -> str:

@@ -54,6 +54,14 @@ CAUSES: dict[Cause, str] = {
     "overfitting": "overfitting",
 }
 
+MEASURES = {
+    "f1_weighted": "F1 (weighted)",
+    "precision_weighted": "precision (weighted)",
+    "recall_weighted": "recall (weighted)",
+    "r2": "R²",
+}
+"""Metrics for people, where they are not called by their own name."""
+
 FAILED = {"exploded": "exploded", "vanished": "lost the signal", "at chance": "stayed at chance"}
 
 
@@ -90,7 +98,8 @@ def quantity_of(family: Family, spec: StudySpec, scale: Scale | None = None) -> 
     if spec.metric is None:
         return ERROR if family == "condition" else loss
     part, _, rest = spec.metric.partition("_")
-    name = f"{ {'train': 'training', 'val': 'validation'}[part] } {rest.partition('_')[2].replace('_', ' ')}"
+    measure = rest.partition("_")[2]
+    name = f"{ {'train': 'training', 'val': 'validation'}[part] } {MEASURES.get(measure, measure.replace('_', ' '))}"
     if spec.metric.endswith("_loss"):
         return dataclasses.replace(loss, name=name)
     if any(word in spec.metric for word in ("accuracy", "precision", "recall", "f1")):
