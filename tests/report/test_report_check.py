@@ -311,6 +311,31 @@ def ledger_removed(study: StudyDir) -> str:
     return f"{FINISHED} is missing"
 
 
+def ledger_begun_anew(study: StudyDir) -> str:
+    """A run is gone with the file, and the study runs again."""
+    (study.path / FINISHED).unlink()
+    shutil.rmtree(runs_of(study)[0])
+    home = study.path.rename(study.path.parent / tiny_spec().name)
+    make(home.parent, tiny_spec(seeds=SEEDS))
+    home.rename(study.path)
+    return f"{FINISHED} was begun after 5 runs had ended: the one before it was removed"
+
+
+def asked_otherwise(study: StudyDir) -> str:
+    """With another smallest effect, once the results are known; the fingerprint fits."""
+    document = study.document
+    spec = dataclasses.replace(document.spec, smallest_effect=0.5)
+    study.write(dataclasses.replace(document, spec=spec, fingerprint=spec.fingerprint()))
+    return "study.json asks another question"
+
+
+def more_analyses_declared(study: StudyDir) -> str:
+    document = study.document
+    spec = dataclasses.replace(document.spec, max_looks=9)
+    study.write(dataclasses.replace(document, spec=spec))
+    return "study.json declares max_looks = 9; the runs were made under another number"
+
+
 def versions_mixed(study: StudyDir) -> str:
     edit(runs_of(study)[0] / "environment.json", lambda made: made.update(torch="1.0.0"))
     return "environment.json names other versions than the runs that were trained with it"
@@ -338,7 +363,8 @@ IN_RUNS = (
     result_edited, metrics_edited, predictions_tampered, labels_tampered, opened_twice, access_log_deleted,
     seeds_picked, run_copied_over_another, run_copied_and_renamed, runs_of_another_study, rate_edited,
     rate_edited_everywhere, depth_edited, seed_edited, split_edited, weights_replaced, retrained,
-    replaced_by_one_made_elsewhere, lines_removed, ledger_removed, versions_mixed,
+    replaced_by_one_made_elsewhere, lines_removed, ledger_removed, ledger_begun_anew, asked_otherwise,
+    more_analyses_declared, versions_mixed,
 )  # fmt: skip
 
 

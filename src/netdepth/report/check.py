@@ -23,8 +23,8 @@ from netdepth.runs import SplitRecord, sound
 from netdepth.runs.folder import RunDir, list_runs
 from netdepth.runs.seal import PREDICTIONS, broken, sha256_of
 from netdepth.studies.folder import PlannedRun, StudyDir, StudyDocument
-from netdepth.studies.ledger import FINISHED, read_ledger
-from netdepth.studyspec import DEPTH
+from netdepth.studies.ledger import FINISHED, Asked, Ledger, read_ledger
+from netdepth.studyspec import DEPTH, StudySpec
 from netdepth.text import count, listed
 
 __all__ = ["Checked", "check_report"]
@@ -299,6 +299,25 @@ def _check_plan(study: StudyDir, document: StudyDocument, found: _Found) -> None
             found.general.append(f"{folder} is a run of this study, and study.json does not name it")
 
 
+def _check_asked(spec: StudySpec, ledger: Ledger, found: _Found) -> None:
+    """The question, and the number of analyses, are those that the runs were made for."""
+    now = Asked.by(spec)
+    before = [entry.asked for entry in ledger.entries if entry.asked is not None]
+    if other := sorted({asked.study for asked in before} - {now.study}):
+        found.general.append(
+            f"study.json asks another question ({now.study}) than the one that its runs were made for ({other[0]}): "
+            "axes, comparisons, metric or smallest effect were altered"
+        )
+    if (most := max((asked.analysis for asked in before), default=0)) > now.analysis:
+        found.general.append(
+            f"study.json says that this is analysis {now.analysis}; a run was made for analysis {most}"
+        )
+    if any(asked.max_looks != now.max_looks for asked in before):
+        found.general.append(
+            f"study.json declares max_looks = {now.max_looks}; the runs were made under another number"
+        )
+
+
 def _check_ledger(study: StudyDir, document: StudyDocument, runs: list[_Run], sealed: int, found: _Found) -> None:
     """``finished.jsonl``: how often each run was made, and with what weights."""
     ledger = read_ledger(study.path)
@@ -308,6 +327,11 @@ def _check_ledger(study: StudyDir, document: StudyDocument, runs: list[_Run], se
         return
     if not ledger.whole:
         found.general.append(f"{FINISHED}: a line was altered, removed or added")
+    if ledger.late:
+        found.general.append(
+            f"{FINISHED} was begun after {count(ledger.late, 'run')} had ended: the one before it was removed"
+        )
+    _check_asked(document.spec, ledger, found)
     named = {run.folder for run in document.all_runs}
     if gone := sorted({entry.run for entry in ledger.entries} - {str(name) for name in named}):
         found.general.append(

@@ -1,7 +1,11 @@
 """``finished.jsonl``: every run that a study has finished, a line each, in the order in which they ended.
 
     {"schema": 1, "run": "<folder>", "weights": weights_sha256 of its result, "result": sha256 of result.json,
+     "study": fingerprint of the question, "analysis": which, "max_looks": of how many,
      "chain": sha256 of the chain of the line before and of this line}
+
+The first line, ``{"begun": 0}``, is written before the first run, with the number of sealed runs that were there: they
+are from a file that was removed.
 
 A line stays when its run is made again, or when ``--fresh`` begins the study anew (``{"fresh": true}``). So the file
 tells how often a run was made, and that there was a run which ``study.json`` no longer names.
@@ -10,8 +14,9 @@ tells how often a run was made, and that there was a run which ``study.json`` no
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +26,25 @@ from netdepth.errors import BadInput, StorageError
 from netdepth.files.atomic import write_atomic
 from netdepth.runs.folder import RunDir
 from netdepth.runs.seal import sha256_of
+from netdepth.studyspec import StudySpec
 
-__all__ = ["FINISHED", "Entry", "Ledger", "read_ledger", "record_finished", "record_fresh"]
+__all__ = ["FINISHED", "Asked", "Entry", "Ledger", "read_ledger", "record_begun", "record_finished", "record_fresh"]
 
 FINISHED = "finished.jsonl"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The fingerprint of a study, which analysis of it a run was made for, and how many were declared."""
+
+    study: str
+    analysis: int
+    max_looks: int | None
+
+    @classmethod
+    def by(cls, spec: StudySpec) -> Asked:
+        """What ``spec`` asks."""
+        return cls(spec.fingerprint(), spec.looks, spec.max_looks)
 
 
 @dataclass(frozen=True)
@@ -34,19 +54,22 @@ class Entry:
     run: str
     weights: str | None
     result: str
+    asked: Asked | None = None
+    """What the study asked then; None in a line of an earlier netdepth."""
 
 
 @dataclass(frozen=True)
 class Ledger:
     """The entries since the study was begun anew last, those before, and how often it was (``--fresh``).
 
-    ``whole``: no line was altered, removed or put in between.
+    ``whole``: no line was altered, removed or put in between. ``late``: how many runs had ended before its first line.
     """
 
     entries: tuple[Entry, ...]
     earlier: tuple[Entry, ...]
     fresh: int
     whole: bool
+    late: int = 0
 
     def of(self, run: str) -> list[Entry]:
         """The entries of a run's folder since the study was begun anew."""
@@ -61,18 +84,40 @@ def read_ledger(study: Path) -> Ledger | None:
     lines, whole = _lines(path)
     entries: list[Entry] = []
     earlier: list[Entry] = []
+    late = 0
     for line in lines:
         if line.get("fresh"):
-            earlier, entries = [*earlier, *entries], []
-            continue
-        weights = line.get("weights")
-        entries.append(
-            Entry(str(line.get("run")), weights if isinstance(weights, str) else None, str(line.get("result")))
+            earlier, entries, late = [*earlier, *entries], [], 0
+        elif "begun" in line:
+            late += line["begun"] if isinstance(line["begun"], int) else 1
+        else:
+            entries.append(_entry(line))
+    return Ledger(tuple(entries), tuple(earlier), sum(bool(line.get("fresh")) for line in lines), whole, late)
+
+
+def _entry(line: Mapping[str, Any]) -> Entry:
+    weights, asked = line.get("weights"), None
+    if "study" in line:
+        number, most = line.get("analysis"), line.get("max_looks")
+        asked = Asked(
+            str(line["study"]), number if isinstance(number, int) else 1, most if isinstance(most, int) else None
         )
-    return Ledger(tuple(entries), tuple(earlier), sum(bool(line.get("fresh")) for line in lines), whole)
+    return Entry(str(line.get("run")), weights if isinstance(weights, str) else None, str(line.get("result")), asked)
 
 
-def record_finished(study: Path, folders: Iterable[str]) -> None:
+def record_begun(study: Path, folders: Iterable[str]) -> None:
+    """Begin the file, before the first run; sealed runs that are there already had another one."""
+    if (study / FINISHED).is_file():
+        return
+    ended = 0
+    for name in dict.fromkeys(folders):
+        with contextlib.suppress(BadInput, OSError, StorageError):
+            ended += "seal" in (RunDir(study / name).result() or {})
+    with contextlib.suppress(StorageError):
+        _append(study, [{"begun": ended}])
+
+
+def record_finished(study: Path, folders: Iterable[str], spec: StudySpec | None = None) -> None:
     """Add the runs in ``folders`` of the study that have a result and are not in the file yet, as they are now.
 
     The study is locked. A disk that does not take the file stops no run: they are added when the study continues.
@@ -86,8 +131,10 @@ def record_finished(study: Path, folders: Iterable[str]) -> None:
             if result is None:
                 continue
             entry = Entry(name, result.get("weights_sha256"), sha256_of(study / name / "result.json"))
-            if known.get(name) != entry:
-                new.append({"run": entry.run, "weights": entry.weights, "result": entry.result})
+            before = known.get(name)
+            if before is None or (before.weights, before.result) != (entry.weights, entry.result):
+                asked = {} if spec is None else dataclasses.asdict(Asked.by(spec))
+                new.append({"run": entry.run, "weights": entry.weights, "result": entry.result, **asked})
     if new:
         with contextlib.suppress(StorageError):
             _append(study, new)

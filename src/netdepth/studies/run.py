@@ -16,7 +16,7 @@ from netdepth.files.atomic import storage
 from netdepth.runs.folder import RunDir, runs_root
 from netdepth.stats.family import spending
 from netdepth.studies.folder import ChosenValue, PlannedRun, StudyDir, StudyDocument, TriedValue, Tuning
-from netdepth.studies.ledger import record_finished, record_fresh
+from netdepth.studies.ledger import record_begun, record_finished, record_fresh
 from netdepth.studies.mirrors import StudyMirrors
 from netdepth.studies.pool import execute, execute_here
 from netdepth.studies.progress import StudyProgress
@@ -131,7 +131,7 @@ def run_study(
             _clear(study)
         mirrors = StudyMirrors(study.path, runtime)
         try:
-            runner = _Runner(study, runtime, execute_jobs, progress, document.spec.name_of, mirrors)
+            runner = _Runner(study, runtime, execute_jobs, progress, document.spec, mirrors)
             if nuisance is not None:
                 document = runner.tune(document, nuisance, cells)
             phase = Phase.planned(chosen_cells(cells, document.tuning), document.spec.seeds_for, document)
@@ -157,7 +157,7 @@ class _Runner:
     runtime: Runtime
     execute: Executor
     progress: bool
-    name_of: Callable[[str, str], str]
+    spec: StudySpec
     mirrors: StudyMirrors
 
     def tune(self, document: StudyDocument, nuisance: Nuisance, cells: Sequence[ResolvedCell]) -> StudyDocument:
@@ -185,12 +185,14 @@ class _Runner:
         unfinished = phase.unfinished(path)
         missing = phase.containing(unfinished)
         outcomes: dict[str, Outcome] = {}
-        record_finished(path, (str(run.folder) for run in phase.runs))  # those that ended after a kill of the study
+        folders = [str(run.folder) for run in phase.runs]
+        record_begun(path, folders)
+        record_finished(path, folders, self.spec)  # those that ended after a kill of the study
         for run in phase.runs:
             folder = RunDir(path / str(run.folder))
             outcomes[folder.path.name] = Outcome(folder.path, run.seed, folder.status())
         groups = phase.plan.groups
-        with StudyProgress(title, groups, missing, name_of=self.name_of, shown=self.progress) as shown:
+        with StudyProgress(title, groups, missing, name_of=self.spec.name_of, shown=self.progress) as shown:
 
             def on_event(event: Event) -> None:
                 match event:
@@ -208,7 +210,7 @@ class _Runner:
                         outcomes.update({Path(str(outcome.path)).name: outcome for outcome in event.outcomes})
                         shown.ended(event.group, [(outcome.status, outcome.error) for outcome in event.outcomes])
                         ended = {Path(str(outcome.path)).name for outcome in event.outcomes}
-                        record_finished(path, ended)
+                        record_finished(path, ended, self.spec)
                         self.mirrors.add(run for run in phase.runs if run.folder in ended)
 
             if missing:
