@@ -90,7 +90,7 @@ def test_verdict_prints_sentences_and_a_table_and_writes_two_files(
     assert out.startswith("Does depth help here?\n")
     assert "\nplain: undecided from depth 4 on.\n" in out
     assert re.search(r"plain +reference [0-9.]+ +undecided [0-9.]+ +undecided [0-9.]+", out)
-    assert "note: 4 seeds cannot decide the 4 unpaired comparisons" in out
+    assert re.search(r"note: .* seeds .*comparison", out)
     assert written(study) == {"table.csv", "verdict.json"}
     code, out, _ = answer(["verdict", "made", "--json"], capsys)
     assert code == 0
