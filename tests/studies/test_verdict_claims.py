@@ -445,6 +445,16 @@ def test_not_worse_at_a_depth_is_in_the_answer_and_in_the_condition() -> None:
     assert "plain: not worse by more than 0.02 nats at depth 8; undecided at depth 32." in said(found)
 
 
+def test_an_interval_without_0_beside_undecided_is_explained() -> None:
+    losses = {("plain", 2): around(0.1, sd=0.01), ("plain", 8): around(0.11, sd=0.01, stream=3)}
+    assert "The 95 % interval excludes 0, but it is not corrected for 6 comparisons." in said(judged(losses))
+    one = make_spec(seeds=tuple(range(3)), primary=(Primary("depth", 8, "plain"),))
+    found = judged({("plain", 8): around(0.2, 3)}, one)
+    assert "The interval excludes 0, but a difference needs the other tests too, and not all of them agree." in said(
+        found
+    )
+
+
 def test_a_p_value_names_the_analyses_that_it_was_multiplied_for() -> None:
     words = {
         (1, 1): "in one family of 6 comparisons (",

@@ -282,7 +282,7 @@ def _undecided(contrast: Contrast, spec: StudySpec) -> str:
     if contrast.failures.failed or contrast.failures.against_failed:
         reason = "Where runs fail, no equivalence is claimed. "
     else:
-        reason = ""
+        reason = _excluded(contrast, spec)
     if contrast.samples.n < 2:
         needed = f"{count(seeds or 2, 'more seed')}" if again else f"a new study with {count(seeds or 2, 'seed')}"
         return f"{reason}One run shows no scatter: to decide it takes {needed} or more."
@@ -294,6 +294,24 @@ def _undecided(contrast: Contrast, spec: StudySpec) -> str:
         f"{reason}A new study with about {count(seeds, 'seed')} would decide it, if difference and scatter stay as "
         "measured; the analyses declared for this one are used up."
     )
+
+
+def _excluded(contrast: Contrast, spec: StudySpec) -> str:
+    """Why an interval without 0 stands beside "undecided"."""
+    if contrast.item.aim == "not worse":
+        return ""
+    held = contrast.difference_corrected
+    if held is not None and _without_0(held):
+        return "The interval excludes 0, but a difference needs the other tests too, and not all of them agree. "
+    if not _without_0(contrast.difference):
+        return ""
+    many = [count(len(spec.primary), "comparison")] if len(spec.primary) > 1 else []
+    many += [_analyses(spec)] if spending(spec.looks, spec.max_looks) > 1 else []
+    return f"The 95 % interval excludes 0, but it is not corrected{f' for {listed(many)}' if many else ''}. "
+
+
+def _without_0(estimate: Estimate) -> bool:
+    return estimate.low is not None and estimate.high is not None and not estimate.low <= 0 <= estimate.high
 
 
 def _cause(contrast: Contrast, explanation: Explanation, spec: StudySpec) -> str:
