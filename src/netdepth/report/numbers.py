@@ -89,10 +89,11 @@ JUDGED = (SOURCES[LOSS], SOURCES[ACCURACY], SOURCES[VAL_LOSS], SOURCES[RATIO], S
 PREDICTIONS = ("predictions.npz:logits", "predictions.npz:labels")
 
 
-Sort = Literal["loss", "percent"]
+Sort = Literal["loss", "percent", "points"]
 FORMATS: dict[Sort, tuple[Callable[..., str], Callable[..., str]]] = {
     "loss": (significant, significant),
     "percent": (percent, points),
+    "points": (points, points),
 }
 """How a value is shown and how an end of its interval is, which does not repeat the unit."""
 
@@ -220,7 +221,7 @@ class Numbers:
 
     def val_difference(self, contrast: Contrast) -> list[Number | str]:
         """The difference of the validation errors, with its 95 % interval."""
-        return shown_estimate(contrast.val_difference, self.compared(contrast), ERRORS, "percent", sign=True)
+        return shown_estimate(contrast.val_difference, self.compared(contrast), ERRORS, "points", sign=True)
 
     def p(self, contrast: Contrast, of: Literal["exact", "t"]) -> Number:
         """The p-value of the exact test or of the t test, not corrected."""
@@ -246,9 +247,8 @@ class Numbers:
         return ERRORS if contrast.family == "condition" else LOSSES
 
     def _sort(self, contrast: Contrast) -> Sort:
-        return (
-            "percent" if quantity_of(contrast.family, self.data.spec, contrast.cell.scale).per_unit == 100 else "loss"
-        )
+        quantity = quantity_of(contrast.family, self.data.spec, contrast.cell.scale)
+        return "points" if quantity.per_unit == 100 else "loss"
 
     def sizes(self, contrast: Contrast) -> list[Number | str]:
         """How many runs, or pairs of runs, are compared."""

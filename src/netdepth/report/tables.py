@@ -228,7 +228,9 @@ def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
                 "p, exact test": [numbers.p(contrast, "exact")],
                 "p, t test": [numbers.p(contrast, "t")],
                 "corrected p": [numbers.corrected_p(contrast)],
-                "difference of mean validation error": numbers.val_difference(contrast) if beside else ["-"],
+                "difference of mean validation error (percentage points)": numbers.val_difference(contrast)
+                if beside
+                else ["-"],
                 "made from runs": [run_ranges(numbers.compared(contrast))],
             }
         )
@@ -239,7 +241,7 @@ def comparison_table(data: StudyData, numbers: Numbers, primary: bool) -> Table:
 def _difference(contrast: Contrast, spec: StudySpec) -> str:
     """The head of the column of its difference, with the unit."""
     quantity = quantity_of(contrast.family, spec, contrast.cell.scale)
-    unit = f" ({quantity.difference_unit})" if quantity.unit else ""
+    unit = f" ({quantity.difference_unit})" if quantity.difference_unit else ""
     return f"difference of mean {quantity.name}{unit}, 95 % interval"
 
 

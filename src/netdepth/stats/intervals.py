@@ -254,7 +254,10 @@ def _combined(
 ) -> tuple[float, float, float]:
     """The combination of the means, its standard error, and the degrees of freedom of that."""
     groups = [_points(sample, level, scale) for sample in samples]
-    value = math.fsum(w * fmean(points) for w, points in zip(weights, groups, strict=True))
+    parts = [w * fmean(points) for w, points in zip(weights, groups, strict=True)]
+    value = math.fsum(parts)
+    if abs(value) <= 1e-14 * math.fsum(map(abs, parts)):
+        value = 0.0  # equal means, but for rounding
     if min(map(len, groups)) < 2:
         return value, 0.0, 1.0
     parts = [w**2 * _variance(points) / len(points) for w, points in zip(weights, groups, strict=True)]

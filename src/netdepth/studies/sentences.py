@@ -202,7 +202,9 @@ def _depth_has_no_effect(said: Sentence) -> str:
     by = "" if said.spec.metric is None else f" to {judged}"
     same = [item for item in said.cells if item.label in ("equivalent", "not worse") and item.contrast is not None]
     if not same:
-        return f"it is undecided what {factor} does{by}"
+        everywhere = all(run.kind != "trained" for item in said.cells for run in item.cell.runs)
+        failed = f"; every network fails, {reference} too" if everywhere else ""
+        return f"it is undecided what {factor} does{by}{failed}"
     places: dict[str, list[CellVerdict]] = {}
     for item in same:
         assert item.contrast is not None, "only a comparison says so"
