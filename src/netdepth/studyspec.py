@@ -438,6 +438,9 @@ class StudySpec:
         require(re.fullmatch("(train|val)_[a-z0-9_]+", self.metric) is not None, "study.metric", self.metric, good)
         if self.better is not None:
             choose(self.better, BETTER, "study.better")
+            by_name = "higher" if self.metric.endswith("_accuracy") else "lower"
+            if self.metric.endswith(("_loss", "_error", "_accuracy")) and self.better != by_name:
+                raise BadInput(f"study.better = {self.better!r} contradicts study.metric = {self.metric!r}; {by_name}")
         elif not self.metric.endswith(("_loss", "_error", "_accuracy")):
             raise BadInput(
                 f"study.better is null, and study.metric = {self.metric!r} does not say it; lower or higher?"

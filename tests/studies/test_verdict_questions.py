@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from support.made_studies import CONDITIONS, around, cause_of, cell, contrast, judged, make_spec, said, words_of
 
+from netdepth.errors import BadInput
 from netdepth.stats.exact import permutation_test, sign_flip_test, trend_test
 from netdepth.stats.intervals import combination_interval, combination_p
 from netdepth.studies.cells import source_of_score
@@ -266,6 +267,11 @@ def test_a_study_of_a_metric_says_so_in_its_answer_and_reads_it_where_it_stands(
     assert quantity_of("depth", make_spec(metric="val_last_f1_weighted", better="higher")).name == (
         "validation F1 (weighted)"
     )
+
+
+def test_a_direction_against_the_name_of_its_metric_is_refused() -> None:
+    with pytest.raises(BadInput, match="'lower' contradicts study\\.metric = 'val_last_accuracy'; higher"):
+        make_spec(metric="val_last_accuracy", better="lower")
 
 
 def test_a_comparison_that_a_claim_of_others_brings_in_reach_is_not_called_undecidable() -> None:

@@ -47,6 +47,11 @@ class Content:
     def answer(self) -> PageAnswer:
         return answer_of(self.data, self.numbers)
 
+    @property
+    def compared(self) -> str:
+        """What the levels are judged by, with its unit."""
+        return tables.compared(self.data)
+
     @cached_property
     def grids(self) -> list[tables.Grid]:
         return tables.grids(self.data, self.numbers)

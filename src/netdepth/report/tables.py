@@ -15,8 +15,8 @@ from netdepth.studyspec import StudySpec
 from netdepth.text import STATUS_WORDS, as_typed, count, percent, plain
 
 __all__ = [
-    "GLYPHS", "Grid", "Table", "cell_table", "comparison_table", "grids", "made_table", "run_table", "settings",
-    "trouble_table", "values_at",
+    "GLYPHS", "Grid", "Table", "cell_table", "compared", "comparison_table", "grids", "made_table", "run_table",
+    "settings", "trouble_table", "values_at",
 ]  # fmt: skip
 
 WORDS: dict[Label, str] = {
@@ -116,8 +116,8 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
         against = f" against {data.spec.place(data.spec.reference_level)}" if tested else ""
         title = f"Each {factor or 'condition'}{against}"
         n = _sizes(len(item.cell.runs) for item in found.cells)
-        caption = f"{title} (mean {_compared(data)}, n = {n} runs)"
-        alone = None if factor else (f"mean {_compared(data)}",)
+        caption = f"{title} (mean {compared(data)}, n = {n} runs)"
+        alone = None if factor else (f"mean {compared(data)}",)
         grid.append(Grid(caption, alone or heads, alone or places, lines))
     twins: dict[tuple[str, str], dict[str, Contrast]] = {}
     for contrast in found.contrasts:
@@ -141,7 +141,7 @@ def grids(data: StudyData, numbers: Numbers) -> list[Grid]:
     return grid
 
 
-def _compared(data: StudyData) -> str:
+def compared(data: StudyData) -> str:
     """What the levels are judged by, with its unit."""
     if data.spec.metric is None:
         return data.losses
@@ -199,7 +199,7 @@ def cell_table(data: StudyData, numbers: Numbers) -> Table:
                 "consistent with": [numbers.label(item, cause) if explanation else "-"],
                 "failed": [numbers.said(failed_words(cell) or "-", numbers.of_cell(cell))],
                 "mean training loss" if data.values else "mean training loss (nats)": [*numbers.loss(cell), *measured],
-                **({f"mean {_compared(data)}": numbers.compared_value(cell)} if data.spec.metric is not None else {}),
+                **({f"mean {compared(data)}": numbers.compared_value(cell)} if data.spec.metric is not None else {}),
                 "mean validation error": numbers.val_error(cell),
                 "first / last gradient": [numbers.ratio(cell)],
                 "made from runs": [run_ranges(numbers.of_cell(cell))],
