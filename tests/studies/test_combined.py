@@ -102,7 +102,7 @@ def test_the_page_shows_it_in_its_own_unit(tmp_path: Path) -> None:
     shown = {shown_text(row[0]): shown_text(row[rows.header.index(title)]) for row in rows.rows}
     assert len(shown) == 4
     assert [text for name, text in shown.items() if "together" not in name] == ["-", "-"]
-    assert all(" %" in text for name, text in shown.items() if "together" in name)
+    assert all("[" in text for name, text in shown.items() if "together" in name)
 
 
 def test_where_nothing_is_there_nothing_is_claimed() -> None:
