@@ -247,7 +247,7 @@ def _pair_in_short(said: Sentence) -> str:
     if not loss:
         better = outcome("helps", contrasts[0], said.spec)
         return f"it is undecided whether {left} has a {better} than {right} {_where(said.spec, contrasts)}".rstrip()
-    return f"it is undecided whether {left} trains better than {right}"
+    return f"it is undecided whether {left} trains better than {right} {_where(said.spec, contrasts)}".rstrip()
 
 
 def _by_validation_in_short(contrast: Contrast, spec: StudySpec, left: str, right: str) -> str:
