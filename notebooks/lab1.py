@@ -19,7 +19,7 @@
 #
 # 1. **Predict first.** Before each study there is a question. Write your answer down, then run the cell.
 # 2. **One run is an anecdote.** A study repeats every network with several seeds and tests what was named beforehand.
-# 3. **Undecided is an answer.** It says how many more seeds would settle the matter.
+# 3. **Undecided is an answer.** It says about how many seeds would decide it.
 #
 # No conclusion below is typed by hand. Each is computed from the runs on your disk, so it may differ from your
 # neighbour's, and it changes when your runs do.
@@ -195,7 +195,7 @@ conclude(depth)
 verdict, deepest = depth.verdict(), depth.spec.levels[-1]
 found = [item for item in verdict.cells if item.cell.level == deepest]
 rows = [(i.cell.condition, PREDICTED[i.cell.condition], i.label, i.cause or "", i.cell.loss.value) for i in found]
-columns = ("condition", "you predicted", "found", "cause", "training loss (nats)")
+columns = ("condition", "you predicted", "found", "consistent with", "training loss (nats)")
 display(pd.DataFrame(rows, columns=columns).set_index("condition").round(3).style.set_caption(f"depth {deepest}"))
 
 # %% [markdown]

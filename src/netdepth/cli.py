@@ -364,7 +364,7 @@ def _trackers(parser: Parser, default: str) -> None:
 
 def _study_options(parser: Parser) -> None:
     parser.word("recipe", "RECIPE", "a name, file.py:function or a study.json")
-    parser.option("--seeds", "LIST", "10 for seeds 0 to 9, or a list: 0,3,7; more seeds than before extend the study")
+    parser.option("--seeds", "LIST", "10 for seeds 0 to 9, or a list: 0,3,7; more seeds extend it (--max-looks)")
     text = "how many times the study may be judged while seeds are added, e.g. 2; open for any number (default: once)"
     parser.option("--max-looks", "N", text)
     parser.option("--depths", "LIST", "other depths than the recipe's, e.g. 2,8,24")

@@ -186,6 +186,11 @@ class Contrast:
         return failure_rate_not_excluded(min(map(len, self.runs)))
 
     @property
+    def cause(self) -> Cause | None:
+        """What its claim is consistent with."""
+        return None if self.explanation is None else self.explanation.cause
+
+    @property
     def worse(self) -> CellRuns:
         """The cell with the higher mean."""
         return self.against if (self.difference.value or 0) < 0 else self.cell
@@ -248,6 +253,11 @@ class CellVerdict:
     label: Label
     harm: Harm | None = None
     contrast: Contrast | None = None
+
+    @property
+    def cause(self) -> Cause | None:
+        """What a claim about this cell is consistent with."""
+        return None if self.contrast is None else self.contrast.cause
 
 
 def judged_contrasts(

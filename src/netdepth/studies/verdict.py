@@ -104,7 +104,7 @@ class Verdict:
             **self._place_json(cell),
             **({} if self.scale is not None else _scale_json(cell.scale)),
             **{name: getattr(item, name) for name in ("label", "harm")},
-            "cause": _cause(item.contrast),
+            "cause": item.cause,
             "words": cell_words(item, self.spec),
             "n": len(cell.runs),
             "planned": len(cell.runs) + len(cell.missing),
@@ -142,7 +142,7 @@ class Verdict:
             **self._place_json(item.cell),
             "against": self._place_json(item.against),
             **{name: getattr(item, name) for name in ("primary", "label", "harm", "design", "left_out")},
-            "cause": _cause(item),
+            "cause": item.cause,
             "isolated": item.explanation and item.explanation.isolated and asdict(item.explanation.isolated),
             "more_seeds": seeds,
             "metric": judged,
@@ -183,10 +183,6 @@ def _data_sets_json(item: Contrast, by_loss: bool) -> Mapping[str, Json]:
         "same_direction": item.agreeing,
         "contradictory": item.contradictory,
     }
-
-
-def _cause(contrast: Contrast | None) -> str | None:
-    return None if contrast is None or contrast.explanation is None else contrast.explanation.cause
 
 
 def verdict(table: pandas.DataFrame, spec: StudySpec) -> Verdict:
