@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,8 @@ def test_a_run_draws_its_curves_when_they_are_asked_for_and_not_again(tmp_path: 
     drawn = picture.stat()
     assert run.figure == picture
     assert picture.stat() == drawn
-    (folder.path / "result.json").touch()
+    os.utime(picture, ns=(drawn.st_atime_ns, drawn.st_mtime_ns - 10**10))  # clocks of file systems tick slowly
+    drawn = picture.stat()
     with folder.lock():  # another process is at work
         assert run.figure == picture
     assert picture.stat() == drawn
