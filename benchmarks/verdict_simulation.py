@@ -31,7 +31,8 @@ from numpy.typing import NDArray
 
 from netdepth.config import Component, RunConfig
 from netdepth.studies.cells import CellRun, CellRuns, Missing, Scale, kind_of
-from netdepth.studies.contrasts import WORSE, Contrast, judged_contrasts
+from netdepth.studies.comparison import WORSE, Contrast
+from netdepth.studies.contrasts import judged_contrasts
 from netdepth.studyspec import Axis, Primary, StudySpec
 
 Array = NDArray[np.float64]

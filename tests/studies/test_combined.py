@@ -17,7 +17,7 @@ from netdepth.report import tables
 from netdepth.report.data import read_study
 from netdepth.report.numbers import Numbers, shown_text
 from netdepth.stats.exact import sign_flip_test
-from netdepth.studies.contrasts import Contrast
+from netdepth.studies.comparison import Contrast
 from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import Axis, Cell, Primary, StudySpec
 

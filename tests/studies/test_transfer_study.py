@@ -80,7 +80,7 @@ def test_a_parent_run_without_validation_images_is_refused(made, monkeypatch):
 def test_two_conditions_are_compared_pair_by_pair_by_validation_error(made):
     from netdepth.stats.exact import sign_flip_test
     from netdepth.stats.family import spending
-    from netdepth.studies.contrasts import WORSE
+    from netdepth.studies.comparison import WORSE
     from netdepth.studies.table import study_table
     from netdepth.studies.verdict import verdict
 

@@ -21,7 +21,7 @@ from support.made_studies import (
 
 from netdepth.stats.exact import failures_p, sign_flip_test
 from netdepth.stats.intervals import combination_p, equivalence_p
-from netdepth.studies.contrasts import LEVEL
+from netdepth.studies.samples import LEVEL
 from netdepth.studies.verdict import verdict
 from netdepth.studyspec import Axis, Primary
 

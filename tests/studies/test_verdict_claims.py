@@ -25,8 +25,9 @@ from netdepth.config import Component, EarlyStopping, Overfitting, RunConfig, Tr
 from netdepth.errors import BadInput
 from netdepth.stats.exact import permutation_test, seeds_to_reach, sign_flip_test
 from netdepth.stats.intervals import combination_p, seeds_needed
-from netdepth.studies.contrasts import LABELS, LEVEL, Contrast
+from netdepth.studies.comparison import LABELS, Contrast
 from netdepth.studies.reach import more_seeds, out_of_reach
+from netdepth.studies.samples import LEVEL
 from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studyspec import Axis, Nuisance, Primary
 

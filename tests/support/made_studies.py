@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from netdepth.config import Component, RunConfig
-from netdepth.studies.contrasts import CellVerdict, Contrast
+from netdepth.studies.comparison import CellVerdict, Contrast
 from netdepth.studies.verdict import Verdict, verdict
 from netdepth.studies.wording import cell_words
 from netdepth.studyspec import Axis, Primary, StudySpec

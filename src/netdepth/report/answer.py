@@ -10,7 +10,7 @@ from netdepth.report.numbers import PREDICTIONS, Number, Numbers
 from netdepth.runs.compare import mcnemar_of_runs
 from netdepth.runs.folder import RunDir
 from netdepth.stats.exact import McNemar
-from netdepth.studies.contrasts import Contrast
+from netdepth.studies.comparison import Contrast
 from netdepth.studies.judgements import said_of
 from netdepth.studies.wording import named
 from netdepth.text import count, listed, p_value, percent, thousands

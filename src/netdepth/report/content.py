@@ -23,7 +23,7 @@ from netdepth.report.tables import Chip, Grid, Table
 from netdepth.runs.table import minimised
 from netdepth.stats.family import spending
 from netdepth.studies.cells import CHANCE_SHARE, VANISHING_RATIO
-from netdepth.studies.contrasts import LEVEL
+from netdepth.studies.samples import LEVEL
 from netdepth.studies.wording import quantity_of
 from netdepth.text import SETTINGS, STATUS_WORDS, count, listed, percent, plain, printable, significant, thousands
 

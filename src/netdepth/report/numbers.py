@@ -18,7 +18,7 @@ from typing import Literal
 from netdepth.report.data import StudyData, StudyRun
 from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, VAL_LOSS, CellRuns, source_of_score
-from netdepth.studies.contrasts import CellVerdict, Contrast
+from netdepth.studies.comparison import CellVerdict, Contrast
 from netdepth.studies.sentences import Sentence
 from netdepth.studies.table import SOURCES
 from netdepth.studies.wording import quantity_of

@@ -9,7 +9,8 @@ from netdepth.config import Json, Settings, to_json
 from netdepth.report.data import StudyData, StudyRun
 from netdepth.report.numbers import STATUS, Number, Numbers, Shown, run_ranges, shown_text
 from netdepth.runs.table import field_of
-from netdepth.studies.contrasts import CellVerdict, Contrast, Label, by_condition
+from netdepth.studies.comparison import CellVerdict, Contrast, Label
+from netdepth.studies.contrasts import by_condition
 from netdepth.studies.wording import CAUSES, failed_words, named, quantity_of, versus
 from netdepth.studyspec import StudySpec
 from netdepth.text import STATUS_WORDS, as_typed, count, percent, plain

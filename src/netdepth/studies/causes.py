@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from netdepth.config import Json, to_json
 from netdepth.stats.intervals import mean_interval
 from netdepth.studies.cells import CellRuns
-from netdepth.studies.contrasts import WORSE, Cause, Contrast, Explanation, Isolated, Label, Others, failed_as
+from netdepth.studies.comparison import WORSE, Cause, Contrast, Explanation, Isolated, Label, Others
+from netdepth.studies.contrasts import failed_as
 from netdepth.studies.samples import samples_of, sides_of
 from netdepth.studyspec import DEPTH, StudySpec
 from netdepth.text import SETTINGS

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from netdepth.stats.exact import Design, seeds_to_reach, smallest_p
 from netdepth.stats.intervals import seeds_needed
-from netdepth.studies.contrasts import Contrast
+from netdepth.studies.comparison import Contrast
 from netdepth.studies.samples import LEVEL, design_of, first_level
 from netdepth.studyspec import StudySpec
 from netdepth.text import count, p_value

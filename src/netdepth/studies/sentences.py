@@ -14,7 +14,8 @@ from typing import Literal
 from netdepth.config import Component
 from netdepth.stats.family import spending
 from netdepth.studies.cells import CellRuns
-from netdepth.studies.contrasts import WORSE, CellVerdict, Contrast, Label, by_condition, pairs
+from netdepth.studies.comparison import WORSE, CellVerdict, Contrast, Label
+from netdepth.studies.contrasts import by_condition, pairs
 from netdepth.studies.wording import (
     CAUSES,
     LOSSES,

@@ -19,8 +19,10 @@ from netdepth.studies import sentences as words
 from netdepth.studies.causes import explained
 from netdepth.studies.cells import ACCURACY, LOSS, RATIO, CellRun, CellRuns, Scale, cells_of, fields_of
 from netdepth.studies.combined import combined_cells
-from netdepth.studies.contrasts import CLAIMS, LEVEL, CellVerdict, Contrast, contrasts_of, judge_cell
+from netdepth.studies.comparison import CLAIMS, CellVerdict, Contrast
+from netdepth.studies.contrasts import contrasts_of, judge_cell
 from netdepth.studies.reach import more_seeds, out_of_reach
+from netdepth.studies.samples import LEVEL
 from netdepth.studies.sentences import Kind, Sentence
 from netdepth.studies.wording import cell_words, comparison_words
 from netdepth.studyspec import DEPTH, StudySpec, level_json

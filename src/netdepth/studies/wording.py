@@ -12,7 +12,7 @@ from functools import partial
 from netdepth.stats.family import spending
 from netdepth.stats.intervals import Estimate
 from netdepth.studies.cells import CHANCE_SHARE, CellRuns, Scale
-from netdepth.studies.contrasts import WORSE, Cause, CellVerdict, Contrast, Explanation, Label
+from netdepth.studies.comparison import WORSE, Cause, CellVerdict, Contrast, Explanation, Label
 from netdepth.studies.reach import more_seeds
 from netdepth.studyspec import Family, StudySpec
 from netdepth.text import (
